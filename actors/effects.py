@@ -1,0 +1,24 @@
+"""What a core asks its actor to do: values, so that a test compares lists and needs no mock."""
+
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from .vocabulary import Address, Role, Seconds
+
+
+class Send(Struct, frozen=True):
+    """Send `message` to an actor: a role or an address that came with an earlier message."""
+
+    to: Role | Address
+    message: object
+
+
+class StartTimer(Struct, frozen=True):
+    """Have `message` come back after a time. It cannot be called off: it names what it is about."""
+
+    after: Seconds
+    message: object
+
+
+Effect: TypeAlias = Send | StartTimer

@@ -1,0 +1,267 @@
+"""Every error that greenroom raises, by whose fault it is.
+
+An error is made from the ids concerned, which are its attributes and its `args` (so it can be pickled
+and sent); its text says what happened and what to do. Cores hand errors on as values, the public calls
+raise them.
+"""
+
+
+class GreenroomError(Exception):
+    """The base of all errors of greenroom."""
+
+
+# The caller's
+
+
+class InvalidPath(GreenroomError, ValueError):
+    """A path that no agent can have."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(path, problem)
+        self.path, self.problem = path, problem
+
+    def __str__(self) -> str:
+        return f"{self.path!r} is no path: {self.problem}. A path looks like /tree/name."
+
+
+class AgentNotFound(GreenroomError, LookupError):
+    """No agent was ever spawned under this path, or it was deleted."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"there is no agent {self.path}. Spawn it first, or look with list() what there is."
+
+
+class AgentClosed(GreenroomError):
+    """The agent was closed for good; its path is free."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"the agent {self.path} is closed. Spawn a new one under its path to go on."
+
+
+class PathTaken(GreenroomError):
+    """An open agent has this path already, in memory or on disk."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return (
+            f"an open agent has the path {self.path} already. Use agent({self.path!r}) to reach it, "
+            "close it first, or choose another path."
+        )
+
+
+class UnknownKind(GreenroomError, LookupError):
+    """No kind of this name is registered in this process."""
+
+    def __init__(self, kind: str, path: str = "") -> None:
+        super().__init__(kind, path)
+        self.kind, self.path = kind, path
+
+    def __str__(self) -> str:
+        whose = f" (the kind of {self.path})" if self.path else ""
+        return (
+            f"no kind {self.kind!r}{whose} is registered here. Import the module that defines it with "
+            "@agent, or pass it in kinds=."
+        )
+
+
+class KindTaken(GreenroomError, ValueError):
+    """Another kind was registered under this name and version."""
+
+    def __init__(self, kind: str, where: str) -> None:
+        super().__init__(kind, where)
+        self.kind, self.where = kind, where
+
+    def __str__(self) -> str:
+        return (
+            f"a kind {self.kind!r} with other code is registered already, from {self.where}. "
+            "Give one of them another name."
+        )
+
+
+class OutOfTree(GreenroomError):
+    """Code in a turn named a path outside its own tree."""
+
+    def __init__(self, path: str, tree: str) -> None:
+        super().__init__(path, tree)
+        self.path, self.tree = path, tree
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path} is outside the tree /{self.tree}: an agent reaches its own tree only. "
+            "Let the program outside the runtime carry what must cross."
+        )
+
+
+class RunNotFound(GreenroomError, LookupError):
+    """No run has this id, or it ended so long ago that it was pruned."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(run_id)
+        self.run_id = run_id
+
+    def __str__(self) -> str:
+        return f"there is no run {self.run_id!r} in this store, or it was pruned long after its end."
+
+
+class RunIdTaken(GreenroomError, ValueError):
+    """The run id names a run of another agent."""
+
+    def __init__(self, run_id: str, path: str) -> None:
+        super().__init__(run_id, path)
+        self.run_id, self.path = run_id, path
+
+    def __str__(self) -> str:
+        return f"the run id {self.run_id!r} names a run of {self.path}. Choose another id."
+
+
+class CannotStore(GreenroomError, TypeError):
+    """A value that cannot be turned into bytes."""
+
+    def __init__(self, what: str, problem: str) -> None:
+        super().__init__(what, problem)
+        self.what, self.problem = what, problem
+
+    def __str__(self) -> str:
+        return (
+            f"{self.what} cannot be stored: {self.problem}. Keep to values that pickle: no open files, "
+            "locks, sockets, generators."
+        )
+
+
+# How a run ended
+
+
+class RunFailed(GreenroomError):
+    """The run's code raised, or the run could not be executed."""
+
+    def __init__(self, run_id: str, path: str, reason: str) -> None:
+        super().__init__(run_id, path, reason)
+        self.run_id, self.path, self.reason = run_id, path, reason
+
+    def __str__(self) -> str:
+        return f"run {self.run_id} of {self.path} failed: {self.reason}"
+
+
+class RunInterrupted(GreenroomError):
+    """The run was interrupted before it completed."""
+
+    def __init__(self, run_id: str, path: str, reason: str) -> None:
+        super().__init__(run_id, path, reason)
+        self.run_id, self.path, self.reason = run_id, path, reason
+
+    def __str__(self) -> str:
+        return f"run {self.run_id} of {self.path} was interrupted: {self.reason}"
+
+
+# Capacity
+
+
+class BacklogFull(GreenroomError):
+    """As many runs are accepted and not ended as the runtime may hold."""
+
+    def __init__(self, path: str, backlog: int) -> None:
+        super().__init__(path, backlog)
+        self.path, self.backlog = path, backlog
+
+    def __str__(self) -> str:
+        return (
+            f"nothing was recorded for {self.path}: {self.backlog} pieces of accepted work wait "
+            "already. Try again when some have ended, or open the runtime with a larger backlog=."
+        )
+
+
+class RuntimeClosing(GreenroomError):
+    """The runtime is closing or closed, or was never started."""
+
+    def __init__(self, reason: str = "the runtime is closing") -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.reason}: nothing was recorded. Open a runtime on the store to go on."
+
+
+# Storage
+
+
+class StoreError(GreenroomError):
+    """Something is wrong with the store; says which one."""
+
+    def __init__(self, store: str, problem: str) -> None:
+        super().__init__(store, problem)
+        self.store, self.problem = store, problem
+
+    def __str__(self) -> str:
+        return f"store {self.store}: {self.problem}"
+
+
+class StoreInUse(StoreError):
+    """Another live process owns the store."""
+
+
+class StoreLost(StoreError):
+    """This process no longer owns the store, or can no longer write it."""
+
+
+class StoreTooNew(StoreError):
+    """The store was written by a newer greenroom."""
+
+
+class StoreCorrupt(StoreError):
+    """The file is no store of greenroom, or is damaged."""
+
+
+class SnapshotTampered(GreenroomError):
+    """Stored bytes do not carry this store's signature; nothing of them was read."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(path, problem)
+        self.path, self.problem = path, problem
+
+    def __str__(self) -> str:
+        return (
+            f"what is stored for {self.path} was refused unread: {self.problem}. The bytes are kept. "
+            "Put the store's own key file back beside it, or delete() the agent."
+        )
+
+
+class SnapshotUnreadable(GreenroomError):
+    """Stored bytes are genuine but cannot be turned into a state."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(path, problem)
+        self.path, self.problem = path, problem
+
+    def __str__(self) -> str:
+        return (
+            f"the stored state of {self.path} cannot be read: {self.problem}. The bytes are kept. "
+            "Make the classes it names importable, give the kind a migrate=, or delete() the agent."
+        )
+
+
+# A broken invariant
+
+
+class InternalError(GreenroomError):
+    """A bug in greenroom. Please report it with the log."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return (
+            f"greenroom stopped itself: {self.problem}. This is a bug, please report it. What was "
+            "accepted durably is in the store: open it again to go on."
+        )

@@ -1,0 +1,109 @@
+"""The one class that touches Thespian: receive, decide, adopt, perform.
+
+A concrete actor names its core, its configuration message and its translation of system messages. No
+exception leaves `receiveMessage`: Thespian would run the handler again on half-changed state. A core
+raises for bugs only; then the actor says why to its supervisor and goes.
+"""
+
+import logging
+import time
+import traceback
+from collections.abc import Callable, Iterable
+
+from msgspec import Struct
+from thespian.actors import (
+    Actor,
+    ActorAddress,
+    ActorExitRequest,
+    ActorSystemMessage,
+    ChildActorExited,
+    PoisonMessage,
+    WakeupMessage,
+)
+
+from .effects import Effect, Send, StartTimer
+from .vocabulary import Address, Role, Timestamp
+
+log = logging.getLogger("greenroom")
+
+
+class Meet(Struct, frozen=True):
+    """From the supervisor: the addresses of the control actors, and the clock to go by."""
+
+    roles: dict[Role, Address]
+    clock: Callable[[], Timestamp] = time.time
+
+
+class ActorFailed(Struct, frozen=True):
+    """To the supervisor: an actor met a bug and goes. `reason` is a traceback."""
+
+    role: str
+    reason: str
+
+
+class ActorShell(Actor):
+    """An actor around a core; subclasses implement `decide`."""
+
+    role = "an actor"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.roles: dict[Role, Address] = {}
+        self.clock: Callable[[], Timestamp] = time.time
+
+    def decide(self, message: object, sender: Address) -> Iterable[Effect]:
+        """Hand `message` to the core and return what it asks for."""
+        raise NotImplementedError
+
+    def child_exited(self, address: Address) -> Iterable[Effect]:  # noqa: ARG002
+        """Translate the end of a child into the core's words."""
+        return ()
+
+    def receiveMessage(self, message: object, sender: ActorAddress) -> None:  # noqa: N802
+        try:
+            if isinstance(message, WakeupMessage):
+                effects = self.decide(message.payload, self.myAddress)
+            elif isinstance(message, ActorSystemMessage):
+                effects = self.translate(message)
+            elif type(message) is Meet:
+                self.roles, self.clock = message.roles, message.clock
+                return
+            else:
+                effects = self.decide(message, sender)
+            for effect in effects:
+                self.perform(effect)
+        except Exception:
+            self.fail(message)
+
+    def translate(self, message: ActorSystemMessage) -> Iterable[Effect]:
+        """System messages: only the end of a child concerns a core."""
+        match message:
+            case ChildActorExited():
+                return self.child_exited(message.childAddress)
+            case PoisonMessage():
+                log.error("%s: a message could not be handled: %s", self.role, message)
+            case ActorExitRequest():
+                self.ended()
+            case _:
+                pass
+        return ()
+
+    def ended(self) -> None:
+        """The actor is about to go: let go of what it holds outside."""
+
+    def perform(self, effect: Effect) -> None:
+        """Do what the core asked for."""
+        match effect:
+            case Send():
+                to = effect.to
+                self.send(self.roles[to] if isinstance(to, str) else to, effect.message)  # type: ignore[index]
+            case StartTimer():
+                self.wakeupAfter(effect.after, effect.message)
+
+    def fail(self, message: object) -> None:
+        """Report the bug that is being handled, then go."""
+        reason = traceback.format_exc()
+        log.critical("%s failed on %r\n%s", self.role, message, reason)
+        if "supervisor" in self.roles:
+            self.send(self.roles["supervisor"], ActorFailed(self.role, reason))
+        self.send(self.myAddress, ActorExitRequest())

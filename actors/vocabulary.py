@@ -1,0 +1,85 @@
+"""The words that every room shares: ids, units, roles and paths.
+
+Plain values only. Ids are `NewType`s, so that a type checker tells an agent's id from a run's serial;
+a role names a control actor where its address is not known yet.
+"""
+
+import re
+from collections.abc import Hashable
+from typing import Any, Literal, NewType, TypeAlias
+
+from .errors import InvalidPath
+
+AgentId = NewType("AgentId", int)
+"""Number of an agent, unique in its store for ever: a path can be used again, an agent id cannot."""
+Incarnation = NewType("Incarnation", int)
+"""Number of an agent's session, growing by one each time it gets a new one."""
+RunId = NewType("RunId", str)
+RequestId: TypeAlias = Hashable
+"""Number that a requester chose for one question; the answer repeats it."""
+Seconds: TypeAlias = float
+Timestamp: TypeAlias = float
+"""Seconds since the epoch, as of `time.time()`."""
+Payload: TypeAlias = bytes
+"""A user's value (input, config, message body, result) as bytes, see `persistence.codec`."""
+Address: TypeAlias = Any
+"""An actor's address. Cores hand it on and never look into it."""
+
+Durability = Literal["memory", "process", "power"]
+AgentStatus = Literal["starting", "idle", "queued", "running", "interrupting", "failed", "closed"]
+RunStatus = Literal["accepted", "queued", "running", "completed", "failed", "interrupted"]
+OutcomeStatus = Literal["completed", "failed", "interrupted"]
+
+Role: TypeAlias = Literal[
+    "directory",
+    "ledger",
+    "residency",
+    "slots",
+    "writer",
+    "reader",
+    "events",
+    "supervisor",
+]
+
+SEGMENT = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+MAX_SEGMENTS = 16
+
+
+def check_path(path: object) -> str:
+    """Return `path` if it is `/name/name…`, else raise `InvalidPath` saying what is wrong with it."""
+    if not isinstance(path, str):
+        raise InvalidPath(repr(path), f"a path is a str, not {type(path).__name__}")
+    if not path.startswith("/"):
+        raise InvalidPath(path, "a path starts with '/'")
+    segments = path[1:].split("/")
+    if len(segments) > MAX_SEGMENTS:
+        raise InvalidPath(path, f"a path has at most {MAX_SEGMENTS} segments, not {len(segments)}")
+    for segment in segments:
+        if not SEGMENT.fullmatch(segment):
+            raise InvalidPath(path, f"segment {segment!r} does not match [a-z0-9][a-z0-9_-]{{0,63}}")
+    return path
+
+
+def check_under(path: object) -> str:
+    """Return `path` if it can stand for a part of the tree: `/` for all, or a path."""
+    return "/" if path == "/" else check_path(path)
+
+
+def tree_of(path: str) -> str:
+    """The first segment of `path`: the limit of what an agent may reach."""
+    return path[1:].partition("/")[0]
+
+
+def parent_of(path: str) -> str:
+    """The path one segment up; `/` for the root of a tree. It need not be an agent."""
+    return path.rpartition("/")[0] or "/"
+
+
+def is_under(path: str, under: str) -> bool:
+    """Whether `path` is `under` or stands below it."""
+    return under == "/" or path == under or path.startswith(under + "/")
+
+
+def resolve(path: str, *, base: str) -> str:
+    """`path` itself if absolute, else the path that it names below `base`."""
+    return path if path.startswith("/") else f"{base}/{path}"
