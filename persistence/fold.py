@@ -1,0 +1,107 @@
+"""What each record means: rows before it in, rows after it out.
+
+The overlay of the journal is read through these functions, and the store's tests hold the SQL against
+them. Each is total: a record about something else changes nothing.
+"""
+
+from collections.abc import Iterable
+
+from msgspec.structs import replace
+
+from .protocol import (
+    AddAgent,
+    AddMessage,
+    AddRun,
+    AgentImage,
+    AgentRow,
+    BeginRun,
+    DropMessages,
+    EndRun,
+    EraseAgent,
+    PutSnapshot,
+    Record,
+    RunRow,
+    SetAgent,
+    SetIncarnation,
+)
+
+
+def fold_row(row: AgentRow | None, records: Iterable[Record]) -> AgentRow | None:
+    """The agent at rest after `records`; None if there is none."""
+    for record in records:
+        if type(record) is AddAgent:
+            row = record.row
+        elif row is None:
+            continue
+        elif type(record) is SetAgent:
+            row = replace(row, status=record.status, error=record.error, updated_at=record.at)
+        elif type(record) is SetIncarnation:
+            row = replace(row, incarnation=record.incarnation)
+        elif type(record) is EndRun:
+            row = replace(row, last=_ended(row.path, record), updated_at=record.ended_at)
+        elif type(record) is AddMessage:
+            row = replace(row, unread=tuple(sorted({*row.unread, record.row.serial})))
+        elif type(record) is DropMessages:
+            row = replace(row, unread=tuple(n for n in row.unread if n > record.upto))
+        elif type(record) is EraseAgent:
+            row = None
+    return row
+
+
+def fold_image(image: AgentImage | None, records: Iterable[Record]) -> AgentImage | None:
+    """All that the agent's next session is opened from, after `records`."""
+    records = tuple(records)
+    row = fold_row(image.row if image else None, records)
+    if row is None:
+        return None
+    snapshot = image.snapshot if image else None
+    inbox = {message.serial: message for message in image.inbox} if image else {}
+    for record in records:
+        if type(record) is AddAgent:
+            snapshot, inbox = None, {}
+        elif type(record) is PutSnapshot:
+            snapshot = record.snapshot
+        elif type(record) is AddMessage:
+            inbox[record.row.serial] = record.row
+        elif type(record) is DropMessages:
+            inbox = {n: message for n, message in inbox.items() if n > record.upto}
+    return AgentImage(row, snapshot, tuple(inbox[serial] for serial in sorted(inbox)))
+
+
+def fold_run(run: RunRow | None, records: Iterable[Record]) -> RunRow | None:
+    """The run after `records`; None if there is none."""
+    for record in records:
+        if type(record) is AddRun:
+            run = record.row
+        elif run is None:
+            continue
+        elif type(record) is BeginRun:
+            run = replace(run, attempt=record.attempt, started_at=record.at)
+        elif type(record) is EndRun:
+            run = replace(
+                run,
+                status=record.status,
+                result=record.result,
+                error=record.error,
+                attempt=record.attempt,
+                started_at=record.started_at,
+                ended_at=record.ended_at,
+            )
+    return run
+
+
+def _ended(path: str, record: EndRun) -> RunRow:
+    return RunRow(
+        run_id=record.run_id,
+        serial=0,
+        agent_id=record.agent_id,
+        path=path,
+        input=b"",
+        accepted_at=record.started_at or record.ended_at,
+        status=record.status,
+        attempt=record.attempt,
+        result=record.result,
+        error=record.error,
+        started_at=record.started_at,
+        ended_at=record.ended_at,
+    )

@@ -1,0 +1,359 @@
+"""What is stored, what is asked of the store, and how the ledger and the two disk actors talk.
+
+Read top to bottom: rows (what a reader gets), records (what a writer is given: the only ways in which
+the store changes), queries, then the messages. A user's values travel as `Payload` bytes; the store
+signs them on their way to the disk and checks them on their way back.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from msgspec import Struct
+
+from ..actors.effects import Send
+from ..actors.errors import GreenroomError
+from ..actors.vocabulary import (
+    AgentId,
+    Durability,
+    Incarnation,
+    Payload,
+    RequestId,
+    RunId,
+    Timestamp,
+)
+
+# Rows
+
+
+class RunRow(Struct, frozen=True):
+    """One run. `status` is `accepted` until it is one of the three outcomes."""
+
+    run_id: RunId
+    serial: int  # the order of acceptance in this store
+    agent_id: AgentId
+    path: str
+    input: Payload
+    accepted_at: Timestamp
+    status: str = "accepted"
+    attempt: int = 0  # how many turns have begun for it
+    awaits: tuple[RunId, ...] = ()  # a continuation starts when all of these have ended
+    result: Payload | None = None
+    error: str | None = None
+    started_at: Timestamp | None = None
+    ended_at: Timestamp | None = None
+
+
+class AgentRow(Struct, frozen=True):
+    """One agent at rest. `status` is `idle`, `failed` (its session could not be opened) or `closed`."""
+
+    agent_id: AgentId
+    path: str
+    kind: str
+    version: int
+    config: Payload
+    created_at: Timestamp
+    updated_at: Timestamp
+    status: str = "idle"
+    error: str | None = None
+    incarnation: Incarnation = Incarnation(0)
+    origin: RunId | None = None  # the id derived from the turn that spawned it
+    last: RunRow | None = None  # its run that ended last
+    unread: tuple[int, ...] = ()  # the serials of its inbox, ascending
+
+
+class Snapshot(Struct, frozen=True):
+    """An agent's state as bytes, as of the end of a turn."""
+
+    codec: str
+    version: int  # the kind's version that wrote it
+    data: bytes
+
+
+class MessageRow(Struct, frozen=True):
+    """One unread message of an inbox; `serial` is its order of acceptance in this store."""
+
+    serial: int
+    agent_id: AgentId
+    body: Payload
+    sender: str | None  # the path of the agent that sent it; None from outside
+    at: Timestamp
+
+
+class AgentImage(Struct, frozen=True):
+    """All that a session is opened from."""
+
+    row: AgentRow
+    snapshot: Snapshot | None = None
+    inbox: tuple[MessageRow, ...] = ()
+
+
+class EventRow(Struct, frozen=True):
+    """A numbered fact; `data` is JSON."""
+
+    seq: int
+    at: Timestamp
+    type: str
+    path: str
+    run_id: RunId | None = None
+    data: bytes = b"{}"
+
+
+class Unfinished(Struct, frozen=True):
+    """What a store holds of work that is not done, and where its numbers go on."""
+
+    epoch: int  # how often the store has been opened for writing
+    next_agent_id: int
+    next_serial: int
+    next_seq: int
+    runs: tuple[RunRow, ...] = ()  # by serial
+    agents: tuple[AgentRow, ...] = ()  # those of `runs`
+    known: int = 0  # how many agents are open
+
+
+# Records
+
+
+class AddAgent(Struct, frozen=True):
+    row: AgentRow
+
+
+class SetAgent(Struct, frozen=True):
+    """Change what an agent is at rest."""
+
+    agent_id: AgentId
+    status: str
+    error: str | None
+    at: Timestamp
+
+
+class SetIncarnation(Struct, frozen=True):
+    agent_id: AgentId
+    incarnation: Incarnation
+
+
+class EraseAgent(Struct, frozen=True):
+    """Remove an agent with its snapshot, inbox and runs."""
+
+    agent_id: AgentId
+
+
+class PutSnapshot(Struct, frozen=True):
+    agent_id: AgentId
+    snapshot: Snapshot
+
+
+class AddMessage(Struct, frozen=True):
+    row: MessageRow
+
+
+class DropMessages(Struct, frozen=True):
+    """Forget the agent's messages up to and with `upto`: a committed turn has read them."""
+
+    agent_id: AgentId
+    upto: int
+
+
+class AddRun(Struct, frozen=True):
+    row: RunRow
+
+
+class BeginRun(Struct, frozen=True):
+    run_id: RunId
+    agent_id: AgentId
+    attempt: int
+    at: Timestamp
+
+
+class EndRun(Struct, frozen=True):
+    """The outcome; it becomes the agent's last one, and the agent's `updated_at`."""
+
+    run_id: RunId
+    agent_id: AgentId
+    status: str
+    result: Payload | None
+    error: str | None
+    attempt: int
+    started_at: Timestamp | None
+    ended_at: Timestamp
+
+
+class AddEvent(Struct, frozen=True):
+    row: EventRow
+
+
+Record: TypeAlias = (
+    AddAgent
+    | SetAgent
+    | SetIncarnation
+    | EraseAgent
+    | PutSnapshot
+    | AddMessage
+    | DropMessages
+    | AddRun
+    | BeginRun
+    | EndRun
+    | AddEvent
+)
+
+# Queries
+
+
+class FindAgent(Struct, frozen=True):
+    """The open agent at a path, else the one closed there last. Value: `AgentRow | None`."""
+
+    path: str
+
+
+class FindAgents(Struct, frozen=True):
+    """Value: `tuple[AgentRow, ...]`, those that exist, in the order asked."""
+
+    agent_ids: tuple[AgentId, ...]
+
+
+class LoadAgent(Struct, frozen=True):
+    """Value: `AgentImage | None`."""
+
+    agent_id: AgentId
+
+
+class FindRuns(Struct, frozen=True):
+    """Value: `tuple[RunRow | None, ...]`, one for each id."""
+
+    run_ids: tuple[RunId, ...]
+
+
+class ListAgents(Struct, frozen=True):
+    """A page of agents at or below `under`, by path (then by id), with paths greater than `after`.
+
+    Open ones, or with `closed` the closed ones. Value: `tuple[AgentRow, ...]`.
+    """
+
+    under: str
+    after: str | None
+    limit: int
+    closed: bool = False
+
+
+class ListEvents(Struct, frozen=True):
+    """Events at or below `under` with numbers greater than `since`. Value: `tuple[EventRow, ...]`."""
+
+    under: str
+    since: int
+    limit: int
+
+
+Query: TypeAlias = FindAgent | FindAgents | LoadAgent | FindRuns | ListAgents | ListEvents
+
+# What the ledger's journal is given, and how it answers
+
+
+class Fact(Struct, frozen=True):
+    """An event that has no number yet."""
+
+    at: Timestamp
+    type: str
+    path: str
+    run_id: RunId | None = None
+    data: bytes = b"{}"
+
+
+class Commit(Struct, frozen=True):
+    """Record all of this or nothing, after everything committed before.
+
+    `then` is sent once the records are as durable as `durability` says: at once for `memory`. A lazy
+    commit waits for the next one that is not, so that news which nobody waits for costs no write.
+    """
+
+    records: tuple[Record, ...] = ()
+    facts: tuple[Fact, ...] = ()
+    durability: Durability = "process"
+    then: tuple[Send, ...] = ()
+    lazy: bool = False
+
+
+class Ask(Struct, frozen=True):
+    """To the ledger: answer `query` as if everything committed so far were on disk.
+
+    Answered once, by `Answer` to the sender.
+    """
+
+    request: RequestId
+    query: Query
+
+
+class Answer(Struct, frozen=True):
+    """The value that the query's docstring names, or why it could not be read."""
+
+    request: RequestId
+    value: object
+    error: GreenroomError | None = None
+
+
+# The PersistenceActor and the ReaderActor, each on a thread of its own
+
+
+class OpenStore(Struct, frozen=True):
+    """Open for writing, making or migrating the schema. Answered by `StoreOpened` or `StoreRefused`."""
+
+    store: str
+    durability: Durability
+    opener: Callable[..., Any] | None = None  # instead of `Store.open`, to inject faults
+
+
+class OpenReader(Struct, frozen=True):
+    """Open for reading. Answered by `ReaderOpened` or `StoreRefused`."""
+
+    store: str
+    opener: Callable[..., Any] | None = None  # instead of `Reader.open`
+
+
+class WriteBatch(Struct, frozen=True):
+    """Write in one transaction, in this order. Answered by `BatchWritten` or `BatchFailed`.
+
+    `sync` asks for an fsync before the answer, whatever the store's own level.
+    """
+
+    number: int
+    records: tuple[Record, ...]
+    sync: bool = False
+
+
+class CloseStore(Struct, frozen=True):
+    """Answered by `StoreClosed`."""
+
+
+class Read(Struct, frozen=True):
+    """Answered by `Answer`, in the order asked."""
+
+    request: RequestId
+    query: Query
+
+
+class StoreOpened(Struct, frozen=True):
+    unfinished: Unfinished
+    file: str = ""  # what the reader opens: the store, or where `:memory:` lies
+
+
+class ReaderOpened(Struct, frozen=True):
+    pass
+
+
+class StoreRefused(Struct, frozen=True):
+    error: GreenroomError
+
+
+class BatchWritten(Struct, frozen=True):
+    number: int
+    seconds: float
+
+
+class BatchFailed(Struct, frozen=True):
+    """Nothing of the batch was written. `fatal` says that no later try can succeed."""
+
+    number: int
+    problem: str
+    fatal: bool
+
+
+class StoreClosed(Struct, frozen=True):
+    pass
