@@ -1,0 +1,63 @@
+"""What the ledger holds of one agent while anything is going on with it: its desk.
+
+A desk exists while the agent has open runs or is (about to be) in memory. It is told what happens and
+knows what the agent's status is; it decides nothing about other agents.
+"""
+
+from collections import deque
+
+from msgspec import Struct
+
+from ...persistence.protocol import AgentRow, MessageRow, RunRow
+from ..vocabulary import Address, AgentId, AgentStatus, Incarnation, RequestId, RunId
+
+
+class OpenRun(Struct):
+    """A run without an outcome."""
+
+    row: RunRow
+    waiting_for: set[RunId]  # a continuation's runs that have not ended
+    state: str = "queued"  # "waiting", "queued", "running", "interrupting"
+    waiters: dict[RequestId, Address] = {}
+    continuations: list["OpenRun"] = []  # the runs that wait for this one
+
+
+class Desk(Struct):
+    """One agent's open runs in order, and where its session stands."""
+
+    agent_id: AgentId
+    path: str
+    kind: str
+    queue: deque[OpenRun]
+    waiting: dict[RunId, OpenRun]  # continuations whose runs have not all ended
+    running: OpenRun | None = None
+    executor: Address | None = None  # the session that runs it
+    called: bool = False  # the residency was asked to have the session take a run
+    present: bool = False  # the agent is being loaded, or in memory
+    opening: bool = False  # … and its session is not open yet
+    incarnation: Incarnation = Incarnation(0)
+    reloaded: bool = False
+    mail: list[MessageRow] = []  # accepted since the agent was loaded, and not read yet
+    kind_missing: bool = False
+
+    @property
+    def at_rest(self) -> bool:
+        """Nothing is going on: the store alone knows all of it."""
+        return not (self.present or self.opening or self.running or self.queue or self.waiting)
+
+    def open_runs(self) -> list[OpenRun]:
+        """All runs without an outcome, the one under way first."""
+        first = [self.running] if self.running else []
+        return [*first, *self.queue, *self.waiting.values()]
+
+    def status(self, row: AgentRow) -> AgentStatus:
+        """What the agent is seen to do now; `row` says what it is at rest."""
+        if row.status == "closed":
+            return "closed"
+        if self.running:
+            return "interrupting" if self.running.state == "interrupting" else "running"
+        if self.opening:
+            return "starting"
+        if self.queue:
+            return "queued"
+        return "failed" if row.status == "failed" else "idle"

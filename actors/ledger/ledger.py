@@ -1,0 +1,800 @@
+"""Which runs there are, who executes them, how they ended: decided here and nowhere else.
+
+Owns the desks of the agents that anything is going on with, the open runs and who waits for them, and
+the order of acceptance. Writes through the `Journal` that it is given. Does not know slots, sessions or
+how a turn is executed: a session that holds a slot *takes* its run here, and brings back its end.
+
+That every run gets exactly one outcome (G2) is this: an outcome is written by `_end` alone, which takes
+the run out of `runs`; a turn's end counts only if its run is still there, under way, in that incarnation.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+
+import msgspec
+from msgspec.structs import replace
+
+from ...persistence.journal import AgentPage, Journal
+from ...persistence.protocol import (
+    AddAgent,
+    AddMessage,
+    AddRun,
+    AgentImage,
+    AgentRow,
+    Answer,
+    Ask,
+    BeginRun,
+    Commit,
+    DropMessages,
+    EndRun,
+    EraseAgent,
+    Fact,
+    FindAgent,
+    FindAgents,
+    FindRuns,
+    ListAgents,
+    LoadAgent,
+    MessageRow,
+    PutSnapshot,
+    Record,
+    RunRow,
+    SetAgent,
+    SetIncarnation,
+    Unfinished,
+)
+from ..effects import Effect, Send
+from ..errors import (
+    AgentNotFound,
+    BacklogFull,
+    GreenroomError,
+    RunIdTaken,
+    RunNotFound,
+)
+from ..residency.protocol import AgentEntered, AgentLeft, DismissAgent, LoadFailed, SummonAgent
+from ..vocabulary import Address, AgentId, Durability, Payload, RunId, Timestamp, is_under
+from .desk import Desk, OpenRun
+from .protocol import (
+    AcceptMessage,
+    AcceptRun,
+    AgentDescribed,
+    AgentsClosed,
+    AgentsDescribed,
+    AgentSpawned,
+    AwaitRun,
+    Checkpoint,
+    CheckpointRecorded,
+    DescribeAgent,
+    DescribeAgents,
+    DescribeLedger,
+    DescribeRun,
+    DescribeState,
+    EndTurn,
+    ForgetRequest,
+    InterruptRuns,
+    InterruptTurn,
+    InterruptTurns,
+    LedgerReport,
+    LiveAgent,
+    MessageAccepted,
+    NothingToRun,
+    OutgoingMessage,
+    RecordClose,
+    RecordSpawn,
+    Refused,
+    ReportProgress,
+    RunAccepted,
+    RunBegun,
+    RunDescribed,
+    RunEnded,
+    RunPending,
+    RunsInterrupted,
+    SessionFailed,
+    SessionStarted,
+    SpawnSettled,
+    StateDescribed,
+    StopBeginning,
+    TakeRun,
+    TurnsEnded,
+    TurnSettled,
+)
+
+LIVE = frozenset({"starting", "queued", "running", "interrupting"})
+"""Statuses that only an agent with a desk can have."""
+
+
+class Ledger:
+    """The open runs of all agents, in order of acceptance."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        unfinished: Unfinished,
+        *,
+        backlog: int,
+        attempts_of: Callable[[str], int | None],
+    ) -> None:
+        self.journal = journal
+        self.desks: dict[AgentId, Desk] = {}
+        self.runs: dict[RunId, OpenRun] = {}
+        self.known = unfinished.known
+        self._backlog = backlog
+        self._attempts_of = attempts_of  # of a kind by name; None if it is not registered here
+        self._epoch = unfinished.epoch
+        self._made = 0  # run ids
+        self._serial = unfinished.next_serial
+        self._spawning = 0  # agents recorded whose session was not loaded yet
+        self._lookups: dict[RunId, deque[AcceptRun | RecordSpawn]] = {}
+        self._closing: str | None = None
+        self._drained: Address | None = None  # who waits for the turns to end
+        self.now: Timestamp = 0.0  # told before each command
+
+    # Recovery
+
+    def recover(self, unfinished: Unfinished) -> list[Effect]:
+        """Queue again what was accepted and has no outcome; fail what was cut off too often."""
+        rows = {row.agent_id: row for row in unfinished.agents}
+        for row in unfinished.runs:
+            agent = rows[row.agent_id]
+            run = OpenRun(row, set())
+            desk = self._desk(row.agent_id, agent.path, agent.kind)
+            self.runs[row.run_id] = run
+            self._join(desk, run)
+        effects: list[Effect] = []
+        for desk in list(self.desks.values()):
+            attempts = self._attempts_of(desk.kind)
+            desk.kind_missing = attempts is None
+            for run in list(desk.queue):
+                if attempts is not None and run.row.attempt >= attempts:
+                    reason = f"its turn was cut off {run.row.attempt} times, which is all its attempts"
+                    effects += self._end(desk, run, "failed", reason, data={"recovered": True})
+            effects += self._call(desk)
+        return effects
+
+    # Agents
+
+    def record_spawn(self, ask: RecordSpawn) -> list[Effect]:
+        refusal = self._refusal(ask.row.path)
+        if refusal is None and ask.input is not None and ask.run_id is not None:
+            return self._look_up(ask.run_id, ask)
+        return self._refuse_spawn(ask, refusal) if refusal else self._spawn(ask)
+
+    def _refuse_spawn(self, ask: RecordSpawn, error: GreenroomError) -> list[Effect]:
+        return [
+            Send("directory", SpawnSettled(ask.row.agent_id, ask.row.path, recorded=False)),
+            Send(ask.reply_to, Refused(ask.request, error)),
+        ]
+
+    def _spawn(self, ask: RecordSpawn) -> list[Effect]:
+        row = ask.row
+        desk = self._desk(row.agent_id, row.path, row.kind)
+        desk.opening = True
+        self.known += 1
+        self._spawning += 1
+        records: tuple[Record, ...] = (AddAgent(row),)
+        facts: tuple[Fact, ...] = (Fact(self.now, "agent.spawned", row.path, None, _json(kind=row.kind)),)
+        run_id = None
+        if ask.input is not None:
+            run = self._new_run(desk, ask.input, ask.run_id)
+            run_id = run.row.run_id
+            records += (AddRun(run.row),)
+            facts += (Fact(self.now, "run.accepted", row.path, run_id),)
+        reply = AgentSpawned(ask.request, row.agent_id, row.path, run_id)
+        return [
+            *self._commit(records, facts, ask.durability, Send(ask.reply_to, reply)),
+            Send("directory", SpawnSettled(row.agent_id, row.path, recorded=True)),
+            *self._call(desk, open_only=ask.input is None),
+        ]
+
+    def record_close(self, ask: RecordClose) -> list[Effect]:
+        reason = "its agent was deleted" if ask.erase else "its agent was closed"
+        effects: list[Effect] = []
+        records: list[Record] = []
+        facts: list[Fact] = []
+        for agent_id, path in ask.agents:
+            desk = self.desks.get(agent_id)
+            if desk is not None:
+                for run in desk.open_runs():
+                    effects += self._end(desk, run, "interrupted", reason)
+                if desk.opening and not desk.present:
+                    self._spawning -= 1
+                effects.append(Send("residency", DismissAgent(agent_id, gone=True)))
+                self.desks.pop(agent_id, None)
+            records.append(
+                EraseAgent(agent_id) if ask.erase else SetAgent(agent_id, "closed", None, self.now)
+            )
+            facts.append(Fact(self.now, "agent.deleted" if ask.erase else "agent.closed", path))
+        self.known -= 0 if ask.over else len(ask.agents)
+        then = (Send(ask.reply_to, AgentsClosed(ask.request)),) if ask.reply_to else ()
+        return effects + self._commit(tuple(records), tuple(facts), None, *then)
+
+    # Accepting
+
+    def accept_run(self, ask: AcceptRun) -> list[Effect]:
+        if ask.run_id is not None and ask.run_id in self.runs:
+            return self._same_run(ask, self.runs[ask.run_id].row)
+        refusal = self._refusal(ask.path)
+        if refusal:
+            return [Send(ask.reply_to, Refused(ask.request, refusal))]
+        if ask.run_id is not None and not ask.fresh:
+            return self._look_up(ask.run_id, ask)
+        return self._accept(ask)
+
+    def _accept(self, ask: AcceptRun) -> list[Effect]:
+        desk = self._desk(ask.agent_id, ask.path, ask.kind)
+        run = self._new_run(desk, ask.input, ask.run_id)
+        run_id = run.row.run_id
+        facts = (Fact(self.now, "run.accepted", ask.path, run_id),)
+        reply = RunAccepted(ask.request, run_id, ask.path)
+        return [
+            *self._commit((AddRun(run.row),), facts, ask.durability, Send(ask.reply_to, reply)),
+            *self._call(desk),
+        ]
+
+    def _same_run(self, ask: AcceptRun, row: RunRow) -> list[Effect]:
+        if row.agent_id != ask.agent_id:
+            return [Send(ask.reply_to, Refused(ask.request, RunIdTaken(row.run_id, row.path)))]
+        reply = RunAccepted(ask.request, row.run_id, row.path)
+        return self._commit((), (), ask.durability, Send(ask.reply_to, reply))
+
+    def _look_up(self, run_id: RunId, ask: AcceptRun | RecordSpawn) -> list[Effect]:
+        """A run id from outside: find out whether it names a run already, once for all who ask."""
+        waiting = self._lookups.get(run_id)
+        if waiting is not None:
+            waiting.append(ask)
+            return []
+        self._lookups[run_id] = deque([ask])
+        return self.journal.ask(run_id, self._looked_up, FindRuns((run_id,)))
+
+    def _looked_up(self, answer: Answer) -> Iterable[Effect]:
+        found: RunRow | None = answer.value[0] if answer.error is None else None  # type: ignore[index]
+        run_id: RunId = answer.request  # type: ignore[assignment]
+        for ask in self._lookups.pop(run_id):
+            if answer.error is not None:
+                yield from self._refuse(ask, answer.error)
+                continue
+            row = self.runs[run_id].row if run_id in self.runs else found
+            if isinstance(ask, RecordSpawn):
+                error = RunIdTaken(run_id, row.path) if row else self._refusal(ask.row.path)
+                yield from self._refuse_spawn(ask, error) if error else self._spawn(ask)
+            elif row is not None:
+                yield from self._same_run(ask, row)
+            else:
+                yield from self.accept_run(replace(ask, fresh=True))
+
+    def _refuse(self, ask: AcceptRun | RecordSpawn, error: GreenroomError) -> list[Effect]:
+        if isinstance(ask, RecordSpawn):
+            return self._refuse_spawn(ask, error)
+        return [Send(ask.reply_to, Refused(ask.request, error))]
+
+    def accept_message(self, ask: AcceptMessage) -> list[Effect]:
+        refusal = self._refusal(ask.path)
+        if refusal:
+            return [Send(ask.reply_to, Refused(ask.request, refusal))]
+        reply = Send(ask.reply_to, MessageAccepted(ask.request))
+        message = OutgoingMessage(ask.agent_id, ask.path, ask.body)
+        records, facts = self._post((message,), ask.sender)
+        return self._commit(records, facts, ask.durability, reply)
+
+    def _post(
+        self, messages: tuple[OutgoingMessage, ...], sender: str | None
+    ) -> tuple[tuple[Record, ...], tuple[Fact, ...]]:
+        """Put messages into inboxes: on disk, and at once where the agent is in memory."""
+        records: list[Record] = []
+        facts: list[Fact] = []
+        for message in messages:
+            row = MessageRow(self._next_serial(), message.agent_id, message.body, sender, self.now)
+            records.append(AddMessage(row))
+            facts.append(Fact(self.now, "message.accepted", message.path, None, _json(sender=sender)))
+            desk = self.desks.get(message.agent_id)
+            if desk is not None and desk.present:
+                desk.mail.append(row)
+        return tuple(records), tuple(facts)
+
+    def _refusal(self, path: str) -> GreenroomError | None:
+        if len(self.runs) + self._spawning + self.journal.unwritten >= self._backlog:
+            return BacklogFull(path, self._backlog)
+        return None
+
+    # Turns
+
+    def take_run(self, ask: TakeRun, session: Address) -> list[Effect]:
+        desk = self.desks.get(ask.agent_id)
+        if desk is None or desk.running or ask.incarnation < desk.incarnation:
+            return [Send(session, NothingToRun(ask.agent_id))]
+        desk.incarnation = ask.incarnation
+        if not desk.queue or self._closing is not None:
+            desk.called = False
+            return [Send(session, NothingToRun(ask.agent_id))]
+        run = desk.queue.popleft()
+        again = run.row.started_at is not None
+        run.row = replace(run.row, attempt=run.row.attempt + 1, started_at=self.now)
+        run.state, desk.running, desk.executor = "running", run, session
+        row = run.row
+        data = _json(attempt=row.attempt, **({"recovered": True} if again else {}))
+        effects = self._commit(
+            (BeginRun(row.run_id, desk.agent_id, row.attempt, self.now),),
+            (Fact(self.now, "run.started", desk.path, row.run_id, data),),
+        )
+        if not row.awaits:
+            return [
+                *effects,
+                Send(session, RunBegun(desk.agent_id, row, again, self._mail(desk), ())),
+            ]
+
+        def with_results(answer: Answer) -> Iterable[Effect]:
+            found = answer.value if answer.error is None else ()
+            results = tuple(run for run in found if run is not None)  # type: ignore[attr-defined]
+            yield Send(session, RunBegun(desk.agent_id, row, again, self._mail(desk), results))
+
+        return [*effects, *self.journal.ask(row.run_id, with_results, FindRuns(row.awaits))]
+
+    @staticmethod
+    def _mail(desk: Desk) -> tuple[MessageRow, ...]:
+        mail, desk.mail = tuple(desk.mail), []
+        return mail
+
+    def end_turn(self, ask: EndTurn, session: Address) -> list[Effect]:
+        desk = self.desks.get(ask.agent_id)
+        run = desk.running if desk else None
+        if (
+            desk is None
+            or run is None
+            or run.row.run_id != ask.run_id
+            or ask.incarnation != desk.incarnation
+        ):
+            return [Send(session, TurnSettled(ask.agent_id, more=False))]
+        if ask.status == "suspended":
+            desk.running = desk.executor = None
+            settled = Send(session, TurnSettled(ask.agent_id, more=False))
+            return [*self._suspend(desk, run), settled, *self._count_turns()]
+        records, facts = self._changes(ask, desk)
+        effects: list[Effect] = []
+        if ask.after is not None:
+            row = self._run_row(desk, ask.after.input, ask.after.run_id, ask.after.awaits)
+            records += (AddRun(row),)
+            facts += (Fact(self.now, "run.accepted", desk.path, row.run_id, _json(after=run.row.run_id)),)
+            continuation = OpenRun(row, set())
+            self.runs[row.run_id] = continuation
+            self._join(desk, continuation)
+        effects += self._end(desk, run, ask.status, ask.error, ask.result, records, facts)
+        more = bool(desk.queue) and self._closing is None
+        desk.called = more
+        return [*effects, Send(session, TurnSettled(ask.agent_id, more)), *self._count_turns()]
+
+    def checkpoint(self, ask: Checkpoint, session: Address) -> list[Effect]:
+        desk = self.desks.get(ask.agent_id)
+        if desk is None or desk.running is None or desk.running.row.run_id != ask.run_id:
+            return []
+        records, facts = self._changes(ask, desk)
+        return self._commit(records, facts, None, Send(session, CheckpointRecorded(ask.request)))
+
+    def _changes(
+        self, ask: EndTurn | Checkpoint, desk: Desk
+    ) -> tuple[tuple[Record, ...], tuple[Fact, ...]]:
+        records, facts = self._post(ask.outbox, desk.path)
+        if ask.snapshot is not None:
+            records += (PutSnapshot(desk.agent_id, ask.snapshot),)
+        if isinstance(ask, EndTurn) and ask.read_upto is not None:
+            records += (DropMessages(desk.agent_id, ask.read_upto),)
+        return records, facts
+
+    def progress(self, ask: ReportProgress) -> list[Effect]:
+        desk = self.desks.get(ask.agent_id)
+        if desk is None or desk.running is None or desk.running.row.run_id != ask.run_id:
+            return []
+        return self._commit((), (Fact(self.now, "run.progress", desk.path, ask.run_id, ask.data),))
+
+    # Interrupting
+
+    def interrupt(self, ask: InterruptRuns) -> list[Effect]:
+        desks = [self.desks[ask.agent_id]] if ask.agent_id in self.desks else []
+        if ask.cascade:
+            desks += [d for d in self.desks.values() if d.path.startswith(ask.path + "/")]
+        effects: list[Effect] = []
+        count = 0
+        for desk in desks:
+            for run in desk.open_runs():
+                if ask.run_id is not None and run.row.run_id != ask.run_id and desk.path == ask.path:
+                    continue
+                count += 1
+                effects += self._interrupt(desk, run, ask.reason)
+            effects += self._settle(desk)
+        reply = Send(ask.reply_to, RunsInterrupted(ask.request, count))
+        return effects + self._commit((), (), None, reply)
+
+    def _interrupt(self, desk: Desk, run: OpenRun, reason: str) -> list[Effect]:
+        if run is not desk.running:
+            return self._end(desk, run, "interrupted", reason)
+        if run.state == "interrupting":
+            return []
+        run.state = "interrupting"
+        return [Send(desk.executor, InterruptTurn(run.row.run_id, reason))]
+
+    # Sessions
+
+    def load(self, ask: Ask, residency: Address) -> list[Effect]:
+        """Fetch an agent's image for the residency: from here on its mail is kept at hand."""
+        query: LoadAgent = ask.query  # type: ignore[assignment]
+        desk = self._desk(query.agent_id, "", "")
+        if desk.opening and not desk.present:
+            self._spawning -= 1
+        desk.present, desk.opening, desk.mail = True, True, []
+
+        def found(answer: Answer) -> Iterable[Effect]:
+            image: AgentImage | None = answer.value  # type: ignore[assignment]
+            if image is not None and image.row.status != "closed":
+                desk.path, desk.kind = image.row.path, image.row.kind
+            elif answer.error is None:
+                self.desks.pop(query.agent_id, None)
+            yield Send(residency, replace(answer, request=ask.request))
+
+        return self.journal.ask(ask.request, found, query)
+
+    def entered(self, news: AgentEntered) -> list[Effect]:
+        desk = self.desks.get(news.agent_id)
+        if desk is None:
+            return []
+        desk.incarnation = max(desk.incarnation, news.incarnation)
+        return self._commit((SetIncarnation(news.agent_id, news.incarnation),), (), lazy=True)
+
+    def session_started(self, news: SessionStarted) -> list[Effect]:
+        desk = self.desks.get(news.agent_id)
+        if desk is None or news.incarnation < desk.incarnation:
+            return []
+        desk.incarnation, desk.opening = news.incarnation, False
+        first = news.incarnation == 1 or news.healed
+        kind = "agent.started" if first else "agent.reloaded"
+        fact = Fact(self.now, kind, desk.path, None, _json(incarnation=news.incarnation))
+        healed = (SetAgent(desk.agent_id, "idle", None, self.now),) if news.healed else ()
+        return self._commit(healed, (fact,), lazy=not first)
+
+    def session_failed(self, news: SessionFailed) -> list[Effect]:
+        desk = self.desks.get(news.agent_id)
+        if desk is None or news.incarnation < desk.incarnation:
+            return []
+        desk.incarnation = news.incarnation
+        return self._fail_start(desk, news.error)
+
+    def load_failed(self, news: LoadFailed) -> list[Effect]:
+        desk = self.desks.get(news.agent_id)
+        if desk is None:
+            return []
+        desk.present = False
+        effects = self._fail_start(desk, str(news.error))
+        self._tidy(desk)
+        return effects
+
+    def _fail_start(self, desk: Desk, error: str) -> list[Effect]:
+        """No session: the runs that wait for one fail, the next one tries again."""
+        desk.opening = desk.called = False
+        records = (SetAgent(desk.agent_id, "failed", error, self.now),)
+        facts = (Fact(self.now, "agent.start_failed", desk.path, None, _json(error=error)),)
+        effects = self._commit(records, facts)
+        for run in list(desk.queue):
+            effects += self._end(desk, run, "failed", f"its agent could not start: {error}")
+        return effects
+
+    def left(self, news: AgentLeft) -> list[Effect]:
+        desk = self.desks.get(news.agent_id)
+        if desk is None or news.incarnation != desk.incarnation:
+            return []
+        desk.present = desk.opening = False
+        desk.mail = []
+        effects: list[Effect] = []
+        if news.evicted:
+            effects += self._commit((), (Fact(self.now, "agent.evicted", desk.path),), lazy=True)
+        run = desk.running
+        if run is not None:
+            desk.running, desk.executor, run.state = None, None, "queued"
+            desk.queue.appendleft(run)
+            if run.row.attempt >= (self._attempts_of(desk.kind) or 1):
+                reason = f"its session was lost {run.row.attempt} times, which is all its attempts"
+                effects += self._end(desk, run, "failed", reason)
+        if run is not None or not news.orderly:
+            desk.called = False
+            effects += self._call(desk)
+        self._tidy(desk)
+        return effects + self._count_turns()
+
+    # Waiting
+
+    def await_run(self, ask: AwaitRun) -> list[Effect]:
+        run = self.runs.get(ask.run_id)
+        if run is not None:
+            run.waiters[ask.request] = ask.reply_to
+            return [Send(ask.reply_to, RunPending(ask.request))] if ask.tell_pending else []
+
+        def found(answer: Answer) -> Iterable[Effect]:
+            row = answer.value[0] if answer.error is None else None  # type: ignore[index]
+            if ask.run_id in self.runs:
+                yield from self.await_run(ask)
+            elif row is None:
+                error = answer.error or RunNotFound(ask.run_id)
+                yield Send(ask.reply_to, Refused(ask.request, error))
+            else:
+                yield from self._commit((), (), None, Send(ask.reply_to, RunEnded(ask.request, row)))
+
+        return self.journal.ask(ask.request, found, FindRuns((ask.run_id,)))
+
+    def forget(self, ask: ForgetRequest) -> None:
+        run = self.runs.get(ask.run_id)
+        if run is not None:
+            run.waiters.pop(ask.request, None)
+
+    # Describing
+
+    def describe_agent(self, ask: DescribeAgent) -> list[Effect]:
+        def found(answer: Answer) -> Iterable[Effect]:
+            row: AgentRow | None = answer.value  # type: ignore[assignment]
+            if answer.error or row is None:
+                yield Send(ask.reply_to, Refused(ask.request, answer.error or AgentNotFound(ask.path)))
+            else:
+                yield Send(ask.reply_to, AgentDescribed(ask.request, self._live(row)))
+
+        return self.journal.ask(ask.request, found, FindAgent(ask.path))
+
+    def describe_agents(self, ask: DescribeAgents) -> list[Effect]:
+        """A status that only busy agents have is looked for among the desks, any other in the store."""
+        if ask.status in LIVE:
+            desks = sorted(
+                (desk.path, desk.agent_id)
+                for desk in self.desks.values()
+                if is_under(desk.path, ask.under) and (ask.after is None or desk.path > ask.after)
+            )
+            ids = tuple(agent_id for _, agent_id in desks)
+
+            def found(answer: Answer) -> Iterable[Effect]:
+                rows: tuple[AgentRow, ...] = answer.value  # type: ignore[assignment]
+                yield self._page(ask, AgentPage(rows, None))
+
+            return self.journal.ask(ask.request, found, FindAgents(ids))
+
+        def listed(answer: Answer) -> Iterable[Effect]:
+            yield self._page(ask, answer.value)  # type: ignore[arg-type]
+
+        closed = ask.status == "closed"
+        if closed and not ask.settled and self.journal.unwritten:
+            # the overlay knows what was closed, but not the rows; wait until the store does
+            self.journal.flush()
+            again = Send("ledger", replace(ask, settled=True))
+            return self.journal.commit(Commit(durability="process", then=(again,)))
+        query = ListAgents(ask.under, ask.after, ask.limit, closed)
+        return self.journal.ask(ask.request, listed, query)
+
+    def _page(self, ask: DescribeAgents, page: AgentPage) -> Send:
+        agents = tuple(self._live(row) for row in page.rows)
+        if ask.status is not None:
+            agents = tuple(agent for agent in agents if agent.status == ask.status)
+        rest = page.next
+        if len(agents) > ask.limit:
+            agents = agents[: ask.limit]
+            rest = agents[-1].row.path
+        return Send(ask.reply_to, AgentsDescribed(ask.request, agents, rest))
+
+    def _live(self, row: AgentRow) -> LiveAgent:
+        desk = self.desks.get(row.agent_id)
+        if desk is None:
+            return LiveAgent(row, row.status, False, row.incarnation, 0)
+        runs = desk.open_runs()
+        return LiveAgent(
+            row,
+            desk.status(row),
+            desk.present,
+            max(row.incarnation, desk.incarnation),
+            len(desk.queue) + len(desk.waiting),
+            running=desk.running.row.run_id if desk.running else None,
+            awaits=tuple(next(iter(desk.waiting.values())).waiting_for) if desk.waiting else (),
+            since=min((run.row.accepted_at for run in runs), default=None),
+            kind_missing=desk.kind_missing,
+        )
+
+    def describe_state(self, ask: DescribeState) -> list[Effect]:
+        def loaded(answer: Answer) -> Iterable[Effect]:
+            image: AgentImage | None = answer.value  # type: ignore[assignment]
+            if answer.error or image is None:
+                yield Send(ask.reply_to, Refused(ask.request, answer.error or AgentNotFound(ask.path)))
+            else:
+                yield Send(ask.reply_to, StateDescribed(ask.request, image))
+
+        def found(answer: Answer) -> Iterable[Effect]:
+            row: AgentRow | None = answer.value  # type: ignore[assignment]
+            if answer.error or row is None:
+                yield Send(ask.reply_to, Refused(ask.request, answer.error or AgentNotFound(ask.path)))
+            else:
+                yield from self.journal.ask(ask.request, loaded, LoadAgent(row.agent_id))
+
+        return self.journal.ask(ask.request, found, FindAgent(ask.path))
+
+    def describe_run(self, ask: DescribeRun) -> list[Effect]:
+        run = self.runs.get(ask.run_id)
+        if run is not None:
+            status = {"waiting": "accepted", "interrupting": "running"}.get(run.state, run.state)
+            return [Send(ask.reply_to, RunDescribed(ask.request, replace(run.row, status=status)))]
+
+        def found(answer: Answer) -> Iterable[Effect]:
+            row = answer.value[0] if answer.error is None else None  # type: ignore[index]
+            if row is None:
+                error = answer.error or RunNotFound(ask.run_id)
+                yield Send(ask.reply_to, Refused(ask.request, error))
+            else:
+                yield Send(ask.reply_to, RunDescribed(ask.request, row))
+
+        return self.journal.ask(ask.request, found, FindRuns((ask.run_id,)))
+
+    def describe(self, ask: DescribeLedger) -> list[Effect]:
+        running = sum(1 for desk in self.desks.values() if desk.running)
+        report = LedgerReport(
+            ask.request,
+            agents=self.known,
+            running=running,
+            queued=len(self.runs) - running,
+            commits=self.journal.commits,
+            unwritten=self.journal.unwritten,
+            latencies={},
+        )
+        return [Send(ask.reply_to, report)]
+
+    # Closing
+
+    def stop_beginning(self, ask: StopBeginning, supervisor: Address) -> list[Effect]:
+        self._closing, self._drained = ask.reason, supervisor
+        return self._count_turns()
+
+    def interrupt_turns(self, ask: InterruptTurns) -> list[Effect]:
+        reason = "the runtime closed before its turn ended"
+        effects: list[Effect] = []
+        for desk in self.desks.values():
+            run = desk.running
+            if run is None:
+                continue
+            if ask.final and not ask.suspend:
+                effects += self._end(desk, run, "interrupted", reason)
+            elif ask.final:
+                desk.running = desk.executor = None
+                effects += self._suspend(desk, run)
+            else:
+                run.state = "interrupting"
+                stop = InterruptTurn(run.row.run_id, reason, ask.suspend)
+                effects.append(Send(desk.executor, stop))
+        return effects
+
+    def _suspend(self, desk: Desk, run: OpenRun) -> list[Effect]:
+        """Queue a run again that the runtime itself cut off: that is no attempt."""
+        run.state, run.row = "queued", replace(run.row, attempt=run.row.attempt - 1)
+        desk.queue.appendleft(run)
+        desk.called = False
+        row = run.row
+        begun = BeginRun(row.run_id, desk.agent_id, row.attempt, row.started_at or self.now)
+        return self._commit((begun,), ())
+
+    def _count_turns(self) -> list[Effect]:
+        if self._drained is None or any(desk.running for desk in self.desks.values()):
+            return []
+        supervisor, self._drained = self._drained, None
+        return [Send(supervisor, TurnsEnded())]
+
+    # What all of the above is made of
+
+    def _desk(self, agent_id: AgentId, path: str, kind: str) -> Desk:
+        desk = self.desks.get(agent_id)
+        if desk is None:
+            desk = self.desks[agent_id] = Desk(agent_id, path, kind, deque(), {})
+        elif not desk.path:
+            desk.path, desk.kind = path, kind
+        return desk
+
+    def _tidy(self, desk: Desk) -> None:
+        if desk.at_rest and not desk.called:
+            self.desks.pop(desk.agent_id, None)
+
+    def _settle(self, desk: Desk) -> list[Effect]:
+        """After runs were taken away: call off a call that has lost its reason."""
+        effects: list[Effect] = []
+        if desk.called and not desk.queue and not desk.running:
+            desk.called = False
+            effects.append(Send("residency", DismissAgent(desk.agent_id)))
+        self._tidy(desk)
+        return effects
+
+    def _new_run(self, desk: Desk, input: Payload, run_id: RunId | None) -> OpenRun:
+        if run_id is None:
+            self._made += 1
+            run_id = RunId(f"run-{self._epoch}-{self._made}")
+        run = OpenRun(self._run_row(desk, input, run_id), set())
+        self.runs[run_id] = run
+        desk.queue.append(run)
+        return run
+
+    def _run_row(
+        self,
+        desk: Desk,
+        input: Payload,
+        run_id: RunId,
+        awaits: tuple[RunId, ...] = (),
+    ) -> RunRow:
+        return RunRow(run_id, self._next_serial(), desk.agent_id, desk.path, input, self.now, awaits=awaits)
+
+    def _next_serial(self) -> int:
+        serial = self._serial
+        self._serial += 1
+        return serial
+
+    def _join(self, desk: Desk, run: OpenRun) -> None:
+        """Queue a run, or have it wait for those that it continues."""
+        for awaited in run.row.awaits:
+            other = self.runs.get(awaited)
+            if other is not None and other is not run:
+                run.waiting_for.add(awaited)
+                other.continuations = [*other.continuations, run]
+        if run.waiting_for:
+            run.state = "waiting"
+            desk.waiting[run.row.run_id] = run
+        else:
+            run.state = "queued"
+            desk.queue.append(run)
+
+    def _call(self, desk: Desk, *, open_only: bool = False) -> list[Effect]:
+        """Have the agent brought into memory; with a run waiting, have its session take it."""
+        if desk.kind_missing or self._closing is not None:
+            return []
+        if open_only:
+            return [Send("residency", SummonAgent(desk.agent_id, desk.path, work=False))]
+        if desk.called or not desk.queue:
+            return []
+        desk.called = True
+        return [Send("residency", SummonAgent(desk.agent_id, desk.path))]
+
+    def _end(
+        self,
+        desk: Desk,
+        run: OpenRun,
+        status: str,
+        error: str | None,
+        result: Payload | None = None,
+        records: tuple[Record, ...] = (),
+        facts: tuple[Fact, ...] = (),
+        *,
+        data: dict[str, object] | None = None,
+    ) -> list[Effect]:
+        """Give a run its outcome, once: record it, tell who waits, let its continuations go on."""
+        row = run.row
+        del self.runs[row.run_id]
+        if run is desk.running:
+            desk.running = desk.executor = None
+        elif desk.waiting.pop(row.run_id, None) is None:
+            desk.queue.remove(run)
+        ended = EndRun(
+            row.run_id, row.agent_id, status, result, error, row.attempt, row.started_at, self.now
+        )
+        row = replace(row, status=status, result=result, error=error, ended_at=self.now)
+        told = {"error": error} if error else {}
+        fact = Fact(self.now, f"run.{status}", row.path, row.run_id, _json(**told, **(data or {})))
+        news = tuple(Send(to, RunEnded(request, row)) for request, to in run.waiters.items())
+        effects = self._commit((*records, ended), (*facts, fact), None, *news)
+        for continuation in run.continuations:
+            continuation.waiting_for.discard(row.run_id)
+            if not continuation.waiting_for and continuation.state == "waiting":
+                effects += self._continue(continuation)
+        return effects
+
+    def _continue(self, run: OpenRun) -> list[Effect]:
+        desk = self.desks[run.row.agent_id]
+        del desk.waiting[run.row.run_id]
+        run.state = "queued"
+        desk.queue.append(run)
+        return self._call(desk)
+
+    def _commit(
+        self,
+        records: tuple[Record, ...],
+        facts: tuple[Fact, ...],
+        durability: Durability | None = None,
+        *then: Send,
+        lazy: bool = False,
+    ) -> list[Effect]:
+        level = durability or self.journal.durability
+        return self.journal.commit(Commit(records, facts, level, then, lazy))
+
+
+def _json(**data: object) -> bytes:
+    return msgspec.json.encode(data)

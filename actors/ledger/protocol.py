@@ -1,0 +1,462 @@
+"""The ledger's manual: what has been accepted, how it ended, who is told.
+
+The ledger is the one place where a run is accepted, begun and ended, and where everything that must not
+be lost is put in one order. Sessions *pull*: an agent that holds a slot asks for its run, so until then
+a run can end without anybody having to catch it up on its way.
+
+A question names itself by `request` and says where the answer goes by `reply_to`. Every question that
+can be refused is answered by `Refused` instead, and then nothing of it was recorded.
+"""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from ...persistence.protocol import AgentImage, AgentRow, MessageRow, RunRow, Snapshot, Unfinished
+from ..errors import GreenroomError
+from ..vocabulary import (
+    Address,
+    AgentId,
+    Durability,
+    Incarnation,
+    OutcomeStatus,
+    Payload,
+    RequestId,
+    RunId,
+    Timestamp,
+)
+
+
+class ConfigureLedger(Struct, frozen=True):
+    """Sent once, before anything else: what the store holds, and the limits."""
+
+    unfinished: Unfinished
+    durability: Durability
+    backlog: int
+    attempts_of: Callable[[str], int | None]  # of a kind by name; None if it is not registered
+
+
+# Commands about agents, from the directory
+
+
+class RecordSpawn(Struct, frozen=True):
+    """Record a new agent, with its first run if it has `input`. Answered by `AgentSpawned`.
+
+    The directory hears `SpawnSettled` at once.
+    """
+
+    request: RequestId
+    reply_to: Address
+    row: AgentRow
+    input: Payload | None
+    run_id: RunId | None
+    durability: Durability | None = None
+
+
+class RecordClose(Struct, frozen=True):
+    """End agents for good: their runs are interrupted, now.
+
+    Answered by `AgentsClosed` if there is a `reply_to`.
+    """
+
+    request: RequestId
+    reply_to: Address | None
+    agents: tuple[tuple[AgentId, str], ...]
+    erase: bool  # also forget what is stored
+    over: bool = False  # they were closed before, and are only to be erased
+
+
+# Commands about runs and messages
+
+
+class AcceptRun(Struct, frozen=True):
+    """Accept a run. Answered by `RunAccepted`, as durable as asked.
+
+    A `run_id` that names a run of this agent already is answered as that run; `fresh` says that it
+    cannot (an id just derived), which saves the look into the store.
+    """
+
+    request: RequestId
+    reply_to: Address
+    agent_id: AgentId
+    path: str
+    kind: str
+    input: Payload
+    run_id: RunId | None = None
+    fresh: bool = False
+    durability: Durability | None = None
+
+
+class AcceptMessage(Struct, frozen=True):
+    """Put a message in an inbox. Answered by `MessageAccepted`."""
+
+    request: RequestId
+    reply_to: Address
+    agent_id: AgentId
+    path: str
+    body: Payload
+    sender: str | None
+    durability: Durability | None = None
+
+
+class InterruptRuns(Struct, frozen=True):
+    """End one open run of the agent, or all accepted so far; `cascade`: its descendants' too.
+
+    Answered by `RunsInterrupted`. A run that has begun ends when its code does.
+    """
+
+    request: RequestId
+    reply_to: Address
+    agent_id: AgentId
+    path: str
+    run_id: RunId | None
+    cascade: bool
+    reason: str
+
+
+class AwaitRun(Struct, frozen=True):
+    """Answered by `RunEnded` when the run has an outcome, at once if it has; `RunNotFound` refused.
+
+    With `tell_pending`, a run that is still open is told at once by `RunPending`, before `RunEnded`.
+    """
+
+    request: RequestId
+    reply_to: Address
+    run_id: RunId
+    tell_pending: bool = False
+
+
+class ForgetRequest(Struct, frozen=True):
+    """Nobody waits for the answer to this `AwaitRun` any more. Not answered."""
+
+    request: RequestId
+    run_id: RunId
+
+
+# Queries
+
+
+class DescribeAgent(Struct, frozen=True):
+    """Answered by `AgentDescribed`."""
+
+    request: RequestId
+    reply_to: Address
+    path: str
+
+
+class DescribeAgents(Struct, frozen=True):
+    """A page of agents at or below `under`, by path. Answered by `AgentsDescribed`."""
+
+    request: RequestId
+    reply_to: Address
+    under: str
+    status: str | None
+    after: str | None
+    limit: int
+    settled: bool = False  # private: asked again, after all that was pending was written
+
+
+class DescribeState(Struct, frozen=True):
+    """Answered by `StateDescribed`."""
+
+    request: RequestId
+    reply_to: Address
+    path: str
+
+
+class DescribeRun(Struct, frozen=True):
+    """Answered by `RunDescribed`."""
+
+    request: RequestId
+    reply_to: Address
+    run_id: RunId
+
+
+class DescribeLedger(Struct, frozen=True):
+    """Answered by `LedgerReport`."""
+
+    request: RequestId
+    reply_to: Address
+
+
+# From the sessions
+
+
+class SessionStarted(Struct, frozen=True):
+    """The session is open and can work; `healed`: the one before could not be opened."""
+
+    agent_id: AgentId
+    incarnation: Incarnation
+    healed: bool = False
+
+
+class SessionFailed(Struct, frozen=True):
+    """The session could not be opened: the runs that wait fail with `error`."""
+
+    agent_id: AgentId
+    incarnation: Incarnation
+    error: str
+
+
+class TakeRun(Struct, frozen=True):
+    """The session holds a slot. Answered by `RunBegun` or `NothingToRun`."""
+
+    agent_id: AgentId
+    incarnation: Incarnation
+
+
+class OutgoingMessage(Struct, frozen=True):
+    agent_id: AgentId
+    path: str
+    body: Payload
+
+
+class Continuation(Struct, frozen=True):
+    """The run that starts when all of `awaits` have ended."""
+
+    run_id: RunId
+    awaits: tuple[RunId, ...]
+    input: Payload
+
+
+class Checkpoint(Struct, frozen=True):
+    """Record state and outbox so far. Answered by `CheckpointRecorded` when it is durable."""
+
+    request: RequestId
+    agent_id: AgentId
+    incarnation: Incarnation
+    run_id: RunId
+    snapshot: Snapshot | None
+    outbox: tuple[OutgoingMessage, ...]
+
+
+class ReportProgress(Struct, frozen=True):
+    """Something that a turn tells while it goes on. Not answered."""
+
+    agent_id: AgentId
+    incarnation: Incarnation
+    run_id: RunId
+    data: bytes
+
+
+class EndTurn(Struct, frozen=True):
+    """The turn is over, with everything that it changes, or nothing if it did not complete.
+
+    Answered by `TurnSettled`. `status` is `suspended` for a turn that was cut off by the runtime's own
+    end and begins again with the next one.
+    """
+
+    agent_id: AgentId
+    incarnation: Incarnation
+    run_id: RunId
+    status: OutcomeStatus | str
+    result: Payload | None
+    error: str | None
+    started_at: Timestamp
+    ended_at: Timestamp
+    snapshot: Snapshot | None = None
+    read_upto: int | None = None
+    outbox: tuple[OutgoingMessage, ...] = ()
+    after: Continuation | None = None
+
+
+# From the supervisor
+
+
+class StopBeginning(Struct, frozen=True):
+    """The runtime closes: begin nothing. Answered by `TurnsEnded` when no turn is under way."""
+
+    reason: str
+
+
+class InterruptTurns(Struct, frozen=True):
+    """The time to drain is over: end the turns under way, as interrupted or (`suspend`) to begin again.
+
+    `final`: do not wait for their code any longer; what it reports after this counts for nothing.
+    """
+
+    suspend: bool
+    final: bool = False
+
+
+class CloseLedger(Struct, frozen=True):
+    """Write what is left. Answered by `LedgerClosed` when all of it is on disk and the file closed."""
+
+
+# Events and replies
+
+
+class Refused(Struct, frozen=True):
+    """The question could not be granted and nothing of it was recorded."""
+
+    request: RequestId
+    error: GreenroomError
+
+
+class AgentSpawned(Struct, frozen=True):
+    request: RequestId
+    agent_id: AgentId
+    path: str
+    run_id: RunId | None
+
+
+class SpawnSettled(Struct, frozen=True):
+    """To the directory: the spawn was recorded, or not."""
+
+    agent_id: AgentId
+    path: str
+    recorded: bool
+
+
+class AgentsClosed(Struct, frozen=True):
+    request: RequestId
+
+
+class RunAccepted(Struct, frozen=True):
+    request: RequestId
+    run_id: RunId
+    path: str
+
+
+class MessageAccepted(Struct, frozen=True):
+    request: RequestId
+
+
+class RunsInterrupted(Struct, frozen=True):
+    """`count` open runs were told to end."""
+
+    request: RequestId
+    count: int
+
+
+class RunPending(Struct, frozen=True):
+    request: RequestId
+
+
+class RunEnded(Struct, frozen=True):
+    request: RequestId
+    run: RunRow
+
+
+class LiveAgent(Struct, frozen=True):
+    """An agent as it is now: its row, and what is going on."""
+
+    row: AgentRow
+    status: str
+    resident: bool
+    incarnation: Incarnation
+    queued: int
+    running: RunId | None = None
+    awaits: tuple[RunId, ...] = ()  # open runs that its first waiting continuation waits for
+    since: Timestamp | None = None  # when its oldest open run was accepted
+    kind_missing: bool = False
+
+
+class AgentDescribed(Struct, frozen=True):
+    request: RequestId
+    agent: LiveAgent
+
+
+class AgentsDescribed(Struct, frozen=True):
+    """`next` is what to give as `after` for the following page; None at the end."""
+
+    request: RequestId
+    agents: tuple[LiveAgent, ...]
+    next: str | None
+
+
+class StateDescribed(Struct, frozen=True):
+    request: RequestId
+    image: AgentImage
+
+
+class RunDescribed(Struct, frozen=True):
+    """`run.status` is `accepted`, `queued`, `running` or the outcome's."""
+
+    request: RequestId
+    run: RunRow
+
+
+class LedgerReport(Struct, frozen=True):
+    request: RequestId
+    agents: int
+    running: int
+    queued: int
+    commits: int
+    unwritten: int
+    latencies: dict[str, tuple[float, float]]  # seconds: p50 and p99 of "commit", "queue", "turn"
+
+
+class RunBegun(Struct, frozen=True):
+    """`inbox` are messages accepted since the session was loaded; `results` a continuation's outcomes."""
+
+    agent_id: AgentId
+    run: RunRow
+    again: bool  # a turn of this run has begun before
+    inbox: tuple[MessageRow, ...]
+    results: tuple[RunRow, ...]
+
+
+class NothingToRun(Struct, frozen=True):
+    agent_id: AgentId
+
+
+class InterruptTurn(Struct, frozen=True):
+    """To a session: end the turn of this run, if it is still under way."""
+
+    run_id: RunId
+    reason: str
+    suspend: bool = False
+
+
+class CheckpointRecorded(Struct, frozen=True):
+    request: RequestId
+
+
+class TurnSettled(Struct, frozen=True):
+    """The outcome was taken down. `more`: another run waits, ask for it with a new slot."""
+
+    agent_id: AgentId
+    more: bool
+
+
+class TurnsEnded(Struct, frozen=True):
+    pass
+
+
+class LedgerClosed(Struct, frozen=True):
+    problem: str | None = None
+
+
+class StoreFailing(Struct, frozen=True):
+    """To the supervisor: a batch could not be written. `fatal`: it never will be."""
+
+    problem: str
+    fatal: bool
+
+
+LedgerCommand: TypeAlias = (
+    ConfigureLedger
+    | RecordSpawn
+    | RecordClose
+    | AcceptRun
+    | AcceptMessage
+    | InterruptRuns
+    | AwaitRun
+    | ForgetRequest
+    | DescribeAgent
+    | DescribeAgents
+    | DescribeState
+    | DescribeRun
+    | DescribeLedger
+    | SessionStarted
+    | SessionFailed
+    | TakeRun
+    | Checkpoint
+    | ReportProgress
+    | EndTurn
+    | StopBeginning
+    | InterruptTurns
+    | CloseLedger
+)
