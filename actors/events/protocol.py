@@ -1,0 +1,51 @@
+"""The event bus's manual: everybody reads the same numbered facts, each at their own pace.
+
+Readers *pull*: a reader says up to where it has read and gets what is newer, now or when it happens. So
+a slow reader costs nothing and loses nothing; it merely reads from the store what left memory long ago.
+"""
+
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from ...persistence.journal import Publish
+from ...persistence.protocol import EventRow
+from ..vocabulary import Address, RequestId
+
+
+class ConfigureEvents(Struct, frozen=True):
+    """Sent once, before anything else. `last` is the number of the last event in the store."""
+
+    last: int
+    keep: int = 4_096  # how many events stay in memory
+
+
+class PullEvents(Struct, frozen=True):
+    """Answered once, by `EventsPulled`: at once if there are newer events, else when there are.
+
+    `since` None means: from now on, and is answered at once with the number to go on from.
+    """
+
+    request: RequestId
+    reply_to: Address
+    under: str
+    since: int | None
+    limit: int = 1_000
+    wait: bool = True  # False: answer at once, with nothing if there is nothing
+
+
+class ForgetPull(Struct, frozen=True):
+    """Nobody waits for the answer any more. Not answered."""
+
+    request: RequestId
+
+
+class EventsPulled(Struct, frozen=True):
+    """Events in order; ask again with `last` as `since`."""
+
+    request: RequestId
+    events: tuple[EventRow, ...]
+    last: int
+
+
+EventCommand: TypeAlias = ConfigureEvents | Publish | PullEvents | ForgetPull
