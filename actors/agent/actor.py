@@ -1,0 +1,324 @@
+"""The actor of one session: it does what the session decides, with the user's code.
+
+One AgentActor is one session of one agent, made by the ResidencyLRU and gone with it. It needs an
+asyncio loop, so it runs on `LocalSystemBase`.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from msgspec.structs import replace
+from thespian.actors import ActorExitRequest
+
+from ...persistence.protocol import MessageRow, Snapshot
+from ..effects import Send, StartTimer
+from ..errors import UnknownKind
+from ..ledger.protocol import (
+    EndTurn,
+    ForgetRequest,
+    InterruptTurn,
+    LiveAgent,
+    NothingToRun,
+    Refused,
+    RunBegun,
+    RunPending,
+    TurnSettled,
+)
+from ..residency.protocol import OpenSession, Rest, Unload, Work
+from ..shell import ActorShell
+from ..slots.protocol import SlotGranted
+from ..views import AgentInfo
+from ..vocabulary import Address, AgentId, Incarnation, RequestId, Role, RunId
+from .behaviour import Behaviour, explain_error
+from .kind import find_kind
+from .session import (
+    Action,
+    DoCancelOpen,
+    DoClose,
+    DoInterrupt,
+    DoLeave,
+    DoResume,
+    DoTurn,
+    Session,
+)
+from .turn import Pending, Turn
+
+
+class AgentActor(ActorShell):
+    """Told once who it is; then work, slots, runs, and the end."""
+
+    role = "an agent"
+    agent_id: AgentId
+    incarnation: Incarnation
+    session: Session
+    behaviour: Behaviour
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inbox: list[MessageRow] = []
+        self.healed = False
+        self.asked: dict[RequestId, asyncio.Future[Any]] = {}
+        self.requests = 0
+        self.opening: asyncio.Task[None] | None = None
+        self.turn: Turn | None = None
+        self.turn_task: asyncio.Task[None] | None = None
+        self.interruption: DoInterrupt | None = None
+        self.regaining: asyncio.Future[None] | None = None
+        self.others: set[asyncio.Task[None]] = set()
+
+    @property
+    def address(self) -> Address:
+        """Where answers for this session go."""
+        return self.myAddress
+
+    def decide(self, message: object, sender: Address) -> Iterable[Any]:  # noqa: ARG002
+        match message:
+            case Work():
+                return self.session.work()
+            case SlotGranted():
+                return self.session.granted(message)
+            case RunBegun():
+                return self.session.begun(message)
+            case TurnSettled():
+                return self.session.settled(message)
+            case NothingToRun():
+                return self.session.nothing()
+            case InterruptTurn():
+                return self.session.interrupt(message)
+            case Rest():
+                return self.session.rest()
+            case Unload():
+                return self.session.unload()
+            case OpenSession():
+                self.open(message)
+            case _:
+                self.answered(message)
+        return ()
+
+    def perform(self, effect: Action) -> None:  # type: ignore[override]
+        match effect:
+            case Send() | StartTimer():
+                super().perform(effect)
+            case DoTurn():
+                self.begin_turn(effect)
+            case DoResume():
+                if self.regaining is not None and not self.regaining.done():
+                    self.regaining.set_result(None)
+            case DoInterrupt():
+                self.interrupt_turn(effect)
+            case DoCancelOpen():
+                if self.opening is not None:
+                    self.opening.cancel()
+            case DoClose():
+                self.start(self.close())
+            case DoLeave():
+                self.send(self.myAddress, ActorExitRequest())
+
+    def act(self, actions: Iterable[Action]) -> None:
+        """Perform what was decided outside of a message: in a task, on the loop."""
+        for action in actions:
+            self.perform(action)
+
+    def start(self, work: Any) -> None:
+        """Run a coroutine beside the actor, and have a bug in it end the actor as in a message."""
+
+        async def guarded() -> None:
+            try:
+                await work
+            except Exception:
+                self.fail(work)
+
+        task = asyncio.get_running_loop().create_task(guarded(), name=f"greenroom {self.role}")
+        self.others.add(task)
+        task.add_done_callback(self.others.discard)
+
+    # Opening and closing
+
+    def open(self, message: OpenSession) -> None:
+        image = message.image
+        row = image.row
+        self.agent_id, self.incarnation = row.agent_id, message.incarnation
+        self.inbox = list(image.inbox)
+        self.healed = row.status == "failed"
+        self.role = f"agent {row.path}"
+        self.session = Session(row.agent_id, row.path, message.incarnation)
+        kind = find_kind(row.kind)
+        if kind is None:
+            self.start(self.open_failed(UnknownKind(row.kind, row.path)))
+            return
+        self.behaviour = Behaviour(kind, row.path, row.config, image.snapshot)
+        live = LiveAgent(row, "starting", True, message.incarnation, 0)
+        if kind.is_class:
+            loop = asyncio.get_running_loop()
+            self.opening = loop.create_task(self.open_kind(live), name=f"open {row.path} ({kind.name})")
+        else:
+            self.open_function()
+
+    def open_function(self) -> None:
+        """A function has nothing to open but its state."""
+        try:
+            self.behaviour.restore()
+        except Exception as error:
+            self.act(self.session.failed(explain_error(error)))
+        else:
+            self.act(self.session.opened(healed=self.healed))
+
+    async def open_kind(self, live: LiveAgent) -> None:
+        try:
+            await self.behaviour.open(AgentInfo.of(live))
+        except asyncio.CancelledError:
+            self.act(self.session.failed("its start was called off"))
+        except Exception as error:
+            self.act(self.session.failed(explain_error(error)))
+        else:
+            self.act(self.session.opened(healed=self.healed))
+
+    async def open_failed(self, error: Exception) -> None:
+        self.act(self.session.failed(str(error)))
+
+    async def close(self) -> None:
+        behaviour = getattr(self, "behaviour", None)
+        if behaviour is not None:
+            await behaviour.close()
+        self.act(self.session.closed())
+
+    # Turns
+
+    def begin_turn(self, do: DoTurn) -> None:
+        known = {message.serial: message for message in (*self.inbox, *do.inbox)}
+        self.inbox = [known[serial] for serial in sorted(known)]
+        self.interruption = None
+        name = f"turn {self.behaviour.path} ({self.behaviour.kind.name})"
+        self.turn_task = asyncio.get_running_loop().create_task(self.execute(do), name=name)
+
+    async def execute(self, do: DoTurn) -> None:
+        """Execute a turn and tell how it ended; nothing that the user's code does gets past here."""
+        begun_at = self.clock()
+        turn: Turn | None = None
+        status, error = "failed", None
+        result: bytes | None = None
+        snapshot: Snapshot | None = None
+        try:
+            turn = self.turn = Turn(
+                self,
+                do.run,
+                again=do.again,
+                config=self.behaviour.config,
+                state=self.behaviour.state(),
+                inbox=tuple(self.inbox),
+                results=do.results,
+            )
+            if self.interruption is not None:
+                turn.interrupted = True
+                raise asyncio.CancelledError
+            async with asyncio.timeout(self.behaviour.kind.turn_timeout) as limit:
+                result = await self.behaviour.run(turn)
+            snapshot = self.behaviour.snapshot(turn.state)
+            status = "completed"
+        except asyncio.CancelledError:
+            status, error = "interrupted", "its own code cancelled it"
+        except TimeoutError as raised:
+            seconds = self.behaviour.kind.turn_timeout
+            ours = turn is not None and seconds is not None and limit.expired()
+            error = f"its turn took longer than {seconds:g} s" if ours else explain_error(raised)
+        except BaseException as raised:
+            error = explain_error(raised)
+        if self.interruption is not None:
+            status = "suspended" if self.interruption.suspend else "interrupted"
+            error = self.interruption.reason
+        self.end_turn(do, turn, status, result, error, snapshot, begun_at)
+
+    def end_turn(
+        self,
+        do: DoTurn,
+        turn: Turn | None,
+        status: str,
+        result: bytes | None,
+        error: str | None,
+        snapshot: Snapshot | None,
+        begun_at: float,
+    ) -> None:
+        """Hand the turn's end to the ledger: all that it changes if it completed, else nothing."""
+        end = EndTurn(
+            self.agent_id,
+            self.incarnation,
+            do.run.run_id,
+            status,
+            None,
+            error,
+            begun_at,
+            self.clock(),
+        )
+        if status == "completed" and turn is not None:
+            read_upto = self.inbox[-1].serial if self.inbox else None
+            self.inbox = []
+            self.behaviour.keep(turn.state, snapshot)
+            outbox, after = tuple(turn.outbox), turn.continuation
+            end = replace(
+                end,
+                result=result,
+                snapshot=snapshot,
+                read_upto=read_upto,
+                outbox=outbox,
+                after=after,
+            )
+        self.turn = self.turn_task = self.regaining = None
+        self.asked.clear()
+        self.act(self.session.returned(end))
+
+    def interrupt_turn(self, do: DoInterrupt) -> None:
+        """Cancel the turn's code; a turn whose task has not begun looks for itself."""
+        self.interruption = do
+        if self.turn is not None and self.turn_task is not None:
+            self.turn.interrupted = True
+            self.turn_task.cancel()
+
+    # What a turn asks of its host
+
+    def ask(self, to: Role, make: Callable[[RequestId], object]) -> asyncio.Future[Any]:
+        self.requests += 1
+        request = (self.agent_id, self.incarnation, self.requests)
+        future = self.asked[request] = asyncio.get_running_loop().create_future()
+        self.send(self.roles[to], make(request))
+        return future
+
+    def answered(self, message: Any) -> None:
+        """An answer for the turn; one that came after the turn's end is nobody's."""
+        future = self.asked.pop(message.request, None)
+        if future is None or future.done():
+            return
+        match message:
+            case Refused():
+                future.set_exception(message.error)
+            case RunPending():
+                end = self.asked[message.request] = Pending(message.request)
+                future.set_result(end)
+            case _:
+                future.set_result(message)
+
+    def tell(self, to: Role, message: object) -> None:
+        self.send(self.roles[to], message)
+
+    def forget(self, pending: Pending, run_id: RunId) -> None:
+        if self.asked.pop(pending.request, None) is not None:
+            self.tell("ledger", ForgetRequest(pending.request, run_id))
+
+    def give_slot(self, *, for_runs: bool) -> None:
+        self.act(self.session.waits(for_runs=for_runs))
+
+    def regain_slot(self) -> asyncio.Future[None]:
+        self.regaining = asyncio.get_running_loop().create_future()
+        self.act(self.session.resumes())
+        return self.regaining
+
+    def snapshot(self) -> Snapshot | None:
+        return self.behaviour.snapshot(self.turn.state) if self.turn else None
+
+    def recorded(self, snapshot: Snapshot | None) -> None:
+        self.behaviour.checkpointed(snapshot)
+
+    def ended(self) -> None:
+        for task in (self.opening, self.turn_task, *self.others):
+            if task is not None and task is not asyncio.current_task():
+                task.cancel()

@@ -1,0 +1,205 @@
+"""A kind at work: its opened object, its state, its turns and its end.
+
+Owns what a session holds of the user's: the instance of a class kind, the state and the bytes it was
+last recorded as. Runs the user's code and says how it ended; knows no slots, no ledger, no lifecycle.
+"""
+
+import asyncio
+import inspect
+import logging
+import traceback
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+from ...persistence.codec import decode_state, dumps, encode_state
+from ...persistence.protocol import Snapshot
+from ..errors import CannotStore, SnapshotUnreadable
+from ..views import AgentInfo
+from .kind import Kind
+from .threads import run_in_thread
+from .turn import SyncTurn, Turn
+
+log = logging.getLogger("greenroom")
+
+CLOSE_TIMEOUT = 10.0
+"""Seconds that a kind's `close` may take; then it is left alone and the session ends without it."""
+
+FRAMES = 3
+"""How many of a traceback's last lines an error tells."""
+
+
+class Behaviour:
+    """One session's use of a kind."""
+
+    def __init__(self, kind: Kind, path: str, config: bytes, snapshot: Snapshot | None) -> None:
+        self.kind = kind
+        self.path = path
+        self.config = config
+        self._recorded = snapshot
+        self._state: Any = None
+        self._fresh = False  # whether `_state` is what `_recorded` says
+        self._instance: Any = None
+
+    # Opening and closing
+
+    async def open(self, info: AgentInfo) -> None:
+        """Make the session's object and open it. Raises what the kind raises, or `TimeoutError`."""
+        self.restore()
+        if not self.kind.is_class:
+            return
+        self._instance = self.kind.behaviour()
+        opener = getattr(self._instance, "open", None)
+        if opener is None:
+            return
+        async with asyncio.timeout(self.kind.open_timeout) as limit:
+            try:
+                await self._call(lambda: opener(info), opener, late=self._close_late)
+            except TimeoutError:
+                if not limit.expired():
+                    raise
+        if limit.expired():
+            raise TimeoutError(f"open() took longer than {self.kind.open_timeout:g} s")
+
+    async def close(self) -> None:
+        """Close what was opened, once, within `CLOSE_TIMEOUT`; what it raises is logged."""
+        instance, self._instance = self._instance, None
+        closer = getattr(instance, "close", None)
+        if closer is None:
+            return
+        closing = asyncio.ensure_future(self._call(closer, closer))
+        done, _ = await asyncio.wait({closing}, timeout=CLOSE_TIMEOUT)
+        if not done:
+            closing.cancel()
+            log.error(
+                "%s: close() took longer than %g s; the session ends without it",
+                self,
+                CLOSE_TIMEOUT,
+            )
+        elif closing.cancelled() or closing.exception():
+            log.error("%s: close() failed: %s", self, closing.cancelled() or closing.exception())
+
+    def _close_late(self, opening: "asyncio.Future[Any]") -> None:
+        """An `open` on a thread was given up and returned after all: close what it made, then."""
+        instance, self._instance = self._instance, None
+        closer = getattr(instance, "close", None)
+        if closer is not None:
+            opening.add_done_callback(lambda _: run_in_thread(closer, f"close {self.path}"))
+
+    # Turns
+
+    def state(self) -> Any:
+        """The agent's state, for a turn to change."""
+        if not self._fresh:
+            self.restore()
+        self._fresh = False
+        return self._state
+
+    def restore(self) -> None:
+        """Have the state be what was recorded last."""
+        self._state = self._decode()
+        self._fresh = True
+
+    def _decode(self) -> Any:
+        recorded = self._recorded
+        if recorded is None:
+            return self.kind.state()
+        try:
+            state = decode_state(recorded.data, recorded.codec)
+            if recorded.version != self.kind.version:
+                state = self._migrate(state, recorded.version)
+        except SnapshotUnreadable:
+            raise
+        except Exception as error:
+            raise SnapshotUnreadable(self.path, _short(error)) from error
+        return state
+
+    def _migrate(self, state: Any, version: int) -> Any:
+        if self.kind.migrate is None:
+            problem = (
+                f"it is of version {version} of kind {self.kind.name!r}, which is now {self.kind.version}"
+            )
+            raise SnapshotUnreadable(self.path, problem)
+        return self.kind.migrate(state, version)
+
+    async def run(self, turn: Turn) -> bytes:
+        """Execute a turn and return its result as bytes. Raises what the code raises."""
+        code: Callable[[Any], Any] = self._instance.run if self.kind.is_class else self.kind.behaviour
+        if inspect.iscoroutinefunction(code):
+            result = await code(turn)
+        else:
+            result = await self._run_on_thread(code, turn)
+        return dumps(result, f"the result of {self.path}")
+
+    async def _run_on_thread(self, code: Callable[[Any], Any], turn: Turn) -> Any:
+        """Code on a thread cannot be cancelled: it is told, and waited for."""
+        sync = SyncTurn(turn, asyncio.get_running_loop())
+        calling = run_in_thread(lambda: code(sync), f"turn {self.path}")
+        try:
+            return await asyncio.shield(calling)
+        except asyncio.CancelledError:
+            turn.interrupted = True
+            sync.cancel_calls()
+            while not calling.done():
+                with suppress(asyncio.CancelledError):  # told already
+                    await asyncio.wait({calling})
+            calling.exception()  # seen: what counts is that it was interrupted
+            raise
+
+    def snapshot(self, state: Any) -> Snapshot | None:
+        """`state` as bytes, or None if it is what was recorded last. Raises `CannotStore`."""
+        data = encode_state(state, self.kind.codec, f"the state of {self.path}")
+        recorded = self._recorded
+        if (
+            recorded is not None
+            and recorded.data == data
+            and (recorded.codec, recorded.version) == (self.kind.codec, self.kind.version)
+        ):
+            return None
+        return Snapshot(self.kind.codec, self.kind.version, data)
+
+    def checkpointed(self, snapshot: Snapshot | None) -> None:
+        """This is on record; the turn under way goes on with the state."""
+        if snapshot is not None:
+            self._recorded = snapshot
+
+    def keep(self, state: Any, snapshot: Snapshot | None) -> None:
+        """A turn completed: `state` is the agent's from now on."""
+        self.checkpointed(snapshot)
+        self._state, self._fresh = state, True
+
+    async def _call(
+        self,
+        call: Callable[[], Any],
+        code: Callable[..., Any],
+        *,
+        late: Callable[["asyncio.Future[Any]"], None] | None = None,
+    ) -> Any:
+        """Call the user's method: on the loop if it is async, else on a thread."""
+        if inspect.iscoroutinefunction(code):
+            return await call()
+        calling = run_in_thread(call, f"{code.__name__} {self.path}")
+        try:
+            result = await asyncio.shield(calling)
+        except asyncio.CancelledError:
+            if late is not None:
+                late(calling)
+            raise
+        return await result if isinstance(result, Awaitable) else result
+
+    def __str__(self) -> str:
+        return f"{self.path} ({self.kind.name})"
+
+
+def explain_error(error: BaseException) -> str:
+    """What a run that failed tells: the error, and where it was raised."""
+    if isinstance(error, CannotStore | SnapshotUnreadable):
+        return str(error)
+    frames = traceback.extract_tb(error.__traceback__)[-FRAMES:]
+    places = ", ".join(f"{frame.name} ({frame.filename}:{frame.lineno})" for frame in frames)
+    return f"{_short(error)}; at {places}" if places else _short(error)
+
+
+def _short(error: BaseException) -> str:
+    text = str(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,211 @@
+"""Kinds: named, versioned behaviours, registered in their process by `@agent`."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from types import CodeType
+from typing import Any, TypeVar, overload
+
+from msgspec import Struct
+
+from ..errors import KindTaken, UnknownKind
+
+CODECS = ("cloudpickle", "json", "msgpack")
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Kind(Struct, frozen=True):
+    """What `@agent` knows of a function or class. Times in seconds."""
+
+    name: str
+    version: int
+    behaviour: Callable[..., Any]
+    state: Callable[[], Any]
+    codec: str
+    migrate: Callable[[Any, int], Any] | None
+    open_timeout: float
+    turn_timeout: float | None
+    attempts: int
+
+    @property
+    def is_class(self) -> bool:
+        """Whether a session is an instance with `open`, `run` and `close`."""
+        return inspect.isclass(self.behaviour)
+
+    @property
+    def where(self) -> str:
+        """Where the code stands, for messages."""
+        return f"{self.behaviour.__module__}.{self.behaviour.__qualname__}"
+
+    def same_code(self, other: "Kind") -> bool:
+        """Whether `other` is the same code, perhaps loaded again."""
+        return list(_code(self.behaviour)) == list(_code(other.behaviour))
+
+
+_registered: dict[str, Kind] = {}
+
+
+@overload
+def agent(behaviour: F, /) -> F: ...
+@overload
+def agent(
+    *,
+    name: str | None = None,
+    version: int = 1,
+    state: Callable[[], Any] = dict,
+    codec: str = "cloudpickle",
+    migrate: Callable[[Any, int], Any] | None = None,
+    open_timeout: float = 60.0,
+    turn_timeout: float | None = None,
+    attempts: int = 3,
+) -> Callable[[F], F]: ...
+def agent(
+    behaviour: Any = None,
+    /,
+    *,
+    name: str | None = None,
+    version: int = 1,
+    state: Callable[[], Any] = dict,
+    codec: str = "cloudpickle",
+    migrate: Callable[[Any, int], Any] | None = None,
+    open_timeout: float = 60.0,
+    turn_timeout: float | None = None,
+    attempts: int = 3,
+) -> Any:
+    """Make a kind of a function `(turn)` or of a class with `open(info)`, `run(turn)` and `close()`.
+
+    An `async def` gets a `Turn` and runs on the loop; a plain `def` gets a `SyncTurn` and runs on a
+    thread. Of a class only `run` is required.
+
+    Args:
+        name: what the kind is called in the store; the function's or class's own name if not given.
+        version: grows when the shape of the state changes.
+        state: makes a new agent's state.
+        codec: how states are stored: "cloudpickle", "json" or "msgpack".
+        migrate: `(state, from_version) -> state`, for states of an older version.
+        open_timeout: seconds that `open` may take.
+        turn_timeout: seconds that a turn may take, None for ever.
+        attempts: how often a turn that a crash cut off is begun before its run fails.
+
+    Raises `KindTaken` if other code has this name and version already, `TypeError` or `ValueError`
+    for an argument that cannot be right. Returns the function or class itself.
+    """
+
+    def register_it(target: F) -> F:
+        kind = Kind(
+            name=_checked_name(name if name is not None else getattr(target, "__name__", "")),
+            version=version,
+            behaviour=_checked_behaviour(target),
+            state=state,
+            codec=codec,
+            migrate=migrate,
+            open_timeout=open_timeout,
+            turn_timeout=turn_timeout,
+            attempts=attempts,
+        )
+        _check(kind)
+        register(kind)
+        target.__kind__ = kind  # type: ignore[attr-defined]
+        return target
+
+    return register_it if behaviour is None else register_it(behaviour)
+
+
+def register(kind: Kind) -> None:
+    """Have `kind` known by its name in this process; the version registered last counts."""
+    known = _registered.get(kind.name)
+    if known is not None and known.version == kind.version and not known.same_code(kind):
+        raise KindTaken(kind.name, known.where)
+    _registered[kind.name] = kind
+
+
+def find_kind(name: str) -> Kind | None:
+    """The kind registered under this name."""
+    return _registered.get(name)
+
+
+def is_registered(name: str) -> bool:
+    """Whether a kind of this name is registered here."""
+    return name in _registered
+
+
+def attempts_of(name: str) -> int | None:
+    """How many attempts a kind's turns have; None if it is not registered here."""
+    kind = _registered.get(name)
+    return kind.attempts if kind else None
+
+
+def kind_of(kind: object) -> Kind:
+    """The kind that a decorated object or a name means, or `UnknownKind`."""
+    if isinstance(kind, str):
+        found = _registered.get(kind)
+        if found is None:
+            raise UnknownKind(kind)
+        return found
+    decorated = getattr(kind, "__kind__", None)
+    if not isinstance(decorated, Kind):
+        raise UnknownKind(getattr(kind, "__name__", repr(kind)))
+    return decorated
+
+
+def kinds_of_module(module: object) -> list[Kind]:
+    """The kinds that stand in a module, in the order written."""
+    found = (getattr(value, "__kind__", None) for value in vars(module).values())
+    return [kind for kind in found if isinstance(kind, Kind)]
+
+
+def _checked_name(name: object) -> str:
+    if not isinstance(name, str) or not name or len(name) > 200:
+        raise ValueError(f"a kind's name is a str of 1 to 200 characters, not {name!r}")
+    return name
+
+
+def _checked_behaviour(target: Any) -> Callable[..., Any]:
+    if inspect.isclass(target):
+        if not callable(getattr(target, "run", None)):
+            raise TypeError(f"the class {target.__name__} needs a method run(self, turn)")
+    elif not inspect.isfunction(target):
+        raise TypeError(f"@agent decorates a function or a class, not {type(target).__name__}")
+    elif inspect.isasyncgenfunction(target) or inspect.isgeneratorfunction(target):
+        raise TypeError(f"{target.__name__} yields; an agent's function returns its result")
+    return target  # type: ignore[no-any-return]
+
+
+def _check(kind: Kind) -> None:
+    if not isinstance(kind.version, int) or isinstance(kind.version, bool) or kind.version < 1:
+        raise ValueError(f"version= is an int from 1 on, not {kind.version!r}")
+    if kind.codec not in CODECS:
+        raise ValueError(f"codec= is one of {', '.join(CODECS)}, not {kind.codec!r}")
+    if not callable(kind.state):
+        raise TypeError(f"state= is a callable that makes a new state, not {kind.state!r}")
+    if kind.migrate is not None and not callable(kind.migrate):
+        raise TypeError(f"migrate= is a callable (state, from_version), not {kind.migrate!r}")
+    if not isinstance(kind.attempts, int) or isinstance(kind.attempts, bool) or kind.attempts < 1:
+        raise ValueError(f"attempts= is an int from 1 on, not {kind.attempts!r}")
+    for name, seconds in (("open_timeout", kind.open_timeout), ("turn_timeout", kind.turn_timeout)):
+        if seconds is None and name == "turn_timeout":
+            continue
+        if not isinstance(seconds, int | float) or isinstance(seconds, bool) or seconds <= 0:
+            raise ValueError(f"{name}= is a number of seconds above 0, not {seconds!r}")
+
+
+def _code(behaviour: Any) -> Iterator[object]:
+    """What tells one piece of code from another, wherever it stands."""
+    if inspect.isclass(behaviour):
+        for name, member in sorted(vars(behaviour).items()):
+            function = getattr(member, "__func__", member)
+            if inspect.isfunction(function):
+                yield name
+                yield from _code_of(function.__code__)
+    else:
+        yield from _code_of(behaviour.__code__)
+
+
+def _code_of(code: CodeType) -> Iterator[object]:
+    yield code.co_code
+    yield code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _code_of(constant)
+        else:
+            yield repr(constant)

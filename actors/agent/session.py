@@ -1,0 +1,231 @@
+"""One session's decisions: when to ask for a slot, for a run, when to give the slot back, when to go.
+
+Owns the lifecycle state, the lease of the moment and the count of `Work` seen. Executes nothing: what is
+to be done with the user's code comes out as `Do…` values that the agent's actor performs.
+"""
+
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from ...persistence.protocol import MessageRow, RunRow
+from ..effects import Effect, Send
+from ..ledger.protocol import (
+    EndTurn,
+    InterruptTurn,
+    RunBegun,
+    SessionFailed,
+    SessionStarted,
+    TakeRun,
+    TurnSettled,
+)
+from ..residency.protocol import SessionEnded, SessionIdle, SessionOpened, SessionWaits
+from ..slots.protocol import AcquireSlot, Lease, ReleaseSlot, SlotGranted
+from ..vocabulary import AgentId, Incarnation, RunId
+from .lifecycle import Event, State, after
+
+
+class DoTurn(Struct, frozen=True):
+    """Execute a turn; `interrupt` if it was interrupted before it began."""
+
+    run: RunRow
+    again: bool
+    inbox: tuple[MessageRow, ...]
+    results: tuple[RunRow, ...]
+
+
+class DoInterrupt(Struct, frozen=True):
+    """Interrupt the turn under way."""
+
+    reason: str
+    suspend: bool = False
+
+
+class DoResume(Struct, frozen=True):
+    """The turn has its slot back: let it go on."""
+
+
+class DoCancelOpen(Struct, frozen=True):
+    """Stop opening."""
+
+
+class DoClose(Struct, frozen=True):
+    """Close what was opened."""
+
+
+class DoLeave(Struct, frozen=True):
+    """End the actor."""
+
+
+Action: TypeAlias = Effect | DoTurn | DoInterrupt | DoResume | DoCancelOpen | DoClose | DoLeave
+
+
+class Session:
+    """Events in, actions out. `state` is one of the lifecycle's."""
+
+    def __init__(self, agent_id: AgentId, path: str, incarnation: Incarnation) -> None:
+        self.agent_id = agent_id
+        self.path = path
+        self.incarnation = incarnation
+        self.state: State = "opening"
+        self._seen = 0  # messages `Work`
+        self._owed = False  # `Work` came that no question to the ledger has answered yet
+        self._leases = 0
+        self._lease: Lease | None = None  # asked for or held
+        self._run_id: RunId | None = None
+        self._interrupted: dict[RunId, InterruptTurn] = {}  # before the run itself arrived
+        self._told_waiting = False
+
+    def _move(self, event: Event) -> State:
+        before, self.state = self.state, after(self.state, event)
+        return before
+
+    # Opening and closing
+
+    def opened(self, *, healed: bool) -> list[Action]:
+        """The kind is open."""
+        if self._move("opened") == "leaving":
+            return [DoClose()]
+        names = (self.agent_id, self.incarnation)
+        news: list[Action] = [
+            Send("residency", SessionOpened(*names)),
+            Send("ledger", SessionStarted(*names, healed)),
+        ]
+        return news + self._go_on()
+
+    def failed(self, error: str) -> list[Action]:
+        """The kind could not be opened; close what was."""
+        if self._move("failed") == "leaving":
+            return [DoClose()]
+        return [Send("ledger", SessionFailed(self.agent_id, self.incarnation, error)), DoClose()]
+
+    def unload(self) -> list[Action]:
+        """The residency wants this session to go."""
+        before = self._move("unload")
+        if self.state == "leaving" and before == "opening":
+            return [DoCancelOpen()]
+        if self.state == "leaving" and before != "leaving":
+            return [DoInterrupt("its agent was closed")]
+        if self.state == "closing" and before != "closing":
+            return [*self._give_back(), DoClose()]
+        return []
+
+    def closed(self) -> list[Action]:
+        """The kind is closed, or was given up."""
+        self._move("closed")
+        ended = SessionEnded(self.agent_id, self.incarnation, self._seen)
+        return [Send("residency", ended), DoLeave()]
+
+    # Work
+
+    def work(self) -> list[Action]:
+        """There may be a run to take."""
+        self._seen += 1
+        if self._move("work") == "idle":
+            return self._ask_for_slot()
+        self._owed = True
+        return []
+
+    def rest(self) -> list[Action]:
+        """There is none any more."""
+        if self._move("rest") != "acquiring":
+            if self.state == "opening":
+                self._owed = False
+            return []
+        return [*self._give_back(), self._idle()]
+
+    def granted(self, news: SlotGranted) -> list[Action]:
+        """A slot; one that was given back meanwhile is ignored."""
+        if news.lease != self._lease:
+            return []
+        before = self._move("granted")
+        if before == "acquiring":
+            self._owed = False
+            return [Send("ledger", TakeRun(self.agent_id, self.incarnation))]
+        if before == "regaining":
+            return [*self._waits(False), DoResume()]
+        return []
+
+    def begun(self, news: RunBegun) -> list[Action]:
+        """The run to execute."""
+        if self._move("begun") != "taking":
+            return []
+        self._run_id = news.run.run_id
+        actions: list[Action] = [DoTurn(news.run, news.again, news.inbox, news.results)]
+        early = self._interrupted.pop(news.run.run_id, None)
+        if early is not None:
+            actions.append(DoInterrupt(early.reason, early.suspend))
+        return actions
+
+    def nothing(self) -> list[Action]:
+        """No run waits any more."""
+        if self._move("nothing") != "taking":
+            return []
+        self._interrupted.clear()
+        return [*self._give_back(), *self._go_on()]
+
+    def interrupt(self, news: InterruptTurn) -> list[Action]:
+        """End the turn of this run, also if the run itself is still on its way here."""
+        if self.state == "taking":
+            self._interrupted[news.run_id] = news
+            return []
+        if self._run_id != news.run_id:
+            return []
+        return [DoInterrupt(news.reason, news.suspend)]
+
+    def waits(self, *, for_runs: bool) -> list[Action]:
+        """The turn waits from now on and needs no slot meanwhile."""
+        if self._move("waits") == "leaving":
+            return []
+        return [*self._give_back(), *(self._waits(True) if for_runs else [])]
+
+    def resumes(self) -> list[Action]:
+        """The turn can go on as soon as it has a slot."""
+        if self._move("resumes") == "leaving":
+            return [DoResume()]
+        return self._ask_for_slot()
+
+    def returned(self, end: EndTurn) -> list[Action]:
+        """The turn's code is over: the slot is free at once, the outcome goes to the ledger."""
+        before = self._move("returned")
+        self._run_id = None
+        actions: list[Action] = [*self._give_back(), *self._waits(False)]
+        if before == "leaving":
+            return [*actions, DoClose()]
+        self._owed = False
+        return [*actions, Send("ledger", end)]
+
+    def settled(self, news: TurnSettled) -> list[Action]:
+        """The ledger took the end down."""
+        more = news.more or self._owed
+        before = self._move("more" if more else "settled")
+        if before != "ending":
+            return []
+        return self._ask_for_slot() if more else [self._idle()]
+
+    # What all of the above is made of
+
+    def _go_on(self) -> list[Action]:
+        """Idle: look for work again if some was announced meanwhile."""
+        if self._owed:
+            self.state = after(self.state, "work")
+            return self._ask_for_slot()
+        return [self._idle()]
+
+    def _idle(self) -> Effect:
+        return Send("residency", SessionIdle(self.agent_id, self.incarnation, self._seen))
+
+    def _ask_for_slot(self) -> list[Action]:
+        self._leases += 1
+        self._lease = Lease(self.agent_id, self.incarnation, self._leases)
+        return [Send("slots", AcquireSlot(self._lease, self.path))]
+
+    def _give_back(self) -> list[Action]:
+        lease, self._lease = self._lease, None
+        return [Send("slots", ReleaseSlot(lease))] if lease else []
+
+    def _waits(self, waits: bool) -> list[Action]:
+        if self._told_waiting == waits:
+            return []
+        self._told_waiting = waits
+        return [Send("residency", SessionWaits(self.agent_id, self.incarnation, waits))]

@@ -1,0 +1,142 @@
+"""What people see of agents, runs and events: the plain values that the public calls return."""
+
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from ..persistence.codec import loads
+from ..persistence.protocol import EventRow, RunRow
+from .ledger.protocol import LiveAgent
+from .vocabulary import AgentStatus, OutcomeStatus, Timestamp
+
+
+class Outcome(Struct, frozen=True):
+    """How a run ended. Times are seconds since the epoch; `started_at` is None if no turn began."""
+
+    status: OutcomeStatus
+    result: Any
+    error: str | None
+    run_id: str
+    path: str
+    started_at: Timestamp | None
+    ended_at: Timestamp
+    attempt: int
+
+    @classmethod
+    def of(cls, run: RunRow) -> "Outcome":
+        """The outcome of a run that has ended."""
+        return cls(
+            status=run.status,  # type: ignore[arg-type]
+            result=None if run.result is None else loads(run.result),
+            error=run.error,
+            run_id=run.run_id,
+            path=run.path,
+            started_at=run.started_at,
+            ended_at=run.ended_at or run.accepted_at,
+            attempt=run.attempt,
+        )
+
+
+class AgentInfo(Struct, frozen=True):
+    """An agent as it is now. `queued_runs` have not begun; `inbox` counts unread messages."""
+
+    path: str
+    kind: str
+    version: int
+    config: Any
+    status: AgentStatus
+    resident: bool
+    incarnation: int
+    last_outcome: Outcome | None
+    queued_runs: int
+    inbox: int
+    created_at: Timestamp
+    updated_at: Timestamp
+    error: str | None
+
+    @classmethod
+    def of(cls, agent: LiveAgent) -> "AgentInfo":
+        """What the ledger knows, for people."""
+        row = agent.row
+        return cls(
+            path=row.path,
+            kind=row.kind,
+            version=row.version,
+            config=loads(row.config),
+            status=agent.status,  # type: ignore[arg-type]
+            resident=agent.resident,
+            incarnation=agent.incarnation,
+            last_outcome=Outcome.of(row.last) if row.last else None,
+            queued_runs=agent.queued,
+            inbox=len(row.unread),
+            created_at=row.created_at,
+            updated_at=row.updated_at,
+            error=row.error,
+        )
+
+
+AgentInfos: TypeAlias = list[AgentInfo]
+Outcomes: TypeAlias = list[Outcome]
+
+
+class Event(Struct, frozen=True):
+    """A numbered fact about an agent or a run. `seq` grows; numbers may be missing."""
+
+    seq: int
+    at: Timestamp
+    type: str
+    path: str
+    run_id: str | None
+    data: dict[str, Any]
+
+    @classmethod
+    def of(cls, row: EventRow) -> "Event":
+        """A stored event, for people."""
+        return cls(row.seq, row.at, row.type, row.path, row.run_id, msgspec.json.decode(row.data))
+
+
+class Message(Struct, frozen=True):
+    """One message of an inbox; `sender` is the path of the agent that sent it, None from outside."""
+
+    body: Any
+    sender: str | None
+    at: Timestamp
+
+
+class Stats(Struct, frozen=True):
+    """The runtime in numbers; `latencies` in seconds, as (p50, p99)."""
+
+    agents: int  # open ones, in memory or not
+    resident: int
+    running: int  # runs whose turn is under way
+    queued: int  # runs accepted and not begun
+    slots: int  # the limit
+    residents: int  # the limit
+    slots_taken: int
+    evictions: int
+    reloads: int
+    commits: int
+    unwritten: int  # commits not on disk yet
+    given_way: int  # by how many the limit of residents gives way now
+    events_dropped: int
+    latencies: dict[str, tuple[float, float]]
+
+
+class Explanation(Struct, frozen=True):
+    """Why an agent does what it does, or does not.
+
+    `waits_for` is "slot", "room" (a place in memory), "session" (its own to open), "run" (others to
+    end), "commit" (the disk), "kind" (its code is not registered here), or None.
+    """
+
+    path: str
+    status: AgentStatus
+    waits_for: Literal["slot", "room", "session", "run", "commit", "kind"] | None
+    since: Timestamp | None
+    place: int | None  # how many come before it
+    held_by: tuple[str, ...]  # who holds what it needs: paths of agents, or ids of runs
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
