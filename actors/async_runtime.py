@@ -1,0 +1,397 @@
+"""`AsyncRuntime` and its handles: the same names as `Runtime`'s, as coroutines on the caller's loop.
+
+Agents, actors and caller share the loop that runs when the runtime is started; nothing here may be called
+on another thread.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Coroutine, Generator, Iterable
+from typing import Any, Literal, Self, TypeAlias
+
+from . import calls
+from .agent.kind import find_kind
+from .agent.turn import result_of
+from .calls import UNSET, Call
+from .engine import Engine, Settings, checked_drain, failure_of
+from .errors import GreenroomError, RuntimeClosing
+from .events.protocol import ForgetPull
+from .explain import explain
+from .ledger.protocol import ForgetRequest
+from .residency.protocol import DescribeResidency
+from .runtime import END_MARGIN, stats_of
+from .slots.protocol import DescribeSlots
+from .state import decode
+from .views import AgentInfo, AgentInfos, Event, Explanation, Outcome, Stats
+from .vocabulary import AgentStatus, Durability, RequestId, RunId
+
+
+class AsyncRuntime:
+    """`Runtime` for asyncio: see there for the arguments. `async with` it, or await `start` and `close`."""
+
+    def __init__(
+        self,
+        store: str | os.PathLike[str] = ":memory:",
+        *,
+        slots: int = 8,
+        residents: int = 64,
+        backlog: int = 100_000,
+        durability: Durability = "process",
+        drain: float = 10.0,
+        kinds: Iterable[Any] = (),
+    ) -> None:
+        self._settings = Settings(
+            store,
+            slots=slots,
+            residents=residents,
+            backlog=backlog,
+            durability=durability,
+            drain=drain,
+            kinds=kinds,
+        )
+        self._engine: Engine | None = None
+        self._state: Literal["new", "up", "closed"] = "new"
+
+    async def start(self) -> Self:
+        """Open the store and go on with what it holds. Raises a `StoreError`."""
+        if self._state != "new":
+            raise RuntimeClosing("this runtime was started before: make a new one")
+        loop = asyncio.get_running_loop()
+        engine = self._engine = Engine(self._settings, loop)
+        answered: asyncio.Future[Any] = loop.create_future()
+        engine.create(_setter(answered))
+        answer = await answered
+        error = failure_of(answer)
+        if error is not None:
+            self._state = "closed"
+            await engine.aend()
+            raise error
+        engine.started(answer.roles)
+        self._state = "up"
+        return self
+
+    async def close(self, drain: float | None = None) -> None:
+        """See `Runtime.close`."""
+        await self._close(drain, suspend=False)
+
+    async def suspend(self, drain: float | None = None) -> None:
+        """See `Runtime.suspend`."""
+        await self._close(drain, suspend=True)
+
+    async def _close(self, drain: float | None, *, suspend: bool) -> None:
+        seconds = self._settings.drain if drain is None else checked_drain(drain)
+        if self._state != "up" or self._engine is None:
+            self._state = "closed"
+            return
+        self._state = "closed"
+        answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._engine.begin_to_close(seconds, suspend=suspend, callback=_setter(answered))
+        try:
+            async with asyncio.timeout(seconds + END_MARGIN):
+                await answered
+        except TimeoutError:
+            raise GreenroomError("the runtime did not close within its bounds; please report") from None
+        finally:
+            await self._engine.aend()
+
+    async def __aenter__(self) -> Self:
+        return await self.start()
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.close()
+
+    # Agents
+
+    async def spawn(
+        self,
+        kind: Any,
+        path: str,
+        *,
+        config: Any = None,
+        input: Any = UNSET,
+        run_id: str | None = None,
+        durability: Durability | None = None,
+    ) -> "AsyncAgentRef":
+        """See `Runtime.spawn`."""
+        call = calls.spawn(kind, path, config=config, input=input, run_id=run_id, durability=durability)
+        answer = await self._ask(call)
+        run = AsyncRun(self, answer.run_id, answer.path) if answer.run_id else None
+        return AsyncAgentRef(self, answer.path, run)
+
+    async def agent(self, path: str) -> "AsyncAgentRef":
+        """See `Runtime.agent`."""
+        return AsyncAgentRef(self, (await self._ask(calls.locate(path))).path)
+
+    async def list(
+        self,
+        under: str = "/",
+        *,
+        status: AgentStatus | None = None,
+        limit: int = 1000,
+        after: str | None = None,
+    ) -> AgentInfos:
+        """See `Runtime.list`."""
+        calls.checked_list(under, status, limit, after)
+        agents: list[AgentInfo] = []
+        while len(agents) < limit:
+            page = await self._ask(calls.page(under, status, after, limit - len(agents)))
+            agents += [AgentInfo.of(agent) for agent in page.agents]
+            after = page.next
+            if after is None:
+                break
+        return agents
+
+    # Runs
+
+    async def run(self, run_id: str) -> "AsyncRun":
+        """See `Runtime.run`."""
+        row = (await self._ask(calls.find_run(run_id))).run
+        return AsyncRun(self, row.run_id, row.path)
+
+    async def wait(
+        self,
+        runs: "Iterable[AsyncRun]",
+        *,
+        timeout: float | None = None,
+        until: Literal["all", "any"] = "all",
+    ) -> "AsyncRuns":
+        """See `Runtime.wait`."""
+        listed = calls.checked_wait(runs, timeout, until, AsyncRun)
+        ending = {asyncio.ensure_future(run.outcome()) for run in listed if run._ended is None}
+        if ending and not (until == "any" and len(ending) < len(listed)):
+            when = asyncio.FIRST_COMPLETED if until == "any" else asyncio.FIRST_EXCEPTION
+            try:
+                done, _ = await asyncio.wait(ending, timeout=timeout, return_when=when)
+            finally:
+                for task in ending:
+                    task.cancel()
+            for task in done:
+                task.result()
+        for task in ending:
+            task.cancel()
+        return [run for run in listed if run._ended is not None]
+
+    # Looking
+
+    def events(
+        self, under: str = "/", *, since: int | None = None, follow: bool = True
+    ) -> "AsyncEventStream":
+        """See `Runtime.events`; to be read with `async for`. Begins with this call."""
+        calls.checked_events(under, since)
+        return AsyncEventStream(self, under, since, follow=follow)
+
+    async def stats(self) -> Stats:
+        """See `Runtime.stats`."""
+        ledger = await self._ask(calls.describe_ledger())
+        residency = await self._ask(Call("residency", lambda n, _: DescribeResidency(n), True))
+        slots = await self._ask(Call("slots", lambda n, _: DescribeSlots(n), True))
+        return stats_of(ledger, residency, slots)
+
+    # The way in
+
+    def _post(self, call: Call) -> tuple[RequestId, "asyncio.Future[Any]"]:
+        if self._engine is None:
+            raise RuntimeClosing("the runtime was not started")
+        answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        return self._engine.post(call, _setter(answered)), answered
+
+    async def _ask(self, call: Call) -> Any:
+        _, answered = self._post(call)
+        return _granted(await answered)
+
+
+class AsyncAgentRef:
+    """An agent, by its path. `run` is the run that `spawn` was given, if any."""
+
+    def __init__(self, runtime: AsyncRuntime, path: str, run: "AsyncRun | None" = None) -> None:
+        self.path, self.run, self._runtime = path, run, runtime
+
+    def __repr__(self) -> str:
+        return f"<agent {self.path}>"
+
+    async def followup(
+        self, input: Any, *, run_id: str | None = None, durability: Durability | None = None
+    ) -> "AsyncRun":
+        """See `AgentRef.followup`."""
+        call = calls.followup(self.path, input, run_id=run_id, durability=durability)
+        answer = await self._runtime._ask(call)
+        return AsyncRun(self._runtime, answer.run_id, self.path)
+
+    async def send(self, body: Any, *, durability: Durability | None = None) -> None:
+        """See `AgentRef.send`."""
+        await self._runtime._ask(calls.send(self.path, body, durability=durability))
+
+    async def info(self) -> AgentInfo:
+        """See `AgentRef.info`."""
+        return AgentInfo.of((await self._runtime._ask(calls.info(self.path))).agent)
+
+    async def state(self) -> Any:
+        """See `AgentRef.state`."""
+        return decode((await self._runtime._ask(calls.state(self.path))).image, find_kind)
+
+    async def interrupt(self, run_id: str | None = None, *, cascade: bool = False) -> bool:
+        """See `AgentRef.interrupt`."""
+        call = calls.interrupt(self.path, run_id, cascade=cascade)
+        return bool((await self._runtime._ask(call)).count)
+
+    async def close(self) -> None:
+        """See `AgentRef.close`."""
+        await self._runtime._ask(calls.close(self.path, erase=False))
+
+    async def delete(self) -> None:
+        """See `AgentRef.delete`."""
+        await self._runtime._ask(calls.close(self.path, erase=True))
+
+    async def evict(self) -> bool:
+        """See `AgentRef.evict`."""
+        return bool((await self._runtime._ask(calls.evict(self.path))).evicted)
+
+    async def pin(self) -> None:
+        """See `AgentRef.pin`."""
+        await self._runtime._ask(calls.pin(self.path, pinned=True))
+
+    async def unpin(self) -> None:
+        """See `AgentRef.unpin`."""
+        await self._runtime._ask(calls.pin(self.path, pinned=False))
+
+    async def explain(self) -> Explanation:
+        """See `AgentRef.explain`."""
+        ask = self._runtime._ask
+        described = await ask(calls.info(self.path))
+        agent_id = described.agent.row.agent_id
+        residency = await ask(Call("residency", lambda n, _: DescribeResidency(n, (agent_id,)), True))
+        slots = await ask(Call("slots", lambda n, _: DescribeSlots(n, agent_id), True))
+        return explain(described, residency, slots)
+
+
+class AsyncRun:
+    """One accepted piece of work; await it for its result."""
+
+    def __init__(self, runtime: AsyncRuntime, run_id: str, path: str) -> None:
+        self.run_id, self.path, self._runtime = run_id, path, runtime
+        self._ended: Outcome | None = None
+
+    def __repr__(self) -> str:
+        return f"<run {self.run_id} of {self.path}>"
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self.result().__await__()
+
+    async def result(self, timeout: float | None = None) -> Any:
+        """See `Run.result`."""
+        return result_of(await self.outcome(timeout))
+
+    async def outcome(self, timeout: float | None = None) -> Outcome:
+        """See `Run.outcome`."""
+        calls.checked_timeout(timeout)
+        if self._ended is None:
+            request, answered = self._runtime._post(calls.await_run(self.run_id))
+            try:
+                async with asyncio.timeout(timeout):
+                    answer = await answered
+            except TimeoutError:
+                problem = f"run {self.run_id} of {self.path} has not ended within {timeout} s"
+                raise TimeoutError(problem) from None
+            finally:
+                if not answered.done() or answered.cancelled():
+                    self._forget(request)
+            self._ended = Outcome.of(_granted(answer).run)
+        return self._ended
+
+    def _forget(self, request: RequestId) -> None:
+        engine = self._runtime._engine
+        if engine is not None:
+            engine.forget(request)
+            engine.tell("ledger", ForgetRequest(request, RunId(self.run_id)))
+
+    @property
+    def status(self) -> Coroutine[Any, Any, str]:
+        """To be awaited; see `Run.status`."""
+        return self._status()
+
+    async def _status(self) -> str:
+        if self._ended is not None:
+            return self._ended.status
+        return str((await self._runtime._ask(calls.find_run(self.run_id))).run.status)
+
+    async def done(self) -> bool:
+        """See `Run.done`."""
+        return await self._status() in ("completed", "failed", "interrupted")
+
+    async def interrupt(self) -> bool:
+        """See `Run.interrupt`."""
+        call = calls.interrupt(self.path, self.run_id, cascade=False)
+        return bool((await self._runtime._ask(call)).count)
+
+
+class AsyncEventStream(AsyncIterator[Event]):
+    """Events as they happen; `aclose` ends it."""
+
+    def __init__(self, runtime: AsyncRuntime, under: str, since: int | None, *, follow: bool) -> None:
+        self._runtime, self._under, self._follow = runtime, under, follow
+        self._ready: list[Event] = []  # newest first
+        self._over = False
+        self._since = since or 0
+        self._request: RequestId = None
+        self._begin: asyncio.Future[Any] | None = None
+        if since is None and follow:
+            _, self._begin = runtime._post(calls.pull(under, None, wait=False))
+
+    def __aiter__(self) -> "AsyncEventStream":
+        return self
+
+    async def __anext__(self) -> Event:
+        try:
+            if self._begin is not None:
+                self._since = _granted(await self._begin).last
+                self._begin = None
+            while not self._ready and not self._over:
+                await self._pull()
+        except RuntimeClosing:
+            self._over = True
+        if not self._ready:
+            raise StopAsyncIteration
+        return self._ready.pop()
+
+    async def _pull(self) -> None:
+        call = calls.pull(self._under, self._since, wait=self._follow)
+        self._request, answered = self._runtime._post(call)
+        try:
+            answer = _granted(await answered)
+        finally:
+            self._forget()
+        self._since = answer.last
+        self._ready = [Event.of(row) for row in reversed(answer.events)]
+        if not self._ready and not self._follow:
+            self._over = True
+
+    def _forget(self) -> None:
+        engine, request = self._runtime._engine, self._request
+        self._request = None
+        if engine is not None and request is not None and request in engine.callers.waiting:
+            engine.forget(request)
+            engine.tell("events", ForgetPull(request))
+
+    async def aclose(self) -> None:
+        """End the stream."""
+        self._over = True
+        self._ready = []
+
+
+def _setter(future: "asyncio.Future[Any]") -> Any:
+    def set_result(answer: Any) -> None:
+        if not future.done():
+            future.set_result(answer)
+
+    return set_result
+
+
+def _granted(answer: Any) -> Any:
+    """The answer, or the error that it brings."""
+    error = failure_of(answer)
+    if error is not None:
+        raise error
+    return answer
+
+
+AsyncRuns: TypeAlias = list[AsyncRun]

@@ -1,0 +1,216 @@
+"""The public calls as commands: what a caller gave is checked and turned into bytes here, at the call.
+
+Both runtimes, blocking and asyncio, make their calls of these. A `Call` says whom to ask and makes the
+command; everything that can be wrong with a value raises before anything is sent.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final, get_args
+
+from msgspec import Struct
+
+from ..persistence.codec import dumps
+from .agent.kind import kind_of
+from .directory.protocol import (
+    CloseAgent,
+    EvictPath,
+    InterruptAgent,
+    LocateAgent,
+    PinPath,
+    SpawnAgent,
+    SubmitMessage,
+    SubmitRun,
+)
+from .events.protocol import PullEvents
+from .ledger.protocol import (
+    AwaitRun,
+    DescribeAgent,
+    DescribeAgents,
+    DescribeLedger,
+    DescribeRun,
+    DescribeState,
+)
+from .vocabulary import Address, AgentStatus, Durability, RequestId, Role, RunId, check_path, check_under
+
+
+class Unset:
+    """The type of `UNSET`: no value was given, which is not the value None."""
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+
+UNSET: Final = Unset()
+
+MOST_RUN_ID = 200
+"""Characters of a run id."""
+
+
+class Call(Struct, frozen=True):
+    """Whom to ask, and the command for a request number and the address that answers go to.
+
+    `relayed`: the command says nothing of an address; it is answered to its sender.
+    """
+
+    to: Role
+    make: Callable[[RequestId, Address], object]
+    relayed: bool = False
+
+
+def spawn(
+    kind: object,
+    path: object,
+    *,
+    config: object,
+    input: object,
+    run_id: object,
+    durability: object,
+) -> Call:
+    """`Runtime.spawn`."""
+    found, where, level = kind_of(kind), check_path(path), _level(durability)
+    settings = dumps(config, f"the config of {where}")
+    first = None if input is UNSET else dumps(input, f"the input for {where}")
+    if first is None and run_id is not None:
+        raise ValueError("run_id= names the first run, which there is only with input=")
+    named = _run_id(run_id)
+    name, version = found.name, found.version
+    return Call(
+        "directory",
+        lambda request, to: SpawnAgent(
+            request, to, where, name, version, settings, first, named, durability=level
+        ),
+    )
+
+
+def followup(path: str, input: object, *, run_id: object, durability: object) -> Call:
+    """`AgentRef.followup`."""
+    payload, named, level = dumps(input, f"the input for {path}"), _run_id(run_id), _level(durability)
+    return Call(
+        "directory", lambda request, to: SubmitRun(request, to, path, payload, named, durability=level)
+    )
+
+
+def send(path: str, body: object, *, durability: object) -> Call:
+    """`AgentRef.send`."""
+    payload, level = dumps(body, f"the message to {path}"), _level(durability)
+    return Call("directory", lambda request, to: SubmitMessage(request, to, path, payload, None, level))
+
+
+def locate(path: object) -> Call:
+    """`Runtime.agent`: whether there is such an agent, open or closed."""
+    where = check_path(path)
+    return Call("directory", lambda request, to: LocateAgent(request, to, where, closed=True))
+
+
+def interrupt(path: str, run_id: object, *, cascade: bool) -> Call:
+    """`AgentRef.interrupt` and `Run.interrupt`."""
+    named, wide = _run_id(run_id), bool(cascade)
+    return Call("directory", lambda request, to: InterruptAgent(request, to, path, named, wide))
+
+
+def close(path: str, *, erase: bool) -> Call:
+    """`AgentRef.close` and `AgentRef.delete`."""
+    return Call("directory", lambda request, to: CloseAgent(request, to, path, erase))
+
+
+def evict(path: str) -> Call:
+    """`AgentRef.evict`."""
+    return Call("directory", lambda request, to: EvictPath(request, to, path))
+
+
+def pin(path: str, *, pinned: bool) -> Call:
+    """`AgentRef.pin` and `AgentRef.unpin`."""
+    return Call("directory", lambda request, to: PinPath(request, to, path, pinned))
+
+
+def info(path: str) -> Call:
+    """`AgentRef.info`."""
+    return Call("ledger", lambda request, to: DescribeAgent(request, to, path))
+
+
+def state(path: str) -> Call:
+    """`AgentRef.state`."""
+    return Call("ledger", lambda request, to: DescribeState(request, to, path))
+
+
+def find_run(run_id: object) -> Call:
+    """`Runtime.run` and `Run.status`."""
+    named = _run_id(run_id)
+    if named is None:
+        raise TypeError("a run id is a str, not None")
+    return Call("ledger", lambda request, to: DescribeRun(request, to, named))
+
+
+def await_run(run_id: str) -> Call:
+    """`Run.outcome`."""
+    return Call("ledger", lambda request, to: AwaitRun(request, to, RunId(run_id)))
+
+
+def page(under: str, status: AgentStatus | None, after: str | None, limit: int) -> Call:
+    """One page of `Runtime.list`."""
+    return Call("ledger", lambda request, to: DescribeAgents(request, to, under, status, after, limit))
+
+
+def pull(under: str, since: int | None, *, wait: bool) -> Call:
+    """The next events of `Runtime.events`."""
+    return Call("events", lambda request, to: PullEvents(request, to, under, since, wait=wait))
+
+
+def describe_ledger() -> Call:
+    """The ledger's part of `Runtime.stats`."""
+    return Call("ledger", DescribeLedger)
+
+
+# What was given
+
+
+def checked_list(under: object, status: object, limit: object, after: object) -> None:
+    """Raise what is wrong with the arguments of `Runtime.list`."""
+    check_under(under)
+    if status is not None and status not in get_args(AgentStatus):
+        raise ValueError(f"status= is one of {', '.join(get_args(AgentStatus))}, not {status!r}")
+    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+        raise ValueError(f"limit= is an int from 1 on, not {limit!r}")
+    if after is not None:
+        check_path(after)
+
+
+def checked_events(under: object, since: object) -> None:
+    """Raise what is wrong with the arguments of `Runtime.events`."""
+    check_under(under)
+    if since is not None and (not isinstance(since, int) or isinstance(since, bool) or since < 0):
+        raise ValueError(f"since= is the number of an event, from 0 on, not {since!r}")
+
+
+def checked_wait(runs: Iterable[Any], timeout: object, until: object, run_type: type) -> list[Any]:
+    """The runs as a list, or what is wrong with the arguments of `Runtime.wait`."""
+    listed = [runs] if isinstance(runs, run_type) else list(runs)
+    for run in listed:
+        if not isinstance(run, run_type):
+            raise TypeError(f"wait() takes runs, not {run!r}")
+    if until not in ("all", "any"):
+        raise ValueError(f"until= is 'all' or 'any', not {until!r}")
+    checked_timeout(timeout)
+    return listed
+
+
+def checked_timeout(timeout: object) -> None:
+    """Raise if `timeout` is no number of seconds and not None."""
+    if timeout is not None and (not isinstance(timeout, int | float) or isinstance(timeout, bool)):
+        raise TypeError(f"timeout= is a number of seconds or None, not {timeout!r}")
+
+
+def _run_id(run_id: object) -> RunId | None:
+    if run_id is None:
+        return None
+    if not isinstance(run_id, str):
+        raise TypeError(f"a run id is a str, not {type(run_id).__name__}")
+    if not run_id or len(run_id) > MOST_RUN_ID:
+        raise ValueError(f"a run id has 1 to {MOST_RUN_ID} characters, not {len(run_id)}")
+    return RunId(run_id)
+
+
+def _level(durability: object) -> Durability | None:
+    if durability is not None and durability not in get_args(Durability):
+        raise ValueError(f"durability= is one of {', '.join(get_args(Durability))}, not {durability!r}")
+    return durability  # type: ignore[return-value]

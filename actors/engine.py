@@ -1,0 +1,175 @@
+"""A running set of actors and the way in: what `Runtime` and `AsyncRuntime` have in common.
+
+Owns the system base, the actor system and who waits for answers. `post` may be called on any thread;
+callbacks come on the loop's.
+"""
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, get_args
+
+from thespian.actors import ActorSystem
+
+from .agent.kind import attempts_of, is_registered, kind_of, kinds_of_module, register
+from .calls import Call
+from .errors import GreenroomError, RuntimeClosing
+from .gateway import AttendCallers, Gateway, Relay, new_callers
+from .supervisor.actor import Supervisor
+from .supervisor.protocol import CloseRuntime, StartRuntime
+from .systems.local import LocalSystemBase
+from .vocabulary import Address, Durability, RequestId, Role
+from .watchdog import Watchdog
+
+
+class Settings:
+    """What a runtime is opened with, checked."""
+
+    def __init__(
+        self,
+        store: object,
+        *,
+        slots: object,
+        residents: object,
+        backlog: object,
+        durability: object,
+        drain: object,
+        kinds: object,
+    ) -> None:
+        if not isinstance(store, str | os.PathLike):
+            raise TypeError(f"a store is a path or ':memory:', not {store!r}")
+        self.store: str = os.fsdecode(store)
+        if not self.store:
+            raise ValueError("a store is a path or ':memory:', not an empty string")
+        self.slots = _at_least_one("slots", slots)
+        self.residents = _at_least_one("residents", residents)
+        self.backlog = _at_least_one("backlog", backlog)
+        if durability not in get_args(Durability):
+            levels = ", ".join(get_args(Durability))
+            raise ValueError(f"durability= is one of {levels}, not {durability!r}")
+        self.durability: Durability = durability  # type: ignore[assignment]
+        self.drain = checked_drain(drain)
+        for kind in _kinds(kinds):
+            register(kind)
+
+
+class Engine:
+    """The actors, from the outside."""
+
+    def __init__(self, settings: Settings, loop: asyncio.AbstractEventLoop | None) -> None:
+        self.settings = settings
+        self.callers = new_callers()
+        self.callers.failure = RuntimeClosing("the runtime was not started")
+        self._loop = loop
+        self._base: LocalSystemBase
+        self._system: ActorSystem
+        self._supervisor: Address
+        self._gateway: Address
+        self._roles: dict[Role, Address] = {}
+        self._watchdog: Watchdog | None = None
+
+    def create(self, callback: Callable[[Any], None]) -> None:
+        """Create the actors and have them open the store; `callback` gets what the supervisor says."""
+        self._base = LocalSystemBase(self._loop)
+        self._system = ActorSystem(systemBase=self._base, transientUnique=True)
+        self._gateway = self._system.createActor(Gateway)
+        self._supervisor = self._system.createActor(Supervisor)
+        self._base.post(self._gateway, AttendCallers(self.callers))
+        settings = self.settings
+        start = StartRuntime(
+            self.callers.expect(callback),
+            self._gateway,
+            settings.store,
+            settings.slots,
+            settings.residents,
+            settings.backlog,
+            settings.durability,
+            is_registered,
+            attempts_of,
+            time.time,
+        )
+        self._base.post(self._supervisor, start)
+
+    def started(self, roles: dict[Role, Address]) -> None:
+        """The actors are ready: take calls."""
+        self._roles = roles
+        self.callers.failure = None
+        self._watchdog = Watchdog(self._base.loop)
+        self._watchdog.start()
+
+    def post(self, call: Call, callback: Callable[[Any], None]) -> RequestId:
+        """Ask; `callback` gets the answer, on the loop's thread. Raises if nothing can be asked."""
+        if self.callers.failure is not None:
+            raise self.callers.failure
+        request = self.callers.expect(callback)
+        command = call.make(request, self._gateway)
+        if call.relayed:
+            self._base.post(self._gateway, Relay(self._roles[call.to], command))
+        else:
+            self._base.post(self._roles[call.to], command)
+        return request
+
+    def tell(self, to: Role, message: object) -> None:
+        """Say something that is not answered; of a runtime that is over, nothing."""
+        if self._roles and self.callers.failure is None:
+            self._base.post(self._roles[to], message)
+
+    def forget(self, request: RequestId) -> None:
+        """Nobody waits for this answer any more."""
+        self.callers.waiting.pop(request, None)
+
+    def begin_to_close(self, drain: float, *, suspend: bool, callback: Callable[[Any], None]) -> None:
+        """Refuse calls from now on, drain, and have `callback` told when all is written."""
+        self.callers.failure = RuntimeClosing("the runtime is closing")
+        request = self.callers.expect(callback)
+        self._base.post(self._supervisor, CloseRuntime(request, self._gateway, drain, suspend))
+
+    def on_loop(self) -> bool:
+        """Whether this is the thread on which the actors run."""
+        return self._base.thread_id == threading.get_ident()
+
+    def _over(self) -> None:
+        if self._watchdog is not None:
+            self._watchdog.stop()
+        self.callers.give_up(RuntimeClosing("the runtime is closed"))
+
+    def end(self) -> None:
+        """End the actors, from another thread than theirs."""
+        self._over()
+        self._system.shutdown()
+
+    async def aend(self) -> None:
+        """End the actors, on their own loop."""
+        self._over()
+        await self._base.aclose()
+
+
+def checked_drain(drain: object) -> float:
+    """`drain` as seconds, or what is wrong with it."""
+    if not isinstance(drain, int | float) or isinstance(drain, bool) or not 0 <= drain < float("inf"):
+        raise ValueError(f"drain= is a number of seconds from 0 on, not {drain!r}")
+    return float(drain)
+
+
+def failure_of(answer: object) -> GreenroomError | None:
+    """The error that an answer brings, if it brings one."""
+    return getattr(answer, "error", None)
+
+
+def _at_least_one(name: str, value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name}= is an int from 1 on, not {value!r}")
+    return value
+
+
+def _kinds(kinds: object) -> Iterable[Any]:
+    """What `kinds=` names: decorated objects, names of kinds, or modules that hold some."""
+    if not isinstance(kinds, Iterable) or isinstance(kinds, str):
+        raise TypeError(f"kinds= is a list of kinds or modules, not {kinds!r}")
+    for kind in kinds:
+        if type(kind) is type(os):
+            yield from kinds_of_module(kind)
+        else:
+            yield kind_of(kind)

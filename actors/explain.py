@@ -1,0 +1,46 @@
+"""Why an agent does what it does: three reports made into one explanation."""
+
+from .ledger.protocol import AgentDescribed
+from .residency.protocol import Residence, ResidencyReport
+from .slots.protocol import SlotReport
+from .views import Explanation
+
+
+def explain(described: AgentDescribed, residency: ResidencyReport, slots: SlotReport) -> Explanation:
+    """The agent as the ledger, the residency and the slots see it."""
+    agent = described.agent
+    home = residency.agents[0] if residency.agents else Residence(agent.row.agent_id, "absent")
+    path, status = agent.row.path, agent.status
+    place: int | None = None
+    held: tuple[str, ...] = ()
+    since = agent.since
+    waits: str | None = None
+    if agent.kind_missing:
+        waits = "kind"
+        text = f"its kind {agent.row.kind!r} is not registered in this process: import its module"
+    elif agent.running and slots.place is None and home.stage == "open" and status == "running":
+        text = f"it executes run {agent.running}"
+    elif home.stage == "waiting":
+        waits, since, place, held = "room", home.since, home.place, home.kept_by
+        text = (
+            f"it waits for room in memory: all {residency.residents} residents are needed, "
+            f"{place} wait before it"
+        )
+    elif home.stage in ("loading", "opening"):
+        waits, since = "session", home.since
+        text = "its session is being opened"
+    elif slots.place is not None:
+        waits, since, place, held = "slot", slots.since, slots.place, slots.holders
+        text = f"it waits for one of {slots.slots} slots, all taken; {place} grants come before its own"
+    elif agent.awaits:
+        waits, held = "run", agent.awaits
+        text = f"it waits for {len(agent.awaits)} runs to end"
+    elif agent.queued:
+        text = f"{agent.queued} runs wait for it to begin"
+    elif status == "failed":
+        text = f"its session could not be opened: {agent.row.error}; the next run tries again"
+    elif status == "closed":
+        text = "it was closed for good"
+    else:
+        text = "it has nothing to do" + ("" if agent.resident else " and is on disk")
+    return Explanation(path, status, waits, since, place, held, f"{path} is {status}: {text}.")  # type: ignore[arg-type]

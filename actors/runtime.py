@@ -1,0 +1,437 @@
+"""`Runtime` and its handles: the blocking way to use greenroom, from any thread."""
+
+import asyncio
+import math
+import os
+import time
+from collections.abc import Generator, Iterable, Iterator
+from queue import Empty, SimpleQueue
+from typing import Any, Literal, Self, TypeAlias
+
+from . import calls
+from .agent.kind import find_kind
+from .agent.turn import result_of
+from .calls import UNSET, Call
+from .engine import Engine, Settings, checked_drain, failure_of
+from .errors import GreenroomError, RuntimeClosing
+from .events.protocol import ForgetPull
+from .explain import explain
+from .ledger.protocol import ForgetRequest
+from .residency.protocol import DescribeResidency
+from .slots.protocol import DescribeSlots
+from .state import decode
+from .views import AgentInfo, AgentInfos, Event, Explanation, Outcome, Stats
+from .vocabulary import AgentStatus, Durability, RunId
+
+END_MARGIN = 120.0
+"""Seconds that `close` waits for the actors beyond the drain time; they bound themselves below that."""
+
+
+class Runtime:
+    """Durable agents on one store; at most `residents` of them in memory, `slots` of them at work.
+
+    Args:
+        store: the file, made if it is not there; ":memory:" keeps nothing.
+        slots: how many turns may execute at a time.
+        residents: how many agents may be in memory.
+        backlog: how many pieces of accepted work may wait; more are refused with `BacklogFull`.
+        durability: what survives once a call has returned: "memory" nothing, "process" the death of
+            this process, "power" that of the machine.
+        drain: seconds that turns under way get when the runtime is closed.
+        kinds: kinds, or modules with kinds, to register.
+
+    Use it as a context manager, or call `start` and `close`. Its methods may be called on any thread but
+    not in a turn, which has its own. Raises `ValueError` or `TypeError` for a bad argument.
+    """
+
+    def __init__(
+        self,
+        store: str | os.PathLike[str] = ":memory:",
+        *,
+        slots: int = 8,
+        residents: int = 64,
+        backlog: int = 100_000,
+        durability: Durability = "process",
+        drain: float = 10.0,
+        kinds: Iterable[Any] = (),
+    ) -> None:
+        self._settings = Settings(
+            store,
+            slots=slots,
+            residents=residents,
+            backlog=backlog,
+            durability=durability,
+            drain=drain,
+            kinds=kinds,
+        )
+        self._engine = Engine(self._settings, None)
+        self._state: Literal["new", "up", "closed"] = "new"
+
+    def start(self) -> Self:
+        """Open the store and go on with what it holds. Raises a `StoreError`."""
+        if self._state != "new":
+            raise RuntimeClosing("this runtime was started before: make a new one")
+        answers: SimpleQueue[Any] = SimpleQueue()
+        self._engine.create(answers.put)
+        answer = answers.get()
+        error = failure_of(answer)
+        if error is not None:
+            self._state = "closed"
+            self._engine.end()
+            raise error
+        self._engine.started(answer.roles)
+        self._state = "up"
+        return self
+
+    def close(self, drain: float | None = None) -> None:
+        """Refuse new work, give turns under way `drain` seconds, interrupt the rest, write, close.
+
+        Runs that have not begun stay accepted: the next runtime on the store executes them. Repeating
+        it does nothing.
+        """
+        self._close(drain, suspend=False)
+
+    def suspend(self, drain: float | None = None) -> None:
+        """As `close`, but turns that `drain` does not suffice for begin again with the next runtime."""
+        self._close(drain, suspend=True)
+
+    def _close(self, drain: float | None, *, suspend: bool) -> None:
+        seconds = self._settings.drain if drain is None else checked_drain(drain)
+        if self._state != "up":
+            self._state = "closed"
+            return
+        self._state = "closed"
+        answers: SimpleQueue[Any] = SimpleQueue()
+        self._engine.begin_to_close(seconds, suspend=suspend, callback=answers.put)
+        try:
+            answers.get(timeout=seconds + END_MARGIN)
+        except Empty:
+            raise GreenroomError("the runtime did not close within its bounds; please report") from None
+        finally:
+            self._engine.end()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    # Agents
+
+    def spawn(
+        self,
+        kind: Any,
+        path: str,
+        *,
+        config: Any = None,
+        input: Any = UNSET,
+        run_id: str | None = None,
+        durability: Durability | None = None,
+    ) -> "AgentRef":
+        """Make an agent, and with `input` its first run, `ref.run`. Its session opens in the background.
+
+        Raises `UnknownKind`, `InvalidPath`, `PathTaken`, `CannotStore`, `BacklogFull`.
+        """
+        call = calls.spawn(kind, path, config=config, input=input, run_id=run_id, durability=durability)
+        answer = self._ask(call)
+        run = Run(self, answer.run_id, answer.path) if answer.run_id else None
+        return AgentRef(self, answer.path, run)
+
+    def agent(self, path: str) -> "AgentRef":
+        """The agent at `path`, open or closed. Raises `AgentNotFound`."""
+        return AgentRef(self, self._ask(calls.locate(path)).path)
+
+    def list(
+        self,
+        under: str = "/",
+        *,
+        status: AgentStatus | None = None,
+        limit: int = 1000,
+        after: str | None = None,
+    ) -> AgentInfos:
+        """Agents at or below `under` by path, at most `limit`, with paths greater than `after`.
+
+        Open ones, or those with `status`; closed ones only with `status="closed"`.
+        """
+        calls.checked_list(under, status, limit, after)
+        agents: list[AgentInfo] = []
+        while len(agents) < limit:
+            page = self._ask(calls.page(under, status, after, limit - len(agents)))
+            agents += [AgentInfo.of(agent) for agent in page.agents]
+            after = page.next
+            if after is None:
+                break
+        return agents
+
+    # Runs
+
+    def run(self, run_id: str) -> "Run":
+        """The run with this id. Raises `RunNotFound`."""
+        row = self._ask(calls.find_run(run_id)).run
+        return Run(self, row.run_id, row.path)
+
+    def wait(
+        self,
+        runs: "Iterable[Run]",
+        *,
+        timeout: float | None = None,
+        until: Literal["all", "any"] = "all",
+    ) -> "Runs":
+        """Wait until all (or any) of `runs` have ended, or `timeout` seconds; those that have."""
+        listed = calls.checked_wait(runs, timeout, until, Run)
+        answers: SimpleQueue[tuple[Run, Any]] = SimpleQueue()
+        pending = {id(run): run for run in listed if run._ended is None}
+        ended = len(listed) - len({id(run) for run in pending.values()})
+        requests = {}
+        for run in pending.values():
+            put = _putter(answers, run)
+            requests[id(run)] = self._post(calls.await_run(run.run_id), put)
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        while pending and not (until == "any" and ended):
+            try:
+                left = None if deadline == math.inf else max(0.0, deadline - time.monotonic())
+                run, answer = answers.get(timeout=left)
+            except Empty:
+                break
+            pending.pop(id(run), None)
+            error = failure_of(answer)
+            if error is not None:
+                self._forget(pending.values(), requests)
+                raise error
+            run._ended = Outcome.of(answer.run)
+            ended += 1
+        self._forget(pending.values(), requests)
+        return [run for run in listed if run._ended is not None]
+
+    def _forget(self, pending: "Iterable[Run]", requests: dict[int, Any]) -> None:
+        for run in pending:
+            request = requests[id(run)]
+            self._engine.forget(request)
+            self._engine.tell("ledger", ForgetRequest(request, RunId(run.run_id)))
+
+    # Looking
+
+    def events(self, under: str = "/", *, since: int | None = None, follow: bool = True) -> "EventStream":
+        """An iterator over the events at or below `under` with numbers greater than `since`.
+
+        Without `since`, those from this call on; without `follow` it ends with the newest event there
+        is (and begins, without `since`, with the oldest). It ends when the runtime closes.
+        """
+        calls.checked_events(under, since)
+        return EventStream(self, under, since, follow=follow)
+
+    def stats(self) -> Stats:
+        """The runtime in numbers, as of now."""
+        ledger = self._ask(calls.describe_ledger())
+        residency = self._ask(Call("residency", lambda request, _: DescribeResidency(request), True))
+        slots = self._ask(Call("slots", lambda request, _: DescribeSlots(request), True))
+        return stats_of(ledger, residency, slots)
+
+    # The way in
+
+    def _ask(self, call: Call, timeout: float | None = None) -> Any:
+        answers: SimpleQueue[Any] = SimpleQueue()
+        request = self._post(call, answers.put)
+        try:
+            answer = answers.get(timeout=timeout)
+        except Empty:
+            self._engine.forget(request)
+            raise TimeoutError from None
+        error = failure_of(answer)
+        if error is not None:
+            raise error
+        return answer
+
+    def _post(self, call: Call, callback: Any) -> Any:
+        if self._state == "up" and self._engine.on_loop():
+            raise GreenroomError(
+                "the runtime was called in a turn, on the thread of all agents, which would wait for "
+                "itself: use the turn's own methods, or a plain def"
+            )
+        return self._engine.post(call, callback)
+
+
+class AgentRef:
+    """An agent, by its path. `run` is the run that `spawn` was given, if any."""
+
+    def __init__(self, runtime: Runtime, path: str, run: "Run | None" = None) -> None:
+        self.path, self.run, self._runtime = path, run, runtime
+
+    def __repr__(self) -> str:
+        return f"<agent {self.path}>"
+
+    def followup(
+        self, input: Any, *, run_id: str | None = None, durability: Durability | None = None
+    ) -> "Run":
+        """Have the agent work on `input`: accepted now, executed in its turn.
+
+        A `run_id` given twice is the same run. Raises `AgentNotFound`, `AgentClosed`, `UnknownKind`,
+        `CannotStore`, `BacklogFull`, `RunIdTaken`.
+        """
+        call = calls.followup(self.path, input, run_id=run_id, durability=durability)
+        answer = self._runtime._ask(call)
+        return Run(self._runtime, answer.run_id, self.path)
+
+    def send(self, body: Any, *, durability: Durability | None = None) -> None:
+        """Put `body` in the agent's inbox, for its next turn; starts none."""
+        self._runtime._ask(calls.send(self.path, body, durability=durability))
+
+    def info(self) -> AgentInfo:
+        """The agent as it is now. Raises `AgentNotFound`."""
+        return AgentInfo.of(self._runtime._ask(calls.info(self.path)).agent)
+
+    def state(self) -> Any:
+        """A copy of the agent's state as of its last commit. Raises `SnapshotUnreadable`."""
+        return decode(self._runtime._ask(calls.state(self.path)).image, find_kind)
+
+    def interrupt(self, run_id: str | None = None, *, cascade: bool = False) -> bool:
+        """End a run, or all that the agent has accepted so far; whether there was one.
+
+        `cascade`: the runs of its descendants as well.
+        """
+        return bool(self._runtime._ask(calls.interrupt(self.path, run_id, cascade=cascade)).count)
+
+    def close(self) -> None:
+        """End the agent and its descendants for good; their paths are free again."""
+        self._runtime._ask(calls.close(self.path, erase=False))
+
+    def delete(self) -> None:
+        """As `close`, and erase what is stored."""
+        self._runtime._ask(calls.close(self.path, erase=True))
+
+    def evict(self) -> bool:
+        """Move the agent out of memory; False if it is not there, busy, starting or pinned."""
+        return bool(self._runtime._ask(calls.evict(self.path)).evicted)
+
+    def pin(self) -> None:
+        """Keep the agent in memory once it is there, until `unpin` or the runtime's end."""
+        self._runtime._ask(calls.pin(self.path, pinned=True))
+
+    def unpin(self) -> None:
+        """Let the agent be evicted again."""
+        self._runtime._ask(calls.pin(self.path, pinned=False))
+
+    def explain(self) -> Explanation:
+        """What the agent waits for, since when, and who holds it."""
+        described = self._runtime._ask(calls.info(self.path))
+        agent_id = described.agent.row.agent_id
+        ask_residency = Call("residency", lambda n, _: DescribeResidency(n, (agent_id,)), True)
+        ask_slots = Call("slots", lambda n, _: DescribeSlots(n, agent_id), True)
+        return explain(described, self._runtime._ask(ask_residency), self._runtime._ask(ask_slots))
+
+
+class Run:
+    """One accepted piece of work. It belongs to the runtime: nobody needs to wait for it."""
+
+    def __init__(self, runtime: Runtime, run_id: str, path: str) -> None:
+        self.run_id, self.path, self._runtime = run_id, path, runtime
+        self._ended: Outcome | None = None
+
+    def __repr__(self) -> str:
+        return f"<run {self.run_id} of {self.path}>"
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait for the end and return the result. Raises `RunFailed`, `RunInterrupted`, `TimeoutError`."""
+        return result_of(self.outcome(timeout))
+
+    def outcome(self, timeout: float | None = None) -> Outcome:
+        """Wait for the end and return how it was. Raises `TimeoutError`."""
+        if self._ended is None:
+            self._runtime.wait([self], timeout=timeout)
+        if self._ended is None:
+            raise TimeoutError(f"run {self.run_id} of {self.path} has not ended within {timeout} s")
+        return self._ended
+
+    @property
+    def status(self) -> str:
+        """`accepted`, `queued`, `running`, or how it ended."""
+        if self._ended is not None:
+            return self._ended.status
+        return str(self._runtime._ask(calls.find_run(self.run_id)).run.status)
+
+    def done(self) -> bool:
+        """Whether it has ended."""
+        return self.status in ("completed", "failed", "interrupted")
+
+    def interrupt(self) -> bool:
+        """End this run; False if it has ended."""
+        return bool(self._runtime._ask(calls.interrupt(self.path, self.run_id, cascade=False)).count)
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return asyncio.to_thread(self.result).__await__()
+
+
+class EventStream(Iterator[Event]):
+    """Events as they happen. `close` ends it, also for a thread that waits for the next one."""
+
+    def __init__(self, runtime: Runtime, under: str, since: int | None, *, follow: bool) -> None:
+        self._runtime, self._under, self._follow = runtime, under, follow
+        self._ready: list[Event] = []  # newest first
+        self._answers: SimpleQueue[Any] = SimpleQueue()
+        self._request: Any = None
+        self._over = False
+        self._since = since or 0
+        if since is None and follow:
+            self._since = runtime._ask(calls.pull(under, None, wait=False)).last
+        elif runtime._engine.callers.failure is not None:
+            raise runtime._engine.callers.failure
+
+    def __next__(self) -> Event:
+        while not self._ready:
+            if self._over:
+                raise StopIteration
+            self._pull()
+        return self._ready.pop()
+
+    def _pull(self) -> None:
+        call = calls.pull(self._under, self._since, wait=self._follow)
+        try:
+            self._request = self._runtime._post(call, self._answers.put)
+        except RuntimeClosing:
+            self._over = True
+            return
+        answer = self._answers.get()
+        error = failure_of(answer)
+        if answer is None or isinstance(error, RuntimeClosing):
+            self._over = True
+            return
+        if error is not None:
+            raise error
+        self._since = answer.last
+        self._ready = [Event.of(row) for row in reversed(answer.events)]
+        if not self._ready and not self._follow:
+            self._over = True
+
+    def close(self) -> None:
+        """End the stream."""
+        self._over = True
+        self._runtime._engine.forget(self._request)
+        self._runtime._engine.tell("events", ForgetPull(self._request))
+        self._answers.put(None)
+
+
+def _putter(answers: "SimpleQueue[tuple[Run, Any]]", run: Run) -> Any:
+    return lambda answer: answers.put((run, answer))
+
+
+def stats_of(ledger: Any, residency: Any, slots: Any) -> Stats:
+    """Three reports as one."""
+    return Stats(
+        agents=ledger.agents,
+        resident=residency.resident,
+        running=ledger.running,
+        queued=ledger.queued,
+        slots=slots.slots,
+        residents=residency.residents,
+        slots_taken=slots.granted,
+        evictions=residency.evictions,
+        reloads=residency.reloads,
+        commits=ledger.commits,
+        unwritten=ledger.unwritten,
+        given_way=residency.given_way,
+        events_dropped=0,
+        latencies=ledger.latencies,
+    )
+
+
+Runs: TypeAlias = list[Run]
