@@ -1,0 +1,42 @@
+"""The SlotAllocator: the actor around the slot table."""
+
+from collections.abc import Iterable
+from typing import assert_never, cast
+
+from ..effects import Effect
+from ..shell import ActorShell
+from ..vocabulary import Address
+from .protocol import (
+    AcquireSlot,
+    ConfigureSlots,
+    DescribeSlots,
+    EndHolder,
+    ReleaseSlot,
+    SlotCommand,
+)
+from .table import SlotTable
+
+
+class SlotAllocator(ActorShell):
+    """Grants the right to execute a turn."""
+
+    role = "slots"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = SlotTable()
+
+    def decide(self, message: object, sender: Address) -> Iterable[Effect]:
+        command = cast(SlotCommand, message)
+        match command:
+            case AcquireSlot():
+                return self.table.acquire(command.lease, command.path, sender, now=self.clock())
+            case ReleaseSlot():
+                return self.table.release(command.lease)
+            case EndHolder():
+                return self.table.end_holder(command.agent_id, command.incarnation)
+            case DescribeSlots():
+                return self.table.describe(command.request, sender, command.agent_id)
+            case ConfigureSlots():
+                return self.table.resize(command.slots)
+        assert_never(command)

@@ -1,0 +1,82 @@
+"""The SlotAllocator's manual: who may execute a turn, and who waits for it.
+
+A *lease* is one request for a slot, from the asking to the giving back. It is named by whoever asks
+and is never used again.
+"""
+
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from ..vocabulary import AgentId, Incarnation, RequestId, Timestamp
+
+
+class Lease(Struct, frozen=True):
+    """The name of one request for a slot."""
+
+    agent_id: AgentId
+    incarnation: Incarnation
+    number: int
+
+
+# Commands
+
+
+class ConfigureSlots(Struct, frozen=True):
+    """Sent once, before anything else."""
+
+    slots: int
+
+
+class AcquireSlot(Struct, frozen=True):
+    """Ask for a slot. Answered once, now or later, by `SlotGranted`; never, if released before.
+
+    Granted first come, first served within a tree and in turn between the trees that wait.
+    Repeating it changes nothing.
+    """
+
+    lease: Lease
+    path: str
+
+
+class ReleaseSlot(Struct, frozen=True):
+    """End a lease, whether it holds a slot or waits for one. Repeating it changes nothing."""
+
+    lease: Lease
+
+
+class EndHolder(Struct, frozen=True):
+    """End every lease of a session that is gone. Repeating it changes nothing."""
+
+    agent_id: AgentId
+    incarnation: Incarnation
+
+
+class DescribeSlots(Struct, frozen=True):
+    """Answered by `SlotReport`. With `agent_id`, `place` tells where that agent waits."""
+
+    request: RequestId
+    agent_id: AgentId | None = None
+
+
+# Events and replies
+
+
+class SlotGranted(Struct, frozen=True):
+    lease: Lease
+
+
+class SlotReport(Struct, frozen=True):
+    """`holders` are the paths that hold a slot, longest first; at most the first 100 are named."""
+
+    request: RequestId
+    slots: int
+    granted: int
+    waiting: int
+    holders: tuple[str, ...]
+    place: int | None = None  # how many grants come before the agent's own
+    since: Timestamp | None = None  # when the agent began to wait
+
+
+SlotCommand: TypeAlias = ConfigureSlots | AcquireSlot | ReleaseSlot | EndHolder | DescribeSlots
+SlotEvent: TypeAlias = SlotGranted | SlotReport

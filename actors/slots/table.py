@@ -1,0 +1,170 @@
+"""The slot table: which lease holds a slot, which waits, and whose turn is next.
+
+It owns the count of slots and the lines of those who wait. It does not know what a slot is used
+for, nor whether a holder is alive: it is told. Every operation is O(1), `describe` aside.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from itertools import islice
+
+from ..effects import Effect, Send
+from ..vocabulary import Address, AgentId, Incarnation, RequestId, Timestamp, tree_of
+from .protocol import Lease, SlotGranted, SlotReport
+
+MAX_ENDED = 1024
+"""How many ended holders are remembered."""
+MAX_HOLDERS = 100
+"""How many holders a report names."""
+
+
+class _Claim:
+    """One lease that holds a slot or waits for one; `tree` is the line it waits in, if it does."""
+
+    __slots__ = ("lease", "path", "reply_to", "since", "tree")
+
+    def __init__(self, lease: Lease, path: str, reply_to: Address, since: Timestamp) -> None:
+        self.lease = lease
+        self.path = path
+        self.reply_to = reply_to
+        self.since = since
+        self.tree: str | None = None
+
+
+class SlotTable:
+    """Who holds the slots: first come, first served within a tree, in turn between the trees.
+
+    A table without slots makes everybody wait, so nothing depends on being configured first.
+    """
+
+    __slots__ = ("_agents", "_ended", "_holding", "_slots", "_waiting")
+
+    def __init__(self, slots: int = 0) -> None:
+        self._slots = slots
+        self._holding: dict[Lease, _Claim] = {}  # longest first
+        # A line for each tree that waits; the first one is served next, then goes to the end.
+        # Ordered dicts and not dicts: taking the first of a dict again and again scans what was
+        # taken before.
+        self._waiting: OrderedDict[str, OrderedDict[Lease, _Claim]] = OrderedDict()
+        self._agents: dict[AgentId, dict[Lease, _Claim]] = {}
+        # A session that crashed may have asked for a slot in a message that arrives only after the
+        # news of its end, which comes from somebody else; granted, that slot would never come back.
+        # So the ended incarnation is remembered, for the last thousand of such ends. No bound is
+        # exact where messages may be late without bound, but only crashes are told here (a session
+        # that goes in order gives back its own lease), so a message would have to be a thousand
+        # crashes late.
+        self._ended: OrderedDict[AgentId, Incarnation] = OrderedDict()
+
+    def resize(self, slots: int) -> Sequence[Effect]:
+        """Set how many slots there are. Holders keep theirs, also when there are fewer now."""
+        self._slots = slots
+        return self._fill()
+
+    def acquire(self, lease: Lease, path: str, reply_to: Address, *, now: Timestamp) -> Sequence[Effect]:
+        """Grant a slot to `lease`, or let it wait for one."""
+        agent_id = lease.agent_id
+        claims = self._agents.get(agent_id)
+        if claims is not None and lease in claims:
+            return ()
+        if self._ended and self._ended.get(agent_id, -1) >= lease.incarnation:
+            return ()
+        claim = _Claim(lease, path, reply_to, now)
+        if claims is None:
+            self._agents[agent_id] = {lease: claim}
+        else:
+            claims[lease] = claim
+        if len(self._holding) < self._slots:  # then nobody waits
+            self._holding[lease] = claim
+            return (Send(reply_to, SlotGranted(lease)),)
+        claim.tree = tree = tree_of(path)
+        line = self._waiting.get(tree)
+        if line is None:
+            self._waiting[tree] = line = OrderedDict()
+        line[lease] = claim
+        return ()
+
+    def release(self, lease: Lease) -> Sequence[Effect]:
+        """End `lease`, whether it holds a slot or waits."""
+        claim = self._agents.get(lease.agent_id, {}).get(lease)
+        if claim is None:
+            return ()
+        self._drop(claim)
+        return self._fill()
+
+    def end_holder(self, agent_id: AgentId, incarnation: Incarnation) -> Sequence[Effect]:
+        """End the leases of a crashed session and of older ones, also those still on their way."""
+        if self._ended.get(agent_id, -1) < incarnation:
+            self._ended[agent_id] = incarnation
+            self._ended.move_to_end(agent_id)
+            if len(self._ended) > MAX_ENDED:
+                self._ended.popitem(last=False)
+        # All go before anybody is served, else one of them might be granted the slot of another.
+        for claim in list(self._agents.get(agent_id, {}).values()):
+            if claim.lease.incarnation <= incarnation:
+                self._drop(claim)
+        return self._fill()
+
+    def describe(
+        self, request: RequestId, reply_to: Address, agent_id: AgentId | None = None
+    ) -> Sequence[Effect]:
+        """Report who holds and how many wait; O(waiting trees + place) when `agent_id` waits."""
+        claim = self._waiting_claim(agent_id) if agent_id is not None else None
+        report = SlotReport(
+            request,
+            slots=self._slots,
+            granted=len(self._holding),
+            waiting=sum(map(len, self._waiting.values())),
+            holders=tuple(claim.path for claim in islice(self._holding.values(), MAX_HOLDERS)),
+            place=None if claim is None else self._place(claim),
+            since=None if claim is None else claim.since,
+        )
+        return (Send(reply_to, report),)
+
+    def _waiting_claim(self, agent_id: AgentId) -> _Claim | None:
+        claims = self._agents.get(agent_id, {}).values()
+        return next((claim for claim in claims if claim.tree is not None), None)
+
+    def _place(self, claim: _Claim) -> int:
+        """How many grants come before that of a waiting claim, if nobody else comes or goes."""
+        assert claim.tree is not None
+        ahead = next(i for i, lease in enumerate(self._waiting[claim.tree]) if lease == claim.lease)
+        grants, rounds = (
+            ahead,
+            ahead + 1,
+        )  # a tree before ours is served once more than one behind it
+        for tree, line in self._waiting.items():
+            if tree == claim.tree:
+                rounds = ahead
+            else:
+                grants += min(len(line), rounds)
+        return grants
+
+    def _drop(self, claim: _Claim) -> None:
+        """Take a claim out of all tables."""
+        lease = claim.lease
+        claims = self._agents[lease.agent_id]
+        del claims[lease]
+        if not claims:
+            del self._agents[lease.agent_id]
+        if claim.tree is None:
+            del self._holding[lease]
+            return
+        line = self._waiting[claim.tree]
+        del line[lease]
+        if not line:
+            del self._waiting[claim.tree]
+
+    def _fill(self) -> Sequence[Effect]:
+        """Grant the free slots to those who wait."""
+        effects: list[Effect] = []
+        while self._waiting and len(self._holding) < self._slots:
+            tree, line = next(iter(self._waiting.items()))
+            lease, claim = line.popitem(last=False)
+            if line:
+                self._waiting.move_to_end(tree)
+            else:
+                del self._waiting[tree]
+            claim.tree = None
+            self._holding[lease] = claim
+            effects.append(Send(claim.reply_to, SlotGranted(lease)))
+        return effects
