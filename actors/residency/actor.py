@@ -1,0 +1,139 @@
+"""The ResidencyLRU: the actor around the residency table, and the parent of all sessions."""
+
+from collections.abc import Iterable
+from typing import Any, assert_never, cast
+
+from thespian.actors import Actor
+
+from ...persistence.protocol import Answer
+from ..shell import ActorShell, Meet
+from ..vocabulary import Address, AgentId, Incarnation
+from .protocol import (
+    ConfigureResidency,
+    DescribeResidency,
+    DismissAgent,
+    EvictAgent,
+    OpenSession,
+    PinAgent,
+    ResidencyCommand,
+    SessionEnded,
+    SessionFact,
+    SessionIdle,
+    SessionOpened,
+    SessionWaits,
+    SummonAgent,
+    UnloadAll,
+)
+from .table import ResidencyEffect, ResidencyTable, StartSession, ToSession, _PatienceEnded
+
+Session = tuple[AgentId, Incarnation]
+
+
+class ResidencyLRU(ActorShell):
+    """Loads and unloads agents; each session is a child of this actor."""
+
+    role = "residency"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = ResidencyTable()
+        self.addresses: dict[AgentId, Address] = {}
+        self.children = Children()
+
+    def session_class(self) -> type[Actor]:
+        """What a session is made of. A test overrides it."""
+        from ..agent.actor import AgentActor
+
+        return AgentActor
+
+    def decide(self, message: object, sender: Address) -> Iterable[Any]:
+        command = cast(ResidencyCommand | SessionFact | Answer | _PatienceEnded, message)
+        table, now = self.table, self.clock()
+        match command:
+            case SessionIdle():
+                return table.session_idle(command.agent_id, command.incarnation, command.seen, now=now)
+            case SummonAgent():
+                return table.summon(command.agent_id, command.path, work=command.work, now=now)
+            case SessionWaits():
+                return table.session_waits(command.agent_id, command.incarnation, command.waits, now=now)
+            case Answer():
+                return table.loaded(command.request, command.value, command.error, now=now)
+            case SessionOpened():
+                return table.session_opened(command.agent_id, command.incarnation, now=now)
+            case SessionEnded():
+                return table.session_ended(command.agent_id, command.incarnation, command.seen, now=now)
+            case _PatienceEnded():
+                return table.patience_ended(command.agent_id, command.incarnation, now=now)
+            case DismissAgent():
+                return table.dismiss(command.agent_id, gone=command.gone, now=now)
+            case EvictAgent():
+                return table.evict(command.agent_id, command.request, command.reply_to, now=now)
+            case PinAgent():
+                return table.pin(
+                    command.agent_id,
+                    command.request,
+                    command.reply_to,
+                    pinned=command.pinned,
+                    now=now,
+                )
+            case DescribeResidency():
+                return table.describe(command.request, sender, command.agent_ids)
+            case UnloadAll():
+                return table.unload_all(sender, now=now)
+            case ConfigureResidency():
+                return table.configure(command.residents, command.patience, now=now)
+        assert_never(command)
+
+    def child_exited(self, address: Address) -> Iterable[Any]:
+        session = self.children.pop(address)
+        if session is None:
+            return ()
+        agent_id, incarnation = session
+        # The agent may live at another address by now.
+        if self.addresses.get(agent_id) == address:
+            del self.addresses[agent_id]
+        return self.table.session_lost(agent_id, incarnation, now=self.clock())
+
+    def perform(self, effect: ResidencyEffect) -> None:
+        match effect:
+            case ToSession():
+                self.send(self.addresses[effect.agent_id], effect.message)
+            case StartSession():
+                self.start_session(effect)
+            case _:
+                super().perform(effect)
+
+    def start_session(self, start: StartSession) -> None:
+        address = self.createActor(self.session_class())
+        self.addresses[start.agent_id] = address
+        self.children.add(address, (start.agent_id, start.incarnation))
+        self.send(address, Meet(self.roles, self.clock))
+        self.send(address, OpenSession(start.image, start.incarnation))
+
+
+class Children:
+    """Which session lives at which address.
+
+    Ours hash. Thespian's own addresses do not, nor does their text stay the same: they can be
+    compared only, one by one, which its bases are slow enough to hide.
+    """
+
+    def __init__(self) -> None:
+        self.hashed: dict[Address, Session] = {}
+        self.listed: list[tuple[Address, Session]] = []
+
+    def add(self, address: Address, session: Session) -> None:
+        if type(address).__hash__ is None:
+            self.listed.append((address, session))
+        else:
+            self.hashed[address] = session
+
+    def pop(self, address: Address) -> Session | None:
+        """Whose address this was, if it was anybody's."""
+        if type(address).__hash__ is not None:
+            return self.hashed.pop(address, None)
+        for place, (other, session) in enumerate(self.listed):
+            if other == address:
+                del self.listed[place]
+                return session
+        return None

@@ -1,0 +1,222 @@
+"""The Residency's manual: who is in memory, who waits to be, and who has to leave.
+
+The ResidencyLRU alone decides that an agent is loaded or unloaded, so nothing can reach an agent
+between its choice as a victim and its end. An agent's session is one AgentActor, a child of the
+ResidencyLRU, known by agent id and incarnation.
+"""
+
+from typing import Literal, TypeAlias
+
+from msgspec import Struct
+
+from ...persistence.protocol import AgentImage
+from ..errors import GreenroomError
+from ..vocabulary import Address, AgentId, Incarnation, RequestId, Seconds, Timestamp
+
+# Commands
+
+
+class ConfigureResidency(Struct, frozen=True):
+    """Sent once, before anything else."""
+
+    residents: int
+    patience: Seconds = 1.0  # a victim that takes longer to unload is joined by another one
+
+
+class SummonAgent(Struct, frozen=True):
+    """Make the agent resident if it is not; with `work`, tell its session that there is `Work`.
+
+    From the ledger: with work when the agent has a run to begin, without when it was spawned.
+    Repeating it is harmless. A summons is kept until a session has seen its `Work`, or crashed:
+    after an `AgentLeft` that was not orderly summon again.
+    """
+
+    agent_id: AgentId
+    path: str
+    work: bool = True
+
+
+class DismissAgent(Struct, frozen=True):
+    """The agent has no work any more: forget a summons for work that waits for room.
+
+    A summons without work stands, and so does a load that has begun; a session is told to `Rest`.
+    `gone` says that the agent was closed: its session, if any, ends whatever it does.
+    """
+
+    agent_id: AgentId
+    gone: bool = False
+
+
+class EvictAgent(Struct, frozen=True):
+    """Unload an idle agent. Answered by `EvictionAnswered`: true when it is out of memory.
+
+    False at once if it is not in memory, starting, busy or pinned. One that unloads already is
+    waited for.
+    """
+
+    request: RequestId
+    reply_to: Address
+    agent_id: AgentId
+
+
+class PinAgent(Struct, frozen=True):
+    """Never choose the agent as a victim (or again do so). Answered by `PinAnswered`."""
+
+    request: RequestId
+    reply_to: Address
+    agent_id: AgentId
+    pinned: bool
+
+
+class UnloadAll(Struct, frozen=True):
+    """The runtime closes: end every session, admit nobody. Answered by `AllUnloaded`."""
+
+
+class DescribeResidency(Struct, frozen=True):
+    """Answered by `ResidencyReport`, with what is known of `agent_ids`."""
+
+    request: RequestId
+    agent_ids: tuple[AgentId, ...] = ()
+
+
+# Facts, from the sessions
+
+
+class SessionOpened(Struct, frozen=True):
+    """The session is open. One that could not be opened says `SessionEnded` instead."""
+
+    agent_id: AgentId
+    incarnation: Incarnation
+
+
+class SessionIdle(Struct, frozen=True):
+    """The session has nothing to do, having seen the first `seen` messages `Work` that it was sent.
+
+    Said once it has opened, and again whenever all that it was sent is done, be that nothing: a
+    resident is busy until it said so of every `Work`.
+    """
+
+    agent_id: AgentId
+    incarnation: Incarnation
+    seen: int
+
+
+class SessionWaits(Struct, frozen=True):
+    """The session's turn began (or ceased) to wait for runs, without a slot."""
+
+    agent_id: AgentId
+    incarnation: Incarnation
+    waits: bool
+
+
+class SessionEnded(Struct, frozen=True):
+    """The session is closed, or could not be opened; it holds no slot and its actor is about to go.
+
+    `seen` counts `Work` as in `SessionIdle`: what came when the session had given up is for the
+    next one.
+    """
+
+    agent_id: AgentId
+    incarnation: Incarnation
+    seen: int
+
+
+# Events and replies
+
+
+class Work(Struct, frozen=True):
+    """To a session: ask the ledger for a run when you can."""
+
+
+class Rest(Struct, frozen=True):
+    """To a session: the runs that `Work` announced are gone; give up a wait for a slot."""
+
+
+class Unload(Struct, frozen=True):
+    """To a session: close what you opened, say `SessionEnded`, go.
+
+    `gone` says that the agent was closed and that a turn under way must not be waited for.
+    """
+
+    gone: bool = False
+
+
+class AgentEntered(Struct, frozen=True):
+    """To the ledger: the agent gets a session, which now opens."""
+
+    agent_id: AgentId
+    incarnation: Incarnation
+
+
+class AgentLeft(Struct, frozen=True):
+    """To the ledger: the session is over. Unless `orderly`, its actor crashed."""
+
+    agent_id: AgentId
+    incarnation: Incarnation
+    orderly: bool
+    evicted: bool  # chosen as a victim or asked to leave, and not closed or shut down
+
+
+class LoadFailed(Struct, frozen=True):
+    """To the ledger: the agent cannot be loaded, so its waiting runs fail with the reason."""
+
+    agent_id: AgentId
+    error: GreenroomError
+
+
+class EvictionAnswered(Struct, frozen=True):
+    request: RequestId
+    evicted: bool
+
+
+class PinAnswered(Struct, frozen=True):
+    request: RequestId
+
+
+class AllUnloaded(Struct, frozen=True):
+    """To the sender of `UnloadAll`: no session is left."""
+
+
+Stage: TypeAlias = Literal["absent", "waiting", "loading", "opening", "open", "unloading"]
+"""Where an agent stands on its way in and out of memory; `waiting` is for room."""
+
+
+class Residence(Struct, frozen=True):
+    """What is known of one agent."""
+
+    agent_id: AgentId
+    stage: Stage
+    incarnation: Incarnation | None = None
+    idle: bool = False
+    pinned: bool = False
+    place: int | None = None  # how many wait for room before it
+    since: Timestamp | None = None  # when it entered this stage
+    kept_by: tuple[str, ...] = ()  # while it waits for room: paths of residents that cannot leave
+
+
+class ResidencyReport(Struct, frozen=True):
+    request: RequestId
+    residents: int  # the limit
+    resident: int  # loading, opening, open or unloading now
+    waiting: int
+    given_way: int  # by how many the limit gives way now, so that waiting turns can go on
+    evictions: int
+    reloads: int
+    agents: tuple[Residence, ...] = ()
+
+
+class OpenSession(Struct, frozen=True):
+    """To a new AgentActor, first of all: who you are. `Work` follows if there is any."""
+
+    image: AgentImage
+    incarnation: Incarnation
+
+
+ResidencyCommand: TypeAlias = (
+    ConfigureResidency | SummonAgent | DismissAgent | EvictAgent | PinAgent | UnloadAll | DescribeResidency
+)
+SessionFact: TypeAlias = SessionOpened | SessionIdle | SessionWaits | SessionEnded
+SessionCommand: TypeAlias = OpenSession | Work | Rest | Unload
+ResidencyEvent: TypeAlias = (
+    AgentEntered | AgentLeft | LoadFailed | EvictionAnswered | PinAnswered | AllUnloaded | ResidencyReport
+)

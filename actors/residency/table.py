@@ -1,0 +1,514 @@
+"""The residency table: who is in memory, who waits for room, who has to leave.
+
+It owns the stage of every agent that is in memory or on its way there, and nothing of any other but
+its pin. It decides when a session is started and when it is asked to go; opening, closing and
+executing are the session's own affair. Every operation is O(1) amortised, `describe` and
+`unload_all` aside.
+
+An agent goes waiting → loading → opening → open → unloading. From loading on it is a *resident* and
+has a place; places are counted, never exceeded but by `_stuck`, and given to the queue in order.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from itertools import islice
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from ...persistence.protocol import AgentImage, Ask, LoadAgent
+from ..effects import Effect, Send, StartTimer
+from ..errors import GreenroomError
+from ..slots.protocol import EndHolder
+from ..vocabulary import Address, AgentId, Incarnation, RequestId, Seconds, Timestamp
+from .lru import LRU
+from .protocol import (
+    AgentEntered,
+    AgentLeft,
+    AllUnloaded,
+    EvictionAnswered,
+    LoadFailed,
+    PinAnswered,
+    Residence,
+    ResidencyReport,
+    Rest,
+    SessionCommand,
+    Stage,
+    Unload,
+    Work,
+)
+
+MAX_KEPT_BY = 10
+"""How many residents that cannot leave a report names."""
+WORK = Work()
+REST = Rest()
+
+
+class StartSession(Struct, frozen=True):
+    """Create the agent's session and hand it its image."""
+
+    agent_id: AgentId
+    incarnation: Incarnation
+    image: AgentImage
+
+
+class ToSession(Struct, frozen=True):
+    """Send `message` to the agent's session, the one that was started last."""
+
+    agent_id: AgentId
+    message: SessionCommand
+
+
+class _PatienceEnded(Struct, frozen=True):
+    """A victim was given its time to unload."""
+
+    agent_id: AgentId
+    incarnation: Incarnation
+
+
+ResidencyEffect: TypeAlias = Effect | StartSession | ToSession
+Effects: TypeAlias = Sequence[ResidencyEffect]
+
+
+class _Entry:
+    """An agent that is in memory or on its way there."""
+
+    __slots__ = (
+        "agent_id",
+        "coming",
+        "evicted",
+        "evictions",
+        "idle",
+        "incarnation",
+        "next_in",
+        "path",
+        "request",
+        "sent",
+        "since",
+        "slow",
+        "stage",
+        "waits",
+        "wants_open",
+        "wants_work",
+    )
+
+    def __init__(self, agent_id: AgentId, path: str, now: Timestamp) -> None:
+        self.agent_id = agent_id
+        self.path = path
+        # Why it is to be loaded, or, while it unloads, to be loaded again.
+        self.wants_open = self.wants_work = False
+        # Whom to answer once it is out of memory.
+        self.evictions: list[tuple[Address, RequestId]] = []
+        self.wait(now)
+
+    def wait(self, now: Timestamp) -> None:
+        """Stand at the door, with no trace of an earlier session."""
+        self.stage: Stage = "waiting"
+        self.since = now
+        self.request: int | None = None  # the question for its image
+        self.incarnation: Incarnation | None = None
+        self.sent = 0  # how many Work its session was sent
+        self.idle = False  # its session has seen them all and has nothing to do
+        self.waits = False  # its turn waits for runs
+        # While it unloads:
+        self.evicted = False  # it was chosen or asked to leave
+        self.slow = False  # and has taken longer than patience lasts
+        self.coming = False  # its place counts as one that somebody in the queue will get
+        self.next_in = False  # its place is for itself: it was called back and nobody is before it
+
+
+class ResidencyTable:
+    """Decides whom to load and whom to unload, so that residents never exceed their number.
+
+    A table without places makes everybody wait, so nothing depends on being configured first.
+    """
+
+    __slots__ = (
+        "_closing",
+        "_coming",
+        "_entries",
+        "_evictions",
+        "_in_wait",
+        "_limit",
+        "_loads",
+        "_lru",
+        "_patience",
+        "_queue",
+        "_reloads",
+        "_request",
+        "_residents",
+        "_told",
+    )
+
+    def __init__(self, residents: int = 0, patience: Seconds = 1.0) -> None:
+        self._limit = residents
+        self._patience = patience
+        self._entries: dict[AgentId, _Entry] = {}  # all that follow
+        self._residents: dict[AgentId, _Entry] = {}
+        # Those that wait for room, also from when they still unload. Not a dict: taking the first
+        # of a dict again and again scans what was taken before.
+        self._queue: OrderedDict[AgentId, _Entry] = OrderedDict()
+        self._loads: dict[RequestId, _Entry] = {}
+        self._lru = LRU()
+        self._coming = 0  # entries that are `coming`
+        self._in_wait = 0  # entries whose turn `waits`
+        self._request = 0
+        self._evictions = self._reloads = 0
+        self._closing = False
+        self._told: Address = None  # who asked to unload all
+
+    def configure(self, residents: int, patience: Seconds, *, now: Timestamp) -> Effects:
+        """Set how many residents there may be, and how long a victim may take."""
+        self._limit, self._patience = residents, patience
+        return self._settle(now)
+
+    # Commands
+
+    def summon(self, agent_id: AgentId, path: str, *, work: bool, now: Timestamp) -> Effects:
+        """Have the agent in memory, and with `work` tell its session that there is some."""
+        entry = self._entries.get(agent_id)
+        if entry is None:
+            if self._closing:
+                return ()
+            entry = self._entries[agent_id] = _Entry(agent_id, path, now)
+            self._queue[agent_id] = entry
+        elif entry.stage in ("opening", "open"):
+            return self._work(entry) if work else self._touch(entry)
+        elif self._closing:
+            return ()
+        elif entry.stage == "unloading" and not entry.next_in:
+            self._queue.setdefault(agent_id, entry)
+        if work:
+            entry.wants_work = True
+        else:
+            entry.wants_open = True
+        return self._settle(now)
+
+    def dismiss(self, agent_id: AgentId, *, gone: bool, now: Timestamp) -> Effects:
+        """The agent's work is over, or with `gone` the agent itself."""
+        entry = self._entries.get(agent_id)
+        if entry is None:
+            return ()
+        entry.wants_work = False
+        if gone:
+            entry.wants_open = False
+        match entry.stage:
+            case "waiting" if not entry.wants_open:
+                self._forget(entry)
+            case "loading" if gone:
+                self._forget(entry)
+            case "opening" | "open" if gone:
+                return [*self._unload(entry, now, evicted=False, gone=True), *self._settle(now)]
+            case "opening" | "open":
+                return (ToSession(agent_id, REST),)
+            case "unloading" if not entry.wants_open:
+                self._call_off(entry)
+                entry.evicted = entry.evicted and not gone
+            case _:
+                return ()
+        return self._settle(now)
+
+    def evict(self, agent_id: AgentId, request: RequestId, reply_to: Address, *, now: Timestamp) -> Effects:
+        """Unload an idle agent; answered when it is out, or at once if it cannot be."""
+        entry = self._entries.get(agent_id)
+        if entry is None or not (entry.stage == "unloading" or agent_id in self._lru):
+            return (Send(reply_to, EvictionAnswered(request, evicted=False)),)
+        entry.evictions.append((reply_to, request))
+        return () if entry.stage == "unloading" else self._unload(entry, now, evicted=True)
+
+    def pin(
+        self,
+        agent_id: AgentId,
+        request: RequestId,
+        reply_to: Address,
+        *,
+        pinned: bool,
+        now: Timestamp,
+    ) -> Effects:
+        """Keep the agent from being chosen (or no longer), whether it is in memory or not."""
+        if pinned:
+            self._lru.pin(agent_id)
+        else:
+            self._lru.unpin(agent_id)
+        return [Send(reply_to, PinAnswered(request)), *self._settle(now)]
+
+    def unload_all(self, reply_to: Address, *, now: Timestamp) -> Effects:
+        """End every session and admit nobody. What only waits or loads is forgotten at once."""
+        self._closing, self._told = True, reply_to
+        effects: list[ResidencyEffect] = []
+        for entry in list(self._entries.values()):
+            entry.wants_open = entry.wants_work = False
+            match entry.stage:
+                case "waiting" | "loading":
+                    self._forget(entry)
+                case "opening" | "open":
+                    effects += self._unload(entry, now, evicted=False)
+                case _:
+                    self._call_off(entry)
+        return [*effects, *self._all_unloaded()]
+
+    # Facts
+
+    def loaded(
+        self, request: RequestId, value: object, error: GreenroomError | None, *, now: Timestamp
+    ) -> Effects:
+        """The ledger's answer: start the session, if there is an agent to start."""
+        entry = self._loads.pop(request, None)
+        if entry is None:
+            return ()
+        agent_id = entry.agent_id
+        if error is not None:
+            self._forget(entry)
+            return [Send("ledger", LoadFailed(agent_id, error)), *self._settle(now)]
+        if not isinstance(value, AgentImage) or value.row.status == "closed":
+            self._forget(entry)
+            return self._settle(now)
+        incarnation = Incarnation(value.row.incarnation + 1)
+        self._reloads += value.row.incarnation > 0
+        entry.stage, entry.since, entry.incarnation = "opening", now, incarnation
+        work = self._work(entry) if entry.wants_work else ()
+        entry.wants_open = entry.wants_work = False
+        return [
+            Send("ledger", AgentEntered(agent_id, incarnation)),
+            StartSession(agent_id, incarnation, value),
+            *work,
+        ]
+
+    def session_opened(self, agent_id: AgentId, incarnation: Incarnation, *, now: Timestamp) -> Effects:
+        """The session is open; it is busy until it says that it is idle."""
+        entry = self._current(agent_id, incarnation)
+        if entry is not None and entry.stage == "opening":
+            entry.stage, entry.since = "open", now
+        return ()
+
+    def session_idle(
+        self, agent_id: AgentId, incarnation: Incarnation, seen: int, *, now: Timestamp
+    ) -> Effects:
+        """The session has nothing to do, unless there is Work on its way to it."""
+        entry = self._current(agent_id, incarnation)
+        if entry is None or entry.stage != "open":
+            return ()
+        self._set_waits(entry, False)
+        if seen < entry.sent:
+            return ()
+        entry.idle = True
+        self._lru.idle(agent_id)
+        return self._settle(now)
+
+    def session_waits(
+        self, agent_id: AgentId, incarnation: Incarnation, waits: bool, *, now: Timestamp
+    ) -> Effects:
+        """The session's turn waits for runs, or no longer does."""
+        entry = self._current(agent_id, incarnation)
+        if entry is None or entry.stage != "open" or entry.idle:
+            return ()
+        self._set_waits(entry, waits)
+        return self._settle(now)
+
+    def session_ended(
+        self, agent_id: AgentId, incarnation: Incarnation, seen: int, *, now: Timestamp
+    ) -> Effects:
+        """The session closed in order: its place is free."""
+        entry = self._current(agent_id, incarnation)
+        if entry is None:
+            return ()
+        if seen < entry.sent and entry.stage != "unloading":
+            # It gave up by itself, and was summoned after that. Its older Work went with it: the
+            # ledger heard of the failed opening from the session itself, so to reload for that has
+            # no end.
+            entry.wants_work = True
+            self._queue[agent_id] = entry
+        left = AgentLeft(agent_id, incarnation, orderly=True, evicted=entry.evicted)
+        return [Send("ledger", left), *self._end(entry, now)]
+
+    def session_lost(self, agent_id: AgentId, incarnation: Incarnation, *, now: Timestamp) -> Effects:
+        """The session's actor is gone. If it did not say so itself, it crashed."""
+        entry = self._current(agent_id, incarnation)
+        if entry is None:
+            return ()
+        # Only here: a session that goes in order has given back its slot itself.
+        ended = EndHolder(agent_id, incarnation)
+        left = AgentLeft(agent_id, incarnation, orderly=False, evicted=entry.evicted)
+        return [Send("slots", ended), Send("ledger", left), *self._end(entry, now)]
+
+    def patience_ended(self, agent_id: AgentId, incarnation: Incarnation, *, now: Timestamp) -> Effects:
+        """A victim that still unloads is joined by another one, if its place is waited for."""
+        entry = self._current(agent_id, incarnation)
+        if entry is None:
+            return ()
+        entry.slow = True
+        self._set_coming(entry, False)
+        return self._settle(now)
+
+    # Questions
+
+    def describe(self, request: RequestId, reply_to: Address, agent_ids: Sequence[AgentId] = ()) -> Effects:
+        """Report the counts and what is known of `agent_ids`; O(waiting) if one of them waits."""
+        entries = [self._entries.get(agent_id) for agent_id in agent_ids]
+        places: dict[AgentId, int] = {}
+        kept_by: tuple[str, ...] = ()
+        if any(entry is not None and entry.stage == "waiting" for entry in entries):
+            places = {agent_id: place for place, agent_id in enumerate(self._queue)}
+            staying = (entry.path for entry in self._residents.values() if self._stays(entry))
+            kept_by = tuple(islice(staying, MAX_KEPT_BY))
+        report = ResidencyReport(
+            request,
+            residents=self._limit,
+            resident=len(self._residents),
+            waiting=len(self._queue),
+            given_way=max(0, len(self._residents) - self._limit),
+            evictions=self._evictions,
+            reloads=self._reloads,
+            agents=tuple(
+                self._residence(agent_id, entry, places, kept_by)
+                for agent_id, entry in zip(agent_ids, entries, strict=True)
+            ),
+        )
+        return (Send(reply_to, report),)
+
+    def _residence(
+        self,
+        agent_id: AgentId,
+        entry: _Entry | None,
+        places: dict[AgentId, int],
+        kept_by: tuple[str, ...],
+    ) -> Residence:
+        pinned = self._lru.pinned(agent_id)
+        if entry is None:
+            return Residence(agent_id, "absent", pinned=pinned)
+        waiting = entry.stage == "waiting"
+        return Residence(
+            agent_id,
+            entry.stage,
+            incarnation=entry.incarnation,
+            idle=entry.idle,
+            pinned=pinned,
+            place=places[agent_id] if waiting else None,
+            since=entry.since,
+            kept_by=kept_by if waiting else (),
+        )
+
+    def _stays(self, entry: _Entry) -> bool:
+        return entry.stage != "unloading" and entry.agent_id not in self._lru
+
+    # Deciding
+
+    def _settle(self, now: Timestamp) -> Effects:
+        """Admit whom there is room for, and choose as many victims as are still needed."""
+        queue, residents = self._queue, self._residents
+        effects: list[ResidencyEffect] = []
+        while queue:
+            agent_id, entry = next(iter(queue.items()))
+            if entry.stage == "unloading" and len(residents) <= self._limit:
+                entry.next_in = True
+                self._set_coming(entry, False)
+            elif entry.stage == "waiting" and (len(residents) < self._limit or self._stuck()):
+                effects.append(self._load(entry, now))
+            else:
+                break
+            del queue[agent_id]
+        # One victim for each that waits, and for each resident above the limit: no more.
+        needed = len(queue) + len(residents) - self._limit - self._coming
+        while needed > 0 and (victim := self._lru.victim()) is not None:
+            effects += self._unload(residents[victim], now, evicted=True)
+            needed -= 1
+        return effects
+
+    def _stuck(self) -> bool:
+        """Whether no resident can ever leave, because turns wait for those that wait for room.
+
+        Then, and only then, the limit gives way by one: every resident waits inside a turn or is
+        kept by a pin, and at least one waits (pins alone are the user's to undo). It may hold again
+        when the newcomer waits as well; when turns go on, the surplus is unloaded as soon as it is
+        idle.
+        """
+        return 0 < self._in_wait == len(self._residents) - self._lru.kept
+
+    def _load(self, entry: _Entry, now: Timestamp) -> Effect:
+        """Give the agent a place and ask for its image."""
+        entry.stage, entry.since = "loading", now
+        self._residents[entry.agent_id] = entry
+        entry.request = self._request = self._request + 1
+        self._loads[entry.request] = entry
+        return Send("ledger", Ask(entry.request, LoadAgent(entry.agent_id)))
+
+    def _work(self, entry: _Entry) -> Effects:
+        """Tell the session that there is work: from now on it is busy."""
+        entry.sent += 1
+        if entry.idle:
+            entry.idle = False
+            self._lru.busy(entry.agent_id)
+        return (ToSession(entry.agent_id, WORK),)
+
+    def _touch(self, entry: _Entry) -> Effects:
+        if entry.idle:
+            self._lru.idle(entry.agent_id)
+        return ()
+
+    def _unload(self, entry: _Entry, now: Timestamp, *, evicted: bool, gone: bool = False) -> Effects:
+        """Ask the session to go. Never taken back: a new summons is for the next session."""
+        assert entry.incarnation is not None
+        self._lru.busy(entry.agent_id)
+        self._set_waits(entry, False)
+        entry.stage, entry.since = "unloading", now
+        entry.idle, entry.evicted = False, evicted
+        self._set_coming(entry, True)
+        unload = ToSession(entry.agent_id, Unload(gone))
+        if self._closing:
+            return (unload,)
+        ended = _PatienceEnded(entry.agent_id, entry.incarnation)
+        return (unload, StartTimer(self._patience, ended))
+
+    def _end(self, entry: _Entry, now: Timestamp) -> Effects:
+        """A session is over: answer who waited for that, then give its place to the next."""
+        next_in = entry.next_in
+        answers = [Send(to, EvictionAnswered(asked, evicted=True)) for to, asked in entry.evictions]
+        self._evictions += entry.evicted
+        self._leave(entry)
+        entry.evictions = []
+        entry.wait(now)
+        if not (entry.wants_open or entry.wants_work):
+            del self._entries[entry.agent_id]
+        elif next_in:
+            self._queue[entry.agent_id] = entry
+            self._queue.move_to_end(entry.agent_id, last=False)
+        return [*answers, *self._settle(now), *self._all_unloaded()]
+
+    def _call_off(self, entry: _Entry) -> None:
+        """An unloading agent is not to be loaded again: its place is for others."""
+        self._queue.pop(entry.agent_id, None)
+        entry.next_in = False
+        self._set_coming(entry, not entry.slow)
+
+    def _forget(self, entry: _Entry) -> None:
+        """An agent that has no session yet is not to get one."""
+        self._queue.pop(entry.agent_id, None)
+        if entry.request is not None:
+            self._loads.pop(entry.request, None)
+        self._leave(entry)
+        del self._entries[entry.agent_id]
+
+    def _leave(self, entry: _Entry) -> None:
+        """Take the agent off the residents."""
+        self._residents.pop(entry.agent_id, None)
+        self._lru.busy(entry.agent_id)
+        self._set_waits(entry, False)
+        self._set_coming(entry, False)
+
+    def _all_unloaded(self) -> Effects:
+        return (Send(self._told, AllUnloaded()),) if self._closing and not self._residents else ()
+
+    def _current(self, agent_id: AgentId, incarnation: Incarnation) -> _Entry | None:
+        """The entry that news of a session is about; none if the session is not the current one."""
+        entry = self._entries.get(agent_id)
+        return entry if entry is not None and entry.incarnation == incarnation else None
+
+    def _set_waits(self, entry: _Entry, waits: bool) -> None:
+        if entry.waits != waits:
+            entry.waits = waits
+            self._in_wait += 1 if waits else -1
+
+    def _set_coming(self, entry: _Entry, coming: bool) -> None:
+        if entry.coming != coming:
+            entry.coming = coming
+            self._coming += 1 if coming else -1
