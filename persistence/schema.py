@@ -1,0 +1,324 @@
+"""The file: its tables and their versions, the checks before it is touched, the ways to open it.
+
+A file is looked at before it is opened: SQLite's `immutable` reads the header and makes nothing, so what
+is refused stays as it was to the byte. (Opening it ourselves to look would be worse: to close any
+descriptor of a file drops the locks that SQLite holds on it in this process.)
+"""
+
+import os
+import sqlite3
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from ..actors.errors import StoreCorrupt, StoreError, StoreTooNew
+from ..actors.vocabulary import Durability
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+
+APPLICATION_ID = 0x67726E72  # "grnr", in the header of every store
+SIDECARS = ("-wal", "-shm", "-journal", ".key")
+
+SYNCHRONOUS: dict[Durability, str] = {
+    "power": "FULL",  # an fsync of the log in every commit
+    "process": "NORMAL",  # fsync at checkpoints only: survives kill -9, and a power cut undamaged
+    "memory": "NORMAL",  # OFF would save little, and a power cut could damage what is older
+}
+
+# The versions. A released step is never changed; a new one is added below and to STEPS.
+
+
+def tables(db: "Database") -> None:
+    """Version 1."""
+    db.table("agents").create(
+        {
+            "agent_id": int,
+            "path": str,
+            "kind": str,
+            "version": int,
+            "config": bytes,
+            "created_at": float,
+            "updated_at": float,
+            "status": str,  # idle, failed, closed
+            "error": str,
+            "incarnation": int,
+            "origin": str,
+            "last_run_id": str,
+            "epoch": int,  # which opening of the store added it
+        },
+        pk="agent_id",
+        not_null={"path", "kind", "version", "config", "created_at", "updated_at", "status"},
+        strict=True,
+    )
+    db.table("runs").create(
+        {
+            "serial": int,  # and not run_id: rows are added at the end, and unfinished ones come in order
+            "run_id": str,
+            "agent_id": int,
+            "input": bytes,
+            "accepted_at": float,
+            "status": str,  # accepted, completed, failed, interrupted
+            "attempt": int,
+            "awaits": str,  # a JSON list of run ids
+            "result": bytes,
+            "error": str,
+            "started_at": float,
+            "ended_at": float,
+            "epoch": int,
+        },
+        pk="serial",
+        not_null={"run_id", "agent_id", "input", "accepted_at", "status", "attempt"},
+        strict=True,
+    )
+    db.table("inbox").create(
+        {"serial": int, "agent_id": int, "sender": str, "at": float, "body": bytes},
+        pk="serial",
+        not_null={"agent_id", "at", "body"},
+        strict=True,
+    )
+    db.table("snapshots").create(
+        {"agent_id": int, "codec": str, "version": int, "epoch": int, "data": bytes},
+        pk="agent_id",
+        not_null={"codec", "version", "data"},
+        strict=True,
+    )
+    db.table("events").create(
+        {"seq": int, "at": float, "type": str, "path": str, "run_id": str, "data": bytes},
+        pk="seq",
+        not_null={"at", "type", "path", "data"},
+        strict=True,
+    )
+    db.table("owner").create(  # at most one row: who may write
+        {
+            "id": int,
+            "host": str,
+            "boot_id": str,
+            "pid": int,
+            "started": float,  # of the process: a pid can belong to somebody else by now
+            "epoch": int,
+            "heartbeat": float,
+        },
+        pk="id",
+        strict=True,
+    )
+    db.table("meta").create(  # one row: numbers that never go back, whatever is erased
+        {"id": int, "epoch": int, "known": int, "next_agent_id": int, "next_serial": int, "next_seq": int},
+        pk="id",
+        not_null={"epoch", "known", "next_agent_id", "next_serial", "next_seq"},
+        strict=True,
+    )
+    for statement in _V1_STATEMENTS:
+        db.execute(statement)
+
+
+_V1_STATEMENTS = (
+    "INSERT INTO meta VALUES (1, 0, 0, 1, 1, 1)",
+    "CREATE UNIQUE INDEX agents_open ON agents(path) WHERE status <> 'closed'",
+    "CREATE INDEX agents_closed ON agents(path, agent_id) WHERE status = 'closed'",
+    "CREATE UNIQUE INDEX runs_id ON runs(run_id)",
+    "CREATE INDEX runs_unfinished ON runs(serial) WHERE status = 'accepted'",
+    "CREATE INDEX runs_of_agent ON runs(agent_id, serial)",
+    "CREATE INDEX inbox_of_agent ON inbox(agent_id, serial)",
+    # `known` counts open agents, so that opening a store of millions need not
+    """CREATE TRIGGER agent_added AFTER INSERT ON agents WHEN new.status <> 'closed'
+       BEGIN UPDATE meta SET known = known + 1; END""",
+    """CREATE TRIGGER agent_changed AFTER UPDATE OF status ON agents
+       WHEN (old.status = 'closed') <> (new.status = 'closed')
+       BEGIN UPDATE meta SET known = known + iif(new.status = 'closed', -1, 1); END""",
+    """CREATE TRIGGER agent_erased AFTER DELETE ON agents
+       BEGIN
+         UPDATE meta SET known = known - 1 WHERE old.status <> 'closed';
+         DELETE FROM runs WHERE agent_id = old.agent_id;
+         DELETE FROM inbox WHERE agent_id = old.agent_id;
+         DELETE FROM snapshots WHERE agent_id = old.agent_id;
+       END""",
+)
+
+STEPS: list[Callable[["Database"], None]] = [tables]
+
+
+def open_for_writing(store: str, durability: Durability, *, private: bool = False) -> sqlite3.Connection:
+    """Open the file, made if there is none and migrated if it is older, in the calling thread.
+
+    `private` is for a file that nobody will open again: nothing of it need survive.
+    """
+    inspect(store)
+    made = _make_file(store)
+    with _explained(store):
+        try:
+            connection = _connect(store, "rw")
+            try:
+                _configure(connection, "OFF" if private else SYNCHRONOUS[durability])
+                _migrate(connection, store)
+            except BaseException:
+                connection.close()
+                raise
+        except BaseException:
+            if made:
+                os.unlink(store)
+            raise
+    return connection
+
+
+def open_for_reading(store: str) -> sqlite3.Connection:
+    """Open a file that its writer has opened already."""
+    with _explained(store):
+        connection = _connect(store, "ro")
+        connection.execute("PRAGMA cache_size = -8192")  # KiB
+        connection.execute("PRAGMA trusted_schema = OFF")
+        return connection
+
+
+def inspect(store: str) -> None:
+    """Raise the `StoreError` for which this path cannot be a store, and change nothing."""
+    for name in (store, *(store + suffix for suffix in SIDECARS)):
+        _check_plain(store, name)
+    if not os.path.lexists(store):
+        return
+    if not os.access(store, os.W_OK):
+        raise StoreError(store, "this user may not write to it. Make it writable, or copy it.")
+    with _explained(store):
+        connection = _connect(store, "ro&immutable=1")
+        try:
+            application = _pragma(connection, "application_id")
+            version = _pragma(connection, "user_version")
+            foreign = _is_foreign(connection, application)
+        finally:
+            connection.close()
+    _check_version(store, version if application == APPLICATION_ID else 0, foreign=foreign)
+
+
+def _check_plain(store: str, name: str) -> None:
+    try:
+        mode = os.lstat(name).st_mode
+    except FileNotFoundError:
+        folder = os.path.dirname(os.path.abspath(name))
+        if not os.path.isdir(folder):
+            raise StoreError(store, f"there is no folder {folder}. Create it first.") from None
+        return
+    except (OSError, ValueError) as error:
+        raise StoreError(store, f"it cannot be reached: {error}. Choose another path.") from error
+    if stat.S_ISLNK(mode):
+        target = os.path.realpath(name)
+        raise StoreError(store, f"{name} is a symbolic link. Give the file itself: {target}.")
+    if stat.S_ISDIR(mode):
+        raise StoreError(store, f"{name} is a directory. Give the path of a file in it.")
+    if not stat.S_ISREG(mode):
+        raise StoreError(store, f"{name} is not a plain file. Choose another path.")
+
+
+def _check_version(store: str, version: int, *, foreign: bool) -> None:
+    if foreign:
+        raise StoreCorrupt(store, "it is a SQLite database of some other program. Choose another path.")
+    if version > len(STEPS):
+        raise StoreTooNew(
+            store,
+            f"its schema has version {version}, this greenroom knows up to {len(STEPS)}. "
+            "Open it with the newer greenroom that wrote it.",
+        )
+
+
+def _is_foreign(connection: sqlite3.Connection, application: int) -> bool:
+    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    return application != APPLICATION_ID and (application != 0 or tables > 0)
+
+
+def _make_file(store: str) -> bool:
+    """Make an empty file that only its owner may read; SQLite gives its other files the same mode."""
+    try:
+        os.close(os.open(store, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise StoreError(
+            store,
+            f"it cannot be made: {error.strerror}. Choose a folder that this user may write to.",
+        ) from error
+    return True
+
+
+def _connect(store: str, mode: str) -> sqlite3.Connection:
+    return sqlite3.connect(
+        f"file:{quote(os.path.abspath(store))}?mode={mode}",
+        uri=True,
+        isolation_level=None,  # transactions begin and end where we say
+        timeout=5.0,  # nobody else writes; a tool may hold it for a moment
+        cached_statements=256,
+    )
+
+
+def _configure(connection: sqlite3.Connection, synchronous: str) -> None:
+    for setting in (
+        "auto_vacuum = INCREMENTAL",  # counts for a new file only, and only before the first table
+        "journal_mode = WAL",
+        f"synchronous = {synchronous}",
+        "wal_autocheckpoint = 16384",  # pages; a last resort: the store checkpoints between commits
+        "cache_size = -16384",  # KiB
+        "trusted_schema = OFF",
+    ):
+        connection.execute(f"PRAGMA {setting}").fetchall()
+
+
+def _migrate(connection: sqlite3.Connection, store: str) -> None:
+    """Bring the schema to this version, wholly or not at all."""
+    if _pragma(connection, "user_version") == len(STEPS):
+        return
+    from sqlite_utils import Database, Migrations  # 200 ms, and only a new or an old file needs it
+
+    migrations = Migrations("greenroom")
+    for step in STEPS:
+        migrations(name=step.__name__)(step)
+    db = Database(connection, execute_plugins=False)
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        application = _pragma(connection, "application_id")
+        _check_version(
+            store,
+            _pragma(connection, "user_version"),
+            foreign=_is_foreign(connection, application),
+        )
+        migrations.apply(db)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {len(STEPS)}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    # `inspect` reads the header in the file itself, not the log
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    value: int = connection.execute(f"PRAGMA {name}").fetchone()[0]
+    return value
+
+
+@contextmanager
+def _explained(store: str) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise explain(store, error) from error
+
+
+def explain(store: str, error: sqlite3.Error) -> StoreError:
+    """SQLite's error in our words."""
+    code = getattr(error, "sqlite_errorcode", None)
+    primary = None if code is None else code & 0xFF
+    if primary == sqlite3.SQLITE_NOTADB:
+        return StoreCorrupt(store, "it is not a SQLite database. Choose another path.")
+    if primary == sqlite3.SQLITE_CORRUPT:
+        return StoreCorrupt(store, f"it is damaged ({error}). Restore it from a backup.")
+    if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return StoreError(store, "another program holds it locked. Try again when that has ended.")
+    if primary == sqlite3.SQLITE_FULL:
+        return StoreError(store, "the disk is full. Make room on it.")
+    if primary in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
+        return StoreError(
+            store, f"{error}. Give this user the right to write to the file and to its folder."
+        )
+    return StoreError(store, f"SQLite reports: {error}")

@@ -1,0 +1,236 @@
+"""What is put in comes out again, here and in another process, or is refused at once."""
+
+import datetime
+import enum
+import math
+import subprocess
+import sys
+import threading
+from collections import Counter, OrderedDict, defaultdict, namedtuple
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from greenroom.actors.errors import CannotStore, SnapshotTampered
+from greenroom.persistence import codec
+
+leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()) | st.binary()
+hashable = st.recursive(
+    leaves, lambda inner: st.tuples(inner, inner) | st.frozensets(inner, max_size=3), max_leaves=5
+)
+values = st.recursive(
+    hashable | st.sets(hashable, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.tuples(inner, inner) | st.dictionaries(hashable, inner, max_size=4)
+    ),
+    max_leaves=20,
+)
+plain = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: (
+        st.lists(inner) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner)
+    ),
+    max_leaves=20,
+)
+
+
+class Colour(enum.IntEnum):
+    RED = 1
+
+
+@dataclass
+class Note:
+    words: set[str] = field(default_factory=set)
+
+
+Point = namedtuple("Point", "x y")
+
+
+def exactly(value: Any) -> Any:
+    """`value` with its types, so that 1, 1.0 and True differ and nan equals nan."""
+    if isinstance(value, (list, tuple)):
+        return type(value), [exactly(item) for item in value]
+    if isinstance(value, (set, frozenset)):
+        return type(value), sorted((exactly(item) for item in value), key=repr)
+    if isinstance(value, dict):
+        return type(value), [(exactly(key), exactly(item)) for key, item in value.items()]
+    return type(value), repr(value)
+
+
+@given(values)
+def test_a_value_comes_back_as_it_was(value: object) -> None:
+    assert exactly(codec.loads(codec.dumps(value, "it"))) == exactly(value)
+
+
+def test_shared_references_and_cycles_come_back() -> None:
+    shared: list[object] = [1]
+    loop: dict[str, object] = {"a": shared, "b": shared}
+    loop["self"] = loop
+    back: Any = codec.loads(codec.dumps(loop, "it"))
+    assert back["a"] is back["b"]
+    assert back["self"] is back
+
+
+def test_closures_and_local_classes_come_back() -> None:
+    class Local:
+        def __init__(self, n: int) -> None:
+            self.n = n
+
+    n = 3
+    back: Any = codec.loads(codec.dumps((lambda x: x + n, Local(4)), "it"))
+    assert back[0](1) == 4
+    assert back[1].n == 4
+
+
+def test_what_lives_in_main_can_be_loaded_by_another_process(tmp_path: Any) -> None:
+    script = tmp_path / "program.py"
+    script.write_text(
+        "import sys\n"
+        "from greenroom.persistence import codec\n"
+        "class State:\n"
+        "    def __init__(self): self.n = 5\n"
+        "    def twice(self): return helper(self.n)\n"
+        "def helper(n): return 2 * n\n"
+        "sys.stdout.buffer.write(codec.dumps({'s': State(), 'f': helper}, 'it'))\n"
+    )
+    data = subprocess.run([sys.executable, script], stdout=subprocess.PIPE, check=True).stdout
+    back: Any = codec.loads(data)
+    assert back["s"].twice() == 10
+    assert back["f"](4) == 8
+
+
+def test_importable_classes_are_stored_by_name() -> None:
+    assert len(codec.dumps(datetime.datetime(2026, 1, 1), "it")) < 100
+
+
+@pytest.mark.parametrize("value", [threading.Lock(), (i for i in ()), {"a": [sys.stdout.buffer]}])
+def test_what_no_process_can_keep_is_refused(value: object) -> None:
+    with pytest.raises(CannotStore, match="the input cannot be stored: TypeError: cannot pickle"):
+        codec.dumps(value, "the input")
+
+
+def test_what_is_nested_too_deeply_is_refused() -> None:
+    value: list[object] = []
+    for _ in range(100_000):
+        value = [value]
+    with pytest.raises(CannotStore, match="nested too deeply"):
+        codec.dumps(value, "the input")
+    with pytest.raises(CannotStore, match="nested too deeply"):
+        codec.encode_state(value, "json", "the state")
+
+
+def test_a_value_that_sqlite_would_refuse_is_refused_at_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(codec, "LARGEST", 100)
+    with pytest.raises(CannotStore, match="100 are allowed"):
+        codec.dumps("x" * 101, "the input")
+    with pytest.raises(CannotStore, match="100 are allowed"):
+        codec.encode_state(["x" * 101], "json", "the state")
+
+
+@pytest.mark.parametrize("data", [b"", b"garbage", b"\x80\x05cno_such_module\nname\n."])
+def test_bytes_that_do_not_load_are_unreadable(data: bytes) -> None:
+    with pytest.raises(codec.Unreadable):
+        codec.loads(data)
+
+
+def test_what_the_store_refused_raises_when_it_is_loaded() -> None:
+    payload = codec.refused(SnapshotTampered("/t/a", "config is wrong"))
+    with pytest.raises(SnapshotTampered, match="/t/a was refused unread: config is wrong"):
+        codec.loads(payload)
+
+
+@given(plain, st.sampled_from(["cloudpickle", "json", "msgpack"]))
+def test_a_plain_state_comes_back_by_every_codec(state: object, name: str) -> None:
+    back = codec.decode_state(codec.encode_state(state, name, "the state"), name)
+    assert exactly(back) == exactly(state)
+
+
+@given(values, st.sampled_from(["json", "msgpack"]))
+def test_a_plain_codec_gives_back_the_same_or_refuses(state: object, name: str) -> None:
+    try:
+        data = codec.encode_state(state, name, "the state")
+    except CannotStore:
+        return
+    assert exactly(codec.decode_state(data, name)) == exactly(state)
+
+
+@pytest.mark.parametrize("name", ["json", "msgpack"])
+@pytest.mark.parametrize(
+    "state",
+    [(1, 2), {"a": (1,)}, {1, 2}, Colour.RED, Note(), Point(1, 2), OrderedDict(a=1), [math.nan, {1}]],
+)
+def test_a_plain_codec_refuses_what_would_change(state: object, name: str) -> None:
+    with pytest.raises(CannotStore, match="the state cannot be stored"):
+        codec.encode_state(state, name, "the state")
+
+
+def test_the_refusal_says_where() -> None:
+    with pytest.raises(CannotStore, match=r"it\['a'\]\[1\] is of type tuple and would come back as list"):
+        codec.encode_state({"a": [1, (2,)]}, "json", "the state")
+
+
+@pytest.mark.parametrize(("data", "name"), [(b"{", "json"), (b"\xc1", "msgpack"), (b"", "zip")])
+def test_a_state_that_cannot_be_decoded_is_unreadable(data: bytes, name: str) -> None:
+    with pytest.raises(codec.Unreadable):
+        codec.decode_state(data, name)
+
+
+def test_an_unknown_codec_is_refused() -> None:
+    with pytest.raises(CannotStore, match="no codec 'zip'"):
+        codec.encode_state({}, "zip", "the state")
+
+
+@given(values, values)
+def test_digests_agree_when_the_values_do(one: object, other: object) -> None:
+    assert codec.canonical(one) == codec.canonical(codec.loads(codec.dumps(one, "it")))
+    if codec.canonical(one) == codec.canonical(other):
+        assert one == other or exactly(one) == exactly(other)
+
+
+def test_digests_forget_the_order_that_equality_forgets() -> None:
+    assert codec.canonical({"a": 1, "b": 2}) == codec.canonical({"b": 2, "a": 1})
+    assert codec.canonical(Counter("ab")) == codec.canonical(Counter("ba"))
+    one, other = OrderedDict(a=1, b=2), OrderedDict(b=2, a=1)
+    assert codec.canonical(one) != codec.canonical(other)
+    different = [1, 1.0, True, "1", b"1", [1], (1,), {1}, {1: 1}, None, -1, 0.0, -0.0, [], (), {}]
+    assert len({codec.canonical(value) for value in different}) == len(different)
+
+
+DIGESTS = """
+from collections import defaultdict
+from dataclasses import dataclass
+from greenroom.persistence.codec import canonical
+@dataclass
+class Note:
+    words: set
+words = {"a" * n for n in range(50)}
+print(canonical([words, {w: 1 for w in words}, Note(words), frozenset(words), 2.5, len]).hex())
+"""
+
+
+def test_digests_are_the_same_in_every_process() -> None:
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", DIGESTS],
+            env={"PYTHONHASHSEED": seed},
+            stdout=subprocess.PIPE,
+            check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(outputs) == 1
+    assert len(outputs.pop().strip()) == 32
+
+
+def test_a_value_that_contains_itself_has_a_digest() -> None:
+    loop: list[object] = []
+    loop.append(loop)
+    assert len(codec.canonical(loop)) == 16
+    assert codec.canonical(defaultdict(list, a=[1])) != codec.canonical({"a": [1]})

@@ -1,0 +1,129 @@
+"""The store against the naive model: any history, any closing, any kill."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from greenroom.persistence.protocol import BeginRun, EndRun, Record
+from greenroom.persistence.store import Reader, Store, grouped
+
+from .model import NaiveStore, next_records, questions
+
+
+class StoreAgainstModel(RuleBasedStateMachine):
+    """Writes go to both; whatever happens to the file, both answer alike."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.folder = Path(tempfile.mkdtemp())
+        self.path = self.folder / "agents.db"
+        self.model = NaiveStore()
+        self.open()
+
+    def open(self) -> None:
+        self.store, unfinished = Store.open(str(self.path), "process")
+        self.reader = Reader.open(str(self.path))
+        self.model.epoch += 1
+        assert unfinished == self.model.unfinished()
+
+    def close(self) -> None:
+        self.reader.close()
+        self.store.close()
+
+    @rule(data=st.data(), sync=st.booleans())
+    def write(self, data: st.DataObject, sync: bool) -> None:
+        records = data.draw(next_records(self.model))
+        self.store.write(records, sync=sync)
+        self.model.write(records)
+
+    @rule()
+    def tidy(self) -> None:
+        self.store.tidy()
+
+    @rule()
+    def close_and_open(self) -> None:
+        self.close()
+        assert sorted(p.name for p in self.folder.iterdir()) == ["agents.db", "agents.db.key"]
+        self.open()
+
+    @rule(data=st.data())
+    def kill_within_a_transaction_and_open(self, data: st.DataObject) -> None:
+        """The files as a killed process leaves them, with a transaction under way."""
+        self.store.begin()
+        self.store.apply(data.draw(next_records(self.model)))
+        left = Path(tempfile.mkdtemp())
+        for file in self.folder.iterdir():
+            if not file.name.endswith("-shm"):  # memory of the dead: the next opener makes it anew
+                shutil.copy(file, left / file.name)
+        self.store._connection.execute("ROLLBACK")
+        self.close()
+        shutil.rmtree(self.folder)
+        self.folder, self.path = left, left / "agents.db"
+        self.open()
+
+    @invariant()
+    def every_question_has_the_models_answer(self) -> None:
+        for question in questions(self.model):
+            assert self.reader.read(question) == self.model.read(question), question
+
+    def teardown(self) -> None:
+        if hasattr(self, "store"):
+            self.close()
+            shutil.rmtree(self.folder)
+
+
+TestStoreAgainstModel = StoreAgainstModel.TestCase
+TestStoreAgainstModel.settings = settings(
+    max_examples=25,
+    stateful_step_count=12,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+
+def dump(store: Store) -> list[str]:
+    """All that is in the file, but for the times at which it was made."""
+    return [line for line in store._connection.iterdump() if "_sqlite_migrations" not in line]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.data())
+def test_grouping_gives_the_same_file_as_one_by_one(data: st.DataObject) -> None:
+    model = NaiveStore()
+    histories: list[list[Record]] = []
+    for _ in range(data.draw(st.integers(1, 3))):
+        histories.append(data.draw(next_records(model)))
+        model.write(histories[-1])
+    with tempfile.TemporaryDirectory() as folder:
+        key = Path(folder) / "a.db.key"
+        at_once, _ = Store.open(f"{folder}/a.db", "process")
+        shutil.copy(key, Path(folder) / "b.db.key")  # the same seals
+        one_by_one, _ = Store.open(f"{folder}/b.db", "process")
+        for records in histories:
+            at_once.write(records)
+            for record in records:
+                one_by_one.write([record])
+        assert dump(at_once) == dump(one_by_one)
+        at_once.close()
+        one_by_one.close()
+
+
+def test_only_beginnings_of_runs_that_ended_are_left_out() -> None:
+    first, second = BeginRun("r1", 1, 1, 1.0), BeginRun("r2", 1, 1, 1.0)
+    end = EndRun("r1", 1, "completed", None, None, 1, 1.0, 2.0)
+    assert list(grouped([first, second, end])) == [(BeginRun, [second]), (EndRun, [end])]
+
+
+@given(st.data())
+def test_grouping_keeps_every_record_but_beginnings_that_ended(data: st.DataObject) -> None:
+    model = NaiveStore()
+    model.write(data.draw(next_records(model)))
+    kept = [record for _, group in grouped(model.records) for record in group]
+    missing = [record for record in model.records if record not in kept]
+    ended = {r.run_id for r in model.records if isinstance(r, EndRun)}
+    assert all(isinstance(r, BeginRun) and r.run_id in ended for r in missing)
+    assert all(record in model.records for record in kept)
