@@ -1,0 +1,263 @@
+"""Cells: what the base holds of one actor, and the addresses that lead to them.
+
+An address holds its cell, so a message finds its actor without any table, and a cell that let go of its
+address leaves nothing behind. The cell is also what Thespian's `Actor` calls its `_myRef`: the methods
+with Thespian's names are what `self.send`, `self.createActor` and so on come down to.
+"""
+
+import asyncio
+import threading
+import traceback
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from thespian.actors import (
+    Actor,
+    ActorAddress,
+    ActorExitRequest,
+    ActorSystemMessage,
+    ChildActorExited,
+    DeadEnvelope,
+    PoisonMessage,
+    Thespian_StatusReq,
+    ValidatedSource,
+    WakeupMessage,
+)
+from thespian.system.timing import ExpirationTimer, timePeriodSeconds
+
+if TYPE_CHECKING:
+    from .local import LocalSystemBase
+
+TRIES = 2
+"""How often a handler is called with a message before it goes back as poison: one retry."""
+
+
+class LocalAddress(ActorAddress):
+    """The address of an actor in this process; hashable, and the same object for the actor's life."""
+
+    cell: "Cell | None" = None
+
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (
+            not isinstance(other, LocalAddress) and bool(ActorAddress.__eq__(self, other))
+        )
+
+    def __copy__(self) -> "LocalAddress":
+        return self
+
+    def __deepcopy__(self, memo: object) -> "LocalAddress":
+        return self
+
+
+class Cell:
+    """One actor on the loop."""
+
+    __slots__ = (
+        "_children_made",
+        "address",
+        "base",
+        "children",
+        "globalName",
+        "instance",
+        "parent",
+        "source",
+        "timers",
+    )
+
+    def __init__(
+        self,
+        base: "LocalSystemBase",
+        address: LocalAddress,
+        parent: LocalAddress,
+        instance: Actor,
+        source: str | None,
+    ) -> None:
+        self.base = base
+        self.address = address
+        self.parent = parent
+        self.instance = instance
+        self.source = source
+        self.globalName: str | None = None
+        self.children: dict[LocalAddress, None] = {}
+        self.timers: dict[asyncio.TimerHandle, ExpirationTimer] = {}
+        self._children_made = 0
+        instance._myRef = self
+        address.cell = self
+
+    # Messages in
+
+    def deliver(self, message: Any, sender: ActorAddress) -> None:
+        """Have the actor handle a message."""
+        if isinstance(message, ActorSystemMessage):
+            self._deliver_system_message(message, sender)
+            return
+        try:
+            self.instance.receiveMessage(message, sender)
+        except Exception:
+            self._deliver_again(message, sender)
+
+    def _deliver_again(self, message: Any, sender: ActorAddress) -> None:
+        """The handler raised: call it once more, at once, so that nothing overtakes the message."""
+        problem = traceback.format_exc()
+        self.base.failed(self, message, problem)
+        for _ in range(TRIES - 1):
+            try:
+                self.instance.receiveMessage(message, sender)
+            except Exception:
+                problem = traceback.format_exc()
+                self.base.failed(self, message, problem)
+            else:
+                return
+        if not isinstance(message, PoisonMessage | ChildActorExited):
+            self.base.put(sender, PoisonMessage(message, problem), self.address)
+
+    def _deliver_system_message(self, message: ActorSystemMessage, sender: ActorAddress) -> None:
+        if isinstance(message, Thespian_StatusReq):
+            self.base.put(sender, self.base.status_of(self), self.address)
+            return
+        if isinstance(message, ChildActorExited):
+            self.children.pop(message.childAddress, None)
+        try:
+            self.instance.receiveMessage(message, sender)
+        except Exception:
+            self._deliver_again(message, sender)
+        if isinstance(message, ActorExitRequest):
+            self.exit(recursive=message.isRecursive)
+
+    def exit(self, *, recursive: bool = True) -> None:
+        """Forget the actor completely, and tell its parent; its children are asked to go as well."""
+        if self.address.cell is not self:
+            return
+        self.address.cell = None
+        for timer in self.timers:
+            timer.cancel()
+        self.timers.clear()
+        if recursive:
+            for child in self.children:
+                self.base.put(child, ActorExitRequest(), self.address)
+        self.base.forget(self)
+        self.base.put(self.parent, ChildActorExited(self.address), self.base.system_address)
+
+    # What an actor does
+
+    def actor_send(self, to: ActorAddress, message: Any) -> None:
+        self.base.put(to, message, self.address)
+
+    def createActor(
+        self,
+        actor_class: Any,
+        requirements: dict[str, Any] | None,
+        global_name: str | None,
+        source: str | None = None,
+    ) -> ActorAddress:
+        return self.base.create_child(self, actor_class, requirements, global_name, source)
+
+    def next_child_name(self) -> str:
+        """A name under the actor's own, never used before."""
+        self._children_made += 1
+        return f"{self.address.addressDetails}~{self._children_made}"
+
+    def wakeupAfter(self, period: Any, payload: Any) -> None:
+        self.base.on_loop(self._arm, period, payload)
+
+    def _arm(self, period: Any, payload: Any) -> None:
+        if self.address.cell is not self:
+            return
+
+        def ring() -> None:
+            del self.timers[timer]
+            self.base.put(self.address, WakeupMessage(period, payload), self.address)
+
+        timer = self.base.loop.call_later(max(0.0, timePeriodSeconds(period)), ring)
+        self.timers[timer] = ExpirationTimer(period)
+
+    def handleDeadLetters(self, address: ActorAddress, enable: bool) -> None:
+        self.base._handleDeadLetters(address, enable)
+
+    def registerSourceAuthority(self, address: ActorAddress) -> None:
+        self.base.registerSourceAuthority(address)
+
+    def notifyOnSourceAvailability(self, address: ActorAddress, enable: bool) -> None:
+        self.base.registerSourceNotifications(address, enable)
+
+    def notifyOnSystemRegistrationChanges(self, address: ActorAddress, enable: bool) -> None:
+        """There is one system only: nothing ever registers."""
+
+    def updateCapability(self, name: str, value: Any) -> None:
+        self.base.updateCapability(name, value)
+
+    def loadActorSource(self, source: Any) -> str:
+        return self.base.loadActorSource(source)
+
+    def unloadActorSource(self, source: str) -> None:
+        self.base.unloadActorSource(source)
+
+    def preRegisterRemoteSystem(self, address: Any, capabilities: Any) -> None:
+        """There is one system only."""
+
+    def deRegisterRemoteSystem(self, address: Any) -> None:
+        """There is one system only."""
+
+    def actorSystemShutdown(self) -> None:
+        self.base.request_shutdown()
+
+
+class ThreadCell(Cell):
+    """One actor on a thread of its own: its messages go through a queue to where they are handled."""
+
+    __slots__ = ("_queue", "thread")
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._queue: SimpleQueue[tuple[Any, ActorAddress]] = SimpleQueue()
+        name = f"greenroom {type(self.instance).__name__}"
+        self.thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self.thread.start()
+
+    def deliver(self, message: Any, sender: ActorAddress) -> None:
+        self._queue.put((message, sender))
+
+    def _work(self) -> None:
+        while self.address.cell is self:
+            message, sender = self._queue.get()
+            super().deliver(message, sender)
+        while not self._queue.empty():  # came after its end
+            message, sender = self._queue.get()
+            self.base.bury(self.address, message, sender)
+
+
+class ExternalCell:
+    """Somebody outside the system, on a thread of theirs: what is sent to them waits in a queue."""
+
+    __slots__ = ("address", "received")
+
+    def __init__(self, address: LocalAddress) -> None:
+        self.address = address
+        self.received: SimpleQueue[Any] = SimpleQueue()
+        address.cell = self  # type: ignore[assignment]
+
+    def deliver(self, message: Any, sender: ActorAddress) -> None:  # noqa: ARG002
+        """Keep it until they listen."""
+        self.received.put(message)
+
+
+class SystemCell:
+    """The system itself as an address: what is sent to it that it does not know is dropped."""
+
+    __slots__ = ("base",)
+
+    def __init__(self, base: "LocalSystemBase", address: LocalAddress) -> None:
+        self.base = base
+        address.cell = self  # type: ignore[assignment]
+
+    def deliver(self, message: Any, sender: ActorAddress) -> None:
+        """Sources are validated by a message to the system; its status can be asked for."""
+        if isinstance(message, ValidatedSource):
+            self.base.validated(message)
+        elif isinstance(message, Thespian_StatusReq):
+            self.base.put(sender, self.base.system_status(), self.base.system_address)
+
+
+__all__ = ["Cell", "DeadEnvelope", "ExternalCell", "LocalAddress", "SystemCell", "ThreadCell"]

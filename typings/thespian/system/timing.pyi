@@ -1,0 +1,6 @@
+from typing import Any
+
+def timePeriodSeconds(basis: Any, other: Any = None) -> float: ...
+
+class ExpirationTimer:
+    def __init__(self, duration: Any) -> None: ...

@@ -1,0 +1,3 @@
+import asyncio
+
+def new_event_loop() -> asyncio.AbstractEventLoop: ...
