@@ -5,7 +5,8 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test demo format lint types contracts docs clean
+
+.PHONY: help setup check test thespian demo format lint types contracts docs clean
 
 help:                 ## show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -22,6 +23,9 @@ check: lint types contracts $(READY)  ## format, lint, types, import contracts, 
 
 test: $(READY)        ## the whole test suite
 	$(BIN)/pytest -q
+
+thespian: $(READY)    ## Thespian's own test suite on our system base, the multi-process tests included
+	PYTHONPATH=tests/thespian_suite:src $(BIN)/pytest -q -p on_local_base --pyargs thespian.test -c /dev/null
 
 demo: $(READY)        ## agents survey Python's own standard library
 	$(BIN)/python examples/survey.py

@@ -207,6 +207,8 @@ def _run_id(run_id: object) -> RunId | None:
         raise TypeError(f"a run id is a str, not {type(run_id).__name__}")
     if not run_id or len(run_id) > MOST_RUN_ID:
         raise ValueError(f"a run id has 1 to {MOST_RUN_ID} characters, not {len(run_id)}")
+    if not run_id.isprintable():
+        raise ValueError(f"a run id has printable characters only, not {run_id!r}")
     return RunId(run_id)
 
 

@@ -9,6 +9,7 @@ import logging
 import time
 import traceback
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from msgspec import Struct
 from thespian.actors import (
@@ -51,7 +52,7 @@ class ActorShell(Actor):
         self.roles: dict[Role, Address] = {}
         self.clock: Callable[[], Timestamp] = time.time
 
-    def decide(self, message: object, sender: Address) -> Iterable[Effect]:
+    def decide(self, message: object, sender: Address) -> Iterable[Any]:
         """Hand `message` to the core and return what it asks for."""
         raise NotImplementedError
 

@@ -241,9 +241,7 @@ def _children(node: ast.AST) -> Iterator[ast.AST]:
                 yield child
 
 
-def imported(
-    imports: Iterable[Import], importer: Module, known: Mapping[str, Module]
-) -> dict[str, bool]:
+def imported(imports: Iterable[Import], importer: Module, known: Mapping[str, Module]) -> dict[str, bool]:
     """The known modules that these imports mean, in order of name, without the importer itself.
 
     Each once, with whether every import of it is lazy.
@@ -351,9 +349,7 @@ def make_report(
         for module, others in sorted(importers.items())
     }
     dependents = sorted((-len(others), module) for module, others in importers.items() if others)
-    unreadable = {
-        module: why for sums in packages.values() for module, why in sums["unreadable"].items()
-    }
+    unreadable = {module: why for sums in packages.values() for module, why in sums["unreadable"].items()}
     return {
         "totals": {
             "packages": len(packages),

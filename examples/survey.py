@@ -182,9 +182,7 @@ class SurveyError(Exception):
     """The root ended without a report."""
 
 
-def conduct(
-    runtime: Runtime, path: str, asked: dict[str, Any] | str, progress: Progress
-) -> dict[str, Any]:
+def conduct(runtime: Runtime, path: str, asked: dict[str, Any] | str, progress: Progress) -> dict[str, Any]:
     """The report of the survey at `path`, which is started unless the store has it already."""
     root = start_or_find(runtime, path, asked)
     events: Counter[str] = Counter()
@@ -282,12 +280,8 @@ def command_line() -> argparse.ArgumentParser:
         "the survey is finished; :memory: for none)",
     )
     parser.add_argument("--slots", type=number, default=4, help="agents at work (default: 4)")
-    parser.add_argument(
-        "--residents", type=number, default=64, help="agents in memory (default: 64)"
-    )
-    parser.add_argument(
-        "--limit", type=number, metavar="N", help="survey only the first N modules by name"
-    )
+    parser.add_argument("--residents", type=number, default=64, help="agents in memory (default: 64)")
+    parser.add_argument("--limit", type=number, metavar="N", help="survey only the first N modules by name")
     parser.add_argument("--json", action="store_true", help="the whole report as JSON")
     return parser
 

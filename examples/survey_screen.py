@@ -98,9 +98,7 @@ def show_report(report: dict[str, Any]) -> None:
 
     table = _table("Most complicated functions", ">branches", "function", ">line")
     for row in report["most_complicated"][:ROWS]:
-        table.add_row(
-            f"{row['branches']:,}", f"{row['module']}: {row['function']}", f"{row['line']:,}"
-        )
+        table.add_row(f"{row['branches']:,}", f"{row['module']}: {row['function']}", f"{row['line']:,}")
     console.print(table)
 
     columns = ("package", ">modules", ">public names", ">with docstring", ">coverage")

@@ -96,7 +96,7 @@ class AgentActor(ActorShell):
                 self.answered(message)
         return ()
 
-    def perform(self, effect: Action) -> None:  # type: ignore[override]
+    def perform(self, effect: Action) -> None:
         match effect:
             case Send() | StartTimer():
                 super().perform(effect)
@@ -222,6 +222,8 @@ class AgentActor(ActorShell):
             seconds = self.behaviour.kind.turn_timeout
             ours = turn is not None and seconds is not None and limit.expired()
             error = f"its turn took longer than {seconds:g} s" if ours else explain_error(raised)
+        except GeneratorExit:
+            raise  # the loop is gone, and everything with it
         except BaseException as raised:
             error = explain_error(raised)
         if self.interruption is not None:

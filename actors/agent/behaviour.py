@@ -14,7 +14,7 @@ from typing import Any
 
 from ...persistence.codec import decode_state, dumps, encode_state
 from ...persistence.protocol import Snapshot
-from ..errors import CannotStore, SnapshotUnreadable
+from ..errors import CannotStore, SnapshotTampered, SnapshotUnreadable
 from ..views import AgentInfo
 from .kind import Kind
 from .threads import run_in_thread
@@ -108,7 +108,7 @@ class Behaviour:
             state = decode_state(recorded.data, recorded.codec)
             if recorded.version != self.kind.version:
                 state = self._migrate(state, recorded.version)
-        except SnapshotUnreadable:
+        except (SnapshotTampered, SnapshotUnreadable):
             raise
         except Exception as error:
             raise SnapshotUnreadable(self.path, _short(error)) from error
@@ -193,7 +193,7 @@ class Behaviour:
 
 def explain_error(error: BaseException) -> str:
     """What a run that failed tells: the error, and where it was raised."""
-    if isinstance(error, CannotStore | SnapshotUnreadable):
+    if isinstance(error, CannotStore | SnapshotTampered | SnapshotUnreadable):
         return str(error)
     frames = traceback.extract_tb(error.__traceback__)[-FRAMES:]
     places = ", ".join(f"{frame.name} ({frame.filename}:{frame.lineno})" for frame in frames)

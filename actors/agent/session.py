@@ -75,6 +75,7 @@ class Session:
         self._run_id: RunId | None = None
         self._interrupted: dict[RunId, InterruptTurn] = {}  # before the run itself arrived
         self._told_waiting = False
+        self._given_up = False  # the ledger was told that this session will not work
 
     def _move(self, event: Event) -> State:
         before, self.state = self.state, after(self.state, event)
@@ -97,6 +98,7 @@ class Session:
         """The kind could not be opened; close what was."""
         if self._move("failed") == "leaving":
             return [DoClose()]
+        self._given_up = True
         return [Send("ledger", SessionFailed(self.agent_id, self.incarnation, error)), DoClose()]
 
     def unload(self) -> list[Action]:
@@ -120,6 +122,8 @@ class Session:
 
     def work(self) -> list[Action]:
         """There may be a run to take."""
+        if self._given_up:
+            return []  # not seen: the residency loads the agent again for it
         self._seen += 1
         if self._move("work") == "idle":
             return self._ask_for_slot()

@@ -54,7 +54,9 @@ class Host(Protocol):
 
     agent_id: AgentId
     incarnation: Incarnation
-    address: Any
+
+    @property
+    def address(self) -> Any: ...
 
     def ask(self, to: Role, make: Callable[[RequestId], object]) -> "asyncio.Future[Any]":
         """Send the command that `make` makes of a request id; the future is its answer."""

@@ -424,7 +424,7 @@ class Ledger:
             image: AgentImage | None = answer.value  # type: ignore[assignment]
             if image is not None and image.row.status != "closed":
                 desk.path, desk.kind = image.row.path, image.row.kind
-            elif answer.error is None:
+            elif answer.error is None:  # closed meanwhile: the residency forgets it as well
                 self.desks.pop(query.agent_id, None)
             yield Send(residency, replace(answer, request=ask.request))
 

@@ -295,8 +295,7 @@ def test_cycles_agree_with_walking_everywhere(edges: list[tuple[int, int]]):
 
     reach = {name: reached(name) for name in names}
     groups = {
-        frozenset({name} | {other for other in reach[name] if name in reach[other]})
-        for name in names
+        frozenset({name} | {other for other in reach[name] if name in reach[other]}) for name in names
     }
     expected = sorted(sorted(group) for group in groups if len(group) > 1)
     assert sorted(cycles(importers)) == expected

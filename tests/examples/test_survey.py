@@ -35,9 +35,7 @@ def straight_report(directory: Path, limit: int | None = None) -> dict[str, Any]
     importers: dict[str, list[tuple[str, bool]]] = {name: [] for name in known}
     for module in known.values():
         facts = analyse_file(module.file)
-        sums = packages.setdefault(
-            module.package, {"counts": {}, "functions": [], "unreadable": {}}
-        )
+        sums = packages.setdefault(module.package, {"counts": {}, "functions": [], "unreadable": {}})
         for what, number in facts.counts().items():
             sums["counts"][what] = sums["counts"].get(what, 0) + number
         sums["functions"] += function_rows(module.name, facts)
@@ -156,9 +154,7 @@ def test_a_survey_killed_again_and_again_has_the_same_report(library: Path, tmp_
     program = [sys.executable, survey.__file__, *options]
     for seconds in (0.5, 0.7, 0.9, 1.2, 1.5, 2.0, 2.5, None):
         try:
-            done = subprocess.run(
-                program, capture_output=True, text=True, timeout=seconds, check=False
-            )
+            done = subprocess.run(program, capture_output=True, text=True, timeout=seconds, check=False)
         except subprocess.TimeoutExpired:
             continue  # killed with SIGKILL
         assert done.returncode == 0, done.stderr
@@ -223,9 +219,7 @@ def test_a_limit_takes_the_first_modules_by_name(tree: Path, capsys: pytest.Capt
     assert json.loads(capsys.readouterr().out) == straight_report(tree, limit=5)
 
 
-def test_a_directory_without_modules_is_an_error(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
+def test_a_directory_without_modules_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert survey.main([str(tmp_path), "--store", ":memory:"]) == 1
     assert str(tmp_path) in capsys.readouterr().err
 
