@@ -23,7 +23,7 @@ from .runtime import END_MARGIN, stats_of
 from .slots.protocol import DescribeSlots
 from .state import decode
 from .views import AgentInfo, AgentInfos, Event, Explanation, Outcome, Stats
-from .vocabulary import AgentStatus, Durability, RequestId, RunId
+from .vocabulary import AgentStatus, Durability, RequestId, RunId, checked_timeout
 
 
 class AsyncRuntime:
@@ -283,7 +283,7 @@ class AsyncRun:
 
     async def outcome(self, timeout: float | None = None) -> Outcome:
         """See `Run.outcome`."""
-        calls.checked_timeout(timeout)
+        checked_timeout(timeout)
         if self._ended is None:
             request, answered = self._runtime._post(calls.await_run(self.run_id))
             try:

@@ -30,7 +30,17 @@ from .ledger.protocol import (
     DescribeRun,
     DescribeState,
 )
-from .vocabulary import Address, AgentStatus, Durability, RequestId, Role, RunId, check_path, check_under
+from .vocabulary import (
+    Address,
+    AgentStatus,
+    Durability,
+    RequestId,
+    Role,
+    RunId,
+    check_path,
+    check_under,
+    checked_timeout,
+)
 
 
 class Unset:
@@ -104,7 +114,9 @@ def locate(path: object) -> Call:
 
 def interrupt(path: str, run_id: object, *, cascade: bool) -> Call:
     """`AgentRef.interrupt` and `Run.interrupt`."""
-    named, wide = _run_id(run_id), bool(cascade)
+    if not isinstance(cascade, bool):
+        raise TypeError(f"cascade= is True or False, not {cascade!r}")
+    named, wide = _run_id(run_id), cascade
     return Call("directory", lambda request, to: InterruptAgent(request, to, path, named, wide))
 
 
@@ -192,12 +204,6 @@ def checked_wait(runs: Iterable[Any], timeout: object, until: object, run_type: 
         raise ValueError(f"until= is 'all' or 'any', not {until!r}")
     checked_timeout(timeout)
     return listed
-
-
-def checked_timeout(timeout: object) -> None:
-    """Raise if `timeout` is no number of seconds and not None."""
-    if timeout is not None and (not isinstance(timeout, int | float) or isinstance(timeout, bool)):
-        raise TypeError(f"timeout= is a number of seconds or None, not {timeout!r}")
 
 
 def _run_id(run_id: object) -> RunId | None:

@@ -18,6 +18,9 @@ def explain(described: AgentDescribed, residency: ResidencyReport, slots: SlotRe
     if agent.kind_missing:
         waits = "kind"
         text = f"its kind {agent.row.kind!r} is not registered in this process: import its module"
+    elif agent.running and agent.awaits and slots.place is None:
+        waits, held = "run", agent.awaits
+        text = f"its turn waits for {len(agent.awaits)} runs to end, without a slot"
     elif agent.running and slots.place is None and home.stage == "open" and status == "running":
         text = f"it executes run {agent.running}"
     elif home.stage == "waiting":
@@ -35,6 +38,8 @@ def explain(described: AgentDescribed, residency: ResidencyReport, slots: SlotRe
     elif agent.awaits:
         waits, held = "run", agent.awaits
         text = f"it waits for {len(agent.awaits)} runs to end"
+    elif agent.unwritten:
+        waits, text = "commit", "what it did last is not on disk yet"
     elif agent.queued:
         text = f"{agent.queued} runs wait for it to begin"
     elif status == "failed":

@@ -8,7 +8,21 @@ from msgspec import Struct
 from ..persistence.codec import loads
 from ..persistence.protocol import EventRow, RunRow
 from .ledger.protocol import LiveAgent
-from .vocabulary import AgentStatus, OutcomeStatus, Timestamp
+from .vocabulary import AgentStatus, OutcomeStatus, Payload, Timestamp
+
+
+class UnreadableValue(Struct, frozen=True):
+    """Stands for a stored value that no value can be made of here; `problem` says why."""
+
+    problem: str
+
+
+def read(payload: Payload) -> Any:
+    """A stored value, or what stands for it if it cannot be read: one bad value blinds nobody."""
+    try:
+        return loads(payload)
+    except Exception as error:  # whatever the user's own class raises
+        return UnreadableValue(str(error))
 
 
 class Outcome(Struct, frozen=True):
@@ -28,7 +42,7 @@ class Outcome(Struct, frozen=True):
         """The outcome of a run that has ended."""
         return cls(
             status=run.status,  # type: ignore[arg-type]
-            result=None if run.result is None else loads(run.result),
+            result=None if run.result is None else read(run.result),
             error=run.error,
             run_id=run.run_id,
             path=run.path,
@@ -63,7 +77,7 @@ class AgentInfo(Struct, frozen=True):
             path=row.path,
             kind=row.kind,
             version=row.version,
-            config=loads(row.config),
+            config=read(row.config),
             status=agent.status,  # type: ignore[arg-type]
             resident=agent.resident,
             incarnation=agent.incarnation,

@@ -83,3 +83,9 @@ def is_under(path: str, under: str) -> bool:
 def resolve(path: str, *, base: str) -> str:
     """`path` itself if absolute, else the path that it names below `base`."""
     return path if path.startswith("/") else f"{base}/{path}"
+
+
+def checked_timeout(timeout: object) -> None:
+    """Raise if `timeout` is no number of seconds and not None."""
+    if timeout is not None and (not isinstance(timeout, int | float) or isinstance(timeout, bool)):
+        raise TypeError(f"timeout= is a number of seconds or None, not {timeout!r}")

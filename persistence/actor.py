@@ -13,6 +13,7 @@ from ..actors.effects import Effect, Send
 from ..actors.errors import GreenroomError, StoreError
 from ..actors.shell import ActorShell, log
 from ..actors.vocabulary import Address, Durability
+from .ownership import Claim
 from .protocol import (
     Answer,
     BatchFailed,
@@ -28,6 +29,7 @@ from .protocol import (
     Unfinished,
     WriteBatch,
 )
+from .schema import inspect
 from .store import Reader, Store, WriteFailed
 
 Opener: TypeAlias = Callable[[str, Durability], tuple[Store, Unfinished]]
@@ -46,6 +48,7 @@ class PersistenceActor(ActorShell):
     def __init__(self) -> None:
         super().__init__()
         self.store: Store | None = None
+        self.claim: Claim | None = None
 
     def decide(self, message: object, sender: Address) -> Iterable[Effect]:
         match message:
@@ -69,8 +72,12 @@ class PersistenceActor(ActorShell):
         opener: Opener = message.opener or Store.open
         self.close()
         try:
+            if message.store != ":memory:":
+                inspect(message.store)  # what is refused gets no lock file either
+                self.claim = Claim(message.store)
             self.store, unfinished = opener(message.store, message.durability)
         except GreenroomError as error:
+            self.release()
             return StoreRefused(error)
         return StoreOpened(unfinished, self.store.path)
 
@@ -94,12 +101,18 @@ class PersistenceActor(ActorShell):
 
     def close(self) -> None:
         store, self.store = self.store, None
-        if store is None:
-            return
         try:
-            store.close()
+            if store is not None:
+                store.close()
         except StoreError as error:  # committed all the same: the next opening takes the log up
             log.error("the log was not copied into its file: %s", error)
+        finally:
+            self.release()
+
+    def release(self) -> None:
+        held, self.claim = self.claim, None
+        if held is not None:
+            held.release()
 
     def ended(self) -> None:
         self.close()

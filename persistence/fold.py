@@ -35,6 +35,8 @@ def fold_row(row: AgentRow | None, records: Iterable[Record]) -> AgentRow | None
             continue
         elif type(record) is SetAgent:
             row = replace(row, status=record.status, error=record.error, updated_at=record.at)
+        elif type(record) is PutSnapshot:
+            row = replace(row, version=record.snapshot.version)
         elif type(record) is SetIncarnation:
             row = replace(row, incarnation=record.incarnation)
         elif type(record) is EndRun:

@@ -99,9 +99,10 @@ class Journal:
         """How many commits are not on disk yet."""
         return len(self._entries)
 
-    @property
-    def pending(self) -> bool:
-        return bool(self._entries)
+    def unwritten_of(self, agent_id: AgentId) -> bool:
+        """Whether something of this agent is not on disk yet."""
+        records = self._of_agent.get(agent_id)
+        return records is not None and records[-1][0] > self._written
 
     def commit(self, commit: Commit) -> list[Effect]:
         """Take `commit` down after all before it; what it lets go comes back now or with `written`."""
@@ -146,6 +147,11 @@ class Journal:
         seq = self._next_seq
         self._next_seq += 1
         return EventRow(seq, fact.at, fact.type, fact.path, fact.run_id, fact.data)  # type: ignore[attr-defined]
+
+    @property
+    def lazy(self) -> bool:
+        """Whether lazy commits wait for one that is not."""
+        return self._urgent < self._last
 
     def flush(self) -> None:
         """Have lazy commits written as well."""
@@ -356,7 +362,7 @@ def _names(record: Record) -> tuple[AgentId | None, RunId | None]:
     if kind is AddAgent:
         return record.row.agent_id, None  # type: ignore[union-attr]
     if kind is AddRun:
-        return None, record.row.run_id  # type: ignore[union-attr]
+        return record.row.agent_id, record.row.run_id  # type: ignore[union-attr]
     return getattr(record, "agent_id", None) or record.row.agent_id, getattr(record, "run_id", None)  # type: ignore[union-attr]
 
 

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from ..actors.errors import SnapshotTampered, StoreError, StoreLost
+from ..actors.errors import SnapshotTampered, SnapshotUnreadable, StoreError, StoreLost
 from ..actors.vocabulary import AgentId, Durability, Payload, RunId
 from . import codec, schema
 from .keys import Place, Sealer, make_key, read_key
@@ -402,7 +402,9 @@ def _next_epoch(path: str, connection: sqlite3.Connection) -> int:
 # Reading
 
 _AGENT = """
-    SELECT a.agent_id, a.path, a.kind, a.version, a.config, a.created_at, a.updated_at, a.status,
+    SELECT a.agent_id, a.path, a.kind,
+           coalesce((SELECT s.version FROM snapshots AS s WHERE s.agent_id = a.agent_id), a.version),
+           a.config, a.created_at, a.updated_at, a.status,
            a.error, a.incarnation, a.origin,
            (SELECT group_concat(serial) FROM inbox WHERE inbox.agent_id = a.agent_id),
            r.run_id, r.status, r.attempt, r.result, r.error, r.started_at, r.ended_at
@@ -428,6 +430,7 @@ UNFINISHED_RUNS = f"{_RUN} WHERE r.status = 'accepted' ORDER BY r.serial"
 UNFINISHED_AGENTS = f"""{_AGENT} WHERE a.agent_id IN
     (SELECT agent_id FROM runs WHERE status = 'accepted') ORDER BY a.agent_id"""
 SNAPSHOT = "SELECT codec, version, data FROM snapshots WHERE agent_id = ?"
+COMPLETED = "SELECT 1 FROM runs WHERE agent_id = ? AND status = 'completed' LIMIT 1"
 INBOX = "SELECT serial, body, sender, at FROM inbox WHERE agent_id = ? ORDER BY serial"
 EVENTS = """
     SELECT seq, at, type, path, run_id, data FROM events
@@ -527,6 +530,9 @@ class Reader:
         for codec_tag, version, sealed in self._rows(SNAPSHOT, agent_id):
             place = ("state", agent_id, codec_tag, version)
             snapshot = Snapshot(codec_tag, version, self._sealer.open(sealed, place, row.path))
+        if snapshot is None and self._rows(COMPLETED, agent_id):
+            # every completed turn left one: to begin anew would silently forget what it was
+            raise SnapshotUnreadable(row.path, "its snapshot is missing from the store")
         inbox = tuple(
             MessageRow(
                 serial,

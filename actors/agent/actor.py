@@ -5,9 +5,10 @@ asyncio loop, so it runs on `LocalSystemBase`.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
+from msgspec import Struct
 from msgspec.structs import replace
 from thespian.actors import ActorExitRequest
 
@@ -45,6 +46,10 @@ from .session import (
 from .turn import Pending, Turn
 
 
+class _OpenFunction(Struct, frozen=True):
+    pass
+
+
 class AgentActor(ActorShell):
     """Told once who it is; then work, slots, runs, and the end."""
 
@@ -65,7 +70,7 @@ class AgentActor(ActorShell):
         self.turn_task: asyncio.Task[None] | None = None
         self.interruption: DoInterrupt | None = None
         self.regaining: asyncio.Future[None] | None = None
-        self.others: set[asyncio.Task[None]] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
 
     @property
     def address(self) -> Address:
@@ -92,6 +97,8 @@ class AgentActor(ActorShell):
                 return self.session.unload()
             case OpenSession():
                 self.open(message)
+            case _OpenFunction():
+                self.open_function()
             case _:
                 self.answered(message)
         return ()
@@ -111,7 +118,7 @@ class AgentActor(ActorShell):
                 if self.opening is not None:
                     self.opening.cancel()
             case DoClose():
-                self.start(self.close())
+                self.start(self.close(), f"close {self.role}")
             case DoLeave():
                 self.send(self.myAddress, ActorExitRequest())
 
@@ -120,18 +127,19 @@ class AgentActor(ActorShell):
         for action in actions:
             self.perform(action)
 
-    def start(self, work: Any) -> None:
+    def start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """Run a coroutine beside the actor, and have a bug in it end the actor as in a message."""
 
         async def guarded() -> None:
             try:
                 await work
             except Exception:
-                self.fail(work)
+                self.fail(name)
 
-        task = asyncio.get_running_loop().create_task(guarded(), name=f"greenroom {self.role}")
-        self.others.add(task)
-        task.add_done_callback(self.others.discard)
+        task = asyncio.get_running_loop().create_task(guarded(), name=name)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return task
 
     # Opening and closing
 
@@ -145,21 +153,20 @@ class AgentActor(ActorShell):
         self.session = Session(row.agent_id, row.path, message.incarnation)
         kind = find_kind(row.kind)
         if kind is None:
-            self.start(self.open_failed(UnknownKind(row.kind, row.path)))
+            self.start(self.open_failed(UnknownKind(row.kind, row.path)), f"open {self.role}")
             return
         self.behaviour = Behaviour(kind, row.path, row.config, image.snapshot)
         live = LiveAgent(row, "starting", True, message.incarnation, 0)
         if kind.is_class:
-            loop = asyncio.get_running_loop()
-            self.opening = loop.create_task(self.open_kind(live), name=f"open {row.path} ({kind.name})")
+            self.opening = self.start(self.open_kind(live), f"open {row.path} ({kind.name})")
         else:
-            self.open_function()
+            self.send(self.myAddress, _OpenFunction())  # after the work that comes with the opening
 
     def open_function(self) -> None:
         """A function has nothing to open but its state."""
         try:
             self.behaviour.restore()
-        except Exception as error:
+        except BaseException as error:
             self.act(self.session.failed(explain_error(error)))
         else:
             self.act(self.session.opened(healed=self.healed))
@@ -169,7 +176,7 @@ class AgentActor(ActorShell):
             await self.behaviour.open(AgentInfo.of(live))
         except asyncio.CancelledError:
             self.act(self.session.failed("its start was called off"))
-        except Exception as error:
+        except BaseException as error:
             self.act(self.session.failed(explain_error(error)))
         else:
             self.act(self.session.opened(healed=self.healed))
@@ -190,7 +197,7 @@ class AgentActor(ActorShell):
         self.inbox = [known[serial] for serial in sorted(known)]
         self.interruption = None
         name = f"turn {self.behaviour.path} ({self.behaviour.kind.name})"
-        self.turn_task = asyncio.get_running_loop().create_task(self.execute(do), name=name)
+        self.turn_task = self.start(self.execute(do), name)
 
     async def execute(self, do: DoTurn) -> None:
         """Execute a turn and tell how it ended; nothing that the user's code does gets past here."""
@@ -222,9 +229,9 @@ class AgentActor(ActorShell):
             seconds = self.behaviour.kind.turn_timeout
             ours = turn is not None and seconds is not None and limit.expired()
             error = f"its turn took longer than {seconds:g} s" if ours else explain_error(raised)
-        except GeneratorExit:
-            raise  # the loop is gone, and everything with it
         except BaseException as raised:
+            if isinstance(raised, GeneratorExit) and asyncio._get_running_loop() is None:
+                raise  # the loop is gone, and everything with it
             error = explain_error(raised)
         if self.interruption is not None:
             status = "suspended" if self.interruption.suspend else "interrupted"
@@ -265,6 +272,8 @@ class AgentActor(ActorShell):
                 outbox=outbox,
                 after=after,
             )
+        if turn is not None:
+            turn.over = True
         self.turn = self.turn_task = self.regaining = None
         self.asked.clear()
         self.act(self.session.returned(end))
@@ -321,6 +330,6 @@ class AgentActor(ActorShell):
         self.behaviour.checkpointed(snapshot)
 
     def ended(self) -> None:
-        for task in (self.opening, self.turn_task, *self.others):
-            if task is not None and task is not asyncio.current_task():
+        for task in self.tasks:
+            if task is not asyncio.current_task():
                 task.cancel()

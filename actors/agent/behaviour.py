@@ -25,8 +25,15 @@ log = logging.getLogger("greenroom")
 CLOSE_TIMEOUT = 10.0
 """Seconds that a kind's `close` may take; then it is left alone and the session ends without it."""
 
+CANCEL_GRACE = 0.2
+"""Seconds that an `open` which was cancelled has to return before it is left alone."""
+
 FRAMES = 3
 """How many of a traceback's last lines an error tells."""
+
+
+_late_closings: set["asyncio.Future[None]"] = set()
+"""The loop itself holds tasks by weak references only."""
 
 
 class Behaviour:
@@ -52,18 +59,42 @@ class Behaviour:
         opener = getattr(self._instance, "open", None)
         if opener is None:
             return
-        async with asyncio.timeout(self.kind.open_timeout) as limit:
-            try:
-                await self._call(lambda: opener(info), opener, late=self._close_late)
-            except TimeoutError:
-                if not limit.expired():
-                    raise
-        if limit.expired():
+        opening = asyncio.ensure_future(self._call(lambda: opener(info), opener, late=self._close_late))
+        try:
+            done, _ = await asyncio.wait({opening}, timeout=self.kind.open_timeout)
+        except asyncio.CancelledError:
+            await self._give_up(opening)
+            raise
+        if not done:
+            await self._give_up(opening)
             raise TimeoutError(f"open() took longer than {self.kind.open_timeout:g} s")
+        opening.result()
+
+    async def _give_up(self, opening: "asyncio.Future[Any]") -> None:
+        """Cancel an `open` under way; one that does not care is left alone and closed when it returns."""
+        opening.cancel()
+        done, _ = await asyncio.wait({opening}, timeout=CANCEL_GRACE)
+        if not done:
+            self._close_late(opening)
+        elif not opening.cancelled():
+            opening.exception()  # seen: it was given up
+
+    def _close_late(self, opening: "asyncio.Future[Any]") -> None:
+        instance, self._instance = self._instance, None
+
+        def close(_: object) -> None:
+            closing = asyncio.ensure_future(self._close(instance))
+            _late_closings.add(closing)
+            closing.add_done_callback(_late_closings.discard)
+
+        opening.add_done_callback(close)
 
     async def close(self) -> None:
         """Close what was opened, once, within `CLOSE_TIMEOUT`; what it raises is logged."""
         instance, self._instance = self._instance, None
+        await self._close(instance)
+
+    async def _close(self, instance: Any) -> None:
         closer = getattr(instance, "close", None)
         if closer is None:
             return
@@ -71,20 +102,11 @@ class Behaviour:
         done, _ = await asyncio.wait({closing}, timeout=CLOSE_TIMEOUT)
         if not done:
             closing.cancel()
-            log.error(
-                "%s: close() took longer than %g s; the session ends without it",
-                self,
-                CLOSE_TIMEOUT,
-            )
-        elif closing.cancelled() or closing.exception():
-            log.error("%s: close() failed: %s", self, closing.cancelled() or closing.exception())
-
-    def _close_late(self, opening: "asyncio.Future[Any]") -> None:
-        """An `open` on a thread was given up and returned after all: close what it made, then."""
-        instance, self._instance = self._instance, None
-        closer = getattr(instance, "close", None)
-        if closer is not None:
-            opening.add_done_callback(lambda _: run_in_thread(closer, f"close {self.path}"))
+            log.error("%s: close() took longer than %g s; the session ends without it", self, CLOSE_TIMEOUT)
+        elif closing.cancelled():
+            log.error("%s: close() cancelled itself", self)
+        elif (error := closing.exception()) is not None:
+            log.error("%s: close() failed: %s", self, explain_error(error))
 
     # Turns
 
@@ -177,7 +199,10 @@ class Behaviour:
     ) -> Any:
         """Call the user's method: on the loop if it is async, else on a thread."""
         if inspect.iscoroutinefunction(code):
-            return await call()
+            try:
+                return await call()
+            except (SystemExit, KeyboardInterrupt) as error:
+                raise RuntimeError(f"{code.__name__}() raised {error!r}") from error  # not out of the loop
         calling = run_in_thread(call, f"{code.__name__} {self.path}")
         try:
             result = await asyncio.shield(calling)
@@ -201,5 +226,8 @@ def explain_error(error: BaseException) -> str:
 
 
 def _short(error: BaseException) -> str:
-    text = str(error)
+    try:
+        text = str(error)
+    except Exception:  # the user's error cannot even be told
+        text = "its text could not be made"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

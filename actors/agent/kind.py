@@ -185,7 +185,7 @@ def _check(kind: Kind) -> None:
     for name, seconds in (("open_timeout", kind.open_timeout), ("turn_timeout", kind.turn_timeout)):
         if seconds is None and name == "turn_timeout":
             continue
-        if not isinstance(seconds, int | float) or isinstance(seconds, bool) or seconds <= 0:
+        if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not seconds > 0:
             raise ValueError(f"{name}= is a number of seconds above 0, not {seconds!r}")
 
 

@@ -40,7 +40,7 @@ def run_in_thread(call: Callable[[], Any], name: str) -> "asyncio.Future[Any]":
 
 
 def _storable(error: BaseException) -> BaseException:
-    """A future refuses StopIteration, which would end whoever awaits it."""
-    if isinstance(error, StopIteration):
+    """A future refuses StopIteration, and an exit would end the loop instead of the run."""
+    if isinstance(error, StopIteration | SystemExit | KeyboardInterrupt):
         return RuntimeError(f"the code raised {error!r}")
     return error

@@ -16,16 +16,17 @@ import msgspec
 from ...persistence.codec import canonical, dumps, loads
 from ...persistence.protocol import MessageRow, RunRow, Snapshot
 from ..directory.protocol import InterruptAgent, LocateAgent, SpawnAgent, SubmitRun
-from ..errors import CannotStore, OutOfTree, RunFailed, RunInterrupted
+from ..errors import CannotStore, GreenroomError, OutOfTree, RunFailed, RunInterrupted, SnapshotUnreadable
 from ..ledger.protocol import (
     AwaitRun,
     Checkpoint,
     Continuation,
     DescribeAgents,
+    DescribeRun,
     OutgoingMessage,
     ReportProgress,
 )
-from ..views import AgentInfo, AgentInfos, Message, Outcome, Outcomes
+from ..views import AgentInfo, AgentInfos, Message, Outcome, Outcomes, UnreadableValue, read
 from ..vocabulary import (
     AgentId,
     Incarnation,
@@ -33,6 +34,7 @@ from ..vocabulary import (
     Role,
     RunId,
     check_path,
+    checked_timeout,
     resolve,
     tree_of,
 )
@@ -149,15 +151,23 @@ class Turn:
         self.input: Any = loads(run.input)
         self.config: Any = loads(config)
         self.state: Any = state
-        self.inbox: list[Message] = [Message(loads(m.body), m.sender, m.at) for m in inbox]
+        self.inbox: list[Message] = [Message(read(m.body), m.sender, m.at) for m in inbox]
         self.results: list[Outcome] = [Outcome.of(result) for result in results]
         self.interrupted = False
+        self.over = False
         self.continuation: Continuation | None = None
         self.outbox: list[OutgoingMessage] = []
         self._host = host
         self._again = again
         self._asked: dict[bytes, int] = {}
         self._waits = 0
+
+    @property
+    def _live(self) -> Host:
+        """The host, as long as the turn is not over."""
+        if self.over:
+            raise GreenroomError(f"the turn of run {self.run_id} is over: it can do nothing any more")
+        return self._host
 
     # Others in the tree
 
@@ -171,11 +181,11 @@ class Turn:
         path = self._path(name)
         payload = dumps(config, f"the config of {path}")
         origin = self._derive("spawn", path, found.name.encode())
-        await self._host.ask(
+        await self._live.ask(
             "directory",
             lambda request: SpawnAgent(
                 request,
-                self._host.address,
+                self._live.address,
                 path,
                 found.name,
                 found.version,
@@ -194,10 +204,10 @@ class Turn:
         path = self._path(path)
         payload = dumps(input, f"the input for {path}")
         run_id = self._derive("run", path, canonical(input))
-        accepted = await self._host.ask(
+        accepted = await self._live.ask(
             "directory",
             lambda request: SubmitRun(
-                request, self._host.address, path, payload, run_id, fresh=not self._again
+                request, self._live.address, path, payload, run_id, fresh=not self._again
             ),
         )
         return TurnRun(self, accepted.run_id, path)
@@ -206,8 +216,8 @@ class Turn:
         """Put a message in an agent's inbox when this turn is committed, and only then."""
         path = self._path(path)
         payload = dumps(body, f"the message to {path}")
-        located = await self._host.ask(
-            "directory", lambda request: LocateAgent(request, self._host.address, path)
+        located = await self._live.ask(
+            "directory", lambda request: LocateAgent(request, self._live.address, path)
         )
         self.outbox.append(OutgoingMessage(located.agent_id, path, payload))
 
@@ -215,9 +225,9 @@ class Turn:
         """Interrupt the runs that an agent of this tree has accepted; whether there were any."""
         path = self._path(path)
         reason = f"interrupted by {self.path}"
-        answer = await self._host.ask(
+        answer = await self._live.ask(
             "directory",
-            lambda request: InterruptAgent(request, self._host.address, path, reason=reason),
+            lambda request: InterruptAgent(request, self._live.address, path, reason=reason),
         )
         return bool(answer.count)
 
@@ -226,10 +236,10 @@ class Turn:
         under, after = "/" + tree_of(self.path), None
         agents: list[AgentInfo] = []
         while True:
-            page = await self._host.ask(
+            page = await self._live.ask(
                 "ledger",
                 lambda request, after=after: DescribeAgents(  # type: ignore[misc]
-                    request, self._host.address, under, None, after, 1_000
+                    request, self._live.address, under, None, after, 1_000
                 ),
             )
             agents += [AgentInfo.of(agent) for agent in page.agents]
@@ -245,10 +255,9 @@ class Turn:
         Gives the slot back meanwhile and has one again when it returns; runs that have ended cost no
         wait. A turn holds no slot as long as any of its waits goes on. Raises `TimeoutError`.
         """
-        run_ids = [self._run_id(run) for run in runs]
-        if self.run_id in run_ids:
-            raise ValueError(f"run {self.run_id} would wait for its own end")
-        host = self._host
+        checked_timeout(timeout)
+        run_ids = [await self._run_id(run) for run in runs]
+        host = self._live
         answers = [
             host.ask(
                 "ledger",
@@ -284,7 +293,7 @@ class Turn:
             first = answer.result()
             if isinstance(first, Pending) and not first.done():
                 first.cancel()
-                self._host.forget(first, run_id)
+                self._live.forget(first, run_id)
 
     async def after(self, *runs: Any, input: Any = None) -> TurnRun:
         """Have exactly one more run of this agent start, with `input`, when all `runs` have ended.
@@ -292,11 +301,10 @@ class Turn:
         It finds their outcomes in `turn.results`, in this order. Takes effect when this turn is
         committed; the agent can be evicted meanwhile. Returns that run.
         """
+        _ = self._live
         if self.continuation is not None:
             raise RuntimeError("this turn has called after() already: name all runs in one call")
-        run_ids = tuple(self._run_id(run) for run in runs)
-        if self.run_id in run_ids:
-            raise ValueError(f"run {self.run_id} would wait for its own end")
+        run_ids = tuple([await self._run_id(run) for run in runs])
         payload = dumps(input, "the input of after()")
         run_id = RunId("run-" + blake2b(f"{self.run_id} after".encode(), digest_size=8).hexdigest())
         self.continuation = Continuation(run_id, run_ids, payload)
@@ -311,7 +319,7 @@ class Turn:
     @asynccontextmanager
     async def _without_slot(self, *, for_runs: bool) -> AsyncIterator[None]:
         if self._waits == 0:
-            self._host.give_slot(for_runs=for_runs)
+            self._live.give_slot(for_runs=for_runs)
         self._waits += 1
         try:
             yield
@@ -323,7 +331,7 @@ class Turn:
 
     async def _regain(self) -> None:
         """Wait for a slot, also while being cancelled: code never goes on without one."""
-        regained = self._host.regain_slot()
+        regained = self._live.regain_slot()
         cancelled: asyncio.CancelledError | None = None
         while not regained.done():
             try:
@@ -337,9 +345,9 @@ class Turn:
 
     async def checkpoint(self) -> None:
         """Commit the state and the messages sent so far; they stay, however this turn ends."""
-        snapshot = self._host.snapshot()
+        snapshot = self._live.snapshot()
         outbox, self.outbox = tuple(self.outbox), []
-        host = self._host
+        host = self._live
         await host.ask(
             "ledger",
             lambda request: Checkpoint(
@@ -361,7 +369,7 @@ class Turn:
             encoded = msgspec.json.encode({"name": name, "data": data})
         except (TypeError, ValueError, RecursionError) as error:
             raise CannotStore(f"the data of {name!r}", f"{error}; use JSON-like values") from None
-        host = self._host
+        host = self._live
         run_id = RunId(self.run_id)
         host.tell("ledger", ReportProgress(host.agent_id, host.incarnation, run_id, encoded))
 
@@ -374,11 +382,19 @@ class Turn:
             raise OutOfTree(full, tree_of(self.path))
         return full
 
-    @staticmethod
-    def _run_id(run: Any) -> RunId:
+    async def _run_id(self, run: Any) -> RunId:
+        """The id of a run that this turn may wait for: its own tree's, and not itself."""
+        if isinstance(run, TurnRun):
+            return RunId(run.run_id)
         run_id = run if isinstance(run, str) else getattr(run, "run_id", None)
         if not isinstance(run_id, str):
             raise TypeError(f"a run is meant by its handle or its id, not by {run!r}")
+        if run_id == self.run_id:
+            raise ValueError(f"run {run_id} would wait for its own end")
+        host = self._live
+        found = await host.ask("ledger", lambda n: DescribeRun(n, host.address, RunId(run_id)))
+        if tree_of(found.run.path) != tree_of(self.path):
+            raise OutOfTree(found.run.path, tree_of(self.path))
         return RunId(run_id)
 
     def _derive(self, what: str, path: str, asked: bytes) -> RunId:
@@ -395,6 +411,8 @@ class Turn:
 def result_of(outcome: Outcome) -> Any:
     """The result of a completed run; raises what another one means."""
     if outcome.status == "completed":
+        if isinstance(outcome.result, UnreadableValue):
+            raise SnapshotUnreadable(outcome.path, outcome.result.problem)
         return outcome.result
     error = RunFailed if outcome.status == "failed" else RunInterrupted
     raise error(outcome.run_id, outcome.path, outcome.error or "no reason was given")

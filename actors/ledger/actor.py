@@ -50,7 +50,15 @@ RETRY_AFTER = 0.5
 """Seconds until a batch that could not be written is tried again."""
 
 
+LAZY = 0.05
+"""Seconds that a lazy commit waits for company, before it is written by itself."""
+
+
 class _RetryBatch(Struct, frozen=True):
+    pass
+
+
+class _WriteLazy(Struct, frozen=True):
     pass
 
 
@@ -62,6 +70,7 @@ class LedgerActor(ActorShell):
     journal: Journal
     closing: Address | None = None
     closed_stores = 0
+    dawdling = False  # a timer runs for the lazy commits
 
     def decide(self, message: object, sender: Address) -> Iterable[Effect]:
         if isinstance(message, ConfigureLedger):
@@ -69,6 +78,9 @@ class LedgerActor(ActorShell):
         self.ledger.now = self.clock()
         effects = self.handle(message, sender)
         batch = self.journal.take_batch()
+        if self.journal.lazy and not self.dawdling:
+            self.dawdling = True
+            batch = [*batch, StartTimer(LAZY, _WriteLazy())]
         if self.closing is not None and not self.journal.unwritten:
             batch = [*batch, *self.close_stores()]
         return [*effects, *batch]
@@ -90,7 +102,7 @@ class LedgerActor(ActorShell):
             case EndTurn():
                 return ledger.end_turn(message, sender)
             case BatchWritten():
-                return self.journal.written(message.number)
+                return ledger.written(message)
             case AcceptRun():
                 return ledger.accept_run(message)
             case AwaitRun():
@@ -137,6 +149,9 @@ class LedgerActor(ActorShell):
                 return ledger.describe(message)
             case BatchFailed():
                 return self.batch_failed(message)
+            case _WriteLazy():
+                self.dawdling = False
+                self.journal.flush()
             case _RetryBatch():
                 return self.journal.resume()
             case StopBeginning():

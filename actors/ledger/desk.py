@@ -17,7 +17,9 @@ class OpenRun(Struct):
 
     row: RunRow
     waiting_for: set[RunId]  # a continuation's runs that have not ended
-    state: str = "queued"  # "waiting", "queued", "running", "interrupting"
+    recovered: bool = False  # it was open when the store was opened
+    state: str = "queued"  # "waiting", "queued", "running", "interrupting", "ended"
+    interrupted: str | None = None  # why, once its turn was told to end
     waiters: dict[RequestId, Address] = {}
     continuations: list["OpenRun"] = []  # the runs that wait for this one
 

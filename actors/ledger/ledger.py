@@ -23,6 +23,7 @@ from ...persistence.protocol import (
     AgentRow,
     Answer,
     Ask,
+    BatchWritten,
     BeginRun,
     Commit,
     DropMessages,
@@ -53,6 +54,7 @@ from ..errors import (
 from ..residency.protocol import AgentEntered, AgentLeft, DismissAgent, LoadFailed, SummonAgent
 from ..vocabulary import Address, AgentId, Durability, Payload, RunId, Timestamp, is_under
 from .desk import Desk, OpenRun
+from .latencies import Latencies
 from .protocol import (
     AcceptMessage,
     AcceptRun,
@@ -124,6 +126,7 @@ class Ledger:
         self._serial = unfinished.next_serial
         self._spawning = 0  # agents recorded whose session was not loaded yet
         self._lookups: dict[RunId, deque[AcceptRun | RecordSpawn]] = {}
+        self._latencies = Latencies()  # of commits, of runs until they begin, of turns
         self._closing: str | None = None
         self._drained: Address | None = None  # who waits for the turns to end
         self.now: Timestamp = 0.0  # told before each command
@@ -135,7 +138,7 @@ class Ledger:
         rows = {row.agent_id: row for row in unfinished.agents}
         for row in unfinished.runs:
             agent = rows[row.agent_id]
-            run = OpenRun(row, set())
+            run = OpenRun(row, set(), recovered=True)
             desk = self._desk(row.agent_id, agent.path, agent.kind)
             self.runs[row.run_id] = run
             self._join(desk, run)
@@ -309,24 +312,25 @@ class Ledger:
         again = run.row.started_at is not None
         run.row = replace(run.row, attempt=run.row.attempt + 1, started_at=self.now)
         run.state, desk.running, desk.executor = "running", run, session
+        self._latencies.add("queue", self.now - run.row.accepted_at)
         row = run.row
         data = _json(attempt=row.attempt, **({"recovered": True} if again else {}))
-        effects = self._commit(
-            (BeginRun(row.run_id, desk.agent_id, row.attempt, self.now),),
-            (Fact(self.now, "run.started", desk.path, row.run_id, data),),
-        )
-        if not row.awaits:
-            return [
-                *effects,
-                Send(session, RunBegun(desk.agent_id, row, again, self._mail(desk), ())),
-            ]
+        begun = BeginRun(row.run_id, desk.agent_id, row.attempt, self.now)
+        fact = Fact(self.now, "run.started", desk.path, row.run_id, data)
+        if row.awaits:
 
-        def with_results(answer: Answer) -> Iterable[Effect]:
-            found = answer.value if answer.error is None else ()
-            results = tuple(run for run in found if run is not None)  # type: ignore[attr-defined]
-            yield Send(session, RunBegun(desk.agent_id, row, again, self._mail(desk), results))
+            def with_results(answer: Answer) -> Iterable[Effect]:
+                found = answer.value if answer.error is None else ()
+                results = tuple(run for run in found if run is not None)  # type: ignore[attr-defined]
+                yield Send(session, RunBegun(desk.agent_id, row, again, self._mail(desk), results))
 
-        return [*effects, *self.journal.ask(row.run_id, with_results, FindRuns(row.awaits))]
+            asked = self.journal.ask(row.run_id, with_results, FindRuns(row.awaits))
+            return [*self._commit((begun,), (fact,)), *asked]
+        go = Send(session, RunBegun(desk.agent_id, row, again, self._mail(desk), ()))
+        if run.recovered:
+            # It may be what ended the last process: this attempt is on disk before it can do so again.
+            return self._commit((begun,), (fact,), "process", go)
+        return [*self._commit((begun,), (fact,)), go]
 
     @staticmethod
     def _mail(desk: Desk) -> tuple[MessageRow, ...]:
@@ -347,6 +351,7 @@ class Ledger:
             desk.running = desk.executor = None
             settled = Send(session, TurnSettled(ask.agent_id, more=False))
             return [*self._suspend(desk, run), settled, *self._count_turns()]
+        self._latencies.add("turn", ask.ended_at - ask.started_at)
         records, facts = self._changes(ask, desk)
         effects: list[Effect] = []
         if ask.after is not None:
@@ -407,7 +412,7 @@ class Ledger:
             return self._end(desk, run, "interrupted", reason)
         if run.state == "interrupting":
             return []
-        run.state = "interrupting"
+        run.state, run.interrupted = "interrupting", reason
         return [Send(desk.executor, InterruptTurn(run.row.run_id, reason))]
 
     # Sessions
@@ -484,7 +489,9 @@ class Ledger:
         if news.evicted:
             effects += self._commit((), (Fact(self.now, "agent.evicted", desk.path),), lazy=True)
         run = desk.running
-        if run is not None:
+        if run is not None and run.interrupted is not None:
+            effects += self._end(desk, run, "interrupted", run.interrupted)
+        elif run is not None:
             desk.running, desk.executor, run.state = None, None, "queued"
             desk.queue.appendleft(run)
             if run.row.attempt >= (self._attempts_of(desk.kind) or 1):
@@ -529,9 +536,20 @@ class Ledger:
             if answer.error or row is None:
                 yield Send(ask.reply_to, Refused(ask.request, answer.error or AgentNotFound(ask.path)))
             else:
-                yield Send(ask.reply_to, AgentDescribed(ask.request, self._live(row)))
+                agent = self._live(row)
+                if agent.running:
+                    agent = replace(agent, awaits=self._awaited_in_turn(row.agent_id))
+                yield Send(ask.reply_to, AgentDescribed(ask.request, agent))
 
         return self.journal.ask(ask.request, found, FindAgent(ask.path))
+
+    def _awaited_in_turn(self, agent_id: AgentId) -> tuple[RunId, ...]:
+        """The runs whose end a turn of this agent waits for; sessions ask in their agent's name."""
+        return tuple(
+            run_id
+            for run_id, run in self.runs.items()
+            if any(isinstance(asked, tuple) and asked[0] == agent_id for asked in run.waiters)
+        )
 
     def describe_agents(self, ask: DescribeAgents) -> list[Effect]:
         """A status that only busy agents have is looked for among the desks, any other in the store."""
@@ -574,7 +592,8 @@ class Ledger:
     def _live(self, row: AgentRow) -> LiveAgent:
         desk = self.desks.get(row.agent_id)
         if desk is None:
-            return LiveAgent(row, row.status, False, row.incarnation, 0)
+            unwritten = self.journal.unwritten_of(row.agent_id)
+            return LiveAgent(row, row.status, False, row.incarnation, 0, unwritten=unwritten)
         runs = desk.open_runs()
         return LiveAgent(
             row,
@@ -586,6 +605,7 @@ class Ledger:
             awaits=tuple(next(iter(desk.waiting.values())).waiting_for) if desk.waiting else (),
             since=min((run.row.accepted_at for run in runs), default=None),
             kind_missing=desk.kind_missing,
+            unwritten=self.journal.unwritten_of(row.agent_id),
         )
 
     def describe_state(self, ask: DescribeState) -> list[Effect]:
@@ -630,7 +650,7 @@ class Ledger:
             queued=len(self.runs) - running,
             commits=self.journal.commits,
             unwritten=self.journal.unwritten,
-            latencies={},
+            latencies=self._latencies.percentiles(),
         )
         return [Send(ask.reply_to, report)]
 
@@ -666,6 +686,11 @@ class Ledger:
         row = run.row
         begun = BeginRun(row.run_id, desk.agent_id, row.attempt, row.started_at or self.now)
         return self._commit((begun,), ())
+
+    def written(self, news: BatchWritten) -> list[Effect]:
+        """A batch is on disk."""
+        self._latencies.add("commit", news.seconds)
+        return self.journal.written(news.number)
 
     def _count_turns(self) -> list[Effect]:
         if self._drained is None or any(desk.running for desk in self.desks.values()):
@@ -759,6 +784,7 @@ class Ledger:
         """Give a run its outcome, once: record it, tell who waits, let its continuations go on."""
         row = run.row
         del self.runs[row.run_id]
+        run.state = "ended"
         if run is desk.running:
             desk.running = desk.executor = None
         elif desk.waiting.pop(row.run_id, None) is None:

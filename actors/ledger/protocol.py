@@ -348,9 +348,10 @@ class LiveAgent(Struct, frozen=True):
     incarnation: Incarnation
     queued: int
     running: RunId | None = None
-    awaits: tuple[RunId, ...] = ()  # open runs that its first waiting continuation waits for
+    awaits: tuple[RunId, ...] = ()  # open runs that its turn, or its first continuation, waits for
     since: Timestamp | None = None  # when its oldest open run was accepted
     kind_missing: bool = False
+    unwritten: bool = False  # something of it is not on disk yet
 
 
 class AgentDescribed(Struct, frozen=True):

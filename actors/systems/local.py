@@ -450,7 +450,7 @@ def _new_loop() -> tuple[asyncio.AbstractEventLoop, threading.Thread]:
         asyncio.set_event_loop(loop)
         loop.call_soon(running.put, None)
         try:
-            loop.run_forever()
+            _run(loop)
         finally:
             _cancel_all(loop)
             loop.close()
@@ -459,6 +459,17 @@ def _new_loop() -> tuple[asyncio.AbstractEventLoop, threading.Thread]:
     thread.start()
     running.get()
     return loop, thread
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    """Run until the loop is stopped; that somebody's task wants to exit ends that task alone."""
+    while True:
+        try:
+            loop.run_forever()
+        except (SystemExit, KeyboardInterrupt) as error:
+            log.error("a task raised %r, which does not end the actors", error)
+        else:
+            return
 
 
 def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:

@@ -1,0 +1,52 @@
+"""What all commands have in common: greenroom's errors are told in their own words, and the program ends.
+
+A turn may leave behind a thread that never returns, and Python waits for such threads before it ends.
+So the end of the program is bounded; called by tests (`main.main`, `CliRunner`) nothing of that happens.
+"""
+
+import os
+import sys
+import threading
+from contextlib import suppress
+from typing import Any, NoReturn
+
+import click
+
+from ..actors.errors import GreenroomError
+
+PATIENCE = 2.0
+"""Seconds that threads of the user's code have to return once the command is over."""
+
+
+class Program(click.Group):
+    """A group of commands; called, it is the whole program."""
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        """Run the command that the arguments name, then end the process."""
+        try:
+            return self.main(*args, **options)
+        except SystemExit as leaving:
+            _leave_within(PATIENCE, leaving.code)
+            raise
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; an error of greenroom is its text, not a traceback."""
+        try:
+            return super().invoke(ctx)
+        except GreenroomError as error:
+            raise click.ClickException(str(error)) from error
+
+
+def leave(status: int) -> NoReturn:
+    """End the process at once, whatever its threads do."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)
+
+
+def _leave_within(seconds: float, code: object) -> None:
+    status = code if isinstance(code, int) else 0 if code is None else 1
+    timer = threading.Timer(seconds, leave, (status,))
+    timer.daemon = True
+    timer.start()

@@ -1,0 +1,241 @@
+"""Events: each type, in one durable order."""
+
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from greenroom import Event, Turn, agent
+
+pytestmark = pytest.mark.timeout(30)
+
+TYPES = {
+    "agent.spawned",
+    "agent.started",
+    "agent.start_failed",
+    "agent.evicted",
+    "agent.reloaded",
+    "agent.closed",
+    "agent.deleted",
+    "run.accepted",
+    "run.started",
+    "run.progress",
+    "run.completed",
+    "run.failed",
+    "run.interrupted",
+    "message.accepted",
+}
+
+
+@agent(name="c-events-works")
+async def works(turn: Turn) -> Any:
+    if turn.input == "fail":
+        raise ValueError("on purpose")
+    if turn.input == "progress":
+        turn.emit("half", [1, 2])
+    return turn.input
+
+
+@agent(name="c-events-fails-to-open")
+class FailsToOpen:
+    """Never opens."""
+
+    async def open(self, info: Any) -> None:
+        raise LookupError("no such model")
+
+    async def run(self, turn: Turn) -> None:
+        return None
+
+
+def test_a_life_makes_every_type_of_event_in_order(runtime: Any, door: Any, happened: Any) -> None:
+    gate = door()
+
+    @agent(name="c-events-holds")
+    async def holds(turn: Turn) -> None:
+        await gate.enter()
+
+    before = time.time()
+    open_ = runtime()
+    ref = open_.spawn(works, "/life/a")
+    happened(open_, "agent.started", "/life/a")
+    done = ref.followup("progress")
+    done.result(timeout=10)
+    failed = ref.followup("fail")
+    failed.outcome(timeout=10)
+    ref.send("mail")
+    assert ref.evict()
+    again = ref.followup("again")
+    again.result(timeout=10)
+    held = open_.spawn(holds, "/life/b", input=1)
+    gate.arrived()
+    held.interrupt()
+    held.run.outcome(timeout=10)
+    open_.spawn(FailsToOpen, "/life/c", input=1).run.outcome(timeout=10)
+    ref.close()
+    held.delete()
+    happened(open_, "agent.deleted", "/life/b")
+
+    events = list(open_.events(follow=False))
+    assert {event.type for event in events} == TYPES
+    assert [event.seq for event in events] == sorted({event.seq for event in events})
+    assert all(isinstance(event, Event) and before <= event.at <= time.time() for event in events)
+    of_a = [(event.type, event.run_id) for event in events if event.path == "/life/a"]
+    assert of_a == [
+        ("agent.spawned", None),
+        ("agent.started", None),
+        ("run.accepted", done.run_id),
+        ("run.started", done.run_id),
+        ("run.progress", done.run_id),
+        ("run.completed", done.run_id),
+        ("run.accepted", failed.run_id),
+        ("run.started", failed.run_id),
+        ("run.failed", failed.run_id),
+        ("message.accepted", None),
+        ("agent.evicted", None),
+        ("run.accepted", again.run_id),
+        ("agent.reloaded", None),
+        ("run.started", again.run_id),
+        ("run.completed", again.run_id),
+        ("agent.closed", None),
+    ]
+    types = {
+        path: [event.type for event in events if event.path == path] for path in ("/life/b", "/life/c")
+    }
+    assert types["/life/b"].count("run.interrupted") == 1
+    assert "agent.start_failed" in types["/life/c"]
+    assert types["/life/c"].count("run.failed") == 1
+    told = {event.type: event.data for event in events}
+    assert told["run.progress"] == {"name": "half", "data": [1, 2]}
+    assert "on purpose" in next(
+        e.data["error"] for e in events if e.run_id == failed.run_id and e.data.get("error")
+    )
+    assert "no such model" in told["agent.start_failed"]["error"]
+
+
+def test_events_can_be_had_from_a_number_on_and_of_a_part_of_the_tree(runtime: Any) -> None:
+    open_ = runtime()
+    for path in ("/part/a", "/part/a/b", "/part/ab", "/other/a"):
+        open_.spawn(works, path, input=1).run.result(timeout=10)
+    events = list(open_.events(follow=False))
+    half = events[len(events) // 2].seq
+    assert list(open_.events(since=half, follow=False)) == [event for event in events if event.seq > half]
+    assert list(open_.events(since=0, follow=False)) == events
+    assert list(open_.events(since=events[-1].seq, follow=False)) == []
+    assert list(open_.events(since=10**9, follow=False)) == []
+    of_part = [event for event in events if event.path in ("/part/a", "/part/a/b")]
+    assert list(open_.events("/part/a", follow=False)) == of_part
+    assert {event.path for event in open_.events("/part", follow=False)} == {
+        "/part/a",
+        "/part/a/b",
+        "/part/ab",
+    }
+    assert list(open_.events("/nobody", follow=False)) == []
+
+
+def test_who_follows_sees_what_comes_after_and_the_end(runtime: Any) -> None:
+    open_ = runtime()
+    open_.spawn(works, "/follow/before", input=1).run.result(timeout=10)
+    stream = open_.events("/follow")
+    seen: list[str] = []
+    reader = threading.Thread(target=lambda: seen.extend(f"{e.type} {e.path}" for e in stream), daemon=True)
+    reader.start()
+    open_.spawn(works, "/follow/after", input=1).run.result(timeout=10)
+    open_.spawn(works, "/elsewhere/after", input=1).run.result(timeout=10)
+    open_.close()
+    reader.join(10)
+    assert not reader.is_alive(), "it ends when the runtime closes"
+    assert seen[0] == "agent.spawned /follow/after"
+    assert "run.completed /follow/after" in seen
+    assert {line.split()[1] for line in seen} == {"/follow/after"}
+
+
+def test_a_stream_begins_when_it_was_asked_for_not_when_it_is_read(runtime: Any) -> None:
+    open_ = runtime()
+    stream = open_.events("/begin")
+    open_.spawn(works, "/begin/a")
+    assert next(stream).type == "agent.spawned"
+
+
+def test_a_stream_can_be_ended_from_another_thread(runtime: Any) -> None:
+    open_ = runtime()
+    stream = open_.events("/nothing")
+    ended = threading.Event()
+
+    def read() -> None:
+        for _ in stream:
+            pass
+        ended.set()
+
+    threading.Thread(target=read, daemon=True).start()
+    stream.close()
+    assert ended.wait(10)
+    assert list(stream) == []
+
+
+def test_many_who_follow_see_the_same(runtime: Any) -> None:
+    open_ = runtime(residents=4)
+    streams = [open_.events("/many") for _ in range(8)]
+    seen: list[list[int]] = [[] for _ in streams]
+    readers = [
+        threading.Thread(target=lambda n=n: seen[n].extend(e.seq for e in streams[n]), daemon=True)
+        for n in range(8)
+    ]
+    for reader in readers:
+        reader.start()
+    runs = [open_.spawn(works, f"/many/{n}", input="progress").run for n in range(50)]
+    assert len(open_.wait(runs, timeout=20)) == 50
+    open_.close()
+    for reader in readers:
+        reader.join(10)
+    assert all(numbers == seen[0] for numbers in seen)
+    assert len(seen[0]) >= 50 * 5
+    assert seen[0] == sorted(set(seen[0]))
+
+
+def test_the_order_goes_on_after_a_restart(runtime: Any) -> None:
+    first = runtime()
+    first.spawn(works, "/restart/a", input=1).run.result(timeout=10)
+    before = list(first.events(follow=False))
+    first.close()
+    second = runtime()
+    second.agent("/restart/a").followup(2).result(timeout=10)
+    after = list(second.events(follow=False))
+    assert after[: len(before)] == before
+    assert [event.seq for event in after] == sorted({event.seq for event in after})
+    resumed = list(second.events(since=before[-1].seq, follow=False))
+    assert resumed == [event for event in after if event.seq > before[-1].seq]
+
+
+def test_every_run_has_one_terminal_event(runtime: Any) -> None:
+    open_ = runtime(slots=3, residents=4)
+    refs = [open_.spawn(works, f"/terminal/{n}") for n in range(20)]
+    runs = []
+    for n in range(10):
+        for ref in refs:
+            runs.append(ref.followup("fail" if n % 3 == 0 else n))
+            if n % 4 == 3:
+                ref.interrupt()
+    assert len(open_.wait(runs, timeout=20)) == 200
+    ends: dict[str, list[str]] = {}
+    for event in open_.events(follow=False):
+        if event.type in ("run.completed", "run.failed", "run.interrupted"):
+            ends.setdefault(event.run_id, []).append(event.type)
+    assert {run.run_id: [f"run.{run.status}"] for run in runs} == ends
+
+
+def test_progress_comes_while_the_turn_is_under_way(runtime: Any, door: Any, happened: Any) -> None:
+    gate = door()
+
+    @agent(name="c-events-progress")
+    async def tells(turn: Turn) -> None:
+        turn.emit("begun", {"of": 3})
+        await gate.enter()
+
+    open_ = runtime()
+    ref = open_.spawn(tells, "/progress/a", input=1)
+    gate.arrived()
+    assert happened(open_, "run.progress", "/progress/a").data == {"name": "begun", "data": {"of": 3}}
+    assert ref.run.status == "running"
+    gate.open()
+    ref.run.result(timeout=10)
