@@ -99,10 +99,10 @@ class PathTable:
         """Hand `command` on, now or when its path is known."""
         if self._stopped is not None:
             return [_refuse(command, RuntimeClosing(self._stopped))]
-        for closing in self._closing.values():
-            if closing.holds(command):
-                closing.held.append(command)
-                return []
+        closing = self._holder(command)
+        if closing is not None:
+            closing.held.append(command)
+            return []
         place = self._places.get(command.path)
         if place is None:
             place = self._places[command.path] = _Place()
@@ -140,20 +140,21 @@ class PathTable:
         place.row, place.busy = row, False
         effects: list[Effect] = []
         while place.line and not place.busy:
-            closing = self._closing_over(path)
+            closing = self._holder(place.line[0])
             if closing is not None:
                 closing.held.extend(place.line)
                 place.line.clear()
                 break
             effects += self._decide(place.line.popleft(), place)
-        if self._closing_over(path) is not None and not place.busy:
+        if not place.busy and any(is_under(path, closed) for closed in self._closing):
             place.row = None  # it is closed by now, or will be before anybody asks again
         if place.row is None and not place.busy and not place.line:
             self._places.pop(path, None)
+        self._forget_oldest()
         return effects
 
-    def _closing_over(self, path: str) -> _Closing | None:
-        return next((c for c in self._closing.values() if is_under(path, c.ask.path)), None)
+    def _holder(self, command: DirectoryCommand) -> _Closing | None:
+        return next((closing for closing in self._closing.values() if closing.holds(command)), None)
 
     def _decide(self, command: DirectoryCommand, place: _Place) -> list[Effect]:
         row = place.row
@@ -263,14 +264,13 @@ class PathTable:
         return [effect for command in held for effect in self.handle(command)]
 
     def _forget_oldest(self) -> None:
-        """Keep to the bound; a path that something waits for is kept beyond it."""
-        if len(self._places) <= self._remember:
-            return
-        path, place = next(iter(self._places.items()))
-        if place.busy:
-            self._places.move_to_end(path)
-        else:
-            del self._places[path]
+        """Keep to the bound; a path that something waits for is kept beyond it, as long as it does."""
+        for _ in range(len(self._places) - self._remember):
+            path, place = next(iter(self._places.items()))
+            if place.busy:
+                self._places.move_to_end(path)
+            else:
+                del self._places[path]
 
 
 def _may_be_closed(command: DirectoryCommand) -> bool:

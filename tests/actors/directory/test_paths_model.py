@@ -1,0 +1,124 @@
+"""The path table against a dict: whoever races, one open agent a path, and no command is lost."""
+
+from collections import deque
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from greenroom.actors.directory.paths import PathTable
+from greenroom.actors.directory.protocol import CloseAgent, SpawnAgent, SubmitRun
+from greenroom.actors.effects import Send
+from greenroom.actors.errors import PathTaken
+from greenroom.actors.ledger.protocol import AcceptRun, RecordClose, RecordSpawn, Refused, SpawnSettled
+from greenroom.actors.vocabulary import is_under
+from greenroom.persistence.journal import AgentPage
+from greenroom.persistence.protocol import AgentRow, Answer, Ask, FindAgent, ListAgents
+
+PATHS = ["/a", "/a/b", "/a/b/c", "/a/d", "/e"]
+CALLER = "caller"
+
+
+class Paths(RuleBasedStateMachine):
+    """The machine is the ledger: it answers questions when Hypothesis says so, as of that moment."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = PathTable(next_agent_id=1, remember=3)
+        self.ledger: deque[Any] = deque()  # what was sent to it, in order
+        self.open: dict[str, AgentRow] = {}
+        self.closed: dict[str, AgentRow] = {}
+        self.ids: set[int] = set()
+        self.asked: dict[int, Any] = {}  # commands without an answer
+        self.number = 0
+        self.settling: deque[Any] = deque()  # answers of the ledger on their way
+
+    def command(self, make: Any) -> None:
+        self.number += 1
+        command = make(self.number)
+        self.asked[self.number] = command
+        self.take(self.table.handle(command))
+
+    def take(self, effects: list[Any]) -> None:
+        for effect in effects:
+            assert isinstance(effect, Send)
+            if effect.to == "ledger":
+                self.ledger.append(effect.message)
+            else:
+                self.answered(effect.message)
+
+    def answered(self, message: Any) -> None:
+        command = self.asked.pop(message.request)
+        if isinstance(message, Refused) and isinstance(message.error, PathTaken):
+            assert isinstance(command, SpawnAgent)
+
+    @rule(path=st.sampled_from(PATHS))
+    def spawn(self, path: str) -> None:
+        self.command(lambda n: SpawnAgent(n, CALLER, path, "kind", 1, b""))
+
+    @rule(path=st.sampled_from(PATHS))
+    def run(self, path: str) -> None:
+        self.command(lambda n: SubmitRun(n, CALLER, path, b""))
+
+    @rule(path=st.sampled_from(PATHS))
+    def close(self, path: str) -> None:
+        self.command(lambda n: CloseAgent(n, CALLER, path))
+
+    @rule(refuse=st.booleans())
+    def the_ledger_handles_a_message(self, refuse: bool) -> None:
+        if not self.ledger:
+            return
+        match self.ledger.popleft():
+            case Ask(request, FindAgent(path)):
+                self.settling.append(Answer(request, self.open.get(path) or self.closed.get(path)))
+            case Ask(request, ListAgents(under, after, limit)):
+                rows = sorted((r for p, r in self.open.items() if is_under(p, under)), key=lambda r: r.path)
+                self.settling.append(Answer(request, AgentPage(tuple(rows), None)))
+            case RecordSpawn(request, _, row) as spawn:
+                assert row.path not in self.open, "two open agents at one path"
+                assert row.agent_id not in self.ids
+                if not refuse:
+                    self.open[row.path] = row
+                    self.ids.add(row.agent_id)
+                self.asked.pop(request)
+                self.settling.append(SpawnSettled(spawn.row.agent_id, row.path, not refuse))
+            case AcceptRun(request, _, agent_id, path):
+                assert self.open[path].agent_id == agent_id, "a run for an agent that is closed"
+                self.asked.pop(request)
+            case RecordClose(request, _, agents):
+                for agent_id, path in agents:
+                    row = self.open.pop(path)
+                    assert row.agent_id == agent_id
+                    self.closed[path] = AgentRow(
+                        row.agent_id, path, "kind", 1, b"", 0.0, 0.0, status="closed"
+                    )
+                self.asked.pop(request)
+            case other:
+                raise AssertionError(other)
+
+    @rule()
+    def an_answer_arrives(self) -> None:
+        if not self.settling:
+            return
+        answer = self.settling.popleft()
+        if isinstance(answer, SpawnSettled):
+            self.take(self.table.settled(answer))
+        else:
+            self.take(self.table.answered(answer))
+
+    @invariant()
+    def nothing_waits_for_ever(self) -> None:
+        if not self.ledger and not self.settling:
+            assert not self.asked, "a command was forgotten"
+
+    def teardown(self) -> None:
+        while self.ledger or self.settling:
+            self.the_ledger_handles_a_message(False)
+            self.an_answer_arrives()
+        assert not self.asked
+        assert len(self.table._places) <= 3 + 1, "more paths are kept than were to be remembered"
+
+
+Paths.TestCase.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+test_the_path_table_keeps_to_a_dict = Paths.TestCase

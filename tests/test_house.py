@@ -1,0 +1,120 @@
+"""The house itself: packaging, layering, and what must never stand in the sources."""
+
+import ast
+import configparser
+import re
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCES = [path for room in ("actors", "persistence") for path in sorted((ROOT / room).rglob("*.py"))]
+
+
+def test_setup_cfg_names_every_package() -> None:
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    named = set(config["options"]["packages"].split())
+    folders = {"greenroom": ROOT / "src/greenroom"}
+    folders |= {f"greenroom.{name}": ROOT / name for name in ("actors", "persistence")}
+    found = set()
+    for name, folder in folders.items():
+        for init in folder.rglob("__init__.py"):
+            found.add(".".join((name, *init.parent.relative_to(folder).parts)))
+    assert named == found
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_there_are_no_locks(path: Path) -> None:
+    assert not re.search(r"\b(R?Lock|(Bounded)?Semaphore|Condition)\b", path.read_text())
+
+
+def _own_sleeps(function: ast.AST) -> list[int]:
+    """Lines on which a function itself sleeps; what it defines (an agent, a callback) may."""
+    lines = []
+    border = list(ast.iter_child_nodes(function))
+    while border:
+        node = border.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
+            continue
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("sleep"):
+            lines.append(node.lineno)
+        border += ast.iter_child_nodes(node)
+    return lines
+
+
+def test_no_test_waits_by_sleeping() -> None:
+    found = [
+        f"{path.name}:{line}"
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        for line in _own_sleeps(node)
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize("name", ["actors", "persistence"])
+def test_a_bare_import_says_the_right_name(name: str) -> None:
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import {name}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert f"import greenroom.{name}" in done.stderr
+
+
+def test_importing_greenroom_is_light() -> None:
+    """Nothing heavy is loaded by it, which a stop watch could not tell so surely."""
+    code = "import sys, greenroom; print([m for m in ('sqlite_utils', 'thespian', 'rich', 'click') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_importing_the_runtime_loads_no_face() -> None:
+    code = "import sys; from greenroom import Runtime; print([m for m in ('sqlite_utils', 'rich', 'click') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_importing_takes_at_most_twice_as_long_as_asyncio() -> None:
+    def seconds(module: str) -> float:
+        code = f"import time; t = time.perf_counter(); import {module}; print(time.perf_counter() - t)"
+        runs = (
+            subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+            for _ in range(5)
+        )
+        return min(float(run.stdout) for run in runs)
+
+    assert seconds("greenroom") <= 2 * seconds("asyncio")
+
+
+def test_the_picture_of_the_lifecycle_is_drawn_from_the_table() -> None:
+    code = "from draw_lifecycle import draw; print(draw(), end='')"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT / "docs", capture_output=True, text=True, check=True
+    )
+    assert done.stdout == (ROOT / "docs/lifecycle.svg").read_text(), "run make docs"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_wheel_puts_one_name_into_site_packages(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    subprocess.run(["git", "clone", "-q", str(ROOT), str(source)], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "build", "-q", "--wheel", str(source), "-o", str(tmp_path)], check=True
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    venv.create(tmp_path / "empty", with_pip=True)
+    python = tmp_path / "empty/bin/python"
+    subprocess.run([python, "-m", "pip", "install", "-q", "--no-deps", wheel], check=True)
+    (site,) = (tmp_path / "empty/lib").glob("python*/site-packages")
+    ours = {
+        entry.name
+        for entry in site.iterdir()
+        if not re.match(r"(pip|setuptools|pkg_resources|_distutils|distutils-)", entry.name)
+    }
+    assert {name for name in ours if not name.endswith(".dist-info")} == {"greenroom"}
+    assert (site / "greenroom/actors/ledger/ledger.py").is_file()
+    assert (site / "greenroom/persistence/store.py").is_file()
