@@ -99,6 +99,11 @@ class Journal:
         """How many commits are not on disk yet."""
         return len(self._entries)
 
+    @property
+    def asking(self) -> bool:
+        """Whether the reader has not answered all that it was asked."""
+        return bool(self._questions)
+
     def unwritten_of(self, agent_id: AgentId) -> bool:
         """Whether something of this agent is not on disk yet."""
         records = self._of_agent.get(agent_id)

@@ -40,7 +40,8 @@ def _own_sleeps(function: ast.AST) -> list[int]:
         node = border.pop()
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
             continue
-        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("sleep"):
+        sleeps = isinstance(node, ast.Call) and ast.unparse(node.func).endswith("sleep")
+        if sleeps and ast.unparse(node) != f"{ast.unparse(node.func)}(0)":  # that one only yields
             lines.append(node.lineno)
         border += ast.iter_child_nodes(node)
     return lines

@@ -81,7 +81,7 @@ class LedgerActor(ActorShell):
         if self.journal.lazy and not self.dawdling:
             self.dawdling = True
             batch = [*batch, StartTimer(LAZY, _WriteLazy())]
-        if self.closing is not None and not self.journal.unwritten:
+        if self.closing is not None and not self.journal.unwritten and not self.journal.asking:
             batch = [*batch, *self.close_stores()]
         return [*effects, *batch]
 
@@ -160,6 +160,7 @@ class LedgerActor(ActorShell):
                 return ledger.interrupt_turns(message)
             case CloseLedger():
                 self.closing = sender
+                ledger.sealed = True
                 self.journal.flush()
             case StoreClosed():
                 return self.store_closed()

@@ -50,6 +50,7 @@ from ..errors import (
     GreenroomError,
     RunIdTaken,
     RunNotFound,
+    RuntimeClosing,
 )
 from ..residency.protocol import AgentEntered, AgentLeft, DismissAgent, LoadFailed, SummonAgent
 from ..vocabulary import Address, AgentId, Durability, Payload, RunId, Timestamp, is_under
@@ -128,6 +129,7 @@ class Ledger:
         self._lookups: dict[RunId, deque[AcceptRun | RecordSpawn]] = {}
         self._latencies = Latencies()  # of commits, of runs until they begin, of turns
         self._closing: str | None = None
+        self.sealed = False  # the store is about to be closed: nothing more is accepted
         self._drained: Address | None = None  # who waits for the turns to end
         self.now: Timestamp = 0.0  # told before each command
 
@@ -294,6 +296,8 @@ class Ledger:
         return tuple(records), tuple(facts)
 
     def _refusal(self, path: str) -> GreenroomError | None:
+        if self.sealed:
+            return RuntimeClosing()
         if len(self.runs) + self._spawning + self.journal.unwritten >= self._backlog:
             return BacklogFull(path, self._backlog)
         return None
@@ -317,20 +321,22 @@ class Ledger:
         data = _json(attempt=row.attempt, **({"recovered": True} if again else {}))
         begun = BeginRun(row.run_id, desk.agent_id, row.attempt, self.now)
         fact = Fact(self.now, "run.started", desk.path, row.run_id, data)
-        if row.awaits:
 
-            def with_results(answer: Answer) -> Iterable[Effect]:
-                found = answer.value if answer.error is None else ()
-                results = tuple(run for run in found if run is not None)  # type: ignore[attr-defined]
-                yield Send(session, RunBegun(desk.agent_id, row, again, self._mail(desk), results))
+        def begin(results: tuple[RunRow, ...]) -> list[Effect]:
+            go = Send(session, RunBegun(desk.agent_id, row, again, self._mail(desk), results))
+            if run.recovered:
+                # It may be what ended the last process: this attempt is on disk before it can do so again.
+                return self._commit((begun,), (fact,), "process", go)
+            return [*self._commit((begun,), (fact,)), go]
 
-            asked = self.journal.ask(row.run_id, with_results, FindRuns(row.awaits))
-            return [*self._commit((begun,), (fact,)), *asked]
-        go = Send(session, RunBegun(desk.agent_id, row, again, self._mail(desk), ()))
-        if run.recovered:
-            # It may be what ended the last process: this attempt is on disk before it can do so again.
-            return self._commit((begun,), (fact,), "process", go)
-        return [*self._commit((begun,), (fact,)), go]
+        if not row.awaits:
+            return begin(())
+
+        def with_results(answer: Answer) -> Iterable[Effect]:
+            found = answer.value if answer.error is None else ()
+            yield from begin(tuple(run for run in found if run is not None))  # type: ignore[attr-defined]
+
+        return self.journal.ask(row.run_id, with_results, FindRuns(row.awaits))
 
     @staticmethod
     def _mail(desk: Desk) -> tuple[MessageRow, ...]:
