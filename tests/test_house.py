@@ -7,6 +7,7 @@ import subprocess
 import sys
 import venv
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,37 +66,35 @@ def test_a_bare_import_says_the_right_name(name: str) -> None:
     assert f"import greenroom.{name}" in done.stderr
 
 
+def output(code: str, **options: Any) -> str:
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, check=True, **options).stdout
+
+
+def modules_after(statement: str) -> set[str]:
+    return set(output(f"import sys; {statement}; print(*sys.modules)").split())
+
+
 def test_importing_greenroom_is_light() -> None:
     """Nothing heavy is loaded by it, which a stop watch could not tell so surely."""
-    code = "import sys, greenroom; print([m for m in ('sqlite_utils', 'thespian', 'rich', 'click') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert not {"sqlite_utils", "thespian", "rich", "click"} & modules_after("import greenroom")
 
 
 def test_importing_the_runtime_loads_no_face() -> None:
-    code = "import sys; from greenroom import Runtime; print([m for m in ('sqlite_utils', 'rich', 'click') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert not {"sqlite_utils", "rich", "click"} & modules_after("from greenroom import Runtime")
 
 
 def test_importing_takes_at_most_twice_as_long_as_asyncio() -> None:
     def seconds(module: str) -> float:
         code = f"import time; t = time.perf_counter(); import {module}; print(time.perf_counter() - t)"
-        runs = (
-            subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-            for _ in range(5)
-        )
-        return min(float(run.stdout) for run in runs)
+        return min(float(output(code)) for _ in range(5))
 
     assert seconds("greenroom") <= 2 * seconds("asyncio")
 
 
 def test_the_picture_of_the_lifecycle_is_drawn_from_the_table() -> None:
     code = "from draw_lifecycle import draw; print(draw(), end='')"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT / "docs", capture_output=True, text=True, check=True
-    )
-    assert done.stdout == (ROOT / "docs/lifecycle.svg").read_text(), "run make docs"
+    assert output(code, cwd=ROOT / "docs") == (ROOT / "docs/lifecycle.svg").read_text(), "run make docs"
 
 
 @pytest.mark.slow

@@ -72,7 +72,7 @@ class Paths(RuleBasedStateMachine):
         match self.ledger.popleft():
             case Ask(request, FindAgent(path)):
                 self.settling.append(Answer(request, self.open.get(path) or self.closed.get(path)))
-            case Ask(request, ListAgents(under, after, limit)):
+            case Ask(request, ListAgents(under)):
                 rows = sorted((r for p, r in self.open.items() if is_under(p, under)), key=lambda r: r.path)
                 self.settling.append(Answer(request, AgentPage(tuple(rows), None)))
             case RecordSpawn(request, _, row) as spawn:
