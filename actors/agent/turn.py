@@ -328,6 +328,8 @@ class Turn:
             # a turn that was interrupted unwinds at once; it does not queue for a slot to do so
             if self._waits == 0 and not self.interrupted:
                 await self._regain()
+        if self._waits == 0 and self.interrupted:
+            raise asyncio.CancelledError  # the block ended all the same: nothing goes on without a slot
 
     async def _regain(self) -> None:
         """Wait for a slot, also while being cancelled: code never goes on without one."""

@@ -70,6 +70,7 @@ class Supervisor(ActorShell):
     start: StartRuntime
     opened: StoreOpened
     closing: CloseRuntime | None = None
+    broken = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -89,6 +90,10 @@ class Supervisor(ActorShell):
                 return [Send(self.start.reply_to, refused)]
             case CloseRuntime():
                 self.closing = message
+                if (
+                    self.broken
+                ):  # nobody is left to drain or to write; the writer lets the store go as it ends
+                    return [Send(message.reply_to, RuntimeClosed(message.request, ("all of it",)))]
                 return self.begin(self.course.close())
             case TurnsEnded():
                 return self.begin(self.course.done("draining"))
@@ -164,6 +169,7 @@ class Supervisor(ActorShell):
 
     def failed(self, error: GreenroomError) -> list[Effect]:
         log.critical("%s", error)
+        self.broken = True
         return [Send(self.start.reply_to, RuntimeFailed(error))]
 
     def child_exited(self, address: Address) -> Iterable[Effect]:

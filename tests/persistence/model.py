@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from hypothesis import strategies as st
 
+from greenroom.actors.errors import SnapshotUnreadable
 from greenroom.actors.vocabulary import is_under
 from greenroom.persistence.codec import dumps
 from greenroom.persistence.fold import fold_image, fold_row, fold_run
@@ -69,7 +70,12 @@ class NaiveStore:
                 known = self.agents()
                 return tuple(known[i] for i in ids if i in known)
             case LoadAgent(agent_id):
-                return fold_image(None, self._of_agent(agent_id))
+                image = fold_image(None, self._of_agent(agent_id))
+                if image is not None and image.snapshot is None:
+                    runs = self.runs().values()
+                    if any(run.agent_id == agent_id and run.status == "completed" for run in runs):
+                        return SnapshotUnreadable  # a completed turn leaves one: it was lost
+                return image
             case FindRuns(ids):
                 runs = self.runs()
                 return tuple(runs.get(i) for i in ids)
