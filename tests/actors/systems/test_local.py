@@ -1,0 +1,279 @@
+"""`LocalSystemBase`, where Thespian's own suite does not look: order, threads, timers, leaks, ends."""
+
+import asyncio
+import gc
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from thespian.actors import (
+    Actor,
+    ActorAddress,
+    ActorExitRequest,
+    ActorSystem,
+    ActorSystemFailure,
+    ActorSystemMessage,
+    ChildActorExited,
+    PoisonMessage,
+    WakeupMessage,
+)
+
+from greenroom.actors.systems.local import THREAD, LocalSystemBase
+
+DEADLINE = 10.0
+
+
+@pytest.fixture
+def base() -> LocalSystemBase:
+    return LocalSystemBase()
+
+
+@pytest.fixture
+def system(base: LocalSystemBase) -> Iterator[ActorSystem]:
+    system = ActorSystem(systemBase=base, transientUnique=True)
+    yield system
+    system.shutdown()
+
+
+class Echo(Actor):
+    def receiveMessage(self, message: Any, sender: ActorAddress) -> None:  # noqa: N802
+        if not isinstance(message, ActorSystemMessage):
+            self.send(sender, message)
+
+
+class FailsOnce(Actor):
+    """Raises at the first sight of each message that says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Any] = []
+
+    def receiveMessage(self, message: Any, sender: ActorAddress) -> None:  # noqa: N802
+        if message == "tell":
+            self.send(sender, self.seen)
+        elif not isinstance(message, ActorSystemMessage):
+            if message == "b" and "b raised" not in self.seen:
+                self.seen.append("b raised")
+                raise ValueError(message)
+            if message == "poison":
+                raise ValueError(message)
+            self.seen.append(message)
+
+
+class Tells(Actor):
+    """Says on which thread it works, and waits for a gate if asked to."""
+
+    def receiveMessage(self, message: Any, sender: ActorAddress) -> None:  # noqa: N802
+        if isinstance(message, threading.Event):
+            message.wait(DEADLINE)
+        if not isinstance(message, ActorSystemMessage):
+            self.send(sender, threading.get_ident())
+
+
+class Sleeper(Actor):
+    def receiveMessage(self, message: Any, sender: ActorAddress) -> None:  # noqa: N802
+        match message:
+            case WakeupMessage():
+                self.send(self.asker, message.payload)
+            case list():
+                self.asker = sender
+                for seconds, payload in message:
+                    self.wakeupAfter(seconds, payload)
+
+
+class Parent(Actor):
+    """Makes children, ends them, and says when the last has gone."""
+
+    def receiveMessage(self, message: Any, sender: ActorAddress) -> None:  # noqa: N802
+        match message:
+            case int():
+                self.asker, self.left = sender, message
+                for _ in range(message):
+                    self.send(self.createActor(Echo), ActorExitRequest())
+            case ChildActorExited():
+                self.left -= 1
+                if self.left == 0:
+                    self.send(self.asker, "all gone")
+
+
+def test_a_message_that_is_tried_again_is_not_overtaken(system: ActorSystem) -> None:
+    actor = system.createActor(FailsOnce)
+    for message in "abc":
+        system.tell(actor, message)
+    assert system.ask(actor, "tell", DEADLINE) == ["a", "b raised", "b", "c"]
+
+
+def test_a_message_that_always_fails_comes_back_as_poison(
+    base: LocalSystemBase, system: ActorSystem
+) -> None:
+    actor = system.createActor(FailsOnce)
+    system.tell(actor, "poison")
+    poison = base._outside.received.get(timeout=DEADLINE)
+    assert isinstance(poison, PoisonMessage)
+    assert poison.poisonMessage == "poison"
+    assert "ValueError" in (poison.details or "")
+    assert system.ask(actor, "tell", DEADLINE) == []
+
+
+def test_an_actor_gets_a_thread_of_its_own_if_it_asks_and_blocks_nobody(
+    base: LocalSystemBase, system: ActorSystem
+) -> None:
+    on_loop = system.createActor(Tells)
+    on_thread = system.createActor(Tells, {THREAD: True})
+    gate = threading.Event()
+    system.tell(on_thread, gate)
+    assert system.ask(on_loop, "where", DEADLINE) == base.thread_id
+    gate.set()
+    its_own = system.listen(DEADLINE)
+    assert its_own not in (base.thread_id, threading.get_ident(), None)
+    assert system.ask(on_thread, "where", DEADLINE) == its_own
+
+
+def test_threads_end_with_their_actors(system: ActorSystem) -> None:
+    before = set(threading.enumerate())
+    actor = system.createActor(Tells, {THREAD: True})
+    system.ask(actor, "where", DEADLINE)
+    (thread,) = set(threading.enumerate()) - before
+    system.tell(actor, ActorExitRequest())
+    thread.join(DEADLINE)
+    assert not thread.is_alive()
+
+
+def test_wake_ups_come_by_themselves_and_in_order(system: ActorSystem) -> None:
+    sleeper = system.createActor(Sleeper)
+    system.tell(sleeper, [(0.06, "third"), (0.02, "first"), (0.04, "second")])
+    assert [system.listen(DEADLINE) for _ in range(3)] == ["first", "second", "third"]
+
+
+def test_a_wake_up_of_an_actor_that_has_gone_is_forgotten(
+    base: LocalSystemBase, system: ActorSystem
+) -> None:
+    sleeper = system.createActor(Sleeper)
+    system.tell(sleeper, [(3_600, "never")])
+    echo = system.createActor(Echo)
+    assert system.ask(echo, 1, DEADLINE) == 1
+    (timer,) = sleeper.cell.timers  # type: ignore[attr-defined]
+    system.tell(sleeper, ActorExitRequest())
+    assert system.ask(echo, 2, DEADLINE) == 2
+    assert timer.cancelled()
+
+
+def test_many_callers_on_many_threads_lose_nothing_and_keep_their_order(system: ActorSystem) -> None:
+    callers, each = 8, 500
+    answers: dict[int, list[Any]] = {}
+    echo = system.createActor(Echo)
+
+    def call(number: int) -> None:
+        with system.private() as mine:
+            for n in range(each):
+                mine.tell(echo, (number, n))
+            answers[number] = [mine.listen(DEADLINE) for _ in range(each)]
+
+    threads = [threading.Thread(target=call, args=(number,)) for number in range(callers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert answers == {number: [(number, n) for n in range(each)] for number in range(callers)}
+
+
+def test_a_private_listener_waits_as_long_as_it_said(system: ActorSystem) -> None:
+    with system.private() as mine:
+        begun = time.monotonic()
+        assert mine.listen(0.3) is None
+        assert 0.3 <= time.monotonic() - begun < 3.0
+
+
+def test_ten_thousand_actors_that_have_gone_leave_nothing(
+    base: LocalSystemBase, system: ActorSystem
+) -> None:
+    parent = system.createActor(Parent)
+    cells = len(base._cells)
+    born: weakref.WeakSet[Any] = weakref.WeakSet()
+    original = Echo.__init__
+
+    def counted(self: Any) -> None:
+        original(self)
+        born.add(self)
+
+    Echo.__init__ = counted  # type: ignore[method-assign]
+    try:
+        assert system.ask(parent, 10_000, 60) == "all gone"
+    finally:
+        Echo.__init__ = original  # type: ignore[method-assign]
+    gc.collect()
+    assert len(base._cells) == cells
+    assert len(born) == 0
+    assert parent.cell.children == {}  # type: ignore[attr-defined]
+
+
+def test_addresses_can_be_keys(system: ActorSystem) -> None:
+    one, two = system.createActor(Echo), system.createActor(Echo)
+    assert {one: 1, two: 2}[one] == 1
+    assert one != two
+    assert system.ask(system.createActor(Echo), one, DEADLINE) is one
+
+
+def test_waiting_on_the_loop_for_the_loop_is_refused(base: LocalSystemBase, system: ActorSystem) -> None:
+    refused: list[Any] = []
+
+    class Asks(Actor):
+        def receiveMessage(self, message: Any, sender: ActorAddress) -> None:  # noqa: N802
+            if message == "ask":
+                try:
+                    base.ask(self.myAddress, "never", 1)
+                except ActorSystemFailure as error:
+                    refused.append(error)
+                self.send(sender, "asked")
+
+    assert system.ask(system.createActor(Asks), "ask", DEADLINE) == "asked"
+    assert len(refused) == 1
+
+
+def test_the_end_is_bounded_and_can_be_asked_for_twice(base: LocalSystemBase) -> None:
+    system = ActorSystem(systemBase=base, transientUnique=True)
+    actor = system.createActor(Echo)
+    assert system.ask(actor, 1, DEADLINE) == 1
+    begun = time.monotonic()
+    base.shutdown()
+    base.shutdown()
+    assert time.monotonic() - begun < DEADLINE
+    base.post(actor, "too late")  # harms nobody
+
+
+def test_a_task_that_wants_to_exit_does_not_end_the_actors(
+    base: LocalSystemBase, system: ActorSystem
+) -> None:
+    async def exits() -> None:
+        raise SystemExit(1)
+
+    tasks: list[Any] = []
+    base.loop.call_soon_threadsafe(lambda: tasks.append(base.loop.create_task(exits())))
+    echo = system.createActor(Echo)
+    assert system.ask(echo, "still there", DEADLINE) == "still there"
+    assert isinstance(tasks[0].exception(), SystemExit)
+
+
+def test_it_runs_on_a_loop_that_somebody_else_owns() -> None:
+    async def story() -> list[Any]:
+        base = LocalSystemBase(asyncio.get_running_loop())
+        answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        class Answers(Actor):
+            def receiveMessage(self, message: Any, sender: ActorAddress) -> None:  # noqa: N802
+                if message == "go":
+                    answered.set_result(threading.get_ident())
+
+        system = ActorSystem(systemBase=base, transientUnique=True)
+        actor = system.createActor(Answers)
+        system.tell(actor, "go")
+        where = await asyncio.wait_for(answered, DEADLINE)
+        await base.aclose()
+        return [where, threading.get_ident(), actor.cell]  # type: ignore[attr-defined]
+
+    where, here, cell = asyncio.run(story())
+    assert where == here
+    assert cell is None
