@@ -29,8 +29,9 @@ from .protocol import (
     Unfinished,
     WriteBatch,
 )
+from .reader import Reader
 from .schema import inspect
-from .store import Reader, Store, WriteFailed
+from .store import Store, WriteFailed
 
 Opener: TypeAlias = Callable[[str, Durability], tuple[Store, Unfinished]]
 ReaderOpener: TypeAlias = Callable[[str], Reader]

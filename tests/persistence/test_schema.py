@@ -15,7 +15,8 @@ from greenroom.actors.errors import StoreCorrupt, StoreError, StoreTooNew
 from greenroom.persistence import schema
 from greenroom.persistence.codec import dumps
 from greenroom.persistence.protocol import AddAgent, AgentRow, FindAgent
-from greenroom.persistence.store import Reader, Store
+from greenroom.persistence.reader import Reader
+from greenroom.persistence.store import Store
 
 
 def contents(folder: Path) -> dict[str, Any]:

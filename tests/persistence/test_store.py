@@ -11,7 +11,7 @@ import pytest
 
 from greenroom.actors.errors import SnapshotTampered, StoreCorrupt, StoreError
 from greenroom.persistence import codec
-from greenroom.persistence import store as store_module
+from greenroom.persistence import reader as reader_module
 from greenroom.persistence.protocol import (
     AddAgent,
     AddEvent,
@@ -35,7 +35,8 @@ from greenroom.persistence.protocol import (
     SetAgent,
     Snapshot,
 )
-from greenroom.persistence.store import Reader, Store, WriteFailed
+from greenroom.persistence.reader import Reader
+from greenroom.persistence.store import Store, WriteFailed
 
 GOOD = codec.dumps({"fine": True}, "it")
 
@@ -184,21 +185,21 @@ def test_a_store_without_its_own_key_opens_and_refuses_its_values(tmp_path: Path
 # Indexes
 
 PLANS = {
-    FindAgent: (store_module.OPEN_AT, "agents_open"),
-    ListAgents: (store_module.OPEN_BETWEEN, "agents_open"),
-    FindRuns: (store_module.RUN_BY_ID, "runs_id"),
-    LoadAgent: (store_module.AGENTS_BY_ID, "INTEGER PRIMARY KEY"),
+    FindAgent: (reader_module.OPEN_AT, "agents_open"),
+    ListAgents: (reader_module.OPEN_BETWEEN, "agents_open"),
+    FindRuns: (reader_module.RUN_BY_ID, "runs_id"),
+    LoadAgent: (reader_module.AGENTS_BY_ID, "INTEGER PRIMARY KEY"),
 }
 MORE_PLANS = [
-    (store_module.CLOSED_AT, "agents_closed"),
-    (store_module.OPEN_HERE, "agents_open"),
-    (store_module.CLOSED_HERE, "agents_closed"),
-    (store_module.CLOSED_BETWEEN, "agents_closed"),
-    (store_module.UNFINISHED_RUNS, "runs_unfinished"),
-    (store_module.UNFINISHED_AGENTS, "runs_unfinished"),
-    (store_module.SNAPSHOT, "INTEGER PRIMARY KEY"),
-    (store_module.INBOX, "inbox_of_agent"),
-    (store_module.EVENTS, "INTEGER PRIMARY KEY"),
+    (reader_module.CLOSED_AT, "agents_closed"),
+    (reader_module.OPEN_HERE, "agents_open"),
+    (reader_module.CLOSED_HERE, "agents_closed"),
+    (reader_module.CLOSED_BETWEEN, "agents_closed"),
+    (reader_module.UNFINISHED_RUNS, "runs_unfinished"),
+    (reader_module.UNFINISHED_AGENTS, "runs_unfinished"),
+    (reader_module.SNAPSHOT, "INTEGER PRIMARY KEY"),
+    (reader_module.INBOX, "inbox_of_agent"),
+    (reader_module.EVENTS, "INTEGER PRIMARY KEY"),
 ]
 
 
@@ -376,7 +377,7 @@ def test_a_checkpoint_is_due_after_many_rows_or_large_ones(
     store, _ = opened
     store.tidy()
     assert not store.untidy
-    monkeypatch.setattr(store_module, "CHECKPOINT_AFTER", 100)
+    monkeypatch.setattr(reader_module, "CHECKPOINT_AFTER", 100)
     store.write([PutSnapshot(1, Snapshot("json", 1, b"x" * 4096 * 100))])
     assert store.untidy
     store.tidy()

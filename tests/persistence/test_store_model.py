@@ -10,7 +10,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from greenroom.actors.errors import SnapshotUnreadable
 from greenroom.persistence.protocol import BeginRun, EndRun, Record
-from greenroom.persistence.store import Reader, Store, grouped
+from greenroom.persistence.reader import Reader
+from greenroom.persistence.records import grouped
+from greenroom.persistence.store import Store
 
 from .model import NaiveStore, next_records, questions
 

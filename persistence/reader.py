@@ -1,0 +1,230 @@
+"""The reader: queries in, rows out, of what is committed.
+
+Values are checked on their way out, before anybody could unpickle them. A reader belongs to the thread
+that opened it.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import msgspec
+
+from ..actors.errors import SnapshotTampered, SnapshotUnreadable, StoreError
+from ..actors.vocabulary import AgentId, Payload, RunId
+from . import codec, schema
+from .keys import Place, Sealer, read_key
+from .protocol import (
+    AgentImage,
+    AgentRow,
+    EventRow,
+    FindAgent,
+    FindAgents,
+    FindRuns,
+    ListAgents,
+    ListEvents,
+    LoadAgent,
+    MessageRow,
+    Query,
+    RunRow,
+    Snapshot,
+    Unfinished,
+)
+
+Row: TypeAlias = tuple[Any, ...]
+
+_AGENT = """
+    SELECT a.agent_id, a.path, a.kind,
+           coalesce((SELECT s.version FROM snapshots AS s WHERE s.agent_id = a.agent_id), a.version),
+           a.config, a.created_at, a.updated_at, a.status,
+           a.error, a.incarnation, a.origin,
+           (SELECT group_concat(serial) FROM inbox WHERE inbox.agent_id = a.agent_id),
+           r.run_id, r.status, r.attempt, r.result, r.error, r.started_at, r.ended_at
+    FROM agents AS a LEFT JOIN runs AS r ON r.run_id = a.last_run_id
+"""
+_RUN = """
+    SELECT r.run_id, r.serial, r.agent_id, a.path, r.input, r.accepted_at, r.status, r.attempt,
+           r.awaits, r.result, r.error, r.started_at, r.ended_at
+    FROM runs AS r CROSS JOIN agents AS a ON a.agent_id = r.agent_id
+"""  # CROSS: in this order
+# `status <> 'closed'` and `status = 'closed'` stand as in the schema: that is how SQLite finds the index
+OPEN_AT = f"{_AGENT} WHERE a.status <> 'closed' AND a.path = ?"
+CLOSED_AT = f"{_AGENT} WHERE a.status = 'closed' AND a.path = ? ORDER BY a.agent_id DESC LIMIT 1"
+AGENTS_BY_ID = f"{_AGENT} WHERE a.agent_id IN (SELECT value FROM json_each(?))"
+OPEN_BETWEEN = f"""{_AGENT} WHERE a.status <> 'closed' AND a.path > ? AND a.path < ?
+    ORDER BY a.path, a.agent_id LIMIT ?"""
+CLOSED_BETWEEN = f"""{_AGENT} WHERE a.status = 'closed' AND a.path > ? AND a.path < ?
+    ORDER BY a.path, a.agent_id LIMIT ?"""
+CLOSED_HERE = f"{_AGENT} WHERE a.status = 'closed' AND a.path = ? ORDER BY a.agent_id LIMIT ?"
+OPEN_HERE = f"{OPEN_AT} LIMIT ?"
+RUN_BY_ID = f"{_RUN} WHERE r.run_id = ?"
+UNFINISHED_RUNS = f"{_RUN} WHERE r.status = 'accepted' ORDER BY r.serial"
+UNFINISHED_AGENTS = f"""{_AGENT} WHERE a.agent_id IN
+    (SELECT agent_id FROM runs WHERE status = 'accepted') ORDER BY a.agent_id"""
+SNAPSHOT = "SELECT codec, version, data FROM snapshots WHERE agent_id = ?"
+COMPLETED = "SELECT 1 FROM runs WHERE agent_id = ? AND status = 'completed' LIMIT 1"
+INBOX = "SELECT serial, body, sender, at FROM inbox WHERE agent_id = ? ORDER BY serial"
+EVENTS = """
+    SELECT seq, at, type, path, run_id, data FROM events
+    WHERE seq > ? AND (path = ? OR path > ? AND path < ?) ORDER BY seq LIMIT ?
+"""
+
+
+class Reader:
+    """A file opened for reading: the committed truth, each question answered as of one moment."""
+
+    def __init__(self, path: str, connection: sqlite3.Connection, sealer: Sealer) -> None:
+        self.path = path
+        self._connection, self._sealer = connection, sealer
+
+    @classmethod
+    def open(cls, path: str) -> "Reader":
+        """Open, in this thread, a file that a `Store` has opened already."""
+        try:
+            sealer = Sealer(read_key(path))
+        except FileNotFoundError as error:
+            raise StoreError(path, "it has no key file: open it for writing first.") from error
+        return cls(path, schema.open_for_reading(path), sealer)
+
+    def read(self, query: Query) -> object:
+        """The value that the query's docstring names.
+
+        Values whose seal is broken are `codec.refused`, so that the rows around them can be had; an
+        agent's image is not to be had without all of it (`SnapshotTampered`).
+        """
+        try:
+            self._connection.execute("BEGIN")  # one moment for all that the answer is made of
+            try:
+                return self._answer(query)
+            finally:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            raise schema.explain(self.path, error) from error
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def unfinished(self) -> Unfinished:
+        rows = self._rows(
+            "SELECT epoch, next_agent_id, next_serial, next_seq, known FROM meta WHERE id = 1"
+        )
+        epoch, next_agent_id, next_serial, next_seq, known = rows[0]
+        return Unfinished(
+            epoch=epoch,
+            next_agent_id=next_agent_id,
+            next_serial=next_serial,
+            next_seq=next_seq,
+            runs=tuple(map(self._run, self._rows(UNFINISHED_RUNS))),
+            agents=tuple(map(self._agent, self._rows(UNFINISHED_AGENTS))),
+            known=known,
+        )
+
+    def _answer(self, query: Query) -> object:
+        match query:
+            case FindAgent(path):
+                rows = self._rows(OPEN_AT, path) or self._rows(CLOSED_AT, path)
+                return self._agent(rows[0]) if rows else None
+            case FindAgents(agent_ids):
+                return self._agents(agent_ids)
+            case LoadAgent(agent_id):
+                return self._image(agent_id)
+            case FindRuns(run_ids):
+                found = (self._rows(RUN_BY_ID, run_id) for run_id in run_ids)
+                return tuple(self._run(rows[0]) if rows else None for rows in found)
+            case ListAgents():
+                return self._page(query)
+            case ListEvents(under, since, limit):
+                low, high = _below(under)
+                return tuple(EventRow(*row) for row in self._rows(EVENTS, since, under, low, high, limit))
+
+    def _agents(self, agent_ids: Sequence[AgentId]) -> tuple[AgentRow, ...]:
+        rows = self._rows(AGENTS_BY_ID, msgspec.json.encode(agent_ids).decode())
+        found = {row[0]: self._agent(row) for row in rows}
+        return tuple(found[agent_id] for agent_id in agent_ids if agent_id in found)
+
+    def _page(self, query: ListAgents) -> tuple[AgentRow, ...]:
+        """Two searches, since `/a-b` comes between `/a` and `/a/b`."""
+        low, high = _below(query.under)
+        after, limit = query.after or "", query.limit
+        here, between = (CLOSED_HERE, CLOSED_BETWEEN) if query.closed else (OPEN_HERE, OPEN_BETWEEN)
+        rows = self._rows(here, query.under, limit) if after < query.under else []
+        rows += self._rows(between, max(low, after), high, limit - len(rows))
+        return tuple(map(self._agent, rows))
+
+    def _image(self, agent_id: AgentId) -> AgentImage | None:
+        rows = self._agents((agent_id,))
+        if not rows:
+            return None
+        row = rows[0]
+        codec.check_genuine(row.config)
+        snapshot = None
+        for codec_tag, version, sealed in self._rows(SNAPSHOT, agent_id):
+            place = ("state", agent_id, codec_tag, version)
+            snapshot = Snapshot(codec_tag, version, self._sealer.open(sealed, place, row.path))
+        if snapshot is None and self._rows(COMPLETED, agent_id):
+            # every completed turn left one: to begin anew would silently forget what it was
+            raise SnapshotUnreadable(row.path, "its snapshot is missing from the store")
+        inbox = tuple(
+            MessageRow(
+                serial,
+                agent_id,
+                self._sealer.open(body, ("body", serial, agent_id), row.path),
+                sender,
+                at,
+            )
+            for serial, body, sender, at in self._rows(INBOX, agent_id)
+        )
+        return AgentImage(row, snapshot, inbox)
+
+    def _agent(self, row: Row) -> AgentRow:
+        fields, unread, last = list(row[:11]), row[11], row[12:]
+        agent_id, path = fields[0], fields[1]
+        fields[4] = self._payload(fields[4], ("config", agent_id), path)
+        fields.append(None if last[0] is None else self._last(agent_id, path, last))
+        fields.append(tuple(sorted(map(int, unread.split(",")))) if unread else ())
+        return AgentRow(*fields)
+
+    def _last(self, agent_id: AgentId, path: str, row: Row) -> RunRow:
+        """What `fold.fold_row` makes of the run's `EndRun`: an outcome, without its input."""
+        run_id, status, attempt, result, error, started_at, ended_at = row
+        return RunRow(
+            run_id=run_id,
+            serial=0,
+            agent_id=agent_id,
+            path=path,
+            input=b"",
+            accepted_at=started_at or ended_at,
+            status=status,
+            attempt=attempt,
+            result=self._result(result, run_id, path),
+            error=error,
+            started_at=started_at,
+            ended_at=ended_at,
+        )
+
+    def _run(self, row: Row) -> RunRow:
+        fields = list(row)
+        run_id, path = fields[0], fields[3]
+        fields[4] = self._payload(fields[4], ("input", run_id), path)
+        fields[8] = msgspec.json.decode(fields[8], type=tuple[RunId, ...]) if fields[8] else ()
+        fields[9] = self._result(fields[9], run_id, path)
+        return RunRow(*fields)
+
+    def _result(self, sealed: object, run_id: RunId, path: str) -> Payload | None:
+        return None if sealed is None else self._payload(sealed, ("result", run_id), path)
+
+    def _payload(self, sealed: object, place: Place, path: str) -> Payload:
+        try:
+            return self._sealer.open(sealed, place, path)
+        except SnapshotTampered as error:
+            return codec.refused(error)
+
+    def _rows(self, statement: str, *values: object) -> list[Row]:
+        return self._connection.execute(statement, values).fetchall()
+
+
+def _below(under: str) -> tuple[str, str]:
+    """The paths below `under` lie between these two: '0' comes right after '/'."""
+    prefix = "" if under == "/" else under
+    return f"{prefix}/", f"{prefix}0"
