@@ -12,6 +12,7 @@ import pytest
 from greenroom.actors.errors import SnapshotTampered, StoreCorrupt, StoreError
 from greenroom.persistence import codec
 from greenroom.persistence import reader as reader_module
+from greenroom.persistence import store as store_module
 from greenroom.persistence.protocol import (
     AddAgent,
     AddEvent,
@@ -377,7 +378,7 @@ def test_a_checkpoint_is_due_after_many_rows_or_large_ones(
     store, _ = opened
     store.tidy()
     assert not store.untidy
-    monkeypatch.setattr(reader_module, "CHECKPOINT_AFTER", 100)
+    monkeypatch.setattr(store_module, "CHECKPOINT_AFTER", 100)
     store.write([PutSnapshot(1, Snapshot("json", 1, b"x" * 4096 * 100))])
     assert store.untidy
     store.tidy()
