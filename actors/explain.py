@@ -18,6 +18,8 @@ def explain(described: AgentDescribed, residency: ResidencyReport, slots: SlotRe
     if agent.kind_missing:
         waits = "kind"
         text = f"its kind {agent.row.kind!r} is not registered in this process: import its module"
+    elif agent.beginning:
+        waits, text = "commit", f"run {agent.running} starts when it is on disk that it does"
     elif agent.running and agent.awaits and slots.place is None:
         waits, held = "run", agent.awaits
         text = f"its turn waits for {len(agent.awaits)} runs to end, without a slot"

@@ -100,6 +100,15 @@ class Journal:
         return len(self._entries)
 
     @property
+    def last(self) -> int:
+        """The number of the last commit."""
+        return self._last
+
+    def is_written(self, number: int) -> bool:
+        """Whether the commit of this number, and all before it, are on disk."""
+        return number <= self._written
+
+    @property
     def asking(self) -> bool:
         """Whether the reader has not answered all that it was asked."""
         return bool(self._questions)

@@ -9,7 +9,7 @@ from collections import deque
 from msgspec import Struct
 
 from ...persistence.protocol import AgentRow, MessageRow, RunRow
-from ..vocabulary import Address, AgentId, AgentStatus, Incarnation, RequestId, RunId
+from ..vocabulary import Address, AgentId, AgentStatus, Durability, Incarnation, RequestId, RunId
 
 
 class OpenRun(Struct):
@@ -17,7 +17,8 @@ class OpenRun(Struct):
 
     row: RunRow
     waiting_for: set[RunId]  # a continuation's runs that have not ended
-    recovered: bool = False  # it was open when the store was opened
+    durability: Durability  # that of its acceptance, and so of its beginning
+    begun_by: int = 0  # the journal's entry that says so; its turn starts when that is durable
     state: str = "queued"  # "waiting", "queued", "running", "interrupting", "ended"
     interrupted: str | None = None  # why, once its turn was told to end
     waiters: dict[RequestId, Address] = {}

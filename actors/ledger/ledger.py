@@ -140,7 +140,7 @@ class Ledger:
         rows = {row.agent_id: row for row in unfinished.agents}
         for row in unfinished.runs:
             agent = rows[row.agent_id]
-            run = OpenRun(row, set(), recovered=True)
+            run = OpenRun(row, set(), "process")  # it may be what ended the last process: see `begin`
             desk = self._desk(row.agent_id, agent.path, agent.kind)
             self.runs[row.run_id] = run
             self._join(desk, run)
@@ -179,7 +179,7 @@ class Ledger:
         facts: tuple[Fact, ...] = (Fact(self.now, "agent.spawned", row.path, None, _json(kind=row.kind)),)
         run_id = None
         if ask.input is not None:
-            run = self._new_run(desk, ask.input, ask.run_id)
+            run = self._new_run(desk, ask.input, ask.run_id, ask.durability)
             run_id = run.row.run_id
             records += (AddRun(run.row),)
             facts += (Fact(self.now, "run.accepted", row.path, run_id),)
@@ -226,7 +226,7 @@ class Ledger:
 
     def _accept(self, ask: AcceptRun) -> list[Effect]:
         desk = self._desk(ask.agent_id, ask.path, ask.kind)
-        run = self._new_run(desk, ask.input, ask.run_id)
+        run = self._new_run(desk, ask.input, ask.run_id, ask.durability)
         run_id = run.row.run_id
         facts = (Fact(self.now, "run.accepted", ask.path, run_id),)
         reply = RunAccepted(ask.request, run_id, ask.path)
@@ -324,10 +324,10 @@ class Ledger:
 
         def begin(results: tuple[RunRow, ...]) -> list[Effect]:
             go = Send(session, RunBegun(desk.agent_id, row, again, self._mail(desk), results))
-            if run.recovered:
-                # It may be what ended the last process: this attempt is on disk before it can do so again.
-                return self._commit((begun,), (fact,), "process", go)
-            return [*self._commit((begun,), (fact,)), go]
+            # The code may end the process: this attempt counts from before its first line on.
+            effects = self._commit((begun,), (fact,), run.durability, go)
+            run.begun_by = 0 if run.durability == "memory" else self.journal.last
+            return effects
 
         if not row.awaits:
             return begin(())
@@ -364,7 +364,7 @@ class Ledger:
             row = self._run_row(desk, ask.after.input, ask.after.run_id, ask.after.awaits)
             records += (AddRun(row),)
             facts += (Fact(self.now, "run.accepted", desk.path, row.run_id, _json(after=run.row.run_id)),)
-            continuation = OpenRun(row, set())
+            continuation = OpenRun(row, set(), self.journal.durability)
             self.runs[row.run_id] = continuation
             self._join(desk, continuation)
         effects += self._end(desk, run, ask.status, ask.error, ask.result, records, facts)
@@ -608,6 +608,7 @@ class Ledger:
             max(row.incarnation, desk.incarnation),
             len(desk.queue) + len(desk.waiting),
             running=desk.running.row.run_id if desk.running else None,
+            beginning=desk.running is not None and not self.journal.is_written(desk.running.begun_by),
             awaits=tuple(next(iter(desk.waiting.values())).waiting_for) if desk.waiting else (),
             since=min((run.row.accepted_at for run in runs), default=None),
             kind_missing=desk.kind_missing,
@@ -727,11 +728,13 @@ class Ledger:
         self._tidy(desk)
         return effects
 
-    def _new_run(self, desk: Desk, input: Payload, run_id: RunId | None) -> OpenRun:
+    def _new_run(
+        self, desk: Desk, input: Payload, run_id: RunId | None, durability: Durability | None
+    ) -> OpenRun:
         if run_id is None:
             self._made += 1
             run_id = RunId(f"run-{self._epoch}-{self._made}")
-        run = OpenRun(self._run_row(desk, input, run_id), set())
+        run = OpenRun(self._run_row(desk, input, run_id), set(), durability or self.journal.durability)
         self.runs[run_id] = run
         desk.queue.append(run)
         return run

@@ -348,6 +348,7 @@ class LiveAgent(Struct, frozen=True):
     incarnation: Incarnation
     queued: int
     running: RunId | None = None
+    beginning: bool = False  # … which starts when it is on disk that it does
     awaits: tuple[RunId, ...] = ()  # open runs that its turn, or its first continuation, waits for
     since: Timestamp | None = None  # when its oldest open run was accepted
     kind_missing: bool = False

@@ -6,6 +6,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -250,11 +251,11 @@ def test_a_task_that_wants_to_exit_does_not_end_the_actors(
     async def exits() -> None:
         raise SystemExit(1)
 
-    tasks: list[Any] = []
-    base.loop.call_soon_threadsafe(lambda: tasks.append(base.loop.create_task(exits())))
+    ended: SimpleQueue[asyncio.Task[None]] = SimpleQueue()
+    base.loop.call_soon_threadsafe(lambda: base.loop.create_task(exits()).add_done_callback(ended.put))
+    assert isinstance(ended.get(timeout=DEADLINE).exception(), SystemExit)
     echo = system.createActor(Echo)
     assert system.ask(echo, "still there", DEADLINE) == "still there"
-    assert isinstance(tasks[0].exception(), SystemExit)
 
 
 def test_it_runs_on_a_loop_that_somebody_else_owns() -> None:
