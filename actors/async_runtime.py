@@ -18,9 +18,7 @@ from .errors import GreenroomError, RuntimeClosing
 from .events.protocol import ForgetPull
 from .explain import explain
 from .ledger.protocol import ForgetRequest
-from .residency.protocol import DescribeResidency
 from .runtime import END_MARGIN, stats_of
-from .slots.protocol import DescribeSlots
 from .state import decode
 from .views import AgentInfo, AgentInfos, Event, Explanation, Outcome, Stats
 from .vocabulary import AgentStatus, Durability, RequestId, RunId, checked_timeout
@@ -60,7 +58,12 @@ class AsyncRuntime:
         engine = self._engine = Engine(self._settings, loop)
         answered: asyncio.Future[Any] = loop.create_future()
         engine.create(_setter(answered))
-        answer = await answered
+        try:
+            answer = await answered
+        except BaseException:  # it was cancelled, most of all: no actors are left behind
+            self._state = "closed"
+            await engine.aend()
+            raise
         error = failure_of(answer)
         if error is not None:
             self._state = "closed"
@@ -88,7 +91,8 @@ class AsyncRuntime:
         self._engine.begin_to_close(seconds, suspend=suspend, callback=_setter(answered))
         try:
             async with asyncio.timeout(seconds + END_MARGIN):
-                await answered
+                answer = await answered
+            self._engine.closed(answer)
         except TimeoutError:
             raise GreenroomError("the runtime did not close within its bounds; please report") from None
         finally:
@@ -183,8 +187,8 @@ class AsyncRuntime:
     async def stats(self) -> Stats:
         """See `Runtime.stats`."""
         ledger = await self._ask(calls.describe_ledger())
-        residency = await self._ask(Call("residency", lambda n, _: DescribeResidency(n), True))
-        slots = await self._ask(Call("slots", lambda n, _: DescribeSlots(n), True))
+        residency = await self._ask(calls.describe_residency())
+        slots = await self._ask(calls.describe_slots())
         return stats_of(ledger, residency, slots)
 
     # The way in
@@ -259,8 +263,8 @@ class AsyncAgentRef:
         ask = self._runtime._ask
         described = await ask(calls.info(self.path))
         agent_id = described.agent.row.agent_id
-        residency = await ask(Call("residency", lambda n, _: DescribeResidency(n, (agent_id,)), True))
-        slots = await ask(Call("slots", lambda n, _: DescribeSlots(n, agent_id), True))
+        residency = await ask(calls.describe_residency(agent_id))
+        slots = await ask(calls.describe_slots(agent_id))
         return explain(described, residency, slots)
 
 

@@ -30,8 +30,11 @@ from .ledger.protocol import (
     DescribeRun,
     DescribeState,
 )
+from .residency.protocol import DescribeResidency
+from .slots.protocol import DescribeSlots
 from .vocabulary import (
     Address,
+    AgentId,
     AgentStatus,
     Durability,
     RequestId,
@@ -59,12 +62,14 @@ MOST_RUN_ID = 200
 class Call(Struct, frozen=True):
     """Whom to ask, and the command for a request number and the address that answers go to.
 
-    `relayed`: the command says nothing of an address; it is answered to its sender.
+    `relayed`: the command says nothing of an address; it is answered to its sender. `reads`: it asks for
+    nothing to be done, and can be asked of a runtime that closes.
     """
 
     to: Role
     make: Callable[[RequestId, Address], object]
     relayed: bool = False
+    reads: bool = False
 
 
 def spawn(
@@ -109,7 +114,7 @@ def send(path: str, body: object, *, durability: object) -> Call:
 def locate(path: object) -> Call:
     """`Runtime.agent`: whether there is such an agent, open or closed."""
     where = check_path(path)
-    return Call("directory", lambda request, to: LocateAgent(request, to, where, closed=True))
+    return Call("directory", lambda request, to: LocateAgent(request, to, where, closed=True), reads=True)
 
 
 def interrupt(path: str, run_id: object, *, cascade: bool) -> Call:
@@ -137,12 +142,12 @@ def pin(path: str, *, pinned: bool) -> Call:
 
 def info(path: str) -> Call:
     """`AgentRef.info`."""
-    return Call("ledger", lambda request, to: DescribeAgent(request, to, path))
+    return Call("ledger", lambda request, to: DescribeAgent(request, to, path), reads=True)
 
 
 def state(path: str) -> Call:
     """`AgentRef.state`."""
-    return Call("ledger", lambda request, to: DescribeState(request, to, path))
+    return Call("ledger", lambda request, to: DescribeState(request, to, path), reads=True)
 
 
 def find_run(run_id: object) -> Call:
@@ -150,27 +155,39 @@ def find_run(run_id: object) -> Call:
     named = _run_id(run_id)
     if named is None:
         raise TypeError("a run id is a str, not None")
-    return Call("ledger", lambda request, to: DescribeRun(request, to, named))
+    return Call("ledger", lambda request, to: DescribeRun(request, to, named), reads=True)
 
 
 def await_run(run_id: str) -> Call:
     """`Run.outcome`."""
-    return Call("ledger", lambda request, to: AwaitRun(request, to, RunId(run_id)))
+    return Call("ledger", lambda request, to: AwaitRun(request, to, RunId(run_id)), reads=True)
 
 
 def page(under: str, status: AgentStatus | None, after: str | None, limit: int) -> Call:
     """One page of `Runtime.list`."""
-    return Call("ledger", lambda request, to: DescribeAgents(request, to, under, status, after, limit))
+    return Call(
+        "ledger", lambda request, to: DescribeAgents(request, to, under, status, after, limit), reads=True
+    )
 
 
 def pull(under: str, since: int | None, *, wait: bool) -> Call:
     """The next events of `Runtime.events`."""
-    return Call("events", lambda request, to: PullEvents(request, to, under, since, wait=wait))
+    return Call("events", lambda request, to: PullEvents(request, to, under, since, wait=wait), reads=True)
 
 
 def describe_ledger() -> Call:
     """The ledger's part of `Runtime.stats`."""
-    return Call("ledger", DescribeLedger)
+    return Call("ledger", DescribeLedger, reads=True)
+
+
+def describe_residency(*agent_ids: AgentId) -> Call:
+    """The residency's part of `Runtime.stats`, or of an agent's `explain`."""
+    return Call("residency", lambda n, _: DescribeResidency(n, agent_ids), relayed=True, reads=True)
+
+
+def describe_slots(agent_id: AgentId | None = None) -> Call:
+    """The slots' part of the same."""
+    return Call("slots", lambda n, _: DescribeSlots(n, agent_id), relayed=True, reads=True)
 
 
 # What was given

@@ -15,9 +15,11 @@ from thespian.actors import ActorSystem
 
 from .agent.kind import attempts_of, is_registered, kind_of, kinds_of_module, register
 from .calls import Call
-from .errors import GreenroomError, RuntimeClosing
+from .errors import GreenroomError, RuntimeClosing, StoreError
 from .gateway import AttendCallers, Gateway, Relay, new_callers
+from .shell import log
 from .supervisor.actor import Supervisor
+from .supervisor.course import WHAT_IS_LEFT
 from .supervisor.protocol import CloseRuntime, StartRuntime
 from .systems.local import LocalSystemBase
 from .vocabulary import Address, Durability, RequestId, Role
@@ -69,6 +71,7 @@ class Engine:
         self._gateway: Address
         self._roles: dict[Role, Address] = {}
         self._watchdog: Watchdog | None = None
+        self._closing = False
 
     def create(self, callback: Callable[[Any], None]) -> None:
         """Create the actors and have them open the store; `callback` gets what the supervisor says."""
@@ -103,6 +106,8 @@ class Engine:
         """Ask; `callback` gets the answer, on the loop's thread. Raises if nothing can be asked."""
         if self.callers.failure is not None:
             raise self.callers.failure
+        if self._closing and not call.reads:
+            raise RuntimeClosing("the runtime is closing")
         request = self.callers.expect(callback)
         command = call.make(request, self._gateway)
         if call.relayed:
@@ -121,10 +126,17 @@ class Engine:
         self.callers.waiting.pop(request, None)
 
     def begin_to_close(self, drain: float, *, suspend: bool, callback: Callable[[Any], None]) -> None:
-        """Refuse calls from now on, drain, and have `callback` told when all is written."""
-        self.callers.failure = RuntimeClosing("the runtime is closing")
+        """Refuse new work from now on, drain, and have `callback` told when all is written."""
+        self._closing = True
         request = self.callers.expect(callback)
         self._base.post(self._supervisor, CloseRuntime(request, self._gateway, drain, suspend))
+
+    def closed(self, answer: Any) -> None:
+        """Say what was left behind; `StoreError` if that is anything accepted."""
+        for left in getattr(answer, "unfinished", ()):
+            log.warning("%s was closed and left behind: %s", self.settings.store, left)
+            if left == WHAT_IS_LEFT["writing"]:
+                raise StoreError(self.settings.store, f"it was closed, and left behind {left}")
 
     def on_loop(self) -> bool:
         """Whether this is the thread on which the actors run."""

@@ -17,8 +17,6 @@ from .errors import GreenroomError, RuntimeClosing
 from .events.protocol import ForgetPull
 from .explain import explain
 from .ledger.protocol import ForgetRequest
-from .residency.protocol import DescribeResidency
-from .slots.protocol import DescribeSlots
 from .state import decode
 from .views import AgentInfo, AgentInfos, Event, Explanation, Outcome, Stats
 from .vocabulary import AgentStatus, Durability, RunId
@@ -73,7 +71,12 @@ class Runtime:
             raise RuntimeClosing("this runtime was started before: make a new one")
         answers: SimpleQueue[Any] = SimpleQueue()
         self._engine.create(answers.put)
-        answer = answers.get()
+        try:
+            answer = answers.get()
+        except BaseException:  # Ctrl-C, most of all: no actors are left behind
+            self._state = "closed"
+            self._engine.end()
+            raise
         error = failure_of(answer)
         if error is not None:
             self._state = "closed"
@@ -104,7 +107,7 @@ class Runtime:
         answers: SimpleQueue[Any] = SimpleQueue()
         self._engine.begin_to_close(seconds, suspend=suspend, callback=answers.put)
         try:
-            answers.get(timeout=seconds + END_MARGIN)
+            self._engine.closed(answers.get(timeout=seconds + END_MARGIN))
         except Empty:
             raise GreenroomError("the runtime did not close within its bounds; please report") from None
         finally:
@@ -223,8 +226,8 @@ class Runtime:
     def stats(self) -> Stats:
         """The runtime in numbers, as of now."""
         ledger = self._ask(calls.describe_ledger())
-        residency = self._ask(Call("residency", lambda request, _: DescribeResidency(request), True))
-        slots = self._ask(Call("slots", lambda request, _: DescribeSlots(request), True))
+        residency = self._ask(calls.describe_residency())
+        slots = self._ask(calls.describe_slots())
         return stats_of(ledger, residency, slots)
 
     # The way in
@@ -315,8 +318,8 @@ class AgentRef:
         """What the agent waits for, since when, and who holds it."""
         described = self._runtime._ask(calls.info(self.path))
         agent_id = described.agent.row.agent_id
-        ask_residency = Call("residency", lambda n, _: DescribeResidency(n, (agent_id,)), True)
-        ask_slots = Call("slots", lambda n, _: DescribeSlots(n, agent_id), True)
+        ask_residency = calls.describe_residency(agent_id)
+        ask_slots = calls.describe_slots(agent_id)
         return explain(described, self._runtime._ask(ask_residency), self._runtime._ask(ask_slots))
 
 

@@ -10,7 +10,7 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from ..actors.effects import Effect, Send
-from ..actors.errors import GreenroomError, StoreError
+from ..actors.errors import GreenroomError, RuntimeClosing, StoreError
 from ..actors.shell import ActorShell, log
 from ..actors.vocabulary import Address, Durability
 from .ownership import Claim
@@ -151,7 +151,7 @@ class ReaderActor(ActorShell):
 
     def read(self, message: Read) -> Answer:
         if self.reader is None:
-            return Answer(message.request, None, StoreError("", "the reader is not open"))
+            return Answer(message.request, None, RuntimeClosing())
         try:
             return Answer(message.request, self.reader.read(message.query))
         except GreenroomError as error:

@@ -25,6 +25,7 @@ from .protocol import (
     AgentRow,
     Answer,
     Commit,
+    EraseAgent,
     EventRow,
     FindAgent,
     FindAgents,
@@ -286,7 +287,10 @@ class Journal:
         return fold_image(image, self._records(agent_id))
 
     def _run(self, run: RunRow | None, run_id: RunId) -> RunRow | None:
-        return fold_run(run, (record for _, record in self._of_run.get(run_id, ())))
+        run = fold_run(run, (record for _, record in self._of_run.get(run_id, ())))
+        if run is None or any(type(record) is EraseAgent for record in self._records(run.agent_id)):
+            return None
+        return run
 
     def _merge_path(self, path: str, found: AgentRow | None) -> AgentRow | None:
         rows = [self._row(found, found.agent_id)] if found else []
