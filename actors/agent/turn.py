@@ -72,10 +72,14 @@ class Host(Protocol):
 
     def regain_slot(self) -> "asyncio.Future[None]": ...
 
-    def snapshot(self) -> Snapshot | None:
-        """The state as it is now, if it differs from what was recorded last."""
+    async def snapshot(self) -> Snapshot | None:
+        """The state at one moment, if it differs from what was recorded last.
 
-    def recorded(self, snapshot: Snapshot | None) -> None: ...
+        The outbox is that of the same moment when this returns.
+        """
+
+    def recorded(self, snapshot: Snapshot | None) -> None:
+        """The ledger is told to record this."""
 
 
 class TurnRun:
@@ -219,6 +223,7 @@ class Turn:
         located = await self._live.ask(
             "directory", lambda request: LocateAgent(request, self._live.address, path)
         )
+        _ = self._live  # it may have ended meanwhile, and its outbox is being committed
         self.outbox.append(OutgoingMessage(located.agent_id, path, payload))
 
     async def interrupt(self, path: Any) -> bool:
@@ -307,6 +312,7 @@ class Turn:
         run_ids = tuple([await self._run_id(run) for run in runs])
         payload = dumps(input, "the input of after()")
         run_id = RunId("run-" + blake2b(f"{self.run_id} after".encode(), digest_size=8).hexdigest())
+        _ = self._live  # see `send`
         self.continuation = Continuation(run_id, run_ids, payload)
         return TurnRun(self, run_id, self.path)
 
@@ -346,11 +352,15 @@ class Turn:
             raise cancelled
 
     async def checkpoint(self) -> None:
-        """Commit the state and the messages sent so far; they stay, however this turn ends."""
-        snapshot = self._live.snapshot()
+        """Commit the state and the messages sent so far; they stay, however this turn ends.
+
+        Begun again after a crash, the turn finds that state. The runs and agents it has started are found
+        by what is asked for: for its third child of one kind ask with an input that says "third".
+        """
+        snapshot = await self._live.snapshot()
+        host = self._live  # it may have ended meanwhile
         outbox, self.outbox = tuple(self.outbox), []
-        host = self._live
-        await host.ask(
+        recorded = host.ask(
             "ledger",
             lambda request: Checkpoint(
                 request,
@@ -361,7 +371,8 @@ class Turn:
                 outbox,
             ),
         )
-        host.recorded(snapshot)
+        host.recorded(snapshot)  # before the answer: the next snapshot comes after this one
+        await recorded
 
     def emit(self, name: str, data: Any = None) -> None:
         """Tell who listens how it goes: a `run.progress` event with `name` and JSON-like `data`."""
@@ -402,7 +413,8 @@ class Turn:
     def _derive(self, what: str, path: str, asked: bytes) -> RunId:
         """An id from this run and what it asks for, the same however often the turn is begun.
 
-        Asking twice for the same is two things: the count tells them apart.
+        Asking twice for the same is two things: the count tells them apart. A turn that goes on from
+        its checkpoint counts from the beginning, so what it asks for there should say which one it is.
         """
         name = b"\0".join((self.run_id.encode(), what.encode(), path.encode(), asked))
         count = self._asked[name] = self._asked.get(name, 0) + 1

@@ -182,6 +182,7 @@ class PathTable:
                     command.run_id,
                     command.fresh,
                     command.durability,
+                    closed=row.status == "closed",
                 )
                 return [Send("ledger", run)]
             case SubmitMessage():
@@ -206,10 +207,11 @@ class PathTable:
 
     def _spawn(self, command: SpawnAgent, place: _Place) -> list[Effect]:
         row = place.row
+        if row is not None and command.origin is not None and command.origin == row.origin:
+            return [
+                Send(command.reply_to, AgentSpawned(command.request, row.agent_id, row.path, None))
+            ]
         if row is not None and row.status != "closed":
-            if command.origin is not None and command.origin == row.origin:
-                reply = AgentSpawned(command.request, row.agent_id, row.path, None)
-                return [Send(command.reply_to, reply)]
             return [_refuse(command, PathTaken(command.path))]
         new = AgentRow(
             agent_id=self._next,
@@ -274,9 +276,15 @@ class PathTable:
 
 
 def _may_be_closed(command: DirectoryCommand) -> bool:
-    return (isinstance(command, CloseAgent) and command.erase) or (
-        isinstance(command, LocateAgent) and command.closed
-    )
+    match command:
+        case CloseAgent():
+            return command.erase
+        case LocateAgent():
+            return command.closed
+        case SubmitRun():
+            return command.run_id is not None and not command.fresh  # it may name a run that there is
+        case _:
+            return False
 
 
 def _refuse(command: DirectoryCommand, error: GreenroomError) -> Send:
