@@ -15,7 +15,7 @@ from thespian.actors import Actor, ActorAddress
 from .errors import GreenroomError
 from .ledger.protocol import Refused
 from .supervisor.protocol import RuntimeFailed
-from .vocabulary import Address
+from .vocabulary import Address, RequestId
 
 Callback = Callable[[Any], None]
 
@@ -33,12 +33,15 @@ class Callers(Struct):
         self.waiting[request] = callback
         return request
 
-    def give_up(self, error: GreenroomError) -> None:
-        """Answer everybody, now and from now on, with `error`."""
+    def give_up(self, error: GreenroomError, *, but: RequestId | None = None) -> None:
+        """Answer everybody, now and from now on, with `error`; the request `but` still gets its own."""
         self.failure = error
+        kept = self.waiting.pop(but, None)
         while self.waiting:
             request, callback = self.waiting.popitem()
             callback(Refused(request, error))
+        if kept is not None:
+            self.waiting[but] = kept
 
 
 class AttendCallers(Struct, frozen=True):
@@ -65,7 +68,7 @@ class Gateway(Actor):
         elif type(message) is AttendCallers:
             self.callers = message.callers
         elif type(message) is RuntimeFailed:
-            self.callers.give_up(message.error)
+            self.callers.give_up(message.error, but=message.closing)
         else:
             request = getattr(message, "request", None)
             callback = self.callers.waiting.pop(request, None)

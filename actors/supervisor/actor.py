@@ -1,5 +1,5 @@
 """The actor above all others: it makes the control actors, opens and closes the store, and says so when
-one of them fails.
+one of them fails or the store is lost.
 
 A control actor that fails is not restarted: it holds the order of what was accepted, and a successor
 with an empty memory would break promises that are already given. The runtime stops, every caller is
@@ -13,11 +13,20 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from ...persistence.actor import PersistenceActor, ReaderActor
-from ...persistence.protocol import OpenReader, OpenStore, ReaderOpened, StoreOpened, StoreRefused
+from ...persistence.protocol import (
+    CloseStore,
+    OpenReader,
+    OpenStore,
+    ReaderOpened,
+    StoreClosed,
+    StoreOpened,
+    StoreRefused,
+    StoreTaken,
+)
 from ..directory.actor import Directory
 from ..directory.protocol import ConfigureDirectory, StopAccepting
 from ..effects import Effect, Send, StartTimer
-from ..errors import GreenroomError, InternalError, StoreLost
+from ..errors import GreenroomError, InternalError, StoreError, StoreLost
 from ..events.actor import EventBus
 from ..events.protocol import ConfigureEvents
 from ..ledger.actor import LedgerActor
@@ -32,12 +41,12 @@ from ..ledger.protocol import (
 )
 from ..residency.actor import ResidencyLRU
 from ..residency.protocol import AllUnloaded, ConfigureResidency, UnloadAll
-from ..shell import ActorFailed, ActorShell, Meet
+from ..shell import ActorFailed, ActorShell, Meet, Ready, SayReady
 from ..slots.actor import SlotAllocator
 from ..slots.protocol import ConfigureSlots
 from ..systems.local import THREAD
 from ..vocabulary import Address, AgentId, Role
-from .course import BOUNDS, Course, Step
+from .course import BOUNDS, WHAT_IS_LEFT, Course, Step
 from .protocol import (
     CloseRuntime,
     RuntimeClosed,
@@ -59,6 +68,14 @@ CONTROL: dict[Role, type[ActorShell]] = {
 ON_THREADS: dict[Role, type[ActorShell]] = {"writer": PersistenceActor, "reader": ReaderActor}
 
 
+PATIENCE = BOUNDS["writing"] - 10.0
+"""Seconds, at most, that a store which cannot be written is tried again while closing."""
+
+LEFT_BEHIND = (
+    "Nobody was told that these were durable. Whatever was is in the store: open it again to go on."
+)
+
+
 class _TimeIsUp(Struct, frozen=True):
     step: Step
 
@@ -70,7 +87,10 @@ class Supervisor(ActorShell):
     start: StartRuntime
     opened: StoreOpened
     closing: CloseRuntime | None = None
+    configured = 0
     broken = False
+    failure: GreenroomError | None = None
+    unwritten: str | None = None  # at the end, and why
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,35 +102,36 @@ class Supervisor(ActorShell):
                 return self.create(message)
             case StoreOpened():
                 self.opened = message
-                return [Send("reader", OpenReader(message.file))]
+                return [Send("reader", OpenReader(message.file, self.start.reader_opener))]
             case ReaderOpened():
                 return self.configure()
+            case Ready():
+                return self.ready()
             case StoreRefused():
                 refused = RuntimeRefused(self.start.request, message.error)
                 return [Send(self.start.reply_to, refused)]
             case CloseRuntime():
-                self.closing = message
-                if (
-                    self.broken
-                ):  # nobody is left to drain or to write; the writer lets the store go as it ends
-                    return [Send(message.reply_to, RuntimeClosed(message.request, ("all of it",)))]
-                return self.begin(self.course.close())
+                return self.close(message)
             case TurnsEnded():
                 return self.begin(self.course.done("draining"))
             case AllUnloaded():
                 return self.begin(self.course.done("unloading"))
             case LedgerClosed():
+                self.unwritten = message.problem
                 return self.begin(self.course.done("writing"))
             case _TimeIsUp():
                 return self.begin(self.course.time_is_up(message.step))
             case StoreFailing():
-                log.error("the store cannot be written: %s", message.problem)
                 if message.fatal:
-                    return self.failed(StoreLost(self.start.store, message.problem))
+                    return self.lost(message.error or StoreLost(self.start.store, message.problem))
+            case StoreTaken():
+                return self.lost(message.error)
             case ActorFailed():
                 if message.role in self.roles:
                     last_line = message.reason.strip().rpartition("\n")[2]
-                    return self.failed(InternalError(f"{message.role}: {last_line}"))
+                    return self.broke(InternalError(f"{message.role}: {last_line}"))
+            case StoreClosed():
+                pass  # of a store that was lost
             case _:
                 raise TypeError(f"the supervisor does not know {message!r}")
         return ()
@@ -132,49 +153,99 @@ class Supervisor(ActorShell):
     def configure(self) -> list[Effect]:
         start, unfinished = self.start, self.opened.unfinished
         next_agent_id = AgentId(unfinished.next_agent_id)
-        ledger = ConfigureLedger(unfinished, start.durability, start.backlog, start.attempts_of)
+        ledger = ConfigureLedger(
+            unfinished, start.durability, start.backlog, start.attempts_of, start.store
+        )
         return [
             Send("slots", ConfigureSlots(start.slots)),
             Send("residency", ConfigureResidency(start.residents)),
             Send("events", ConfigureEvents(unfinished.next_seq - 1)),
             Send("directory", ConfigureDirectory(next_agent_id, start.is_registered)),
             Send("ledger", ledger),
-            Send(start.reply_to, RuntimeStarted(start.request, dict(self.roles))),
+            *(Send(role, SayReady()) for role in CONTROL),
         ]
+
+    def ready(self) -> list[Effect]:
+        """A control actor is configured; when all are, what callers send can no longer come before that."""
+        self.configured += 1
+        if self.configured < len(CONTROL):
+            return []
+        return [Send(self.start.reply_to, RuntimeStarted(self.start.request, dict(self.roles)))]
 
     # Down
 
+    def close(self, message: CloseRuntime) -> list[Effect]:
+        self.closing = message
+        if self.broken:  # nobody is left to drain or to write; the writer lets the store go as it ends
+            return [Send(message.reply_to, RuntimeClosed(message.request, ("all of it",)))]
+        if self.course.step == "closed":
+            return self.closed()
+        return self.begin(self.course.close())
+
     def begin(self, step: Step | None) -> list[Effect]:
         """Do what a step is for, and bound its time."""
-        if step is None or self.closing is None:
+        if step is None:
             return []
-        bound = self.closing.drain if step == "draining" else BOUNDS.get(step, 0.0)
+        drain, suspend = (self.closing.drain, self.closing.suspend) if self.closing else (0.0, True)
+        bound = drain if step == "draining" else BOUNDS.get(step, 0.0)
         timer = StartTimer(bound, _TimeIsUp(step))
         match step:
             case "draining":
                 return [Send("ledger", StopBeginning("the runtime is closing")), timer]
             case "interrupting":
-                return [Send("ledger", InterruptTurns(self.closing.suspend)), timer]
+                return [Send("ledger", InterruptTurns(suspend)), timer]
             case "unloading":
                 stop = Send("directory", StopAccepting("the runtime is closing"))
-                last = Send("ledger", InterruptTurns(self.closing.suspend, final=True))
+                last = Send("ledger", InterruptTurns(suspend, final=True))
                 return [stop, last, Send("residency", UnloadAll()), timer]
             case "writing":
-                return [Send("ledger", CloseLedger()), timer]
+                return [Send("ledger", CloseLedger(min(drain, PATIENCE))), timer]
             case _:
-                unfinished = tuple(self.course.unfinished)
-                return [Send(self.closing.reply_to, RuntimeClosed(self.closing.request, unfinished))]
+                return self.closed()
+
+    def closed(self) -> list[Effect]:
+        if self.closing is None:  # the store was lost: whoever closes the runtime will ask
+            return []
+        unfinished, problem = tuple(self.course.unfinished), self.unwritten
+        left = WHAT_IS_LEFT["writing"] in unfinished
+        if left:
+            problem = problem or f"the disk did not take what was left within {BOUNDS['writing']:g} s"
+        error: GreenroomError | None = None
+        if self.course.lost:
+            error = self.failure if left else None  # else it was told when it happened
+        elif problem:
+            error = StoreError(self.start.store, f"{problem} {LEFT_BEHIND}")
+        return [Send(self.closing.reply_to, RuntimeClosed(self.closing.request, unfinished, error))]
 
     # Failing
 
-    def failed(self, error: GreenroomError) -> list[Effect]:
-        log.critical("%s", error)
+    def lost(self, error: GreenroomError) -> list[Effect]:
+        """The store is no longer ours: everybody is told, and what is under way ends unwritten."""
+        effects = self.failed(error)
+        step = self.course.lose()
+        if step is None:
+            return effects
+        stop: list[Effect] = [Send("ledger", StopBeginning("the store was lost"))]
+        disks: list[Effect] = [Send("reader", CloseStore()), Send("writer", CloseStore())]
+        return [*effects, *stop, *self.begin(step), *disks]
+
+    def broke(self, error: GreenroomError) -> list[Effect]:
+        """A control actor is gone: nothing can be ended in order any more."""
         self.broken = True
-        return [Send(self.start.reply_to, RuntimeFailed(error))]
+        return self.failed(error)
+
+    def failed(self, error: GreenroomError) -> list[Effect]:
+        """Tell everybody, once: what fails after the first failure follows from it."""
+        if self.failure is not None:
+            return []
+        log.critical("%s", error)
+        self.failure = error
+        closing = self.closing.request if self.closing and not self.broken else None
+        return [Send(self.start.reply_to, RuntimeFailed(error, closing))]
 
     def child_exited(self, address: Address) -> Iterable[Effect]:
         """A control actor that ended says why before; this is for one that could not."""
         for role, known in self.roles.items():
             if known == address and self.course.step != "closed" and self.closing is None:
-                return self.failed(InternalError(f"{role} ended unexpectedly"))
+                return self.broke(InternalError(f"{role} ended unexpectedly"))
         return ()

@@ -6,6 +6,9 @@
     writing       what is left is written, the store is closed
     closed
 
+A store that was lost cuts this short: there is nothing to drain for, and nothing may be written. Whoever
+has the store now begins the turns again that are under way here, so they end at once.
+
 So nothing hangs: the whole takes at most the drain time and the bounds below.
 """
 
@@ -36,11 +39,21 @@ class Course:
 
     def __init__(self) -> None:
         self.step: Step = "up"
+        self.lost = False  # nothing is written any more
         self.unfinished: list[str] = []
 
     def close(self) -> Step | None:
         """Begin to close."""
         return self._to("draining") if self.step == "up" else None
+
+    def lose(self) -> Step | None:
+        """The store is lost: end what is under way, closing or not."""
+        if self.lost or self.step == "closed":
+            return None
+        self.lost = True
+        if self.step != "up":  # nobody would hear of it otherwise: calls are over
+            self.unfinished.append(WHAT_IS_LEFT["writing"])
+        return self._to("closed" if self.step == "writing" else "unloading")
 
     def done(self, step: Step) -> Step | None:
         """`step` has done what it is for. News of a step that is over changes nothing."""
@@ -59,5 +72,5 @@ class Course:
         return self._to(ORDER[ORDER.index(step) + 1])
 
     def _to(self, step: Step) -> Step:
-        self.step = step
-        return step
+        self.step = "closed" if step == "writing" and self.lost else step
+        return self.step

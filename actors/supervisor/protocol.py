@@ -23,6 +23,7 @@ class StartRuntime(Struct, frozen=True):
     attempts_of: Callable[[str], int | None]
     clock: Callable[[], Timestamp]
     store_options: dict[str, Any] = {}
+    reader_opener: Callable[..., Any] | None = None
 
 
 class CloseRuntime(Struct, frozen=True):
@@ -49,13 +50,15 @@ class RuntimeRefused(Struct, frozen=True):
 
 
 class RuntimeClosed(Struct, frozen=True):
-    """`unfinished` names what did not end within its bound and was left behind."""
+    """`unfinished` names what did not end within its bound; `error`: what was accepted, and not written."""
 
     request: RequestId
     unfinished: tuple[str, ...]
+    error: GreenroomError | None = None
 
 
 class RuntimeFailed(Struct, frozen=True):
-    """To the gateway: nothing more will be answered, because of `error`."""
+    """To the gateway: nothing more will be answered, because of `error`, but for the end (`closing`)."""
 
     error: GreenroomError
+    closing: RequestId | None = None

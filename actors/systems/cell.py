@@ -7,8 +7,11 @@ with Thespian's names are what `self.send`, `self.createActor` and so on come do
 
 import asyncio
 import threading
+import time
 import traceback
-from queue import SimpleQueue
+from contextlib import suppress
+from heapq import heappop, heappush
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from thespian.actors import (
@@ -207,11 +210,13 @@ class Cell:
 class ThreadCell(Cell):
     """One actor on a thread of its own: its messages go through a queue to where they are handled."""
 
-    __slots__ = ("_queue", "thread")
+    __slots__ = ("_due", "_queue", "_wakeups", "thread")
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._queue: SimpleQueue[tuple[Any, ActorAddress]] = SimpleQueue()
+        self._wakeups = 0
+        self._due: list[tuple[float, int, WakeupMessage]] = []  # a heap
         name = f"greenroom {type(self.instance).__name__}"
         self.thread = threading.Thread(target=self._work, name=name, daemon=True)
         self.thread.start()
@@ -221,11 +226,27 @@ class ThreadCell(Cell):
 
     def _work(self) -> None:
         while self.address.cell is self:
-            message, sender = self._queue.get()
+            message, sender = self._next()
             super().deliver(message, sender)
         while not self._queue.empty():  # came after its end
             message, sender = self._queue.get()
             self.base.bury(self.address, message, sender)
+
+    def _next(self) -> tuple[Any, ActorAddress]:
+        """A wake-up that is due, else the oldest message."""
+        while self._due:
+            left = self._due[0][0] - time.monotonic()
+            if left <= 0:
+                return heappop(self._due)[2], self.address
+            with suppress(Empty):
+                return self._queue.get(timeout=left)
+        return self._queue.get()
+
+    def wakeupAfter(self, period: Any, payload: Any) -> None:
+        """On this thread alone, so that it rings although somebody's code blocks the loop."""
+        due = time.monotonic() + max(0.0, timePeriodSeconds(period))
+        self._wakeups += 1
+        heappush(self._due, (due, self._wakeups, WakeupMessage(period, payload)))
 
 
 class ExternalCell:

@@ -133,6 +133,36 @@ def test_an_actor_gets_a_thread_of_its_own_if_it_asks_and_blocks_nobody(
     assert system.ask(on_thread, "where", DEADLINE) == its_own
 
 
+class Rings(Actor):
+    """Sets an event a moment after it got it."""
+
+    def receiveMessage(self, message: Any, sender: ActorAddress) -> None:  # noqa: N802
+        if isinstance(message, WakeupMessage):
+            message.payload.set()
+        elif isinstance(message, threading.Event):
+            self.wakeupAfter(0.01, message)
+
+
+def test_a_timer_of_an_actor_on_a_thread_rings_although_the_loop_is_blocked(
+    system: ActorSystem, base: LocalSystemBase
+) -> None:
+    actor = system.createActor(Rings, {THREAD: True})
+    rung, blocked, gate = (threading.Event() for _ in range(3))
+
+    def block() -> None:
+        base.put(actor, rung, base.system_address)
+        base._drain()  # it is handed over before the loop stands still
+        blocked.set()
+        gate.wait(DEADLINE)
+
+    base.loop.call_soon_threadsafe(block)
+    assert blocked.wait(DEADLINE)
+    try:
+        assert rung.wait(DEADLINE / 2)
+    finally:
+        gate.set()
+
+
 def test_threads_end_with_their_actors(system: ActorSystem) -> None:
     before = set(threading.enumerate())
     actor = system.createActor(Tells, {THREAD: True})
