@@ -1,0 +1,126 @@
+"""The examination: every check on one store, in bounded memory, without a change to it."""
+
+import sqlite3
+import time
+from collections.abc import Iterator
+
+from ...actors.errors import StoreError
+from ...actors.vocabulary import Timestamp
+from .. import schema
+from . import agent_checks, file_checks, number_checks, run_checks, value_checks
+from .check import BACKUP, Check, Problem
+from .inspection import Inspection, Progress, inspecting, raise_if_stopped
+from .numbers import count, measure
+from .owner import look_for_owner
+from .report import Counts, Finding, OwnerSeen, Report
+
+CHECKS: tuple[Check, ...] = (
+    *file_checks.ANY_VERSION,
+    *file_checks.CHECKS,
+    *number_checks.CHECKS,
+    *agent_checks.CHECKS,
+    *run_checks.CHECKS,
+    *value_checks.CHECKS,
+)
+MOST = 10
+"""Problems that one check tells singly; the rest is a number."""
+TRIES = 3
+"""Examinations begun because somebody wrote into a file that nobody had open."""
+
+
+def no_progress(what: str) -> None:
+    """Tell nobody."""
+
+
+def examine(
+    store: str,
+    *,
+    quick: bool = False,
+    now: Timestamp | None = None,
+    progress: Progress = no_progress,
+) -> Report:
+    """Examine the file `store`, and change nothing in it; a live owner goes on with its work meanwhile.
+
+    Each check sees one moment, so what the owner commits meanwhile is no contradiction. `quick` reads no
+    values and does not hold indexes against their tables. Time grows with the file, memory does not.
+    Raises `StoreError` for what cannot be examined at all: no file, no store, a newer greenroom's.
+    """
+    for _ in range(TRIES):
+        at = time.time() if now is None else now
+        with inspecting(store, now=at, quick=quick, progress=progress) as (inspection, disturbed):
+            report = _examine(inspection)
+            if not disturbed():
+                return report
+    raise StoreError(store, "it is being changed all the time. Try again while it is open or at rest.")
+
+
+def _examine(store: Inspection) -> Report:
+    begun = time.monotonic()
+    version = store.version
+    checks = [
+        check
+        for check in CHECKS
+        if not (check.deep and store.quick)
+        and (version == len(schema.STEPS) or check in file_checks.ANY_VERSION)
+    ]
+    findings: list[Finding] = []
+    for number, check in enumerate(checks, 1):
+        store.progress(f"{number}/{len(checks)} {check.name}")
+        findings += _findings(check, store)
+    store.progress("sizes")
+    with store.one_moment():
+        sizes, counts, owner = measure(store), _counts(store), _owner(store)
+    return Report(
+        store=store.store,
+        at=store.now,
+        seconds=time.monotonic() - begun,
+        quick=store.quick,
+        schema=version,
+        owner=owner,
+        sizes=sizes,
+        counts=counts,
+        checks=tuple(check.name for check in checks),
+        findings=tuple(findings),
+    )
+
+
+def _findings(check: Check, store: Inspection) -> Iterator[Finding]:
+    more = 0
+    with store.one_moment():
+        try:
+            for number, problem in enumerate(check.find(store)):
+                if number < MOST:
+                    yield _finding(check, Problem(problem) if isinstance(problem, str) else problem)
+                else:
+                    more += 1
+        except sqlite3.Error as error:  # whatever breaks a check is an answer to it
+            raise_if_stopped(error)
+            yield Finding(check.name, "error", f"this could not be checked: {error}", BACKUP)
+    if more:
+        yield _finding(check, Problem(f"and {more:,} more like these"))
+
+
+def _finding(check: Check, problem: Problem) -> Finding:
+    return Finding(
+        check=check.name,
+        severity=problem.severity or check.severity,
+        what=problem.what,
+        advice=check.advice if problem.advice is None else problem.advice,
+        repairable=check.repairable if problem.repairable is None else problem.repairable,
+    )
+
+
+def _counts(store: Inspection) -> Counts:
+    try:
+        return count(store)
+    except sqlite3.Error as error:  # the tables are not there, which is a finding already
+        raise_if_stopped(error)
+        return Counts()
+
+
+def _owner(store: Inspection) -> OwnerSeen | None:
+    try:
+        return look_for_owner(store.store, store.connection)
+    except sqlite3.Error as error:  # as above
+        raise_if_stopped(error)
+        return None
