@@ -239,14 +239,19 @@ class SnapshotTampered(GreenroomError):
 class SnapshotUnreadable(GreenroomError):
     """Stored bytes are genuine but cannot be turned into a state."""
 
-    def __init__(self, path: str, problem: str) -> None:
-        super().__init__(path, problem)
-        self.path, self.problem = path, problem
+    def __init__(
+        self,
+        path: str,
+        problem: str,
+        remedy: str = "Make the classes it names importable, give the kind a migrate=",
+    ) -> None:
+        super().__init__(path, problem, remedy)
+        self.path, self.problem, self.remedy = path, problem, remedy
 
     def __str__(self) -> str:
         return (
             f"the stored state of {self.path} cannot be read: {self.problem}. The bytes are kept. "
-            "Make the classes it names importable, give the kind a migrate=, or delete() the agent."
+            f"{self.remedy}, or delete() the agent."
         )
 
 

@@ -4,15 +4,23 @@ from collections.abc import Callable
 from typing import Any
 
 from ..persistence.protocol import AgentImage
-from .agent.behaviour import Behaviour
 from .agent.kind import Kind
+from .agent.states import restored, restored_aside
 from .errors import UnknownKind
 
 
 def decode(image: AgentImage, find_kind: Callable[[str], Kind | None]) -> Any:
     """The state as the agent's next turn would get it. Raises `UnknownKind`, `SnapshotUnreadable`."""
-    row = image.row
-    kind = find_kind(row.kind)
+    return restored(_kind(image, find_kind), image.row.path, image.snapshot)
+
+
+async def decode_aside(image: AgentImage, find_kind: Callable[[str], Kind | None]) -> Any:
+    """The same, without holding the loop up."""
+    return await restored_aside(_kind(image, find_kind), image.row.path, image.snapshot)
+
+
+def _kind(image: AgentImage, find_kind: Callable[[str], Kind | None]) -> Kind:
+    kind = find_kind(image.row.kind)
     if kind is None:
-        raise UnknownKind(row.kind, row.path)
-    return Behaviour(kind, row.path, row.config, image.snapshot).state()
+        raise UnknownKind(image.row.kind, image.row.path)
+    return kind

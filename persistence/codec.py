@@ -5,6 +5,8 @@ the user's own classes). The C pickler does nearly all of it; cloudpickle, at se
 does what it cannot (closures, local classes) and what it would only *name* although no other process
 could find it: whatever lives in `__main__`. A name stands in a pickle as plain text, so one search tells.
 
+States can be large, and `large` says how those are read without holding anybody up.
+
 Nothing here decides whether bytes may be trusted: the store checks their seal before it hands them out,
 and puts a marker in the place of those that fail (`refused`), which `loads` raises for.
 """
@@ -12,15 +14,18 @@ and puts a marker in the place of those that fail (`refused`), which `loads` rai
 import pickle
 import struct
 import sys
+import zlib
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from types import BuiltinFunctionType, FunctionType
+from typing import Any
 
 import msgspec
 
 from ..actors.errors import CannotStore, SnapshotTampered
 from ..actors.vocabulary import Payload
+from . import large
 
 LARGEST = 512 * 1024 * 1024
 """Bytes of one value. SQLite takes no more than 10**9, and a value that it refused would hold up the
@@ -75,8 +80,9 @@ def _dumps_by_value(value: object, what: str) -> bytes:
 
 def _modules_by_value() -> bool:
     """Whether the user registered modules with cloudpickle that are to travel by value."""
-    cloudpickle = sys.modules.get("cloudpickle")
-    return cloudpickle is not None and bool(cloudpickle.list_registry_pickle_by_value())
+    # another thread may be importing it just now: then nobody has registered anything
+    registered = getattr(sys.modules.get("cloudpickle"), "list_registry_pickle_by_value", None)
+    return registered is not None and bool(registered())
 
 
 def _describe(error: Exception) -> str:
@@ -102,9 +108,12 @@ def check_genuine(data: Payload) -> None:
 
 # An agent's state
 
+_PACKED = "+zlib"
+"""At the end of a codec's name in the store: the bytes are compressed. The seal covers the name."""
+
 
 def encode_state(state: object, codec: str, what: str) -> bytes:
-    """`state` as bytes, by the codec that its kind chose.
+    """`state` as bytes, by the codec that its kind chose: at once, however large it is.
 
     "json" and "msgpack" execute nothing on loading. They take only what comes back as it was: None,
     bool, int, float, str, list, dict (for "json" with str keys only and without nan; for "msgpack" also
@@ -113,41 +122,166 @@ def encode_state(state: object, codec: str, what: str) -> bytes:
     match codec:
         case "cloudpickle":
             return dumps(state, what)
-        case "json":
-            return _encode_plain(state, msgspec.json, what)
-        case "msgpack":
-            return _encode_plain(state, msgspec.msgpack, what)
+        case "json" | "msgpack":
+            data = _encode_plain(state, codec, what, sys.maxsize)
+            assert data is not None
+            return data
         case _:
             raise CannotStore(what, f"there is no codec {codec!r}")
 
 
+def encode_small(state: object, codec: str, what: str) -> bytes | None:
+    """`encode_state`, or None as soon as it is seen that `state` is `large`."""
+    match codec:
+        case "cloudpickle":
+            return _dumps_small(state, what)
+        case "json" | "msgpack":
+            return _encode_plain(state, codec, what, large.LARGE)
+        case _:
+            raise CannotStore(what, f"there is no codec {codec!r}")
+
+
+def pack_state(state: object, codec: str, what: str) -> tuple[str, bytes]:
+    """A state that may be large: how it is stored, and its bytes. For a thread of its own.
+
+    A pickle is made in pieces, with others at work in between, and is that of one moment all the same;
+    `large.Changed` if the state was not left alone. The other codecs have one call of C for all of it.
+    """
+    pieces = _pickled(state, what) if codec == "cloudpickle" else [encode_state(state, codec, what)]
+    packed = large.compressed(pieces) if sum(map(len, pieces)) > large.LARGE else None
+    return (codec, b"".join(pieces)) if packed is None else (codec + _PACKED, packed)
+
+
+def is_large(data: bytes, codec: str) -> bool:
+    """Whether what `decode_state` has to do takes too long for the loop."""
+    return len(data) > large.LARGE or codec.endswith(_PACKED)
+
+
 def decode_state(data: bytes, codec: str) -> object:
-    """What `encode_state` was given; `Unreadable` if that cannot be had here."""
+    """What `encode_state` or `pack_state` was given; `Unreadable` if that cannot be had here.
+
+    With a large pickle, others work in between.
+    """
+    name = codec.removesuffix(_PACKED)
+    packed = name != codec
     try:
-        match codec:
+        match name:
+            case "cloudpickle" if is_large(data, codec):
+                return _loads_large(data, packed)
             case "cloudpickle":
                 return loads(data)
             case "json":
-                return msgspec.json.decode(data)
+                return msgspec.json.decode(large.decompressed(data) if packed else data)
             case "msgpack":
-                return msgspec.msgpack.decode(data)
+                return msgspec.msgpack.decode(large.decompressed(data) if packed else data)
             case _:
                 raise Unreadable(f"this greenroom knows no codec {codec!r}")
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, zlib.error) as error:
         raise Unreadable(_describe(error)) from error
 
 
-def _encode_plain(state: object, form: object, what: str) -> bytes:
+def _dumps_small(state: object, what: str) -> bytes | None:
+    """`dumps`, with the same two tries."""
+    sink = large.Sink(large.LARGE)
     try:
-        data: bytes = form.encode(state)  # type: ignore[attr-defined]
-        problem = _difference(state, form.decode(data), "it")  # type: ignore[attr-defined]
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        pickle.Pickler(sink, 5).dump(state)
+    except large.TooLarge:
+        return None
+    except Exception:  # as in `dumps`
+        pass
+    else:
+        data = b"".join(sink.pieces)
+        if b"__main__" not in data and not _modules_by_value():
+            return data
+    import cloudpickle
+
+    sink = large.Sink(large.LARGE)
+    try:
+        cloudpickle.Pickler(sink, 5).dump(state)
+    except large.TooLarge:
+        return None
+    except Exception as error:  # whatever the user's classes raise
+        raise CannotStore(what, _describe(error)) from error
+    return b"".join(sink.pieces)
+
+
+def _pickled(state: object, what: str) -> list[bytes]:
+    """By cloudpickle at once: what C alone can do costs it nothing, and a second try would."""
+    import cloudpickle
+
+    make: Callable[[Any], large.Pickler] = lambda file: cloudpickle.Pickler(file, 5)  # noqa: E731
+    try:
+        return large.pickled(state, make, most=LARGEST)
+    except large.Changed:
+        raise
+    except large.TooLarge:
+        raise CannotStore(what, f"it takes more than {LARGEST:,} bytes, which are allowed") from None
+    except Exception as error:  # whatever the user's classes raise
+        raise CannotStore(what, _describe(error)) from error
+
+
+def _loads_large(data: bytes, packed: bool) -> object:
+    check_genuine(data)
+    try:
+        return large.unpickled(data, packed=packed)
+    except Exception as error:  # whatever the user's classes raise
+        raise Unreadable(_describe(error)) from error
+
+
+# States of plain data
+
+_KEYS = {"json": frozenset({str}), "msgpack": frozenset({str, int})}
+_FORMS: dict[str, Any] = {"json": msgspec.json, "msgpack": msgspec.msgpack}
+_ODD = -1
+
+
+def _weight(state: object, codec: str, most: int) -> int:
+    """About how many bytes `state` takes, or some number above `most`; `_ODD` if it may not come back.
+
+    What is odd is looked at more closely by `_difference`; most states are not.
+    """
+    keys, weight, left = _KEYS[codec], 0, [state]
+    while left and weight <= most:
+        value = left.pop()
+        kind = type(value)
+        weight += 8
+        if kind is str:
+            weight += len(value)  # type: ignore[arg-type]
+        elif kind is dict:  # in C, lest somebody change it half-way
+            if not keys.issuperset(map(type, value)):  # type: ignore[call-overload]
+                return _ODD
+            weight += 8 * len(value)  # type: ignore[arg-type]
+            left += value.values()  # type: ignore[attr-defined]
+        elif kind is list:
+            left += value  # type: ignore[arg-type]
+        elif kind is float:
+            if codec == "json" and value - value != 0:  # type: ignore[operator]  # nan and the infinities
+                return _ODD
+        elif kind is bytes and codec == "msgpack":
+            weight += len(value)  # type: ignore[arg-type]
+        elif kind is not int and kind is not bool and value is not None:
+            return _ODD
+    return weight
+
+
+def _encode_plain(state: object, codec: str, what: str, most: int) -> bytes | None:
+    """The bytes; None if there would be more than `most`, which is seen before they are made."""
+    form = _FORMS[codec]
+    try:
+        weight = _weight(state, codec, large.LARGE)
+        if weight > most:
+            return None
+        data: bytes = form.encode(state)
+        if weight > large.LARGE:  # weighed to its end now that it cannot contain itself
+            weight = _weight(state, codec, sys.maxsize)
+        problem = _difference(state, form.decode(data), "it") if weight == _ODD else None
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise CannotStore(what, _describe(error)) from error
     if problem:
         raise CannotStore(what, problem)
     if len(data) > LARGEST:
         raise CannotStore(what, f"it takes {len(data):,} bytes, {LARGEST:,} are allowed")
-    return data
+    return data if len(data) <= most else None
 
 
 def _difference(value: object, copy: object, where: str) -> str | None:

@@ -18,6 +18,7 @@ from .protocol import (
     DropMessages,
     EndRun,
     EraseAgent,
+    InterruptRun,
     PutSnapshot,
     Record,
     SetAgent,
@@ -120,7 +121,14 @@ WRITES: dict[type[Record], tuple[tuple[str, Encode], ...]] = {
             _snapshot,
         ),
     ),
-    AddMessage: ((_insert("inbox", "serial", "agent_id", "sender", "at", "body"), _message),),
+    AddMessage: (
+        (
+            # an agent that a turn had found may be deleted before the turn is committed
+            "INSERT INTO inbox (serial, agent_id, sender, at, body)"
+            " SELECT ?1, ?2, ?3, ?4, ?5 WHERE EXISTS (SELECT 1 FROM agents WHERE agent_id = ?2)",
+            _message,
+        ),
+    ),
     DropMessages: (
         (
             "DELETE FROM inbox WHERE agent_id = ? AND serial <= ?",
@@ -140,6 +148,12 @@ WRITES: dict[type[Record], tuple[tuple[str, Encode], ...]] = {
         (
             "UPDATE runs SET attempt = ?, started_at = ? WHERE run_id = ?",
             lambda _, r: (r.attempt, r.at, r.run_id),
+        ),
+    ),
+    InterruptRun: (
+        (
+            "UPDATE runs SET error = ? WHERE run_id = ?",
+            lambda _, r: (_text(r.reason), r.run_id),
         ),
     ),
     EndRun: (
@@ -165,6 +179,7 @@ _ORDER: tuple[type[Record], ...] = (
     AddAgent,
     AddRun,
     BeginRun,
+    InterruptRun,
     SetIncarnation,
     EndRun,
     PutSnapshot,
@@ -182,6 +197,7 @@ def grouped(records: Iterable[Record]) -> Iterator[tuple[type[Record], list[Any]
     in this order anyway (an agent before all about it, a run before its beginning before its end, a
     message before the dropping of it, and no number twice). A barrier frees a path, or forgets: what
     comes after it stays after it. The end of a run says all that its beginning said.
+    An agent's snapshot says all that those before it said.
     """
     buckets: dict[type[Record], list[Any]] = {}
     barred = False  # a barrier waits in the buckets, alone
@@ -201,6 +217,8 @@ def _emptied(buckets: dict[type[Record], list[Any]]) -> Iterator[tuple[type[Reco
     if BeginRun in buckets and EndRun in buckets:
         ended = {end.run_id for end in buckets[EndRun]}
         buckets[BeginRun] = [begin for begin in buckets[BeginRun] if begin.run_id not in ended]
+    if PutSnapshot in buckets:  # of an agent's snapshots the last one stays, and they may be large
+        buckets[PutSnapshot] = list({put.agent_id: put for put in buckets[PutSnapshot]}.values())
     for kind in (*_BARRIERS, *_ORDER):
         if group := buckets.pop(kind, None):
             yield kind, group

@@ -157,7 +157,7 @@ class AgentActor(ActorShell):
             return
         self.behaviour = Behaviour(kind, row.path, row.config, image.snapshot)
         live = LiveAgent(row, "starting", True, message.incarnation, 0)
-        if kind.is_class:
+        if kind.is_class or self.behaviour.states.takes_long:
             self.opening = self.start(self.open_kind(live), f"open {row.path} ({kind.name})")
         else:
             self.send(self.myAddress, _OpenFunction())  # after the work that comes with the opening
@@ -165,7 +165,7 @@ class AgentActor(ActorShell):
     def open_function(self) -> None:
         """A function has nothing to open but its state."""
         try:
-            self.behaviour.restore()
+            self.behaviour.states.restore_at_once()
         except BaseException as error:
             self.act(self.session.failed(explain_error(error)))
         else:
@@ -212,7 +212,7 @@ class AgentActor(ActorShell):
                 do.run,
                 again=do.again,
                 config=self.behaviour.config,
-                state=self.behaviour.state(),
+                state=await self.behaviour.states.take(),
                 inbox=tuple(self.inbox),
                 results=do.results,
             )
@@ -221,7 +221,8 @@ class AgentActor(ActorShell):
                 raise asyncio.CancelledError
             async with asyncio.timeout(self.behaviour.kind.turn_timeout) as limit:
                 result = await self.behaviour.run(turn)
-            snapshot = self.behaviour.snapshot(turn.state)
+            turn.over = True  # what goes on of its code changes nothing any more
+            snapshot = await self.store(turn, aside=lambda: self.give_slot(for_runs=False))
             status = "completed"
         except asyncio.CancelledError:
             status, error = "interrupted", "its own code cancelled it"
@@ -262,7 +263,7 @@ class AgentActor(ActorShell):
         if status == "completed" and turn is not None:
             read_upto = self.inbox[-1].serial if self.inbox else None
             self.inbox = []
-            self.behaviour.keep(turn.state, snapshot)
+            self.behaviour.states.keep(turn.state, snapshot)
             outbox, after = tuple(turn.outbox), turn.continuation
             end = replace(
                 end,
@@ -323,11 +324,15 @@ class AgentActor(ActorShell):
         self.act(self.session.resumes())
         return self.regaining
 
-    def snapshot(self) -> Snapshot | None:
-        return self.behaviour.snapshot(self.turn.state) if self.turn else None
+    async def snapshot(self) -> Snapshot | None:
+        return await self.store(self.turn) if self.turn else None
 
     def recorded(self, snapshot: Snapshot | None) -> None:
-        self.behaviour.checkpointed(snapshot)
+        self.behaviour.states.recorded(snapshot)
+
+    async def store(self, turn: Turn, aside: Callable[[], None] | None = None) -> Snapshot | None:
+        """The turn's state as bytes; the messages that it has sent belong to the same moment."""
+        return await self.behaviour.states.snapshot(lambda: (turn.state, len(turn.outbox)), aside=aside)
 
     def ended(self) -> None:
         for task in self.tasks:

@@ -1,7 +1,7 @@
 """A kind at work: its opened object, its state, its turns and its end.
 
-Owns what a session holds of the user's: the instance of a class kind, the state and the bytes it was
-last recorded as. Runs the user's code and says how it ended; knows no slots, no ledger, no lifecycle.
+Owns what a session holds of the user's: the instance of a class kind and, by its `StateKeeper`, the
+state. Runs the user's code and says how it ended; knows no slots, no ledger, no lifecycle.
 """
 
 import asyncio
@@ -12,11 +12,12 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
-from ...persistence.codec import decode_state, dumps, encode_state
+from ...persistence.codec import dumps
 from ...persistence.protocol import Snapshot
 from ..errors import CannotStore, SnapshotTampered, SnapshotUnreadable
 from ..views import AgentInfo
 from .kind import Kind
+from .states import StateKeeper, short
 from .threads import run_in_thread
 from .turn import SyncTurn, Turn
 
@@ -43,16 +44,17 @@ class Behaviour:
         self.kind = kind
         self.path = path
         self.config = config
-        self._recorded = snapshot
-        self._state: Any = None
-        self._fresh = False  # whether `_state` is what `_recorded` says
+        self.states = StateKeeper(kind, path, snapshot)
         self._instance: Any = None
 
     # Opening and closing
 
     async def open(self, info: AgentInfo) -> None:
-        """Make the session's object and open it. Raises what the kind raises, or `TimeoutError`."""
-        self.restore()
+        """Restore the state, make the session's object and open it.
+
+        Raises what the kind raises, or `TimeoutError`, or `SnapshotUnreadable`.
+        """
+        await self.states.restore()
         if not self.kind.is_class:
             return
         self._instance = self.kind.behaviour()
@@ -110,45 +112,14 @@ class Behaviour:
 
     # Turns
 
-    def state(self) -> Any:
-        """The agent's state, for a turn to change."""
-        if not self._fresh:
-            self.restore()
-        self._fresh = False
-        return self._state
-
-    def restore(self) -> None:
-        """Have the state be what was recorded last."""
-        self._state = self._decode()
-        self._fresh = True
-
-    def _decode(self) -> Any:
-        recorded = self._recorded
-        if recorded is None:
-            return self.kind.state()
-        try:
-            state = decode_state(recorded.data, recorded.codec)
-            if recorded.version != self.kind.version:
-                state = self._migrate(state, recorded.version)
-        except (SnapshotTampered, SnapshotUnreadable):
-            raise
-        except Exception as error:
-            raise SnapshotUnreadable(self.path, _short(error)) from error
-        return state
-
-    def _migrate(self, state: Any, version: int) -> Any:
-        if self.kind.migrate is None:
-            problem = (
-                f"it is of version {version} of kind {self.kind.name!r}, which is now {self.kind.version}"
-            )
-            raise SnapshotUnreadable(self.path, problem)
-        return self.kind.migrate(state, version)
-
     async def run(self, turn: Turn) -> bytes:
         """Execute a turn and return its result as bytes. Raises what the code raises."""
         code: Callable[[Any], Any] = self._instance.run if self.kind.is_class else self.kind.behaviour
         if inspect.iscoroutinefunction(code):
-            result = await code(turn)
+            watch = getattr(
+                asyncio.get_running_loop(), "watch_turn", None
+            )  # a simulation has faults happen
+            result = await (code(turn) if watch is None else watch(code(turn)))
         else:
             result = await self._run_on_thread(code, turn)
         return dumps(result, f"the result of {self.path}")
@@ -156,7 +127,7 @@ class Behaviour:
     async def _run_on_thread(self, code: Callable[[Any], Any], turn: Turn) -> Any:
         """Code on a thread cannot be cancelled: it is told, and waited for."""
         sync = SyncTurn(turn, asyncio.get_running_loop())
-        calling = run_in_thread(lambda: code(sync), f"turn {self.path}")
+        calling = run_in_thread(lambda: code(sync), f"turn {self.path}", waits=True)
         try:
             return await asyncio.shield(calling)
         except asyncio.CancelledError:
@@ -167,28 +138,6 @@ class Behaviour:
                     await asyncio.wait({calling})
             calling.exception()  # seen: what counts is that it was interrupted
             raise
-
-    def snapshot(self, state: Any) -> Snapshot | None:
-        """`state` as bytes, or None if it is what was recorded last. Raises `CannotStore`."""
-        data = encode_state(state, self.kind.codec, f"the state of {self.path}")
-        recorded = self._recorded
-        if (
-            recorded is not None
-            and recorded.data == data
-            and (recorded.codec, recorded.version) == (self.kind.codec, self.kind.version)
-        ):
-            return None
-        return Snapshot(self.kind.codec, self.kind.version, data)
-
-    def checkpointed(self, snapshot: Snapshot | None) -> None:
-        """This is on record; the turn under way goes on with the state."""
-        if snapshot is not None:
-            self._recorded = snapshot
-
-    def keep(self, state: Any, snapshot: Snapshot | None) -> None:
-        """A turn completed: `state` is the agent's from now on."""
-        self.checkpointed(snapshot)
-        self._state, self._fresh = state, True
 
     async def _call(
         self,
@@ -222,12 +171,4 @@ def explain_error(error: BaseException) -> str:
         return str(error)
     frames = traceback.extract_tb(error.__traceback__)[-FRAMES:]
     places = ", ".join(f"{frame.name} ({frame.filename}:{frame.lineno})" for frame in frames)
-    return f"{_short(error)}; at {places}" if places else _short(error)
-
-
-def _short(error: BaseException) -> str:
-    try:
-        text = str(error)
-    except Exception:  # the user's error cannot even be told
-        text = "its text could not be made"
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return f"{short(error)}; at {places}" if places else short(error)

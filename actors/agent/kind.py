@@ -82,8 +82,8 @@ def agent(
         version: grows when the shape of the state changes.
         state: makes a new agent's state.
         codec: how states are stored: "cloudpickle", "json" or "msgpack".
-        migrate: `(state, from_version) -> state`, for states of an older version.
-        open_timeout: seconds that `open` may take.
+        migrate: `(state, from_version) -> state`, for states of an older version; on a thread.
+        open_timeout: seconds that `open` may take, and `migrate`.
         turn_timeout: seconds that a turn may take, None for ever.
         attempts: how often a turn that a crash cut off is begun before its run fails.
 
@@ -178,6 +178,9 @@ def _check(kind: Kind) -> None:
         raise ValueError(f"codec= is one of {', '.join(CODECS)}, not {kind.codec!r}")
     if not callable(kind.state):
         raise TypeError(f"state= is a callable that makes a new state, not {kind.state!r}")
+    for name, code in (("state", kind.state), ("migrate", kind.migrate)):
+        if inspect.iscoroutinefunction(code):
+            raise TypeError(f"{name}= is a plain function, not an async one")
     if kind.migrate is not None and not callable(kind.migrate):
         raise TypeError(f"migrate= is a callable (state, from_version), not {kind.migrate!r}")
     if not isinstance(kind.attempts, int) or isinstance(kind.attempts, bool) or kind.attempts < 1:

@@ -1,19 +1,26 @@
 """Plain functions on threads of their own, for kinds that are not `async`.
 
 A thread for each call and none kept: a turn on a thread costs milliseconds anyway, a pool would have to
-grow with every turn that waits, and a daemon thread never keeps a program from ending.
+grow with every turn that waits, and a daemon thread never keeps a program from ending. Work that nobody
+chose the amount of (large states) is limited by a `Crew`.
 """
 
 import asyncio
 import contextvars
+import os
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
-def run_in_thread(call: Callable[[], Any], name: str) -> "asyncio.Future[Any]":
+def run_in_thread(call: Callable[[], Any], name: str, *, waits: bool = False) -> "asyncio.Future[Any]":
     """Run `call` on a new thread; the future belongs to the loop that runs now.
+
+    `waits`: it may wait for the loop, by `wait_for_loop`.
 
     A future that was cancelled does not stop the thread; what it returns is dropped.
     """
@@ -35,8 +42,22 @@ def run_in_thread(call: Callable[[], Any], name: str) -> "asyncio.Future[Any]":
         with suppress(RuntimeError):  # the loop is closed: nobody is left to be told
             loop.call_soon_threadsafe(deliver, *outcome)
 
-    threading.Thread(target=work, name=f"greenroom {name}", daemon=True).start()
+    start: Callable[..., None] = getattr(loop, "start_thread", _start_thread)  # a simulated one has its own
+    start(work, f"greenroom {name}", waits=waits)
     return future
+
+
+def _start_thread(work: Callable[[], None], name: str, *, waits: bool) -> None:  # noqa: ARG001
+    threading.Thread(target=work, name=name, daemon=True).start()
+
+
+def wait_for_loop(call: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) -> T:
+    """On a thread: do `call` on the loop, and return what it returns or raise what it raises."""
+    future = asyncio.run_coroutine_threadsafe(call, loop)
+    wait: Callable[[Any], None] | None = getattr(loop, "wait_on_thread", None)
+    if wait is not None:
+        wait(future)
+    return future.result()
 
 
 def _storable(error: BaseException) -> BaseException:
@@ -44,3 +65,55 @@ def _storable(error: BaseException) -> BaseException:
     if isinstance(error, StopIteration | SystemExit | KeyboardInterrupt):
         return RuntimeError(f"the code raised {error!r}")
     return error
+
+
+class Crew:
+    """Calls on threads, at most `size` of them at once; the others wait in order. One for each loop."""
+
+    def __init__(self, size: int) -> None:
+        self._free = size
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def run(self, call: Callable[[], T], name: str) -> T:
+        """What `call` returns or raises. Cancelled, it leaves a call that has begun to its thread."""
+        if self._free:
+            self._free -= 1
+        else:
+            await self._place()
+        calling = run_in_thread(call, name)
+        calling.add_done_callback(lambda _: self._pass_on())
+        return await asyncio.shield(calling)
+
+    async def _place(self) -> None:
+        place = asyncio.get_running_loop().create_future()
+        self._waiting.append(place)
+        try:
+            await place
+        except asyncio.CancelledError:
+            if not place.cancelled():  # it came just then, for somebody who is gone
+                self._pass_on()
+            raise
+
+    def _pass_on(self) -> None:
+        while self._waiting:
+            place = self._waiting.popleft()
+            if not place.done():
+                place.set_result(None)
+                return
+        self._free += 1
+
+
+class _Here(threading.local):
+    loop: asyncio.AbstractEventLoop | None = None
+    crew: Crew
+
+
+_here = _Here()
+
+
+def crew() -> Crew:
+    """The crew of the running loop, for work that would hold the loop up."""
+    loop = asyncio.get_running_loop()
+    if _here.loop is not loop:
+        _here.loop, _here.crew = loop, Crew(max(2, (os.cpu_count() or 1) // 2))
+    return _here.crew

@@ -39,6 +39,7 @@ from ..vocabulary import (
     tree_of,
 )
 from .kind import kind_of
+from .threads import wait_for_loop
 
 T = TypeVar("T")
 
@@ -568,7 +569,7 @@ class SyncTurn:
                 self._calls.discard(task)
 
         try:
-            return asyncio.run_coroutine_threadsafe(tracked(), self._loop).result()
+            return wait_for_loop(tracked(), self._loop)
         except (asyncio.CancelledError, _Cancelled):
             if not self._turn.interrupted:
                 raise

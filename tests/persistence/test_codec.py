@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 import threading
+import types
 from collections import Counter, OrderedDict, defaultdict, namedtuple
 from dataclasses import dataclass, field
 from typing import Any
@@ -104,6 +105,14 @@ def test_what_lives_in_main_can_be_loaded_by_another_process(tmp_path: Any) -> N
     back: Any = codec.loads(data)
     assert back["s"].twice() == 10
     assert back["f"](4) == 8
+
+
+def test_a_value_is_stored_while_another_thread_imports_cloudpickle(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "cloudpickle", types.ModuleType("cloudpickle"))  # as yet empty
+    assert codec.loads(codec.dumps([1], "it")) == [1]
+    assert codec.encode_small([1], "cloudpickle", "it") == codec.dumps([1], "it")
 
 
 def test_importable_classes_are_stored_by_name() -> None:
@@ -234,3 +243,95 @@ def test_a_value_that_contains_itself_has_a_digest() -> None:
     loop.append(loop)
     assert len(codec.canonical(loop)) == 16
     assert codec.canonical(defaultdict(list, a=[1])) != codec.canonical({"a": [1]})
+
+
+# Large states
+
+
+@pytest.fixture
+def small_is(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Sets how many bytes are still small."""
+    return lambda size: monkeypatch.setattr(codec.large, "LARGE", size)
+
+
+@given(plain, st.sampled_from(["cloudpickle", "json", "msgpack"]))
+def test_a_state_comes_back_however_it_is_stored(state: object, name: str) -> None:
+    at_once = codec.encode_state(state, name, "it")
+    assert codec.encode_small(state, name, "it") == at_once
+    tag, data = codec.pack_state(state, name, "it")
+    assert tag == name
+    assert exactly(codec.decode_state(data, tag)) == exactly(state)
+
+
+@pytest.mark.parametrize("name", ["cloudpickle", "json", "msgpack"])
+def test_a_large_state_is_compressed_and_says_so(name: str) -> None:
+    state = {"pages": [f"page {n}: " + "the same again " * 100 for n in range(1_000)]}
+    assert codec.encode_small(state, name, "it") is None
+    tag, data = codec.pack_state(state, name, "it")
+    assert tag == f"{name}+zlib"
+    assert len(data) < 0.2 * len(codec.encode_state(state, name, "it"))
+    assert codec.is_large(data, tag)
+    assert codec.decode_state(data, tag) == state
+    with pytest.raises(codec.Unreadable, match="no codec"):
+        codec.decode_state(data, f"{name}+brotli")
+
+
+@given(values, st.integers(0, 300), st.sampled_from(["cloudpickle", "json", "msgpack"]))
+def test_small_is_decided_by_the_bytes_alone(state: object, limit: int, name: str) -> None:
+    before, codec.large.LARGE = codec.large.LARGE, limit
+    try:
+        at_once = codec.encode_state(state, name, "it")
+        found = codec.encode_small(state, name, "it")
+    except CannotStore:
+        return
+    finally:
+        codec.large.LARGE = before
+    assert found in (None, at_once)
+    if len(at_once) > limit:
+        assert found is None
+    elif name == "cloudpickle":
+        assert found == at_once
+
+
+def test_a_growing_state_is_given_up_at_the_limit_and_not_read_to_its_end() -> None:
+    read: list[int] = []
+
+    class Page:
+        def __init__(self, number: int) -> None:
+            self.number = number
+
+        def __reduce__(self) -> Any:
+            read.append(self.number)
+            return bytes, (b"p" * 10_000,)
+
+    assert codec.encode_small([Page(number) for number in range(1_000)], "cloudpickle", "it") is None
+    assert len(read) < 100
+
+
+@pytest.mark.parametrize("pack", [codec.encode_small, codec.pack_state])
+def test_large_or_small_what_cannot_be_kept_is_refused(pack: Any, small_is: Any) -> None:
+    with pytest.raises(CannotStore, match="the state cannot be stored: TypeError: cannot pickle"):
+        pack({"lock": threading.Lock()}, "cloudpickle", "the state")
+    with pytest.raises(CannotStore, match=r"it\['a'\] is of type tuple"):
+        pack({"a": ()}, "json", "the state")
+    with pytest.raises(CannotStore, match="no codec 'zip'"):
+        pack({}, "zip", "the state")
+    loop: list[object] = []
+    loop.append(loop)
+    small_is(10)
+    with pytest.raises(CannotStore, match="nested too deeply"):
+        codec.pack_state(loop, "msgpack", "the state")
+    assert codec.encode_small(loop, "msgpack", "the state") is None
+
+
+def test_large_or_small_a_state_may_hold_closures() -> None:
+    n = 3
+    state = {"times": lambda x: x * n, "padding": [str(i) for i in range(100_000)]}
+    assert codec.encode_small(state, "cloudpickle", "it") is None
+    back: Any = codec.decode_state(*reversed(codec.pack_state(state, "cloudpickle", "it")))
+    assert back["times"](14) == 42
+    del state["padding"]
+    small = codec.encode_small(state, "cloudpickle", "it")
+    assert small is not None
+    back = codec.decode_state(small, "cloudpickle")
+    assert back["times"](14) == 42
