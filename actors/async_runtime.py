@@ -18,8 +18,9 @@ from .errors import GreenroomError, RuntimeClosing
 from .events.protocol import ForgetPull
 from .explain import explain
 from .ledger.protocol import ForgetRequest
+from .retention import DEFAULT, Retention
 from .runtime import END_MARGIN, stats_of
-from .state import decode
+from .state import decode_aside
 from .views import AgentInfo, AgentInfos, Event, Explanation, Outcome, Stats
 from .vocabulary import AgentStatus, Durability, RequestId, RunId, checked_timeout
 
@@ -37,6 +38,7 @@ class AsyncRuntime:
         durability: Durability = "process",
         drain: float = 10.0,
         kinds: Iterable[Any] = (),
+        retention: Retention = DEFAULT,
     ) -> None:
         self._settings = Settings(
             store,
@@ -46,6 +48,7 @@ class AsyncRuntime:
             durability=durability,
             drain=drain,
             kinds=kinds,
+            retention=retention,
         )
         self._engine: Engine | None = None
         self._state: Literal["new", "up", "closed"] = "new"
@@ -231,7 +234,7 @@ class AsyncAgentRef:
 
     async def state(self) -> Any:
         """See `AgentRef.state`."""
-        return decode((await self._runtime._ask(calls.state(self.path))).image, find_kind)
+        return await decode_aside((await self._runtime._ask(calls.state(self.path))).image, find_kind)
 
     async def interrupt(self, run_id: str | None = None, *, cascade: bool = False) -> bool:
         """See `AgentRef.interrupt`."""

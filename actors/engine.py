@@ -7,7 +7,6 @@ callbacks come on the loop's.
 import asyncio
 import os
 import threading
-import time
 from collections.abc import Callable, Iterable
 from typing import Any, get_args
 
@@ -15,15 +14,16 @@ from thespian.actors import ActorSystem
 
 from .agent.kind import attempts_of, is_registered, kind_of, kinds_of_module, register
 from .calls import Call
-from .errors import GreenroomError, RuntimeClosing, StoreError
+from .errors import GreenroomError, RuntimeClosing
 from .gateway import AttendCallers, Gateway, Relay, new_callers
+from .retention import DEFAULT, Retention
 from .shell import log
 from .supervisor.actor import Supervisor
-from .supervisor.course import WHAT_IS_LEFT
 from .supervisor.protocol import CloseRuntime, StartRuntime
 from .systems.local import LocalSystemBase
 from .vocabulary import Address, Durability, RequestId, Role
 from .watchdog import Watchdog
+from .world import REAL, World
 
 
 class Settings:
@@ -39,6 +39,7 @@ class Settings:
         durability: object,
         drain: object,
         kinds: object,
+        retention: object = DEFAULT,
     ) -> None:
         if not isinstance(store, str | os.PathLike):
             raise TypeError(f"a store is a path or ':memory:', not {store!r}")
@@ -53,6 +54,9 @@ class Settings:
             raise ValueError(f"durability= is one of {levels}, not {durability!r}")
         self.durability: Durability = durability  # type: ignore[assignment]
         self.drain = checked_drain(drain)
+        if not isinstance(retention, Retention):
+            raise TypeError(f"retention= is a Retention, not {retention!r}")
+        self.retention = retention
         for kind in _kinds(kinds):
             register(kind)
 
@@ -60,8 +64,11 @@ class Settings:
 class Engine:
     """The actors, from the outside."""
 
-    def __init__(self, settings: Settings, loop: asyncio.AbstractEventLoop | None) -> None:
+    def __init__(
+        self, settings: Settings, loop: asyncio.AbstractEventLoop | None, world: World = REAL
+    ) -> None:
         self.settings = settings
+        self.world = world
         self.callers = new_callers()
         self.callers.failure = RuntimeClosing("the runtime was not started")
         self._loop = loop
@@ -75,7 +82,7 @@ class Engine:
 
     def create(self, callback: Callable[[Any], None]) -> None:
         """Create the actors and have them open the store; `callback` gets what the supervisor says."""
-        self._base = LocalSystemBase(self._loop)
+        self._base = self.world.base(self._loop)
         self._system = ActorSystem(systemBase=self._base, transientUnique=True)
         self._gateway = self._system.createActor(Gateway)
         self._supervisor = self._system.createActor(Supervisor)
@@ -91,7 +98,9 @@ class Engine:
             settings.durability,
             is_registered,
             attempts_of,
-            time.time,
+            self.world.clock,
+            {"retention": settings.retention, "opener": self.world.store_opener},
+            self.world.reader_opener,
         )
         self._base.post(self._supervisor, start)
 
@@ -99,8 +108,9 @@ class Engine:
         """The actors are ready: take calls."""
         self._roles = roles
         self.callers.failure = None
-        self._watchdog = Watchdog(self._base.loop)
-        self._watchdog.start()
+        if self.world.watchdog is not None:
+            self._watchdog = self.world.watchdog(self._base.loop)
+            self._watchdog.start()
 
     def post(self, call: Call, callback: Callable[[Any], None]) -> RequestId:
         """Ask; `callback` gets the answer, on the loop's thread. Raises if nothing can be asked."""
@@ -135,17 +145,18 @@ class Engine:
         """Say what was left behind; `StoreError` if that is anything accepted."""
         for left in getattr(answer, "unfinished", ()):
             log.warning("%s was closed and left behind: %s", self.settings.store, left)
-            if left == WHAT_IS_LEFT["writing"]:
-                raise StoreError(self.settings.store, f"it was closed, and left behind {left}")
+        error = failure_of(answer)
+        if error is not None:
+            raise error
 
     def on_loop(self) -> bool:
         """Whether this is the thread on which the actors run."""
-        return self._base.thread_id == threading.get_ident()
+        return self._base.thread_id == threading.get_ident() and self._base.loop.is_running()
 
     def _over(self) -> None:
         if self._watchdog is not None:
             self._watchdog.stop()
-        self.callers.give_up(RuntimeClosing("the runtime is closed"))
+        self.callers.give_up(self.callers.failure or RuntimeClosing("the runtime is closed"))
 
     def end(self) -> None:
         """End the actors, from another thread than theirs."""

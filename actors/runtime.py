@@ -3,7 +3,6 @@
 import asyncio
 import math
 import os
-import time
 from collections.abc import Generator, Iterable, Iterator
 from queue import Empty, SimpleQueue
 from typing import Any, Literal, Self, TypeAlias
@@ -17,6 +16,7 @@ from .errors import GreenroomError, RuntimeClosing
 from .events.protocol import ForgetPull
 from .explain import explain
 from .ledger.protocol import ForgetRequest
+from .retention import DEFAULT, Retention
 from .state import decode
 from .views import AgentInfo, AgentInfos, Event, Explanation, Outcome, Stats
 from .vocabulary import AgentStatus, Durability, RunId
@@ -37,6 +37,7 @@ class Runtime:
             this process, "power" that of the machine.
         drain: seconds that turns under way get when the runtime is closed.
         kinds: kinds, or modules with kinds, to register.
+        retention: how long finished runs, events and closed agents are kept.
 
     Use it as a context manager, or call `start` and `close`. Its methods may be called on any thread but
     not in a turn, which has its own. Raises `ValueError` or `TypeError` for a bad argument.
@@ -52,6 +53,7 @@ class Runtime:
         durability: Durability = "process",
         drain: float = 10.0,
         kinds: Iterable[Any] = (),
+        retention: Retention = DEFAULT,
     ) -> None:
         self._settings = Settings(
             store,
@@ -61,6 +63,7 @@ class Runtime:
             durability=durability,
             drain=drain,
             kinds=kinds,
+            retention=retention,
         )
         self._engine = Engine(self._settings, None)
         self._state: Literal["new", "up", "closed"] = "new"
@@ -69,7 +72,7 @@ class Runtime:
         """Open the store and go on with what it holds. Raises a `StoreError`."""
         if self._state != "new":
             raise RuntimeClosing("this runtime was started before: make a new one")
-        answers: SimpleQueue[Any] = SimpleQueue()
+        answers: SimpleQueue[Any] = self._engine.world.answers()
         self._engine.create(answers.put)
         try:
             answer = answers.get()
@@ -104,7 +107,7 @@ class Runtime:
             self._state = "closed"
             return
         self._state = "closed"
-        answers: SimpleQueue[Any] = SimpleQueue()
+        answers: SimpleQueue[Any] = self._engine.world.answers()
         self._engine.begin_to_close(seconds, suspend=suspend, callback=answers.put)
         try:
             self._engine.closed(answers.get(timeout=seconds + END_MARGIN))
@@ -182,17 +185,18 @@ class Runtime:
     ) -> "Runs":
         """Wait until all (or any) of `runs` have ended, or `timeout` seconds; those that have."""
         listed = calls.checked_wait(runs, timeout, until, Run)
-        answers: SimpleQueue[tuple[Run, Any]] = SimpleQueue()
+        answers: SimpleQueue[tuple[Run, Any]] = self._engine.world.answers()
         pending = {id(run): run for run in listed if run._ended is None}
         ended = len(listed) - len({id(run) for run in pending.values()})
         requests = {}
         for run in pending.values():
             put = _putter(answers, run)
             requests[id(run)] = self._post(calls.await_run(run.run_id), put)
-        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        now = self._engine.world.monotonic
+        deadline = math.inf if timeout is None else now() + timeout
         while pending and not (until == "any" and ended):
             try:
-                left = None if deadline == math.inf else max(0.0, deadline - time.monotonic())
+                left = None if deadline == math.inf else max(0.0, deadline - now())
                 run, answer = answers.get(timeout=left)
             except Empty:
                 break
@@ -233,7 +237,7 @@ class Runtime:
     # The way in
 
     def _ask(self, call: Call, timeout: float | None = None) -> Any:
-        answers: SimpleQueue[Any] = SimpleQueue()
+        answers: SimpleQueue[Any] = self._engine.world.answers()
         request = self._post(call, answers.put)
         try:
             answer = answers.get(timeout=timeout)
@@ -370,7 +374,7 @@ class EventStream(Iterator[Event]):
     def __init__(self, runtime: Runtime, under: str, since: int | None, *, follow: bool) -> None:
         self._runtime, self._under, self._follow = runtime, under, follow
         self._ready: list[Event] = []  # newest first
-        self._answers: SimpleQueue[Any] = SimpleQueue()
+        self._answers: SimpleQueue[Any] = runtime._engine.world.answers()
         self._request: Any = None
         self._over = False
         self._since = since or 0
@@ -432,8 +436,9 @@ def stats_of(ledger: Any, residency: Any, slots: Any) -> Stats:
         commits=ledger.commits,
         unwritten=ledger.unwritten,
         given_way=residency.given_way,
-        events_dropped=0,
+        events_dropped=ledger.events_dropped,
         latencies=ledger.latencies,
+        store_problem=ledger.store_problem,
     )
 
 

@@ -4,16 +4,17 @@ They open their connections in the thread that handles their messages. An answer
 sender, and a batch is answered when its transaction is committed, never before.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 from msgspec import Struct
 
-from ..actors.effects import Effect, Send
-from ..actors.errors import GreenroomError, RuntimeClosing, StoreError
+from ..actors.effects import Effect, Send, StartTimer
+from ..actors.errors import GreenroomError, RuntimeClosing, StoreError, StoreLost
+from ..actors.retention import DAY, DEFAULT
 from ..actors.shell import ActorShell, log
-from ..actors.vocabulary import Address, Durability
-from .ownership import Claim
+from ..actors.vocabulary import Address, Durability, RunId, Timestamp
 from .protocol import (
     Answer,
     BatchFailed,
@@ -26,19 +27,33 @@ from .protocol import (
     StoreClosed,
     StoreOpened,
     StoreRefused,
+    StoreTaken,
     Unfinished,
     WriteBatch,
 )
+from .pruning import LOOK_AGAIN
 from .reader import Reader
-from .schema import inspect
+from .retention import PRUNE_AFTER
 from .store import Store, WriteFailed
 
 Opener: TypeAlias = Callable[[str, Durability], tuple[Store, Unfinished]]
 ReaderOpener: TypeAlias = Callable[[str], Reader]
 
 
+HELD_LONG = DAY
+"""Seconds after which a turn that holds back retention is told about."""
+
+
 class _Tidy(Struct, frozen=True):
-    """To itself, behind the answer to a batch: a checkpoint is in nobody's commit."""
+    """To itself, behind the answer to a batch: one small step that is in nobody's commit."""
+
+    log: bool = False  # copy the log, whatever else there is to do
+
+
+class _Renew(Struct, frozen=True):
+    """To itself, by timer: give a sign of life for this opening of a store."""
+
+    opening: int
 
 
 class PersistenceActor(ActorShell):
@@ -49,38 +64,84 @@ class PersistenceActor(ActorShell):
     def __init__(self) -> None:
         super().__init__()
         self.store: Store | None = None
-        self.claim: Claim | None = None
+        self.opener: Address = None  # who opened it, and hears if it is lost
+        self.openings = 0
+        self.silent = False  # no sign of life could be written the last time
+        self.retention = DEFAULT
+        self.look_at: Timestamp = math.inf  # when something may be past that is not yet
+        self.tidying = False  # a `_Tidy` is on its way
+        self.told: RunId | None = None  # the run that was said to hold back retention
 
     def decide(self, message: object, sender: Address) -> Iterable[Effect]:
         match message:
             case OpenStore():
-                return (Send(sender, self.open(message)),)
+                return self.open(message, sender)
             case WriteBatch():
                 answer = Send(sender, self.write(message))
-                if self.store is not None and self.store.untidy:
-                    return answer, Send(self.myAddress, _Tidy())
-                return (answer,)
+                return (*self.loss(), answer, *self.untidy())
+            case _Renew():
+                return self.renew(message)
             case _Tidy():
-                self.tidy()
-                return ()
+                self.tidying = False
+                return self.tidy(message)
             case CloseStore():
                 self.close()
                 return (Send(sender, StoreClosed()),)
             case _:
                 raise TypeError(f"the writer knows no {type(message).__name__}")
 
-    def open(self, message: OpenStore) -> StoreOpened | StoreRefused:
+    def open(self, message: OpenStore, sender: Address) -> Iterable[Effect]:
         opener: Opener = message.opener or Store.open
         self.close()
         try:
-            if message.store != ":memory:":
-                inspect(message.store)  # what is refused gets no lock file either
-                self.claim = Claim(message.store)
-            self.store, unfinished = opener(message.store, message.durability)
+            store, unfinished = opener(message.store, message.durability)
         except GreenroomError as error:
-            self.release()
-            return StoreRefused(error)
-        return StoreOpened(unfinished, self.store.path)
+            return (Send(sender, StoreRefused(error)),)
+        self.store, self.opener = store, sender
+        self.retention, self.look_at = message.retention, -math.inf
+        self.openings += 1
+        if store.claim.taken.reason != "free":
+            log.warning("%s was %s", store.path, store.claim.taken)
+        return Send(sender, StoreOpened(unfinished, store.path)), self.renewal(store), *self.untidy()
+
+    def renewal(self, store: Store) -> StartTimer:
+        return StartTimer(store.claim.renew_after, _Renew(self.openings))
+
+    def renew(self, message: _Renew) -> Iterable[Effect]:
+        """Give a sign of life; one that cannot be written now is followed by another try."""
+        store = self.store
+        if store is None or message.opening != self.openings or store.lost is not None:
+            return ()
+        try:
+            store.renew()
+        except StoreLost:
+            return self.loss()
+        except StoreError as error:
+            if not self.silent:
+                log.warning("the lease cannot be renewed for now: %s", error)
+            self.silent = True
+        else:
+            self.silent = False
+        return (self.renewal(store), *self.untidy(log=store.log_held))
+
+    def loss(self) -> Iterable[Effect]:
+        """The news that the store was lost, once."""
+        if self.store is None or self.store.lost is None or self.opener is None:
+            return ()
+        opener, self.opener = self.opener, None
+        return (Send(opener, StoreTaken(self.store.lost)),)
+
+    def untidy(self, *, log: bool = False) -> Iterable[Effect]:
+        """Have a step done behind whatever came meanwhile, if there is something to do."""
+        store = self.store
+        if store is None or self.tidying:
+            return ()
+        late = self.clock() >= self.look_at
+        return self.again(log=log) if log or late or store.untidy or store.unpruned >= PRUNE_AFTER else ()
+
+    def again(self, *, log: bool = False) -> Iterable[Effect]:
+        self.tidying = True
+        return (Send(self.myAddress, _Tidy(log)),)
 
     def write(self, batch: WriteBatch) -> BatchWritten | BatchFailed:
         if self.store is None:
@@ -89,16 +150,44 @@ class PersistenceActor(ActorShell):
         try:
             self.store.write(batch.records, sync=batch.sync)
         except WriteFailed as error:
-            return BatchFailed(batch.number, error.problem, error.fatal)
+            means = error.means if error.fatal and not error.of_record else None
+            return BatchFailed(batch.number, error.problem, error.fatal, means, error.of_record)
+        except StoreLost as error:
+            return BatchFailed(batch.number, error.problem, True, error)
+        self.look_at = min(self.look_at, begun + LOOK_AGAIN)
         return BatchWritten(batch.number, self.clock() - begun)
 
-    def tidy(self) -> None:
-        if self.store is None or not self.store.untidy:
-            return  # closed meanwhile, or done for a batch before
+    def tidy(self, message: _Tidy) -> Iterable[Effect]:
+        """Do one step. The next one comes behind a batch that came meanwhile: it waits for one at most."""
+        store = self.store
+        if store is None or store.lost is not None:
+            return ()  # closed meanwhile
         try:
-            self.store.tidy()
-        except StoreError as error:  # nothing is lost: the log goes on, and the next one tries again
-            log.warning("the log was not copied into its file: %s", error)
+            if message.log or store.untidy:
+                store.tidy()
+                return self.untidy()
+            return self.again() if self.make_room(store) else ()
+        except StoreError as error:  # nothing is lost, and there will be another step
+            log.warning("%s could not be tidied: %s", store.path, error.problem)
+            self.look_at = self.clock() + LOOK_AGAIN
+        return self.loss()
+
+    def make_room(self, store: Store) -> bool:
+        """Delete a little of what is not kept, else make the file a little shorter; whether it did."""
+        now = self.clock()
+        step = store.prune(self.retention, now)
+        self.look_at = math.inf if step.wait is None else now + step.wait
+        held = step.held
+        if held is not None and held.at < now - HELD_LONG and held.run_id != self.told:
+            self.told = held.run_id
+            log.warning(
+                "run %s was accepted %.0f hours ago and has not ended: until it does, nothing that was "
+                "accepted since is removed from %s",
+                held.run_id,
+                (now - held.at) / 3600,
+                store.path,
+            )
+        return step.more or step.rows > 0 or store.give_back()
 
     def close(self) -> None:
         store, self.store = self.store, None
@@ -107,13 +196,6 @@ class PersistenceActor(ActorShell):
                 store.close()
         except StoreError as error:  # committed all the same: the next opening takes the log up
             log.error("the log was not copied into its file: %s", error)
-        finally:
-            self.release()
-
-    def release(self) -> None:
-        held, self.claim = self.claim, None
-        if held is not None:
-            held.release()
 
     def ended(self) -> None:
         self.close()

@@ -18,6 +18,7 @@ from .protocol import (
     DropMessages,
     EndRun,
     EraseAgent,
+    InterruptRun,
     PutSnapshot,
     Record,
     RunRow,
@@ -79,6 +80,8 @@ def fold_run(run: RunRow | None, records: Iterable[Record]) -> RunRow | None:
             continue
         elif type(record) is BeginRun:
             run = replace(run, attempt=record.attempt, started_at=record.at)
+        elif type(record) is InterruptRun:
+            run = replace(run, error=record.reason)
         elif type(record) is EndRun:
             run = replace(
                 run,

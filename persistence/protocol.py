@@ -11,7 +11,8 @@ from typing import Any, TypeAlias
 from msgspec import Struct
 
 from ..actors.effects import Send
-from ..actors.errors import GreenroomError
+from ..actors.errors import GreenroomError, StoreError, StoreLost
+from ..actors.retention import DEFAULT, Retention
 from ..actors.vocabulary import (
     AgentId,
     Durability,
@@ -164,6 +165,14 @@ class BeginRun(Struct, frozen=True):
     at: Timestamp
 
 
+class InterruptRun(Struct, frozen=True):
+    """A run that has begun was told to end; if its code does not live to do so, this is how it ended."""
+
+    run_id: RunId
+    agent_id: AgentId
+    reason: str
+
+
 class EndRun(Struct, frozen=True):
     """The outcome; it becomes the agent's last one, and the agent's `updated_at`."""
 
@@ -191,6 +200,7 @@ Record: TypeAlias = (
     | DropMessages
     | AddRun
     | BeginRun
+    | InterruptRun
     | EndRun
     | AddEvent
 )
@@ -293,11 +303,15 @@ class Answer(Struct, frozen=True):
 
 
 class OpenStore(Struct, frozen=True):
-    """Open for writing, making or migrating the schema. Answered by `StoreOpened` or `StoreRefused`."""
+    """Open for writing, making or migrating the schema. Answered by `StoreOpened` or `StoreRefused`.
+
+    The owner's lease is renewed from then on; if the store is lost all the same, `StoreTaken` follows.
+    """
 
     store: str
     durability: Durability
     opener: Callable[..., Any] | None = None  # instead of `Store.open`, to inject faults
+    retention: Retention = DEFAULT
 
 
 class OpenReader(Struct, frozen=True):
@@ -348,11 +362,25 @@ class BatchWritten(Struct, frozen=True):
 
 
 class BatchFailed(Struct, frozen=True):
-    """Nothing of the batch was written. `fatal` says that no later try can succeed."""
+    """Nothing of the batch was written. `fatal` says that no later try can succeed, by `error`.
+
+    `of_record`: that holds for one of its records, and others can be written.
+    """
 
     number: int
     problem: str
     fatal: bool
+    error: StoreError | None = None
+    of_record: bool = False
+
+
+class StoreTaken(Struct, frozen=True):
+    """To who opened the store, at most once, unasked: another process has taken it over.
+
+    Whatever is written from here on is refused, as `fatal`.
+    """
+
+    error: StoreLost
 
 
 class StoreClosed(Struct, frozen=True):

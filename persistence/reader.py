@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from ..actors.errors import SnapshotTampered, SnapshotUnreadable, StoreError
+from ..actors.errors import SnapshotTampered, SnapshotUnreadable, StoreCorrupt, StoreError
 from ..actors.vocabulary import AgentId, Payload, RunId
 from . import codec, schema
 from .keys import Place, Sealer, read_key
@@ -62,7 +62,10 @@ UNFINISHED_RUNS = f"{_RUN} WHERE r.status = 'accepted' ORDER BY r.serial"
 UNFINISHED_AGENTS = f"""{_AGENT} WHERE a.agent_id IN
     (SELECT agent_id FROM runs WHERE status = 'accepted') ORDER BY a.agent_id"""
 SNAPSHOT = "SELECT codec, version, data FROM snapshots WHERE agent_id = ?"
-COMPLETED = "SELECT 1 FROM runs WHERE agent_id = ? AND status = 'completed' LIMIT 1"
+COMPLETED = """
+    SELECT 1 FROM agents WHERE agent_id = ?1 AND stateful = 1
+    UNION ALL SELECT 1 FROM runs WHERE agent_id = ?1 AND status = 'completed' LIMIT 1
+"""  # its completed runs may have been pruned
 INBOX = "SELECT serial, body, sender, at FROM inbox WHERE agent_id = ? ORDER BY serial"
 EVENTS = """
     SELECT seq, at, type, path, run_id, data FROM events
@@ -207,9 +210,16 @@ class Reader:
         fields = list(row)
         run_id, path = fields[0], fields[3]
         fields[4] = self._payload(fields[4], ("input", run_id), path)
-        fields[8] = msgspec.json.decode(fields[8], type=tuple[RunId, ...]) if fields[8] else ()
+        fields[8] = self._awaits(fields[8], run_id) if fields[8] else ()
         fields[9] = self._result(fields[9], run_id, path)
         return RunRow(*fields)
+
+    def _awaits(self, listed: str, run_id: RunId) -> tuple[RunId, ...]:
+        try:
+            return msgspec.json.decode(listed, type=tuple[RunId, ...])
+        except (msgspec.DecodeError, TypeError) as error:
+            problem = f"what run {run_id} waits for cannot be read ({error}). See `greenroom doctor`."
+            raise StoreCorrupt(self.path, problem) from error
 
     def _result(self, sealed: object, run_id: RunId, path: str) -> Payload | None:
         return None if sealed is None else self._payload(sealed, ("result", run_id), path)

@@ -8,6 +8,7 @@ descriptor of a file drops the locks that SQLite holds on it in this process.)
 import os
 import sqlite3
 import stat
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from sqlite_utils import Database
 
 APPLICATION_ID = 0x67726E72  # "grnr", in the header of every store
+PATIENCE = 1.0
+"""Seconds that another gets to make the same new file a log, before the file counts as locked."""
+
 SIDECARS = ("-wal", "-shm", "-journal", ".key")
 
 SYNCHRONOUS: dict[Durability, str] = {
@@ -47,6 +51,7 @@ def tables(db: "Database") -> None:
             "incarnation": int,
             "origin": str,
             "last_run_id": str,
+            "stateful": int,  # 1 from its first snapshot on: one that is missing then was lost
             "epoch": int,  # which opening of the store added it
         },
         pk="agent_id",
@@ -91,23 +96,41 @@ def tables(db: "Database") -> None:
         not_null={"at", "type", "path", "data"},
         strict=True,
     )
-    db.table("owner").create(  # at most one row: who may write
+    db.table("superseded").create(  # runs that ended and are no longer their agent's last, in this order
+        {"number": int, "serial": int, "at": float},  # of the run; when the agent's next one ended
+        pk="number",
+        not_null={"serial", "at"},
+        strict=True,
+    )
+    db.table("owner").create(  # at most one row: who may write, or did last; see `ownership`
         {
             "id": int,
             "host": str,
             "boot_id": str,
+            "pid_namespace": str,
             "pid": int,
-            "started": float,  # of the process: a pid can belong to somebody else by now
+            "started": int,  # of the process, in ticks since boot: its pid can be another's by now
             "epoch": int,
-            "heartbeat": float,
+            "lease": float,  # seconds for which a sign of life holds
+            "heartbeat": float,  # the last one, by the wall clock
+            "uptime": float,  # … and by the monotonic one
+            "released_at": float,  # NULL while it is in use
         },
         pk="id",
         strict=True,
     )
     db.table("meta").create(  # one row: numbers that never go back, whatever is erased
-        {"id": int, "epoch": int, "known": int, "next_agent_id": int, "next_serial": int, "next_seq": int},
+        {
+            "id": int,
+            "epoch": int,
+            "known": int,
+            "next_agent_id": int,
+            "next_serial": int,
+            "next_seq": int,
+            "closed": int,
+        },
         pk="id",
-        not_null={"epoch", "known", "next_agent_id", "next_serial", "next_seq"},
+        not_null={"epoch", "known", "next_agent_id", "next_serial", "next_seq", "closed"},
         strict=True,
     )
     for statement in _V1_STATEMENTS:
@@ -115,80 +138,123 @@ def tables(db: "Database") -> None:
 
 
 _V1_STATEMENTS = (
-    "INSERT INTO meta VALUES (1, 0, 0, 1, 1, 1)",
+    "INSERT INTO meta VALUES (1, 0, 0, 1, 1, 1, 0)",
     "CREATE UNIQUE INDEX agents_open ON agents(path) WHERE status <> 'closed'",
     "CREATE INDEX agents_closed ON agents(path, agent_id) WHERE status = 'closed'",
+    "CREATE INDEX agents_closed_at ON agents(updated_at, agent_id) WHERE status = 'closed'",
     "CREATE UNIQUE INDEX runs_id ON runs(run_id)",
     "CREATE INDEX runs_unfinished ON runs(serial) WHERE status = 'accepted'",
+    "CREATE INDEX runs_begun ON runs(serial) WHERE status = 'accepted' AND started_at IS NOT NULL",
     "CREATE INDEX runs_of_agent ON runs(agent_id, serial)",
     "CREATE INDEX inbox_of_agent ON inbox(agent_id, serial)",
-    # `known` counts open agents, so that opening a store of millions need not
+    # `known` counts open agents and `closed` the others, so that nobody has to count millions
     """CREATE TRIGGER agent_added AFTER INSERT ON agents WHEN new.status <> 'closed'
        BEGIN UPDATE meta SET known = known + 1; END""",
     """CREATE TRIGGER agent_changed AFTER UPDATE OF status ON agents
        WHEN (old.status = 'closed') <> (new.status = 'closed')
-       BEGIN UPDATE meta SET known = known + iif(new.status = 'closed', -1, 1); END""",
+       BEGIN
+         UPDATE meta SET known = known + iif(new.status = 'closed', -1, 1),
+                         closed = closed + iif(new.status = 'closed', 1, -1);
+       END""",
     """CREATE TRIGGER agent_erased AFTER DELETE ON agents
        BEGIN
-         UPDATE meta SET known = known - 1 WHERE old.status <> 'closed';
+         UPDATE meta SET known = known - (old.status <> 'closed'),
+                         closed = closed - (old.status = 'closed');
          DELETE FROM runs WHERE agent_id = old.agent_id;
          DELETE FROM inbox WHERE agent_id = old.agent_id;
          DELETE FROM snapshots WHERE agent_id = old.agent_id;
+       END""",
+    """CREATE TRIGGER snapshot_added AFTER INSERT ON snapshots
+       BEGIN UPDATE agents SET stateful = 1 WHERE agent_id = new.agent_id; END""",
+    # the queue of what retention may take: every run that ended is in it, or is its agent's last one
+    """CREATE TRIGGER run_superseded AFTER UPDATE OF last_run_id ON agents WHEN old.last_run_id IS NOT NULL
+       BEGIN
+         INSERT INTO superseded (serial, at)
+         SELECT serial, new.updated_at FROM runs WHERE run_id = old.last_run_id;
        END""",
 )
 
 STEPS: list[Callable[["Database"], None]] = [tables]
 
 
-def open_for_writing(store: str, durability: Durability, *, private: bool = False) -> sqlite3.Connection:
+def open_for_writing(
+    store: str,
+    durability: Durability,
+    *,
+    admit: Callable[[sqlite3.Connection], object] = lambda _: None,
+    private: bool = False,
+) -> sqlite3.Connection:
     """Open the file, made if there is none and migrated if it is older, in the calling thread.
 
-    `private` is for a file that nobody will open again: nothing of it need survive.
+    `admit` looks at a store that is there and raises if it may not be opened, before anything is changed.
+    `private` is for a file that nobody will open again: nothing of it need survive. If opening fails, a
+    file that was made for it stays, empty: somebody else may have begun to fill it.
     """
     inspect(store)
-    made = _make_file(store)
-    with _explained(store):
+    _make_file(store)
+    with explained(store):
+        connection = _connect(store, "rw")
         try:
-            connection = _connect(store, "rw")
-            try:
-                _configure(connection, "OFF" if private else SYNCHRONOUS[durability])
-                _migrate(connection, store)
-            except BaseException:
-                connection.close()
-                raise
+            version, foreign = _header(connection)
+            _check_version(store, version, foreign=foreign)  # again, now with the log
+            if version:
+                admit(connection)
+            else:  # it counts before the first table only, and is a write of its own after it
+                _set(connection, "auto_vacuum = INCREMENTAL")
+            _configure(connection, "OFF" if private else SYNCHRONOUS[durability])
+            _migrate(connection, store, admit)
         except BaseException:
-            if made:
-                os.unlink(store)
+            connection.close()
             raise
     return connection
 
 
 def open_for_reading(store: str) -> sqlite3.Connection:
     """Open a file that its writer has opened already."""
-    with _explained(store):
+    with explained(store):
         connection = _connect(store, "ro")
         connection.execute("PRAGMA cache_size = -8192")  # KiB
         connection.execute("PRAGMA trusted_schema = OFF")
         return connection
 
 
-def inspect(store: str) -> None:
+def inspect(store: str, *, to_write: bool = True) -> None:
     """Raise the `StoreError` for which this path cannot be a store, and change nothing."""
     for name in (store, *(store + suffix for suffix in SIDECARS)):
         _check_plain(store, name)
     if not os.path.lexists(store):
         return
-    if not os.access(store, os.W_OK):
+    if to_write and not os.access(store, os.W_OK):
         raise StoreError(store, "this user may not write to it. Make it writable, or copy it.")
-    with _explained(store):
+    try:
+        _inspect_header(store)
+    except StoreCorrupt:  # or its last user was just copying the log into it, and has removed that by now
+        _inspect_header(store)
+
+
+def _inspect_header(store: str) -> None:
+    with explained(store):
         connection = _connect(store, "ro&immutable=1")
         try:
-            application = _pragma(connection, "application_id")
-            version = _pragma(connection, "user_version")
-            foreign = _is_foreign(connection, application)
+            version, foreign = _header(connection)
+        except sqlite3.DatabaseError:
+            if not any(os.path.lexists(store + log) for log in ("-wal", "-journal")):
+                raise
+            return  # half copied from its log, by a crash or just now: whoever opens it sees both
         finally:
             connection.close()
-    _check_version(store, version if application == APPLICATION_ID else 0, foreign=foreign)
+    _check_version(store, version, foreign=foreign)
+
+
+def _header(connection: sqlite3.Connection) -> tuple[int, bool]:
+    """The version of the schema, and whether it is another program's, both as of one moment."""
+    connection.execute("BEGIN")
+    try:
+        application, version = _pragma(connection, "application_id"), _pragma(connection, "user_version")
+        return version if application == APPLICATION_ID else 0, _is_foreign(connection, application)
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
 
 
 def _check_plain(store: str, name: str) -> None:
@@ -226,18 +292,17 @@ def _is_foreign(connection: sqlite3.Connection, application: int) -> bool:
     return application != APPLICATION_ID and (application != 0 or tables > 0)
 
 
-def _make_file(store: str) -> bool:
+def _make_file(store: str) -> None:
     """Make an empty file that only its owner may read; SQLite gives its other files the same mode."""
     try:
         os.close(os.open(store, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
     except FileExistsError:
-        return False
+        pass
     except OSError as error:
         raise StoreError(
             store,
             f"it cannot be made: {error.strerror}. Choose a folder that this user may write to.",
         ) from error
-    return True
 
 
 def _connect(store: str, mode: str) -> sqlite3.Connection:
@@ -252,17 +317,33 @@ def _connect(store: str, mode: str) -> sqlite3.Connection:
 
 def _configure(connection: sqlite3.Connection, synchronous: str) -> None:
     for setting in (
-        "auto_vacuum = INCREMENTAL",  # counts for a new file only, and only before the first table
         "journal_mode = WAL",
         f"synchronous = {synchronous}",
         "wal_autocheckpoint = 16384",  # pages; a last resort: the store checkpoints between commits
+        "journal_size_limit = 67108864",  # bytes: a log that a long reader made longer shrinks again
         "cache_size = -16384",  # KiB
         "trusted_schema = OFF",
     ):
-        connection.execute(f"PRAGMA {setting}").fetchall()
+        _set(connection, setting)
 
 
-def _migrate(connection: sqlite3.Connection, store: str) -> None:
+def _set(connection: sqlite3.Connection, setting: str) -> None:
+    """SQLite does not wait for another that makes the same new file a log, whatever its timeout."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            connection.execute(f"PRAGMA {setting}").fetchall()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
+def _migrate(
+    connection: sqlite3.Connection, store: str, admit: Callable[[sqlite3.Connection], object]
+) -> None:
     """Bring the schema to this version, wholly or not at all."""
     if _pragma(connection, "user_version") == len(STEPS):
         return
@@ -274,12 +355,10 @@ def _migrate(connection: sqlite3.Connection, store: str) -> None:
     db = Database(connection, execute_plugins=False)
     connection.execute("BEGIN IMMEDIATE")
     try:
-        application = _pragma(connection, "application_id")
-        _check_version(
-            store,
-            _pragma(connection, "user_version"),
-            foreign=_is_foreign(connection, application),
-        )
+        application, version = _pragma(connection, "application_id"), _pragma(connection, "user_version")
+        _check_version(store, version, foreign=_is_foreign(connection, application))
+        if version:
+            admit(connection)  # again: nobody can take it from here on
         migrations.apply(db)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {len(STEPS)}")
@@ -298,7 +377,7 @@ def _pragma(connection: sqlite3.Connection, name: str) -> int:
 
 
 @contextmanager
-def _explained(store: str) -> Iterator[None]:
+def explained(store: str) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:

@@ -1,18 +1,22 @@
 """The store: the only writer of a file, one transaction at a time, in the thread that opened it.
 
-The epoch fences: every transaction touches the row that counts how often the file was opened for
-writing, and is given up if somebody else opened it since.
+The epoch fences: every transaction touches the row that counts how often the file was taken for
+writing, and is given up if somebody else took it since (`ownership` says when that may be).
 """
 
 import os
 import sqlite3
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from ..actors.errors import StoreError, StoreLost
-from ..actors.vocabulary import Durability
+from ..actors.retention import Retention
+from ..actors.vocabulary import Durability, Seconds, Timestamp
 from . import schema
+from .claim import Claim, admit
 from .keys import Place, Sealer, make_key
 from .protocol import (
     AddAgent,
@@ -20,34 +24,70 @@ from .protocol import (
     AddMessage,
     AddRun,
     Record,
+    RunRow,
     Unfinished,
 )
+from .pruning import Pruner, Step
 from .reader import Reader
 from .records import WRITES, grouped
+from .retention import pages_to_give_back, rows_of_a_step
 
 CHECKPOINT_AFTER = 2_000
 """Rows written (and 4 KiB pieces of their values) before the log is copied into the file."""
 
-FULL = 2  # of `PRAGMA synchronous`: an fsync in every commit
+SLICE, BREATH = 256, 50e-6
+"""Rows, and the seconds after so many in which the interpreter is everybody else's.
 
-_RETRYABLE = {
+The larger the batch, the longer this thread would hold it: without a pause others get it every 5 ms only
+(`sys.getswitchinterval`), and the p99 of a spawn is those 5 ms as soon as commits are slow.
+"""
+
+LONG_LOG = 16_384
+"""Pages: 64 MiB, a log that a reader made longer than it has to be."""
+
+NORMAL, FULL = 1, 2  # of `PRAGMA synchronous`: an fsync at checkpoints only, in every commit
+
+_OF_THE_DISK = {  # it may be over at the next try
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,
     sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PERM,
     sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_NOLFS,
     sqlite3.SQLITE_NOMEM,
     sqlite3.SQLITE_INTERRUPT,
+    sqlite3.SQLITE_ABORT,
     sqlite3.SQLITE_PROTOCOL,
+}
+_OF_A_RECORD = {  # others could be written: a bug
+    sqlite3.SQLITE_CONSTRAINT,
+    sqlite3.SQLITE_MISMATCH,
+    sqlite3.SQLITE_TOOBIG,
+    sqlite3.SQLITE_RANGE,
 }
 
 
 class WriteFailed(StoreError):
-    """A transaction was given up; nothing of it is in the store. `fatal`: no later try can succeed."""
+    """A transaction was given up; nothing of it is in the store.
 
-    def __init__(self, store: str, problem: str, fatal: bool) -> None:
+    `fatal`: no later try can succeed, for reasons of the store or of one of the records (`of_record`).
+    """
+
+    def __init__(
+        self,
+        store: str,
+        problem: str,
+        fatal: bool,
+        *,
+        of_record: bool = False,
+        means: StoreError | None = None,
+    ) -> None:
         super().__init__(store, problem)
         self.args = (store, problem, fatal)
-        self.fatal = fatal
+        self.fatal, self.of_record = fatal, of_record
+        self.means = means  # what to tell people of a fatal one
 
 
 class Store:
@@ -59,20 +99,30 @@ class Store:
         connection: sqlite3.Connection,
         sealer: Sealer,
         *,
-        epoch: int,
+        claim: Claim,
         folder: TemporaryDirectory[str] | None = None,
+        open_runs: Iterable[RunRow] = (),
     ) -> None:
-        self.path, self.epoch = path, epoch
+        self.path, self.claim, self.epoch = path, claim, claim.epoch
+        self.lost: StoreLost | None = None  # from then on nothing is written
         self._connection, self._sealer, self._folder = connection, sealer, folder
         self._synchronous = self._level = connection.execute("PRAGMA synchronous").fetchone()[0]
         self._unchecked = 0  # rows, about, since the last checkpoint
+        self._doubtful = False  # a flush failed: see `_flush_again`
+        self._pruner = Pruner(connection, open_runs)
+        self.unpruned = 0  # records since the last look at what may go
+        self.log_held = False  # a reader kept a long log from being copied as a whole
 
     @classmethod
-    def open(cls, path: str, durability: Durability) -> "tuple[Store, Unfinished]":
+    def open(
+        cls, path: str, durability: Durability, *, lease: Seconds | None = None
+    ) -> "tuple[Store, Unfinished]":
         """Open the file in this thread, take the next epoch, and say what is unfinished in it.
 
-        Costs as much as is unfinished, however many agents are known. `:memory:` is an ordinary file in
-        a directory of its own, gone when the store is closed, so that a second connection can read it.
+        Raises a `StoreError`; `StoreInUse` if it has a live owner. `renew` has to be called within every
+        `lease` (default: `ownership.LEASE`). Costs as much as is unfinished, however many agents are known.
+        `:memory:` is an ordinary file in a directory of its own, gone when the store is closed, so that a
+        second connection can read it.
         """
         # the object, and not mkdtemp: gone with the interpreter, too, if nobody closes the store
         folder = TemporaryDirectory(prefix="greenroom-") if path == ":memory:" else None
@@ -80,11 +130,14 @@ class Store:
         try:
             schema.inspect(file)  # before a key is made for what is refused
             sealer = Sealer(make_key(file))
-            connection = schema.open_for_writing(file, durability, private=folder is not None)
+            connection = schema.open_for_writing(
+                file, durability, private=folder is not None, admit=lambda known: admit(file, known)
+            )
             try:
-                epoch = _next_epoch(file, connection)
-                unfinished = Reader(file, connection, sealer).unfinished()
-                store = cls(file, connection, sealer, epoch=epoch, folder=folder)
+                with schema.explained(file):
+                    claim = Claim.take(file, connection, lease)
+                    unfinished = Reader(file, connection, sealer).unfinished()
+                store = cls(file, connection, sealer, claim=claim, folder=folder, open_runs=unfinished.runs)
             except BaseException:
                 connection.close()
                 raise
@@ -95,24 +148,56 @@ class Store:
         return store, unfinished
 
     def write(self, records: Sequence[Record], *, sync: bool = False) -> None:
-        """Write all of `records` in this order, or nothing and raise `WriteFailed`.
+        """Write all of `records` in this order, or nothing and raise `WriteFailed` or `StoreLost`.
 
         `sync` has the log on the disk itself, with all before it, when this returns.
         """
-        try:
-            self._set_level(sync)
-            self.begin()
+        with self._transaction(max(self._synchronous, FULL if sync else 0)):
             self.apply(records)
+        self.unpruned += len(records)
+        self._pruner.committed(records)
+
+    @contextmanager
+    def _transaction(self, level: int) -> Iterator[None]:
+        """All of it or nothing, flushed by `level` of `PRAGMA synchronous`."""
+        try:
+            if level != self._level:  # between transactions only
+                self._connection.execute(f"PRAGMA synchronous = {level}")
+                self._level = level
+            self._roll_back()  # what could not be before
+            if self._doubtful:
+                self._flush_again()
+            self.begin()
+            yield
             self.commit()
         except Exception as error:
             failure = self._failure(error)
-            if self._connection.in_transaction:  # SQLite itself may have rolled it back
-                self._connection.execute("ROLLBACK")
+            with suppress(sqlite3.Error):  # what matters was told; the next try begins with this
+                self._roll_back()
+            if failure is error:
+                raise
             raise failure from error
+
+    def _roll_back(self) -> None:
+        if self._connection.in_transaction:  # SQLite itself may have done it
+            self._connection.execute("ROLLBACK")
+
+    def _flush_again(self) -> None:
+        """After a flush that failed: what it was for may be lost, though a second flush would succeed.
+
+        The kernel drops what it could not write and calls it clean. So all that is committed is copied
+        from the log, as this process still sees it, into the file, and that is flushed.
+        """
+        busy = self._connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()[0]
+        if busy:
+            raise WriteFailed(self.path, "the log cannot be copied into the file: it is being read.", False)
+        self._doubtful = False
 
     # The steps of a transaction, each a method so that a test can fail or stall it
 
     def begin(self) -> None:
+        if self.lost is not None:
+            raise self.lost
         self._connection.execute("BEGIN IMMEDIATE")
 
     def apply(self, records: Sequence[Record]) -> None:
@@ -120,7 +205,11 @@ class Store:
         self._count(groups)
         for kind, group in groups:
             for statement, encode in WRITES[kind]:
-                self._connection.executemany(statement, [encode(self, record) for record in group])
+                for begin in range(0, len(group), SLICE):
+                    part = [encode(self, record) for record in group[begin : begin + SLICE]]
+                    self._connection.executemany(statement, part)
+                    if len(part) == SLICE:
+                        time.sleep(BREATH)
         self._unchecked += len(records)
 
     def commit(self) -> None:
@@ -136,14 +225,72 @@ class Store:
         return self._unchecked >= CHECKPOINT_AFTER
 
     def tidy(self) -> None:
-        """Copy the log into the file and give some free pages back: milliseconds, between commits."""
+        """Copy the log into the file, between commits: milliseconds.
+
+        A reader that stays keeps the log from beginning anew, and it grows; when that one has gone, a long
+        log is made short again.
+        """
         self._unchecked = 0
         try:
-            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-            if self._connection.execute("PRAGMA freelist_count").fetchone()[0] > 4096:
-                self._connection.execute("PRAGMA incremental_vacuum(512)").fetchall()
+            _, length, copied = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            self.log_held = copied < length and length >= LONG_LOG
+            if copied == length and length >= LONG_LOG:
+                self._cut_log()
         except sqlite3.Error as error:
             raise schema.explain(self.path, error) from error
+
+    def prune(self, retention: Retention, now: Timestamp) -> Step:
+        """Delete a little of what `retention` does not keep, in a transaction of its own.
+
+        Raises `WriteFailed` or `StoreLost`, and then nothing has changed.
+        """
+        rows, self.unpruned = rows_of_a_step(self.unpruned), 0
+        try:
+            step = self._pruner.look(retention, now, rows)
+        except sqlite3.Error as error:
+            raise self._failure(error) from error
+        if step.rows:
+            with self._aside():
+                self._pruner.delete(step)
+            self._unchecked += step.rows // 4  # neighbours, most of them: they share their pages
+        self._pruner.deleted(step)
+        return step
+
+    def give_back(self) -> bool:
+        """Give a few of many free pages back to the system; whether there were many.
+
+        Raises `WriteFailed` or `StoreLost`. The file is shorter once the log has been copied.
+        """
+        try:
+            free, pages = (
+                self._connection.execute(f"PRAGMA {name}").fetchone()[0]
+                for name in ("freelist_count", "page_count")
+            )
+        except sqlite3.Error as error:
+            raise self._failure(error) from error
+        count = pages_to_give_back(free, pages)
+        if count:
+            with self._aside():
+                for _ in range(count):  # the sqlite3 module ends this pragma after its first page
+                    self._connection.execute("PRAGMA incremental_vacuum(1)")
+            self._unchecked += count
+        return count > 0
+
+    @contextmanager
+    def _aside(self) -> Iterator[None]:
+        """A transaction that nobody waits for: under the epoch like any, flushed with the next one."""
+        with self._transaction(min(self._synchronous, NORMAL)):
+            self._count(())
+            yield
+
+    def _cut_log(self) -> None:
+        """Make the log's file empty, unless a reader is just at work: nobody waits for that one."""
+        patience = self._connection.execute("PRAGMA busy_timeout").fetchone()[0]
+        self._connection.execute("PRAGMA busy_timeout = 0").fetchall()
+        try:
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        finally:
+            self._connection.execute(f"PRAGMA busy_timeout = {patience}").fetchall()
 
     def close(self) -> None:
         """Copy the log into the file and let go of it; close readers first.
@@ -151,17 +298,21 @@ class Store:
         The log of a file that could not be copied stays beside it, for the next opening.
         """
         try:
-            self.tidy()
+            if self.lost is None:
+                self.tidy()
+                with schema.explained(self.path):
+                    self.claim.release()
         finally:
+            self.claim.drop()
             self._connection.close()  # the last connection removes the log
             if self._folder is not None:
                 self._folder.cleanup()
 
-    def _set_level(self, sync: bool) -> None:
-        level = max(self._synchronous, FULL if sync else 0)
-        if level != self._level:  # between transactions only
-            self._connection.execute(f"PRAGMA synchronous = {level}")
-            self._level = level
+    def renew(self) -> None:
+        """Give a sign of life. Raises `StoreLost`, or `WriteFailed` if it cannot be written now."""
+        with self._aside():
+            self.claim.put()
+        self._unchecked += 1
 
     def _count(self, groups: Iterable[tuple[type[Record], list[Any]]]) -> None:
         """Note the numbers that are used up; fails if this epoch is over."""
@@ -179,22 +330,23 @@ class Store:
             (agent_id + 1, serial + 1, seq + 1, self.epoch),
         )
         if cursor.rowcount != 1:
-            raise StoreLost(self.path, "another runtime has opened it for writing since")
+            self.lost = self.claim.lost()
+            raise self.lost
 
-    def _failure(self, error: Exception) -> WriteFailed:
+    def _failure(self, error: Exception) -> StoreError:
+        if isinstance(error, StoreLost):
+            return error
         if isinstance(error, StoreError):
-            return WriteFailed(self.path, error.problem, True)
-        if isinstance(error, sqlite3.Error):
-            code = getattr(error, "sqlite_errorcode", None)
-            fatal = code is None or code & 0xFF not in _RETRYABLE
-            return WriteFailed(self.path, schema.explain(self.path, error).problem, fatal)
-        return WriteFailed(self.path, f"a record cannot be written: {error!r}", True)
-
-
-def _next_epoch(path: str, connection: sqlite3.Connection) -> int:
-    try:
-        rows = connection.execute("UPDATE meta SET epoch = epoch + 1 RETURNING epoch").fetchall()
-    except sqlite3.Error as error:
-        raise schema.explain(path, error) from error
-    epoch: int = rows[0][0]
-    return epoch
+            return error if isinstance(error, WriteFailed) else WriteFailed(self.path, error.problem, True)
+        if isinstance(error, MemoryError | OSError):
+            return WriteFailed(self.path, f"{type(error).__name__}: {error}.", False)
+        code = getattr(error, "sqlite_errorcode", None)
+        if code is None:  # it did not even come to SQLite
+            return WriteFailed(self.path, f"a record cannot be written: {error!r}", True, of_record=True)
+        self._doubtful = self._doubtful or code in (
+            sqlite3.SQLITE_IOERR_FSYNC,
+            sqlite3.SQLITE_IOERR_DIR_FSYNC,
+        )
+        means = schema.explain(self.path, error)  # type: ignore[arg-type]
+        fatal, of_record = code & 0xFF not in _OF_THE_DISK, code & 0xFF in _OF_A_RECORD
+        return WriteFailed(self.path, means.problem, fatal, of_record=of_record, means=means)

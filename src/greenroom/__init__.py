@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         StoreTooNew,
         UnknownKind,
     )
+    from .actors.retention import Retention
     from .actors.runtime import AgentRef, Run, Runtime
     from .actors.views import AgentInfo, Event, Explanation, Message, Outcome, Stats
 
@@ -60,6 +61,7 @@ __all__ = [
     "OutOfTree",
     "Outcome",
     "PathTaken",
+    "Retention",
     "Run",
     "RunFailed",
     "RunIdTaken",
@@ -97,6 +99,7 @@ _HOMES = {
     "AsyncRun": "async_runtime",
     "AsyncRuntime": "async_runtime",
     "UNSET": "calls",
+    "Retention": "retention",
     "AgentRef": "runtime",
     "Run": "runtime",
     "Runtime": "runtime",

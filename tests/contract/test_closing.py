@@ -92,7 +92,7 @@ def test_a_follower_of_events_sees_how_its_turns_ended(runtime: Any, door: Any, 
 
 
 def test_an_opening_that_is_cut_short_leaves_nothing_running(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, until: Any
 ) -> None:
     class Interrupted:
         def put(self, answer: Any) -> None:
@@ -101,13 +101,13 @@ def test_an_opening_that_is_cut_short_leaves_nothing_running(
         def get(self) -> Any:
             raise KeyboardInterrupt
 
-    threads = threading.active_count()
+    before = set(threading.enumerate())
     cut_short = Runtime(tmp_path / "agents.db")
     with monkeypatch.context() as patch:
         patch.setattr("greenroom.actors.runtime.SimpleQueue", Interrupted)
         with pytest.raises(KeyboardInterrupt):
             cut_short.start()
-    assert threading.active_count() == threads
+    until(lambda: set(threading.enumerate()) <= before, "the end of its threads")
     cut_short.close()
     with Runtime(tmp_path / "agents.db") as open_:
         assert open_.list() == []

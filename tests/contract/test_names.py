@@ -160,6 +160,7 @@ def test_a_runtime_takes_what_the_design_says() -> None:
             "*durability": "process",
             "*drain": 10.0,
             "*kinds": (),
+            "*retention": greenroom.Retention(),
         }
 
 

@@ -22,6 +22,7 @@ from greenroom.persistence.protocol import (
     FindAgent,
     FindAgents,
     FindRuns,
+    InterruptRun,
     ListAgents,
     ListEvents,
     LoadAgent,
@@ -188,7 +189,7 @@ def _some(draw: st.DrawFn, model: NaiveStore) -> list[Record]:
     open_runs = [run for run in numbers.runs if run.agent_id == me]
     what = ["run", "message", "drop", "snapshot", "session", "erase"]
     what += ["status"] if row.status != "closed" else []
-    what += ["begin", "begin", "end", "end", "turn"] if open_runs else ["run"]
+    what += ["begin", "begin", "interrupt", "end", "end", "turn"] if open_runs else ["run"]
     match draw(st.sampled_from(what)):
         case "run":
             awaits = draw(st.sampled_from([(), ("r1", "r2")]))
@@ -210,6 +211,8 @@ def _some(draw: st.DrawFn, model: NaiveStore) -> list[Record]:
         case "begin":
             run = draw(st.sampled_from(open_runs))
             return [BeginRun(run.run_id, me, run.attempt + 1, at)]
+        case "interrupt":
+            return [InterruptRun(draw(st.sampled_from(open_runs)).run_id, me, draw(errors) or "told to")]
         case "end":
             return [_end(draw, open_runs[-1], at)]
         case "turn":

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from thespian.actors import ActorExitRequest, ActorSystem
 
-from greenroom.actors.errors import StoreCorrupt, StoreError
+from greenroom.actors.errors import RuntimeClosing, StoreCorrupt, StoreError
 from greenroom.actors.vocabulary import Durability
 from greenroom.persistence.actor import PersistenceActor, ReaderActor
 from greenroom.persistence.codec import dumps
@@ -107,7 +107,7 @@ def test_nothing_is_written_or_read_before_the_opening_and_after_the_end(system:
     writer, reader = system.createActor(PersistenceActor), system.createActor(ReaderActor)
     unwritten = BatchFailed(1, "the store is not open", True)
     assert system.ask(writer, WriteBatch(1, ()), PATIENCE) == unwritten
-    assert isinstance(system.ask(reader, Read(1, FindAgent("/t")), PATIENCE).error, StoreError)
+    assert isinstance(system.ask(reader, Read(1, FindAgent("/t")), PATIENCE).error, RuntimeClosing)
     system.ask(writer, OpenStore(path, "process"), PATIENCE)
     system.ask(writer, CloseStore(), PATIENCE)
     assert system.ask(writer, CloseStore(), PATIENCE) == StoreClosed()

@@ -1,0 +1,51 @@
+"""What a user says is to be kept, and for how long."""
+
+import math
+
+from msgspec import Struct
+
+from .vocabulary import Seconds
+
+DAY: Seconds = 86_400.0
+
+
+class Retention(Struct, frozen=True, kw_only=True):
+    """How long finished runs, events and closed agents are kept: by age and by number.
+
+    Ages are seconds, numbers count; with None there is no such limit, and with both None they are kept
+    for ever. What reaches either limit goes, but nothing goes for its number alone before it is
+    `least_age` old. The last outcome of an agent stays as long as the agent. Raises `ValueError`.
+
+    Args:
+        run_age, runs: of a finished run, from when the agent's next one has ended; how many such runs.
+        event_age, events: of an event.
+        closed_age, closed: of a closed agent, with its state and its runs, from its closing.
+        least_age: what anybody may still be asking about.
+    """
+
+    run_age: float | None = 30 * DAY
+    runs: int | None = 100_000
+    event_age: float | None = 30 * DAY
+    events: int | None = 500_000
+    closed_age: float | None = 30 * DAY
+    closed: int | None = 10_000
+    least_age: float = 300.0
+
+    def __post_init__(self) -> None:
+        for name in ("run_age", "event_age", "closed_age"):
+            age = getattr(self, name)
+            if age is not None and not _is_age(age):
+                raise ValueError(f"{name}= is a number of seconds from 0 on or None, not {age!r}")
+        for name in ("runs", "events", "closed"):
+            count = getattr(self, name)
+            if count is not None and (type(count) is not int or count < 0):
+                raise ValueError(f"{name}= is an int from 0 on or None, not {count!r}")
+        if not _is_age(self.least_age):
+            raise ValueError(f"least_age= is a number of seconds from 0 on, not {self.least_age!r}")
+
+
+def _is_age(age: object) -> bool:
+    return isinstance(age, int | float) and not isinstance(age, bool) and 0 <= age < math.inf
+
+
+DEFAULT = Retention()
