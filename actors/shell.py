@@ -35,6 +35,14 @@ class Meet(Struct, frozen=True):
     clock: Callable[[], Timestamp] = time.time
 
 
+class SayReady(Struct, frozen=True):
+    """Answered by `Ready`, behind whatever its sender said before: order is promised to pairs alone."""
+
+
+class Ready(Struct, frozen=True):
+    role: str
+
+
 class ActorFailed(Struct, frozen=True):
     """To the supervisor: an actor met a bug and goes. `reason` is a traceback."""
 
@@ -69,6 +77,8 @@ class ActorShell(Actor):
             elif type(message) is Meet:
                 self.roles, self.clock = message.roles, message.clock
                 return
+            elif type(message) is SayReady:
+                effects = (Send(sender, Ready(self.role)),)
             else:
                 effects = self.decide(message, sender)
             for effect in effects:

@@ -95,7 +95,10 @@ Outcomes: TypeAlias = list[Outcome]
 
 
 class Event(Struct, frozen=True):
-    """A numbered fact about an agent or a run. `seq` grows; numbers may be missing."""
+    """A numbered fact about an agent or a run. `seq` grows; numbers may be missing.
+
+    `store.failing` is none, as it cannot be stored: it repeats the number of the event before it.
+    """
 
     seq: int
     at: Timestamp
@@ -133,8 +136,9 @@ class Stats(Struct, frozen=True):
     commits: int
     unwritten: int  # commits not on disk yet
     given_way: int  # by how many the limit of residents gives way now
-    events_dropped: int
+    events_dropped: int  # `run.progress` alone, when the disk was far behind
     latencies: dict[str, tuple[float, float]]
+    store_problem: str | None = None  # why nothing can be written now; it is tried again
 
 
 class Explanation(Struct, frozen=True):

@@ -2,46 +2,48 @@
 
 The journal numbers commits and events, hands them to the writer in batches (whatever came while the last
 batch was being written is the next one: group commit), and lets a commit's news go when its records are
-durable. Until a batch is known to be on disk its records stay here as an *overlay*, which is laid over
+durable. Until a batch is known to be on disk its records stay here, and an `Overlay` of them is laid over
 whatever the reader finds, so that nobody has to wait for the disk to see what was committed.
 
-The overlay is laid over rows that may already contain a part of it: that is right because every record
-sets what it names, and the overlay is always an unbroken tail of the journal.
+A batch that could not be written is kept and handed over again, as often as it takes. It is the ledger's
+actor that decides when; the order never changes, and nothing is left out.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 from msgspec import Struct
 
-from ..actors.effects import Effect, Send
-from ..actors.vocabulary import Address, AgentId, Durability, RequestId, RunId, is_under
-from .fold import fold_image, fold_row, fold_run
+from ..actors.effects import Effect, Send, StartTimer
+from ..actors.errors import StoreError
+from ..actors.vocabulary import Address, AgentId, Durability, RequestId, RunId
+from .debt import Size, measure
+from .overlay import AgentPage, Overlay
 from .protocol import (
-    AddAgent,
     AddEvent,
-    AddRun,
-    AgentImage,
     AgentRow,
     Answer,
     Commit,
-    EraseAgent,
     EventRow,
-    FindAgent,
+    Fact,
     FindAgents,
-    FindRuns,
     ListAgents,
-    ListEvents,
-    LoadAgent,
     Query,
     Read,
     Record,
-    RunRow,
     WriteBatch,
 )
 
+__all__ = ["MOST_LAZY", "MOST_RECORDS", "AgentPage", "Journal", "Publish", "ReadAgain"]
+
 MOST_RECORDS = 5_000
 """In one batch: a larger one would make its first commit wait for its last."""
+
+MOST_LAZY = 64
+"""Commits that wait for company, and so for ever if none comes."""
+
+READ_AGAIN = (0.05, 0.2, 0.8)
+"""Seconds until a question is asked again that the disk did not answer; then its error is the answer."""
 
 
 class Publish(Struct, frozen=True):
@@ -50,19 +52,20 @@ class Publish(Struct, frozen=True):
     events: tuple[EventRow, ...]
 
 
-class AgentPage(Struct, frozen=True):
-    """A page of agents; `next` is the path to go on after, None at the end."""
+class ReadAgain(Struct, frozen=True):
+    """To the journal's actor, from a timer: the time to ask the reader once more has come."""
 
-    rows: tuple[AgentRow, ...]
-    next: str | None
+    ticket: int
 
 
 class _Entry(Struct):
     number: int
     records: tuple[Record, ...]
-    events: tuple[EventRow, ...]
-    then: tuple[Send, ...]
+    events: tuple[EventRow, ...]  # that nobody was told of yet
+    then: list[Send]
+    level: Durability
     sync: bool
+    size: Size
 
 
 class _Question(Struct):
@@ -70,6 +73,8 @@ class _Question(Struct):
     reply_to: Address | Callable[[Answer], Iterable[Effect]]
     query: Query
     floor: int  # the last entry that was on disk when it was asked
+    also: tuple[AgentRow, ...] = ()  # rows for the answer that the reader may not find
+    tries: int = 0
 
 
 class Journal:
@@ -77,28 +82,31 @@ class Journal:
 
     def __init__(self, *, durability: Durability, next_seq: int) -> None:
         self.durability = durability
-        self.commits = 0
+        self.commits = 0  # but lazy ones
+        self.size = Size()  # of what is not on disk
         self._next_seq = next_seq
         self._last = 0  # the number of the last entry
         self._sent = 0  # … of the last one handed to the writer
         self._written = 0  # … of the last one on disk
+        self._flushed = -1  # … of the last one that a power cut leaves there
         self._urgent = 0  # … of the last one that is not lazy
-        self._entries: deque[_Entry] = deque()  # not yet on disk
+        self._entries: deque[_Entry] = deque()  # not yet on disk, one for each number after `_written`
         self._unsent: deque[_Entry] = deque()
-        self._retained: deque[_Entry] = deque()  # the overlay, oldest first
-        self._of_agent: dict[AgentId, deque[tuple[int, Record]]] = {}
-        self._of_run: dict[RunId, deque[tuple[int, Record]]] = {}
-        self._at_path: dict[str, deque[tuple[int, AgentId]]] = {}
+        self._overlay = Overlay()
         self._questions: dict[int, _Question] = {}
         self._next_question = 0
+        self._told_later: dict[RequestId, _Entry] = {}  # who asked for the durability of what others did
         self._paused = False
+        self._taken = 0  # entries in the batch under way
+        self._portion = MOST_RECORDS  # entries in a batch; fewer when one of them is at fault
+        self._syncs = False  # the batch under way is flushed
 
     # Commits
 
     @property
     def unwritten(self) -> int:
-        """How many commits are not on disk yet."""
-        return len(self._entries)
+        """How many commits are not on disk yet, but for lazy ones that nothing urgent came after."""
+        return max(0, self._urgent - self._written)
 
     @property
     def last(self) -> int:
@@ -109,64 +117,101 @@ class Journal:
         """Whether the commit of this number, and all before it, are on disk."""
         return number <= self._written
 
+    def level_of(self, number: int) -> Durability:
+        """The durability that this commit's news wait for; the journal's own if it is on disk."""
+        return self.durability if number <= self._written else self._entry(number).level
+
     @property
     def asking(self) -> bool:
         """Whether the reader has not answered all that it was asked."""
         return bool(self._questions)
 
     def unwritten_of(self, agent_id: AgentId) -> bool:
-        """Whether something of this agent is not on disk yet."""
-        records = self._of_agent.get(agent_id)
-        return records is not None and records[-1][0] > self._written
+        """Whether something of this agent is on its way to the disk."""
+        numbers = self._overlay.numbers_of_agent(agent_id)
+        return next((number > self._written for number in numbers if number <= self._urgent), False)
 
     def commit(self, commit: Commit) -> list[Effect]:
         """Take `commit` down after all before it; what it lets go comes back now or with `written`."""
         level = commit.durability
         if not commit.records and not commit.facts:
-            return self._news(commit, level)
+            effects: list[Effect] = []
+            for news in commit.then:
+                effects += self.tell(self._urgent, level, news)
+            return effects
         events = tuple(self._number(fact) for fact in commit.facts)
-        records = commit.records + tuple(AddEvent(event) for event in events)
-        self._last += 1
-        self.commits += 1
-        at_once = level == "memory"
-        publish_at_once = self.durability == "memory"
-        entry = _Entry(
-            self._last,
-            records,
-            () if publish_at_once else events,
-            () if at_once else commit.then,
-            level == "power",
-        )
-        self._entries.append(entry)
-        self._unsent.append(entry)
-        self._retain(entry)
-        if not commit.lazy:
+        entry = self._append(commit.records + tuple(map(AddEvent, events)), level)
+        self._overlay.lay(entry.number, entry.records)
+        if commit.lazy:
+            self._urgent = self._last if self._last - self._urgent >= MOST_LAZY else self._urgent
+        else:
             self._urgent = self._last
-        effects: list[Effect] = []
-        if publish_at_once and events:
+            self.commits += 1
+        effects = []
+        if events and (self.durability == "memory" or self._urgent <= self._written):
             effects.append(Send("events", Publish(events)))
-        if at_once:
+        else:
+            entry.events = events
+        if level == "memory":
             effects.extend(commit.then)
+        else:
+            entry.then.extend(commit.then)
         return effects
 
-    def _news(self, commit: Commit, level: Durability) -> list[Effect]:
-        """A commit of nothing waits for what came before it, like any other."""
-        if level == "memory" or not self._entries:
-            return list(commit.then)
-        last = self._entries[-1]
-        last.then += commit.then
-        self._urgent = self._last
+    def tell(self, number: int, level: Durability, news: Send) -> list[Effect]:
+        """Send `news` once the commit of this number is as durable as `level`: now, or with `written`."""
+        if level == "memory":
+            return [news]
+        flush = level == "power" and self.durability != "power"
+        if number <= self._written and not (flush and self._flushed < self._written):
+            return [news]
+        if number > self._written and (not flush or self._entry(number).sync or number > self._sent):
+            entry = self._entry(number)
+            entry.sync = entry.sync or flush
+            self._urgent = max(self._urgent, number)
+        else:
+            entry = self._append((), level)  # it is written, or being written, and needs a flush behind it
+            self._urgent = self._last
+        entry.then.append(news)
+        self._told_later[getattr(news.message, "request", None)] = entry
         return []
 
-    def _number(self, fact: object) -> EventRow:
+    def forget(self, request: RequestId) -> None:
+        """Nobody waits any more for the news of this request, which `tell` was to send."""
+        entry = self._told_later.pop(request, None)
+        if entry is not None:
+            entry.then = [send for send in entry.then if getattr(send.message, "request", None) != request]
+
+    def call_off(self, number: int, news: Send) -> None:
+        """Do not send this news of a commit that is not on disk."""
+        entry = self._entry(number)
+        entry.then = [send for send in entry.then if send is not news]
+
+    def _append(self, records: tuple[Record, ...], level: Durability) -> _Entry:
+        self._last += 1
+        entry = _Entry(self._last, records, (), [], level, level == "power", measure(records))
+        self._entries.append(entry)
+        self._unsent.append(entry)
+        self.size.add(entry.size)
+        return entry
+
+    def _entry(self, number: int) -> _Entry:
+        return self._entries[number - self._written - 1]
+
+    def _number(self, fact: Fact) -> EventRow:
         seq = self._next_seq
         self._next_seq += 1
-        return EventRow(seq, fact.at, fact.type, fact.path, fact.run_id, fact.data)  # type: ignore[attr-defined]
+        return EventRow(seq, fact.at, fact.type, fact.path, fact.run_id, fact.data)
 
-    @property
-    def lazy(self) -> bool:
-        """Whether lazy commits wait for one that is not."""
-        return self._urgent < self._last
+    def accepted_by(self, run_id: RunId) -> int:
+        """The number of the commit that accepted this run; 0 if it is long on disk."""
+        return self._overlay.accepted_by(run_id)
+
+    def ended_by(self, run_id: RunId) -> int:
+        """The number of the commit that ended this run; 0 if it is long on disk, or has not ended."""
+        return self._overlay.ended_by(run_id)
+
+    # Batches
 
     def flush(self) -> None:
         """Have lazy commits written as well."""
@@ -177,27 +222,43 @@ class Journal:
         if self._paused or self._sent > self._written or self._urgent <= self._sent:
             return []
         records: list[Record] = []
-        sync = False
-        while self._unsent and len(records) < MOST_RECORDS:
+        self._syncs, self._taken = False, 0
+        while self._unsent and len(records) < MOST_RECORDS and self._taken < self._portion:
             entry = self._unsent.popleft()
             records.extend(entry.records)
-            sync = sync or entry.sync
+            self._syncs = self._syncs or entry.sync
             self._sent = entry.number
-        return [Send("writer", WriteBatch(self._sent, tuple(records), sync))]
+            self._taken += 1
+        return [Send("writer", WriteBatch(self._sent, tuple(records), self._syncs))]
 
     def written(self, number: int) -> list[Effect]:
         """The batch up to `number` is on disk: let its news go, hand over the next one."""
         self._written = number
+        if self._syncs or self.durability == "power":
+            self._flushed = number
+        self._portion = min(MOST_RECORDS, 2 * self._portion)
         events: list[EventRow] = []
         effects: list[Effect] = []
         while self._entries and self._entries[0].number <= number:
             entry = self._entries.popleft()
+            self.size.subtract(entry.size)
             events.extend(entry.events)
             effects.extend(entry.then)
+            if self._told_later:
+                for send in entry.then:
+                    self._told_later.pop(getattr(send.message, "request", None), None)
+        if self._urgent <= number:
+            events.extend(self._told_before_they_are_written())
         if events:
             effects.insert(0, Send("events", Publish(tuple(events))))
         self._release()
         return effects + self.take_batch()
+
+    def _told_before_they_are_written(self) -> Iterable[EventRow]:
+        """The events of lazy commits, when all before them is on disk: nobody builds on them."""
+        for entry in self._entries:
+            yield from entry.events
+            entry.events = ()
 
     def rejected(self) -> None:
         """The last batch was not written: keep all of it, and hand nothing over until `resume`."""
@@ -206,8 +267,21 @@ class Journal:
         self._sent = self._written
 
     def resume(self) -> list[Effect]:
+        """Go on handing over batches."""
         self._paused = False
         return self.take_batch()
+
+    def narrow_down(self) -> tuple[Record, ...] | None:
+        """One record of the last batch is at fault: halve the next one, until the commit with it is alone.
+
+        That commit's records then; all before it is on disk by that time, and nothing after it.
+        """
+        self.rejected()
+        if self._taken <= 1:
+            return self._entries[0].records
+        self._portion = self._taken // 2
+        self._paused = False
+        return None
 
     # Questions
 
@@ -218,134 +292,45 @@ class Journal:
         query: Query,
     ) -> list[Effect]:
         """Answer `query`, at once if the overlay alone can."""
-        known = self._known(query)
+        known = self._overlay.known(query)
         if known is not None:
             return _answer(reply_to, Answer(request, known))
+        lately = self._overlay.lately_closed
+        if type(query) is ListAgents and query.closed and lately:
+            # the reader does not know yet that these belong to the answer: have their rows first
+
+            def then_list(answer: Answer) -> Iterable[Effect]:
+                if answer.error is not None:
+                    return _answer(reply_to, Answer(request, None, answer.error))
+                rows: tuple[AgentRow, ...] = answer.value  # type: ignore[assignment]
+                return self._read(_Question(request, reply_to, query, self._written, rows))
+
+            return self._read(_Question(request, then_list, FindAgents(lately), self._written))
+        return self._read(_Question(request, reply_to, query, self._written))
+
+    def _read(self, question: _Question) -> list[Effect]:
         self._next_question += 1
-        ticket = self._next_question
-        self._questions[ticket] = _Question(request, reply_to, query, self._written)
-        return [Send("reader", Read(ticket, query))]
+        self._questions[self._next_question] = question
+        return [Send("reader", Read(self._next_question, question.query))]
 
     def answered(self, answer: Answer) -> list[Effect]:
         """The reader found this: lay the overlay over it and pass it on."""
-        question = self._questions.pop(answer.request)  # type: ignore[call-overload]
+        ticket: int = answer.request  # type: ignore[assignment]
+        question = self._questions[ticket]
+        if type(answer.error) is StoreError and question.tries < len(READ_AGAIN):
+            question.tries += 1
+            return [StartTimer(READ_AGAIN[question.tries - 1], ReadAgain(ticket))]
+        del self._questions[ticket]
         value = answer.value
         if answer.error is None:
-            value = self._merge(question.query, value)
+            value = self._overlay.merge(question.query, value, question.also)
         effects = _answer(question.reply_to, Answer(question.request, value, answer.error))
         self._release()
         return effects
 
-    def _known(self, query: Query) -> object | None:
-        match query:
-            case FindAgent():
-                for _, agent_id in reversed(self._at_path.get(query.path, ())):
-                    row = self._row_since_added(agent_id)
-                    if row is not None and row.status != "closed":
-                        return row
-            case LoadAgent():
-                records = self._of_agent.get(query.agent_id, ())
-                if records and type(records[0][1]) is AddAgent:
-                    return fold_image(None, (record for _, record in records))
-            case _:
-                pass
-        return None
-
-    def _row_since_added(self, agent_id: AgentId) -> AgentRow | None:
-        records = self._of_agent.get(agent_id, ())
-        if records and type(records[0][1]) is AddAgent:
-            return fold_row(None, (record for _, record in records))
-        return None
-
-    def _merge(self, query: Query, value: object) -> object:
-        match query:
-            case FindAgent():
-                return self._merge_path(query.path, value)  # type: ignore[arg-type]
-            case LoadAgent():
-                return self._image(value, query.agent_id)  # type: ignore[arg-type]
-            case FindAgents():
-                found = {row.agent_id: row for row in value}  # type: ignore[attr-defined]
-                rows = (self._row(found.get(agent_id), agent_id) for agent_id in query.agent_ids)
-                return tuple(row for row in rows if row is not None)
-            case FindRuns():
-                return tuple(
-                    self._run(run, run_id)
-                    for run, run_id in zip(value, query.run_ids, strict=True)  # type: ignore[call-overload]
-                )
-            case ListAgents():
-                return self._merge_page(query, value)  # type: ignore[arg-type]
-            case ListEvents():
-                return self._merge_events(query, value)  # type: ignore[arg-type]
-
-    def _records(self, agent_id: AgentId) -> Iterator[Record]:
-        return (record for _, record in self._of_agent.get(agent_id, ()))
-
-    def _row(self, row: AgentRow | None, agent_id: AgentId) -> AgentRow | None:
-        return fold_row(row, self._records(agent_id))
-
-    def _image(self, image: AgentImage | None, agent_id: AgentId) -> AgentImage | None:
-        return fold_image(image, self._records(agent_id))
-
-    def _run(self, run: RunRow | None, run_id: RunId) -> RunRow | None:
-        run = fold_run(run, (record for _, record in self._of_run.get(run_id, ())))
-        if run is None or any(type(record) is EraseAgent for record in self._records(run.agent_id)):
-            return None
-        return run
-
-    def _merge_path(self, path: str, found: AgentRow | None) -> AgentRow | None:
-        rows = [self._row(found, found.agent_id)] if found else []
-        rows += [self._row(None, agent_id) for _, agent_id in self._at_path.get(path, ())]
-        known = [row for row in rows if row is not None]
-        opened = [row for row in known if row.status != "closed"]
-        return max(opened or known, key=lambda row: row.agent_id, default=None)
-
-    def _merge_page(self, query: ListAgents, found: tuple[AgentRow, ...]) -> AgentPage:
-        full = len(found) >= query.limit
-        edge = found[-1].path if full else None
-        rows = {row.agent_id: row for row in found}
-        for path, agents in self._at_path.items():
-            if (
-                is_under(path, query.under)
-                and (query.after is None or path > query.after)
-                and (edge is None or path <= edge)
-            ):
-                rows.update((agent_id, row) for _, agent_id in agents if (row := self._row(None, agent_id)))
-        merged = [
-            row
-            for agent_id, base in rows.items()
-            if (row := self._row(base, agent_id)) and (row.status == "closed") == query.closed
-        ]
-        merged.sort(key=lambda row: (row.path, row.agent_id))
-        page = tuple(merged[: query.limit])
-        if len(merged) > query.limit:
-            edge = page[-1].path
-        return AgentPage(page, edge)
-
-    def _merge_events(self, query: ListEvents, found: tuple[EventRow, ...]) -> tuple[EventRow, ...]:
-        if len(found) >= query.limit:
-            return found
-        last = found[-1].seq if found else query.since
-        tail = [
-            record.row
-            for entry in self._retained
-            for record in entry.records
-            if type(record) is AddEvent and record.row.seq > last and is_under(record.row.path, query.under)
-        ]
-        return (found + tuple(tail))[: query.limit]
-
-    # The overlay
-
-    def _retain(self, entry: _Entry) -> None:
-        number = entry.number
-        self._retained.append(entry)
-        for record in entry.records:
-            agent_id, run_id = _names(record)
-            if agent_id is not None:
-                self._of_agent.setdefault(agent_id, deque()).append((number, record))
-            if run_id is not None:
-                self._of_run.setdefault(run_id, deque()).append((number, record))
-            if type(record) is AddAgent:
-                self._at_path.setdefault(record.row.path, deque()).append((number, record.row.agent_id))
+    def read_again(self, message: ReadAgain) -> list[Effect]:
+        """Ask the reader once more."""
+        return [Send("reader", Read(message.ticket, self._questions[message.ticket].query))]
 
     def _release(self) -> None:
         """Let go of what is on disk, and was when the oldest open question was asked.
@@ -355,37 +340,10 @@ class Journal:
         floor = self._written
         if self._questions:
             floor = min(floor, next(iter(self._questions.values())).floor)
-        while self._retained and self._retained[0].number <= floor:
-            for record in self._retained.popleft().records:
-                agent_id, run_id = _names(record)
-                if agent_id is not None:
-                    _forget_first(self._of_agent, agent_id)
-                if run_id is not None:
-                    _forget_first(self._of_run, run_id)
-                if type(record) is AddAgent:
-                    _forget_first(self._at_path, record.row.path)
+        self._overlay.lift(floor)
 
 
 def _answer(reply_to: Address | Callable[[Answer], Iterable[Effect]], answer: Answer) -> list[Effect]:
     if callable(reply_to):
         return list(reply_to(answer))
     return [Send(reply_to, answer)]
-
-
-def _names(record: Record) -> tuple[AgentId | None, RunId | None]:
-    """The agent and the run that a record is about, as far as the overlay keeps them."""
-    kind = type(record)
-    if kind is AddEvent:
-        return None, None
-    if kind is AddAgent:
-        return record.row.agent_id, None  # type: ignore[union-attr]
-    if kind is AddRun:
-        return record.row.agent_id, record.row.run_id  # type: ignore[union-attr]
-    return getattr(record, "agent_id", None) or record.row.agent_id, getattr(record, "run_id", None)  # type: ignore[union-attr]
-
-
-def _forget_first(table: dict, key: object) -> None:  # type: ignore[type-arg]
-    records = table[key]
-    records.popleft()
-    if not records:
-        del table[key]

@@ -208,9 +208,7 @@ class PathTable:
     def _spawn(self, command: SpawnAgent, place: _Place) -> list[Effect]:
         row = place.row
         if row is not None and command.origin is not None and command.origin == row.origin:
-            return [
-                Send(command.reply_to, AgentSpawned(command.request, row.agent_id, row.path, None))
-            ]
+            return [Send(command.reply_to, AgentSpawned(command.request, row.agent_id, row.path, None))]
         if row is not None and row.status != "closed":
             return [_refuse(command, PathTaken(command.path))]
         new = AgentRow(

@@ -8,8 +8,8 @@ from ..effects import Effect, Send
 from ..ledger.protocol import Refused
 from ..shell import ActorShell
 from ..vocabulary import Address, RequestId
-from .protocol import ConfigureEvents, ForgetPull, PullEvents
-from .ring import EventRing
+from .protocol import Announce, ConfigureEvents, ForgetPull, PullEvents
+from .ring import EventRing, cursor_of
 
 
 class EventBus(ActorShell):
@@ -26,6 +26,8 @@ class EventBus(ActorShell):
         match message:
             case Publish():
                 return self.ring.publish(message.events)
+            case Announce():
+                return self.ring.announce(message)
             case PullEvents():
                 found = self.ring.pull(message)
                 return self.read(message) if found is None else found
@@ -41,7 +43,7 @@ class EventBus(ActorShell):
 
     def read(self, pull: PullEvents) -> list[Effect]:
         self.reading[pull.request] = pull
-        query = ListEvents(pull.under, pull.since or 0, pull.limit)
+        query = ListEvents(pull.under, cursor_of(pull.since)[0], pull.limit)
         return [Send("ledger", Ask(pull.request, query))]
 
     def answered(self, answer: Answer) -> list[Effect]:

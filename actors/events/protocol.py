@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from ...persistence.journal import Publish
 from ...persistence.protocol import EventRow
-from ..vocabulary import Address, RequestId
+from ..vocabulary import Address, RequestId, Timestamp
 
 
 class ConfigureEvents(Struct, frozen=True):
@@ -20,16 +20,32 @@ class ConfigureEvents(Struct, frozen=True):
     keep: int = 4_096  # how many events stay in memory
 
 
+Cursor: TypeAlias = tuple[int, int]
+"""How far somebody has read: up to the event of this number, and so many announcements after it."""
+
+
+class Announce(Struct, frozen=True):
+    """Tell those who listen at once of what cannot be stored: that nothing can be. Not answered.
+
+    It is no numbered fact: its event repeats the number of the last one before it, and is in no store.
+    """
+
+    type: str
+    at: Timestamp
+    problem: str
+
+
 class PullEvents(Struct, frozen=True):
     """Answered once, by `EventsPulled`: at once if there are newer events, else when there are.
 
-    `since` None means: from now on, and is answered at once with the number to go on from.
+    `since` is the number of an event, or the `last` of an earlier answer. None means: from now on, and is
+    answered at once with what to go on from.
     """
 
     request: RequestId
     reply_to: Address
     under: str
-    since: int | None
+    since: int | Cursor | None
     limit: int = 1_000
     wait: bool = True  # False: answer at once, with nothing if there is nothing
 
@@ -45,7 +61,7 @@ class EventsPulled(Struct, frozen=True):
 
     request: RequestId
     events: tuple[EventRow, ...]
-    last: int
+    last: Cursor
 
 
-EventCommand: TypeAlias = ConfigureEvents | Publish | PullEvents | ForgetPull
+EventCommand: TypeAlias = ConfigureEvents | Publish | Announce | PullEvents | ForgetPull

@@ -1,87 +1,103 @@
 """The newest events, and who waits for newer ones.
 
 Owns a bounded ring of events and the pulls that found nothing new. Older events are the store's; it says
-so by `None` and its actor asks the ledger.
+so by `None` and its actor asks the ledger. Announcements stand between the events in the order in which
+they were told; they are nowhere else.
 """
 
 from collections import deque
 
+import msgspec
+from msgspec.structs import replace
+
 from ...persistence.protocol import EventRow
 from ..effects import Effect, Send
 from ..vocabulary import RequestId, is_under
-from .protocol import EventsPulled, PullEvents
+from .protocol import Announce, Cursor, EventsPulled, PullEvents
 
 
 class EventRing:
     """Events in, answers out."""
 
     def __init__(self, *, last: int, keep: int) -> None:
-        self.last = last
-        self._kept: deque[EventRow] = deque(maxlen=keep)
-        self._before = last  # the number of the newest event that is not in the ring
+        self.last: Cursor = (last, 0)
+        self._kept: deque[tuple[Cursor, EventRow]] = deque(maxlen=keep)
+        self._before: Cursor = self.last  # of the newest event that is not in the ring
         self._waiting: dict[RequestId, PullEvents] = {}
 
     def publish(self, events: tuple[EventRow, ...]) -> list[Effect]:
         """These happened: keep them, and answer who waited for one of them."""
-        room = self._kept.maxlen or 0
-        overflow = len(self._kept) + len(events) - room
-        if overflow > 0:
-            gone = [*self._kept, *events][overflow - 1]
-            self._before = gone.seq
-        self._kept.extend(events)
-        self.last = events[-1].seq
+        for event in events:
+            self._keep((event.seq, 0), event)
+        return self._tell(events)
+
+    def announce(self, news: Announce) -> list[Effect]:
+        """Keep this and tell it like an event that comes after all so far."""
+        seq, count = self.last
+        data = msgspec.json.encode({"problem": news.problem})
+        event = EventRow(seq, news.at, news.type, "/", None, data)
+        self._keep((seq, count + 1), event)
+        return self._tell((event,))
+
+    def _keep(self, place: Cursor, event: EventRow) -> None:
+        if len(self._kept) == self._kept.maxlen:
+            self._before = self._kept[0][0]
+        self._kept.append((place, event))
+        self.last = place
+
+    def _tell(self, events: tuple[EventRow, ...]) -> list[Effect]:
         if not self._waiting:
             return []
         effects: list[Effect] = []
         for pull in list(self._waiting.values()):
-            found = tuple(event for event in events if is_under(event.path, pull.under))
-            if found:
+            if any(is_under(event.path, pull.under) for event in events):
                 del self._waiting[pull.request]
-                effects.append(_answer(pull, found[: pull.limit], self.last))
+                effects.append(self._answer(pull))
         return effects
 
     def pull(self, pull: PullEvents) -> list[Effect] | None:
         """Answer, or have it wait; None if what it asks for is in the store only."""
         if pull.since is None:
             return [Send(pull.reply_to, EventsPulled(pull.request, (), self.last))]
-        if pull.since < self._before:
+        if cursor_of(pull.since) < self._before:
             return None
-        newer = self._newer(pull.since)
-        found = tuple(event for event in newer if is_under(event.path, pull.under))[: pull.limit]
-        if found or not pull.wait:
-            return [_answer(pull, found, self.last)]
-        self._waiting[pull.request] = pull
+        answer = self._answer(pull)
+        if answer.message.events or not pull.wait:  # type: ignore[attr-defined]
+            return [answer]
+        self._waiting[pull.request] = replace(pull, since=self.last)
         return []
 
     def read(self, pull: PullEvents, found: tuple[EventRow, ...]) -> list[Effect]:
-        """The store held these for `pull`; none means that what is newer is in the ring.
+        """The store held these for `pull`; what the ring has as well is taken from there.
 
         What was committed but not published yet is not told before its time.
         """
-        found = tuple(event for event in found if event.seq <= self.last)
-        if found:
-            return [Send(pull.reply_to, EventsPulled(pull.request, found, found[-1].seq))]
-        return self.pull(_from(pull, max(self._before, pull.since or 0))) or []
+        whole = len(found) < pull.limit  # it has no more
+        older = tuple(event for event in found if event.seq <= self._before[0])
+        since = max(self._before, cursor_of(pull.since))
+        if older:
+            upto = since if whole or len(older) < len(found) else (older[-1].seq, 0)
+            return [Send(pull.reply_to, EventsPulled(pull.request, older, upto))]
+        return self.pull(replace(pull, since=since)) or []
 
     def forget(self, request: RequestId) -> None:
         """Nobody waits for this answer any more."""
         self._waiting.pop(request, None)
 
-    def _newer(self, since: int) -> list[EventRow]:
-        newer: list[EventRow] = []
-        for event in reversed(self._kept):
-            if event.seq <= since:
+    def _answer(self, pull: PullEvents) -> Send:
+        """A full page ends at its own last event; else everything up to `last` was looked at."""
+        newer: list[tuple[Cursor, EventRow]] = []
+        since = cursor_of(pull.since)
+        for place, event in reversed(self._kept):
+            if place <= since:
                 break
-            newer.append(event)
+            newer.append((place, event))
         newer.reverse()
-        return newer
+        found = [(place, event) for place, event in newer if is_under(event.path, pull.under)][: pull.limit]
+        upto = found[-1][0] if len(found) == pull.limit else max(self.last, since)
+        return Send(pull.reply_to, EventsPulled(pull.request, tuple(event for _, event in found), upto))
 
 
-def _answer(pull: PullEvents, found: tuple[EventRow, ...], last: int) -> Send:
-    """A full page ends at its own last event; else everything up to `last` was looked at."""
-    upto = found[-1].seq if len(found) == pull.limit else last
-    return Send(pull.reply_to, EventsPulled(pull.request, found, upto))
-
-
-def _from(pull: PullEvents, since: int) -> PullEvents:
-    return PullEvents(pull.request, pull.reply_to, pull.under, since, pull.limit, pull.wait)
+def cursor_of(since: int | Cursor | None) -> Cursor:
+    """Where to go on reading; the number of an event stands for the place right after it."""
+    return since if isinstance(since, tuple) else (since or 0, 0)

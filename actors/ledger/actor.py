@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from ...persistence.journal import Journal
+from ...persistence.journal import MOST_LAZY, Journal, ReadAgain
 from ...persistence.protocol import (
     Answer,
     Ask,
@@ -15,9 +15,11 @@ from ...persistence.protocol import (
     StoreClosed,
 )
 from ..effects import Effect, Send, StartTimer
+from ..errors import InternalError
+from ..events.protocol import Announce
 from ..residency.protocol import AgentEntered, AgentLeft, LoadFailed
-from ..shell import ActorShell
-from ..vocabulary import Address
+from ..shell import ActorShell, log
+from ..vocabulary import Address, Timestamp
 from .ledger import Ledger
 from .protocol import (
     AcceptMessage,
@@ -46,20 +48,13 @@ from .protocol import (
     TakeRun,
 )
 
-RETRY_AFTER = 0.5
-"""Seconds until a batch that could not be written is tried again."""
-
-
-LAZY = 0.05
-"""Seconds that a lazy commit waits for company, before it is written by itself."""
-
 
 class _RetryBatch(Struct, frozen=True):
-    pass
+    tries: int  # how many there had been when the timer was set
 
 
-class _WriteLazy(Struct, frozen=True):
-    pass
+class _GiveUp(Struct, frozen=True):
+    """The runtime has waited long enough for a store that cannot be written."""
 
 
 class LedgerActor(ActorShell):
@@ -70,26 +65,35 @@ class LedgerActor(ActorShell):
     journal: Journal
     closing: Address | None = None
     closed_stores = 0
-    dawdling = False  # a timer runs for the lazy commits
+    patience_ends: Timestamp = 0.0  # with a store that cannot be written, while closing
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held: list[tuple[TakeRun, Address]] = []  # until the disk has caught up
 
     def decide(self, message: object, sender: Address) -> Iterable[Effect]:
         if isinstance(message, ConfigureLedger):
             return self.configure(message)
         self.ledger.now = self.clock()
         effects = self.handle(message, sender)
+        if self.closed_stores:
+            return effects
         batch = self.journal.take_batch()
-        if self.journal.lazy and not self.dawdling:
-            self.dawdling = True
-            batch = [*batch, StartTimer(LAZY, _WriteLazy())]
         if self.closing is not None and not self.journal.unwritten and not self.journal.asking:
             batch = [*batch, *self.close_stores()]
         return [*effects, *batch]
 
     def configure(self, message: ConfigureLedger) -> list[Effect]:
         unfinished = message.unfinished
-        self.journal = Journal(durability=message.durability, next_seq=unfinished.next_seq)
+        # numbers that were told and never written are not used again, not even after several crashes
+        gap = MOST_LAZY * (unfinished.epoch - 1)
+        self.journal = Journal(durability=message.durability, next_seq=unfinished.next_seq + gap)
         self.ledger = Ledger(
-            self.journal, unfinished, backlog=message.backlog, attempts_of=message.attempts_of
+            self.journal,
+            unfinished,
+            backlog=message.backlog,
+            attempts_of=message.attempts_of,
+            store=message.store,
         )
         self.ledger.now = self.clock()
         return [*self.ledger.recover(unfinished), *self.journal.take_batch()]
@@ -98,11 +102,14 @@ class LedgerActor(ActorShell):
         ledger = self.ledger
         match message:
             case TakeRun():
+                if self.journal.size.crowded and not ledger.closing:
+                    self.held.append((message, sender))
+                    return ()
                 return ledger.take_run(message, sender)
             case EndTurn():
                 return ledger.end_turn(message, sender)
             case BatchWritten():
-                return ledger.written(message)
+                return self.batch_written(message)
             case AcceptRun():
                 return ledger.accept_run(message)
             case AwaitRun():
@@ -149,30 +156,85 @@ class LedgerActor(ActorShell):
                 return ledger.describe(message)
             case BatchFailed():
                 return self.batch_failed(message)
-            case _WriteLazy():
-                self.dawdling = False
-                self.journal.flush()
             case _RetryBatch():
-                return self.journal.resume()
+                episode = ledger.health.episode
+                if episode is not None and episode.tries == message.tries:
+                    return self.journal.resume()
+            case _GiveUp():
+                return self.give_up()
+            case ReadAgain():
+                return self.journal.read_again(message)
             case StopBeginning():
-                return ledger.stop_beginning(message, sender)
+                return [*ledger.stop_beginning(message, sender), *self.release()]
             case InterruptTurns():
                 return ledger.interrupt_turns(message)
             case CloseLedger():
                 self.closing = sender
+                self.patience_ends = self.clock() + message.patience
                 ledger.sealed = True
                 self.journal.flush()
+                return [*self.journal.resume(), StartTimer(message.patience, _GiveUp())]
             case StoreClosed():
                 return self.store_closed()
             case _:
                 raise TypeError(f"the ledger does not know {message!r}")
         return ()
 
+    # The writer's answers
+
+    def batch_written(self, message: BatchWritten) -> list[Effect]:
+        """Let the news of it go, and if it could not be written before, tell that it can be again."""
+        effects = self.ledger.written(message)
+        over = self.ledger.health.succeeded()
+        if over is not None:
+            seconds = self.clock() - over.began
+            log.warning("the store can be written again, after %.1f s and %d tries", seconds, over.tries)
+            effects += self.ledger.store_healed(over)
+        return effects + ([] if self.journal.size.crowded else self.release())
+
+    def release(self) -> list[Effect]:
+        """Let the turns begin that were held up."""
+        held, self.held = self.held, []
+        return [effect for ask, session in held for effect in self.ledger.take_run(ask, session)]
+
     def batch_failed(self, message: BatchFailed) -> list[Effect]:
         """Keep everything, say so, try again: nobody hears "durable" of what is not."""
+        if message.of_record:
+            return self.record_failed(message)
         self.journal.rejected()
-        news: list[Effect] = [Send("supervisor", StoreFailing(message.problem, message.fatal))]
-        return news if message.fatal else [*news, StartTimer(RETRY_AFTER, _RetryBatch())]
+        if message.fatal:
+            return [Send("supervisor", StoreFailing(message.problem, True, message.error))]
+        health = self.ledger.health
+        effects: list[Effect] = []
+        if health.failed(message.problem, self.clock()):
+            log.error(
+                "the store %s cannot be written: %s All that was accepted is kept in memory, and it is "
+                "tried again until it succeeds; work that asks to be durable is refused meanwhile.",
+                health.store,
+                health.told,
+            )
+            effects.append(Send("events", Announce("store.failing", self.clock(), message.problem)))
+        episode = health.episode
+        assert episode is not None
+        effects += self.ledger.store_failed()
+        if self.closing is not None and self.clock() >= self.patience_ends:
+            return [*effects, *self.give_up()]
+        return [*effects, StartTimer(health.pause, _RetryBatch(episode.tries))]
+
+    def record_failed(self, message: BatchFailed) -> list[Effect]:
+        """A bug: something was accepted that cannot be stored. Write all that came before it, then stop."""
+        records = self.journal.narrow_down()
+        if records is None:
+            return []
+        what = ", ".join(sorted({type(record).__name__ for record in records}))
+        problem = f"a commit of {what} cannot be stored: {message.problem}"
+        return [Send("supervisor", StoreFailing(problem, True, InternalError(problem)))]
+
+    # The end
+
+    def give_up(self) -> list[Effect]:
+        """While closing: what cannot be written by now is left behind."""
+        return [] if self.ledger.health.problem is None else self.close_stores()
 
     def close_stores(self) -> list[Effect]:
         """All is on disk: the reader closes before the writer, which tidies the file up."""
@@ -185,4 +247,6 @@ class LedgerActor(ActorShell):
         self.closed_stores += 1
         if self.closed_stores == 2:  # the reader's
             return [Send("writer", CloseStore())]
-        return [Send(self.closing, LedgerClosed())]
+        lost = self.journal.unwritten
+        problem = f"{lost} commits could not be written: {self.ledger.health.told}" if lost else None
+        return [Send(self.closing, LedgerClosed(problem))]

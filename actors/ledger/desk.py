@@ -9,6 +9,7 @@ from collections import deque
 from msgspec import Struct
 
 from ...persistence.protocol import AgentRow, MessageRow, RunRow
+from ..effects import Send
 from ..vocabulary import Address, AgentId, AgentStatus, Durability, Incarnation, RequestId, RunId
 
 
@@ -18,7 +19,9 @@ class OpenRun(Struct):
     row: RunRow
     waiting_for: set[RunId]  # a continuation's runs that have not ended
     durability: Durability  # that of its acceptance, and so of its beginning
+    recovered: bool = False  # it was open when the store was opened
     begun_by: int = 0  # the journal's entry that says so; its turn starts when that is durable
+    beginning: Send | None = None  # … and this is sent
     state: str = "queued"  # "waiting", "queued", "running", "interrupting", "ended"
     interrupted: str | None = None  # why, once its turn was told to end
     waiters: dict[RequestId, Address] = {}

@@ -33,6 +33,7 @@ from ...persistence.protocol import (
     FindAgent,
     FindAgents,
     FindRuns,
+    InterruptRun,
     ListAgents,
     LoadAgent,
     MessageRow,
@@ -45,6 +46,7 @@ from ...persistence.protocol import (
 )
 from ..effects import Effect, Send
 from ..errors import (
+    AgentClosed,
     AgentNotFound,
     BacklogFull,
     GreenroomError,
@@ -53,8 +55,9 @@ from ..errors import (
     RuntimeClosing,
 )
 from ..residency.protocol import AgentEntered, AgentLeft, DismissAgent, LoadFailed, SummonAgent
-from ..vocabulary import Address, AgentId, Durability, Payload, RunId, Timestamp, is_under
+from ..vocabulary import Address, AgentId, Durability, Payload, RequestId, RunId, Timestamp, is_under
 from .desk import Desk, OpenRun
+from .health import Episode, Health
 from .latencies import Latencies
 from .protocol import (
     AcceptMessage,
@@ -115,8 +118,11 @@ class Ledger:
         *,
         backlog: int,
         attempts_of: Callable[[str], int | None],
+        store: str = "",
     ) -> None:
         self.journal = journal
+        self.health = Health(store)
+        self.events_dropped = 0
         self.desks: dict[AgentId, Desk] = {}
         self.runs: dict[RunId, OpenRun] = {}
         self.known = unfinished.known
@@ -127,6 +133,8 @@ class Ledger:
         self._serial = unfinished.next_serial
         self._spawning = 0  # agents recorded whose session was not loaded yet
         self._lookups: dict[RunId, deque[AcceptRun | RecordSpawn]] = {}
+        self._looked_for: set[RequestId] = set()  # who waits for a run that is being looked up
+        self._postponed: set[AgentId] = set()  # their next run begins when the store can be written again
         self._latencies = Latencies()  # of commits, of runs until they begin, of turns
         self._closing: str | None = None
         self.sealed = False  # the store is about to be closed: nothing more is accepted
@@ -140,7 +148,8 @@ class Ledger:
         rows = {row.agent_id: row for row in unfinished.agents}
         for row in unfinished.runs:
             agent = rows[row.agent_id]
-            run = OpenRun(row, set(), "process")  # it may be what ended the last process: see `begin`
+            # "process": it may be what ended the last one
+            run = OpenRun(row, set(), "process", recovered=True)
             desk = self._desk(row.agent_id, agent.path, agent.kind)
             self.runs[row.run_id] = run
             self._join(desk, run)
@@ -149,7 +158,9 @@ class Ledger:
             attempts = self._attempts_of(desk.kind)
             desk.kind_missing = attempts is None
             for run in list(desk.queue):
-                if attempts is not None and run.row.attempt >= attempts:
+                if run.row.error is not None:
+                    effects += self._end(desk, run, "interrupted", run.row.error, data={"recovered": True})
+                elif attempts is not None and run.row.attempt >= attempts:
                     reason = f"its turn was cut off {run.row.attempt} times, which is all its attempts"
                     effects += self._end(desk, run, "failed", reason, data={"recovered": True})
             effects += self._call(desk)
@@ -158,7 +169,7 @@ class Ledger:
     # Agents
 
     def record_spawn(self, ask: RecordSpawn) -> list[Effect]:
-        refusal = self._refusal(ask.row.path)
+        refusal = self._refusal(ask)
         if refusal is None and ask.input is not None and ask.run_id is not None:
             return self._look_up(ask.run_id, ask)
         return self._refuse_spawn(ask, refusal) if refusal else self._spawn(ask)
@@ -210,18 +221,20 @@ class Ledger:
             facts.append(Fact(self.now, "agent.deleted" if ask.erase else "agent.closed", path))
         self.known -= 0 if ask.over else len(ask.agents)
         then = (Send(ask.reply_to, AgentsClosed(ask.request)),) if ask.reply_to else ()
-        return effects + self._commit(tuple(records), tuple(facts), None, *then)
+        return effects + self._commit(tuple(records), tuple(facts), self._unless_crowded(), *then)
 
     # Accepting
 
     def accept_run(self, ask: AcceptRun) -> list[Effect]:
         if ask.run_id is not None and ask.run_id in self.runs:
             return self._same_run(ask, self.runs[ask.run_id].row)
-        refusal = self._refusal(ask.path)
+        refusal = self._refusal(ask)
         if refusal:
             return [Send(ask.reply_to, Refused(ask.request, refusal))]
         if ask.run_id is not None and not ask.fresh:
             return self._look_up(ask.run_id, ask)
+        if ask.closed:
+            return [Send(ask.reply_to, Refused(ask.request, AgentClosed(ask.path)))]
         return self._accept(ask)
 
     def _accept(self, ask: AcceptRun) -> list[Effect]:
@@ -239,7 +252,8 @@ class Ledger:
         if row.agent_id != ask.agent_id:
             return [Send(ask.reply_to, Refused(ask.request, RunIdTaken(row.run_id, row.path)))]
         reply = RunAccepted(ask.request, row.run_id, row.path)
-        return self._commit((), (), ask.durability, Send(ask.reply_to, reply))
+        level = ask.durability or self.journal.durability
+        return self.journal.tell(self.journal.accepted_by(row.run_id), level, Send(ask.reply_to, reply))
 
     def _look_up(self, run_id: RunId, ask: AcceptRun | RecordSpawn) -> list[Effect]:
         """A run id from outside: find out whether it names a run already, once for all who ask."""
@@ -259,7 +273,7 @@ class Ledger:
                 continue
             row = self.runs[run_id].row if run_id in self.runs else found
             if isinstance(ask, RecordSpawn):
-                error = RunIdTaken(run_id, row.path) if row else self._refusal(ask.row.path)
+                error = RunIdTaken(run_id, row.path) if row else self._refusal(ask)
                 yield from self._refuse_spawn(ask, error) if error else self._spawn(ask)
             elif row is not None:
                 yield from self._same_run(ask, row)
@@ -272,7 +286,7 @@ class Ledger:
         return [Send(ask.reply_to, Refused(ask.request, error))]
 
     def accept_message(self, ask: AcceptMessage) -> list[Effect]:
-        refusal = self._refusal(ask.path)
+        refusal = self._refusal(ask)
         if refusal:
             return [Send(ask.reply_to, Refused(ask.request, refusal))]
         reply = Send(ask.reply_to, MessageAccepted(ask.request))
@@ -295,12 +309,29 @@ class Ledger:
                 desk.mail.append(row)
         return tuple(records), tuple(facts)
 
-    def _refusal(self, path: str) -> GreenroomError | None:
+    def _refusal(self, ask: RecordSpawn | AcceptRun | AcceptMessage) -> GreenroomError | None:
+        """Why this cannot be accepted now; what a turn asks for is a part of what was accepted before."""
+        path = ask.row.path if isinstance(ask, RecordSpawn) else ask.path
         if self.sealed:
             return RuntimeClosing()
-        if len(self.runs) + self._spawning + self.journal.unwritten >= self._backlog:
+        if self._pieces() >= self._backlog:
             return BacklogFull(path, self._backlog)
-        return None
+        of_a_turn = isinstance(ask.request, tuple)
+        if of_a_turn or (ask.durability or self.journal.durability) == "memory":
+            return None
+        return self.health.refusal(path)
+
+    def _pieces(self) -> int:
+        """What was accepted and is not both done and on disk: runs, messages, agents, each once.
+
+        So a writer that has fallen behind holds up what is accepted, and memory is bounded.
+        """
+        unwritten = self.journal.size
+        return len(self.runs) + unwritten.pieces + max(self._spawning, unwritten.agents)
+
+    def _unless_crowded(self) -> Durability | None:
+        """The level of what may come as often as somebody likes: beyond the bound it waits for the disk."""
+        return "process" if self.journal.size.crowded and self.journal.durability == "memory" else None
 
     # Turns
 
@@ -312,13 +343,15 @@ class Ledger:
         if not desk.queue or self._closing is not None:
             desk.called = False
             return [Send(session, NothingToRun(ask.agent_id))]
+        if self.health.problem is not None and desk.queue[0].durability != "memory":
+            return self._postpone(desk, session)
         run = desk.queue.popleft()
         again = run.row.started_at is not None
         run.row = replace(run.row, attempt=run.row.attempt + 1, started_at=self.now)
         run.state, desk.running, desk.executor = "running", run, session
         self._latencies.add("queue", self.now - run.row.accepted_at)
         row = run.row
-        data = _json(attempt=row.attempt, **({"recovered": True} if again else {}))
+        data = _json(attempt=row.attempt, **({"recovered": True} if run.recovered else {}))
         begun = BeginRun(row.run_id, desk.agent_id, row.attempt, self.now)
         fact = Fact(self.now, "run.started", desk.path, row.run_id, data)
 
@@ -326,17 +359,74 @@ class Ledger:
             go = Send(session, RunBegun(desk.agent_id, row, again, self._mail(desk), results))
             # The code may end the process: this attempt counts from before its first line on.
             effects = self._commit((begun,), (fact,), run.durability, go)
-            run.begun_by = 0 if run.durability == "memory" else self.journal.last
+            if run.durability != "memory":
+                run.begun_by, run.beginning = self.journal.last, go
             return effects
 
         if not row.awaits:
             return begin(())
 
         def with_results(answer: Answer) -> Iterable[Effect]:
-            found = answer.value if answer.error is None else ()
-            yield from begin(tuple(run for run in found if run is not None))  # type: ignore[attr-defined]
+            if desk.running is not run or run.row is not row:  # it ended meanwhile, or lost its session
+                yield Send(session, NothingToRun(desk.agent_id))
+                return
+            if answer.error is not None:
+                problem = f"the outcomes that it goes on with cannot be read: {answer.error}"
+                desk.called = False
+                yield from self._end(desk, run, "failed", problem)
+                yield Send(session, NothingToRun(desk.agent_id))
+                yield from self._call(desk)
+                return
+            found: tuple[RunRow | None, ...] = answer.value  # type: ignore[assignment]
+            ids = zip(row.awaits, found, strict=True)
+            yield from begin(tuple(ended or self._erased(run_id) for run_id, ended in ids))
 
         return self.journal.ask(row.run_id, with_results, FindRuns(row.awaits))
+
+    def _erased(self, run_id: RunId) -> RunRow:
+        """Stands for a run whose agent was deleted, so that the outcomes around it keep their places."""
+        reason = "its agent was deleted"
+        return RunRow(
+            run_id, 0, AgentId(0), "", b"", self.now, "interrupted", error=reason, ended_at=self.now
+        )
+
+    # A store that cannot be written
+
+    def store_failed(self) -> list[Effect]:
+        """Nothing can be written for now: turns that would wait for it to begin give back their slots."""
+        effects: list[Effect] = []
+        for desk in list(self.desks.values()):
+            run = desk.running
+            if run is None or run.beginning is None or self.journal.is_written(run.begun_by):
+                continue
+            begun: RunBegun = run.beginning.message  # type: ignore[assignment]
+            self.journal.call_off(run.begun_by, run.beginning)
+            session, desk.mail = desk.executor, [*begun.inbox, *desk.mail]
+            if run.interrupted is not None:
+                effects += self._end(desk, run, "interrupted", run.interrupted)
+            else:
+                desk.running = desk.executor = None
+                effects += self._suspend(desk, run)
+                if run.row.attempt == 0:
+                    run.row = replace(run.row, started_at=None)
+            run.begun_by, run.beginning = 0, None
+            effects += self._postpone(desk, session)
+        return effects + self._count_turns()
+
+    def _postpone(self, desk: Desk, session: Address) -> list[Effect]:
+        desk.called = False
+        self._postponed.add(desk.agent_id)
+        return [Send(session, NothingToRun(desk.agent_id))]
+
+    def store_healed(self, over: Episode) -> list[Effect]:
+        """It can be written again: record that, and let go on what waited for it."""
+        data = _json(problem=over.problem, since=over.began, tries=over.tries)
+        effects = self._commit((), (Fact(self.now, "store.healed", "/", None, data),))
+        for agent_id in sorted(self._postponed):
+            if agent_id in self.desks:
+                effects += self._call(self.desks[agent_id])
+        self._postponed.clear()
+        return effects
 
     @staticmethod
     def _mail(desk: Desk) -> tuple[MessageRow, ...]:
@@ -353,10 +443,12 @@ class Ledger:
             or ask.incarnation != desk.incarnation
         ):
             return [Send(session, TurnSettled(ask.agent_id, more=False))]
-        if ask.status == "suspended":
+        if ask.status == "suspended" and run.interrupted is None:
             desk.running = desk.executor = None
             settled = Send(session, TurnSettled(ask.agent_id, more=False))
             return [*self._suspend(desk, run), settled, *self._count_turns()]
+        if ask.status == "suspended":  # by the runtime's end, after somebody had interrupted it
+            ask = replace(ask, status="interrupted", error=run.interrupted)
         self._latencies.add("turn", ask.ended_at - ask.started_at)
         records, facts = self._changes(ask, desk)
         effects: list[Effect] = []
@@ -375,9 +467,11 @@ class Ledger:
     def checkpoint(self, ask: Checkpoint, session: Address) -> list[Effect]:
         desk = self.desks.get(ask.agent_id)
         if desk is None or desk.running is None or desk.running.row.run_id != ask.run_id:
-            return []
+            over = GreenroomError(f"run {ask.run_id} is over: nothing more of its turn is kept")
+            return [Send(session, Refused(ask.request, over))]  # code on a thread would wait for ever
         records, facts = self._changes(ask, desk)
-        return self._commit(records, facts, None, Send(session, CheckpointRecorded(ask.request)))
+        reply = Send(session, CheckpointRecorded(ask.request))
+        return self._commit(records, facts, self._unless_crowded(), reply)
 
     def _changes(
         self, ask: EndTurn | Checkpoint, desk: Desk
@@ -393,6 +487,9 @@ class Ledger:
         desk = self.desks.get(ask.agent_id)
         if desk is None or desk.running is None or desk.running.row.run_id != ask.run_id:
             return []
+        if self.journal.size.crowded:  # nobody waits for these, so nobody could be held up
+            self.events_dropped += 1
+            return []
         return self._commit((), (Fact(self.now, "run.progress", desk.path, ask.run_id, ask.data),))
 
     # Interrupting
@@ -402,7 +499,7 @@ class Ledger:
         if ask.cascade:
             desks += [d for d in self.desks.values() if d.path.startswith(ask.path + "/")]
         effects: list[Effect] = []
-        count = 0
+        count, before = 0, self.journal.last
         for desk in desks:
             for run in desk.open_runs():
                 if ask.run_id is not None and run.row.run_id != ask.run_id and desk.path == ask.path:
@@ -411,7 +508,8 @@ class Ledger:
                 effects += self._interrupt(desk, run, ask.reason)
             effects += self._settle(desk)
         reply = Send(ask.reply_to, RunsInterrupted(ask.request, count))
-        return effects + self._commit((), (), None, reply)
+        ended = self.journal.last if self.journal.last > before else 0
+        return effects + self.journal.tell(ended, self.journal.durability, reply)
 
     def _interrupt(self, desk: Desk, run: OpenRun, reason: str) -> list[Effect]:
         if run is not desk.running:
@@ -419,7 +517,8 @@ class Ledger:
         if run.state == "interrupting":
             return []
         run.state, run.interrupted = "interrupting", reason
-        return [Send(desk.executor, InterruptTurn(run.row.run_id, reason))]
+        stop = Send(desk.executor, InterruptTurn(run.row.run_id, reason))
+        return [*self._commit((InterruptRun(run.row.run_id, desk.agent_id, reason),), ()), stop]
 
     # Sessions
 
@@ -519,20 +618,31 @@ class Ledger:
 
         def found(answer: Answer) -> Iterable[Effect]:
             row = answer.value[0] if answer.error is None else None  # type: ignore[index]
+            if ask.request not in self._looked_for:
+                return  # nobody waits any more
+            self._looked_for.discard(ask.request)
             if ask.run_id in self.runs:
                 yield from self.await_run(ask)
             elif row is None:
                 error = answer.error or RunNotFound(ask.run_id)
                 yield Send(ask.reply_to, Refused(ask.request, error))
             else:
-                yield from self._commit((), (), None, Send(ask.reply_to, RunEnded(ask.request, row)))
+                ended = self.journal.ended_by(ask.run_id)
+                news = Send(ask.reply_to, RunEnded(ask.request, row))
+                told = self.journal.tell(ended, self.journal.level_of(ended), news)
+                if ask.tell_pending and not told:
+                    yield Send(ask.reply_to, RunPending(ask.request))
+                yield from told
 
+        self._looked_for.add(ask.request)
         return self.journal.ask(ask.request, found, FindRuns((ask.run_id,)))
 
     def forget(self, ask: ForgetRequest) -> None:
         run = self.runs.get(ask.run_id)
         if run is not None:
             run.waiters.pop(ask.request, None)
+        self._looked_for.discard(ask.request)
+        self.journal.forget(ask.request)
 
     # Describing
 
@@ -576,13 +686,7 @@ class Ledger:
         def listed(answer: Answer) -> Iterable[Effect]:
             yield self._page(ask, answer.value)  # type: ignore[arg-type]
 
-        closed = ask.status == "closed"
-        if closed and not ask.settled and self.journal.unwritten:
-            # the overlay knows what was closed, but not the rows; wait until the store does
-            self.journal.flush()
-            again = Send("ledger", replace(ask, settled=True))
-            return self.journal.commit(Commit(durability="process", then=(again,)))
-        query = ListAgents(ask.under, ask.after, ask.limit, closed)
+        query = ListAgents(ask.under, ask.after, ask.limit, closed=ask.status == "closed")
         return self.journal.ask(ask.request, listed, query)
 
     def _page(self, ask: DescribeAgents, page: AgentPage) -> Send:
@@ -657,11 +761,18 @@ class Ledger:
             queued=len(self.runs) - running,
             commits=self.journal.commits,
             unwritten=self.journal.unwritten,
+            events_dropped=self.events_dropped,
+            store_problem=self.health.problem,
             latencies=self._latencies.percentiles(),
         )
         return [Send(ask.reply_to, report)]
 
     # Closing
+
+    @property
+    def closing(self) -> bool:
+        """Whether no turn begins any more."""
+        return self._closing is not None
 
     def stop_beginning(self, ask: StopBeginning, supervisor: Address) -> list[Effect]:
         self._closing, self._drained = ask.reason, supervisor
@@ -674,8 +785,8 @@ class Ledger:
             run = desk.running
             if run is None:
                 continue
-            if ask.final and not ask.suspend:
-                effects += self._end(desk, run, "interrupted", reason)
+            if ask.final and (run.interrupted or not ask.suspend):
+                effects += self._end(desk, run, "interrupted", run.interrupted or reason)
             elif ask.final:
                 desk.running = desk.executor = None
                 effects += self._suspend(desk, run)
@@ -769,6 +880,8 @@ class Ledger:
 
     def _call(self, desk: Desk, *, open_only: bool = False) -> list[Effect]:
         """Have the agent brought into memory; with a run waiting, have its session take it."""
+        if desk.kind_missing:  # it may have been registered since
+            desk.kind_missing = self._attempts_of(desk.kind) is None
         if desk.kind_missing or self._closing is not None:
             return []
         if open_only:
@@ -805,7 +918,7 @@ class Ledger:
         told = {"error": error} if error else {}
         fact = Fact(self.now, f"run.{status}", row.path, row.run_id, _json(**told, **(data or {})))
         news = tuple(Send(to, RunEnded(request, row)) for request, to in run.waiters.items())
-        effects = self._commit((*records, ended), (*facts, fact), None, *news)
+        effects = self._commit((*records, ended), (*facts, fact), run.durability, *news)
         for continuation in run.continuations:
             continuation.waiting_for.discard(row.run_id)
             if not continuation.waiting_for and continuation.state == "waiting":

@@ -24,6 +24,7 @@ from ..vocabulary import (
     Payload,
     RequestId,
     RunId,
+    Seconds,
     Timestamp,
 )
 
@@ -35,6 +36,7 @@ class ConfigureLedger(Struct, frozen=True):
     durability: Durability
     backlog: int
     attempts_of: Callable[[str], int | None]  # of a kind by name; None if it is not registered
+    store: str = ""  # for what is told of it
 
 
 # Commands about agents, from the directory
@@ -86,6 +88,7 @@ class AcceptRun(Struct, frozen=True):
     run_id: RunId | None = None
     fresh: bool = False
     durability: Durability | None = None
+    closed: bool = False  # so is the agent: only a run that there is already can be meant
 
 
 class AcceptMessage(Struct, frozen=True):
@@ -154,7 +157,6 @@ class DescribeAgents(Struct, frozen=True):
     status: str | None
     after: str | None
     limit: int
-    settled: bool = False  # private: asked again, after all that was pending was written
 
 
 class DescribeState(Struct, frozen=True):
@@ -281,7 +283,12 @@ class InterruptTurns(Struct, frozen=True):
 
 
 class CloseLedger(Struct, frozen=True):
-    """Write what is left. Answered by `LedgerClosed` when all of it is on disk and the file closed."""
+    """Write what is left. Answered by `LedgerClosed` when all of it is on disk and the file closed.
+
+    A store that cannot be written is tried for `patience`, and once in any case.
+    """
+
+    patience: Seconds = 10.0
 
 
 # Events and replies
@@ -387,6 +394,8 @@ class LedgerReport(Struct, frozen=True):
     queued: int
     commits: int
     unwritten: int
+    events_dropped: int
+    store_problem: str | None
     latencies: dict[str, tuple[float, float]]  # seconds: p50 and p99 of "commit", "queue", "turn"
 
 
@@ -428,14 +437,17 @@ class TurnsEnded(Struct, frozen=True):
 
 
 class LedgerClosed(Struct, frozen=True):
+    """`problem`: what could not be written, and why."""
+
     problem: str | None = None
 
 
 class StoreFailing(Struct, frozen=True):
-    """To the supervisor: a batch could not be written. `fatal`: it never will be."""
+    """To the supervisor: a batch could not be written. `fatal`: it never will be, by `error`."""
 
     problem: str
     fatal: bool
+    error: GreenroomError | None = None
 
 
 LedgerCommand: TypeAlias = (

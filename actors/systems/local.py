@@ -55,6 +55,10 @@ SHUTDOWN = 10.0
 """Seconds that actors have to go when the system is shut down."""
 
 
+_VERSION = str(int(time.time() * 1000))
+"""As Thespian's bases have it: from their start on, it tells one process from another."""
+
+
 class BadActor(Actor):
     """Stands for an actor that could not be made; drops what it is sent."""
 
@@ -71,6 +75,9 @@ class LocalSystemBase(Sources):
         capabilities: what actors may require of the system.
     """
 
+    cell_type: type[Cell] = Cell
+    thread_cell_type: type[Cell] = ThreadCell
+
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop | None = None,
@@ -82,7 +89,7 @@ class LocalSystemBase(Sources):
             "Thespian Generation": ThespianGeneration,
             "Thespian ActorSystem Name": "LocalSystemBase",
             "Thespian ActorSystem Version": 1,
-            "Thespian Version": str(int(time.time() * 1000)),
+            "Thespian Version": _VERSION,
             "Thespian Watch Supported": False,
             "AllowRemoteActorSources": "No",
             "Python Version": tuple(sys.version_info),
@@ -227,7 +234,7 @@ class LocalSystemBase(Sources):
     ) -> Cell:
         instance = instantiate(actor_class, self.capabilities, requirements)
         wanted = requirements or getattr(actor_class, "actorSystemRequirements", None)
-        cell_type = ThreadCell if wanted and wanted.get(THREAD) else Cell
+        cell_type = self.thread_cell_type if wanted and wanted.get(THREAD) else self.cell_type
         address = LocalAddress(name)
         cell = cell_type(self, address, parent, instance, source)
         self._cells[address] = cell

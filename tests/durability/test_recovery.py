@@ -2,16 +2,18 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from greenroom import AgentClosed, Runtime, agent
+from greenroom import AgentClosed, Runtime, StoreCorrupt, agent
 
 DEADLINE = 20.0
 
@@ -101,12 +103,12 @@ def test_a_run_that_kills_its_process_is_begun_as_often_as_its_kind_allows(
         assert runtime.agent("/rec/a").followup("live").result(DEADLINE) == 1
         told = [(e.type, e.data) for e in runtime.events("/rec/a", follow=False) if e.run_id == "r"]
     assert begun()[:3] == ["r 1", "r 2", "r 3"]
-    assert [data for type, data in told if type == "run.started"] == [
+    assert [data for kind, data in told if kind == "run.started"] == [
         {"attempt": 1},
         {"attempt": 2, "recovered": True},
         {"attempt": 3, "recovered": True},
     ]
-    assert [data.get("recovered") for type, data in told if type == "run.failed"] == [True]
+    assert [data.get("recovered") for kind, data in told if kind == "run.failed"] == [True]
 
 
 def test_what_had_not_begun_is_recovered_too_and_says_so(
@@ -212,3 +214,24 @@ def test_runs_that_waited_for_their_kind_go_on_once_it_is_registered(
 
 
 os.environ.setdefault("BEGUN", os.devnull)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        ("UPDATE runs SET awaits = '[1' WHERE run_id = 'r'", "what run r waits for"),
+        ("DELETE FROM meta", "its numbers are gone"),
+    ],
+)
+def test_a_store_whose_books_are_damaged_is_refused_by_name(
+    tmp_path: Path, begun: Callable[[], list[str]], damage: str, words: str
+) -> None:
+    store = tmp_path / "agents.db"
+    dies(store, "runtime.spawn(thrice, '/rec/a', input='die', run_id='r')\n" + GO_ON)
+    with closing(sqlite3.connect(store)) as file:
+        file.execute(damage)
+        file.commit()
+    with pytest.raises(StoreCorrupt, match=words) as refused:
+        Runtime(store).start()
+    assert "greenroom doctor" in str(refused.value)
+    assert len(begun()) == 1

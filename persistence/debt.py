@@ -1,0 +1,72 @@
+"""How much is accepted and not on disk yet: in records and bytes, and in pieces of work.
+
+A journal that its writer cannot keep up with would grow without end. Two bounds keep it from that. Pieces
+of work that somebody handed in count until they are done *and* on disk: the ledger refuses more than
+`backlog` of them. All records together, also those that work brings forth itself, have a bound of their
+own (`crowded`): beyond it, what brings forth more has to wait for the disk.
+"""
+
+from collections.abc import Iterable
+
+from msgspec import Struct
+
+from .protocol import AddAgent, AddEvent, AddMessage, AddRun, EndRun, PutSnapshot, Record
+
+MOST_RECORDS = 200_000
+"""Not on disk: some hundred MB; a disk that writes them within a second is not behind."""
+MOST_BYTES = 512 << 20
+"""Of values: eight states of 64 MB."""
+
+
+class Size(Struct):
+    """Of one commit, or of all that is not on disk."""
+
+    records: int = 0
+    bytes: int = 0  # of states, inputs, results, bodies, configs and what events tell
+    agents: int = 0  # spawned
+    pieces: int = 0  # runs that ended, messages
+
+    def add(self, other: "Size") -> None:
+        """A commit more."""
+        self.records += other.records
+        self.bytes += other.bytes
+        self.agents += other.agents
+        self.pieces += other.pieces
+
+    def subtract(self, other: "Size") -> None:
+        """A commit less."""
+        self.records -= other.records
+        self.bytes -= other.bytes
+        self.agents -= other.agents
+        self.pieces -= other.pieces
+
+    @property
+    def crowded(self) -> bool:
+        """Whether it is so much that more should wait."""
+        return self.records >= MOST_RECORDS or self.bytes >= MOST_BYTES
+
+
+def measure(records: Iterable[Record]) -> Size:
+    """The size of a commit; O(records)."""
+    size = Size()
+    for record in records:
+        size.records += 1
+        match record:
+            case AddEvent():
+                size.bytes += len(record.row.data)
+            case EndRun():
+                size.pieces += 1
+                size.bytes += len(record.result or b"")
+            case PutSnapshot():
+                size.bytes += len(record.snapshot.data)
+            case AddRun():
+                size.bytes += len(record.row.input)
+            case AddMessage():
+                size.pieces += 1
+                size.bytes += len(record.row.body)
+            case AddAgent():
+                size.agents += 1
+                size.bytes += len(record.row.config)
+            case _:
+                pass
+    return size

@@ -1,0 +1,225 @@
+"""What is committed and not on disk yet, laid over what the reader finds.
+
+Owns the records, by agent, run and path, from their commit until they are on disk and no question from
+before that is open. It may lie over rows that contain a part of it already: that is right because every
+record sets what it names, and the overlay is always an unbroken tail of the journal.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+
+from msgspec import Struct
+
+from ..actors.vocabulary import AgentId, RunId, is_under
+from .fold import fold_image, fold_row, fold_run
+from .protocol import (
+    AddAgent,
+    AddEvent,
+    AddRun,
+    AgentImage,
+    AgentRow,
+    EndRun,
+    EraseAgent,
+    EventRow,
+    FindAgent,
+    FindAgents,
+    FindRuns,
+    ListAgents,
+    ListEvents,
+    LoadAgent,
+    Query,
+    Record,
+    RunRow,
+    SetAgent,
+)
+
+
+class AgentPage(Struct, frozen=True):
+    """A page of agents; `next` is the path to go on after, None at the end."""
+
+    rows: tuple[AgentRow, ...]
+    next: str | None
+
+
+class Overlay:
+    """Records in, by the number of their commit; rows as of the last commit out."""
+
+    def __init__(self) -> None:
+        self._layers: deque[tuple[int, tuple[Record, ...]]] = deque()  # oldest first
+        self._of_agent: dict[AgentId, deque[tuple[int, Record]]] = {}
+        self._of_run: dict[RunId, deque[tuple[int, Record]]] = {}
+        self._at_path: dict[str, deque[tuple[int, AgentId]]] = {}
+        self._closed: dict[AgentId, int] = {}
+
+    def lay(self, number: int, records: tuple[Record, ...]) -> None:
+        """Put the records of a commit on top."""
+        self._layers.append((number, records))
+        for record in records:
+            agent_id, run_id = _names(record)
+            if agent_id is not None:
+                self._of_agent.setdefault(agent_id, deque()).append((number, record))
+            if run_id is not None:
+                self._of_run.setdefault(run_id, deque()).append((number, record))
+            if type(record) is AddAgent:
+                self._at_path.setdefault(record.row.path, deque()).append((number, record.row.agent_id))
+            elif type(record) is SetAgent and record.status == "closed":
+                self._closed[record.agent_id] = number
+
+    def lift(self, upto: int) -> None:
+        """Take away the commits up to and with this number."""
+        while self._layers and self._layers[0][0] <= upto:
+            number, records = self._layers.popleft()
+            for record in records:
+                agent_id, run_id = _names(record)
+                if agent_id is not None:
+                    _forget_first(self._of_agent, agent_id)
+                    if self._closed.get(agent_id) == number:
+                        del self._closed[agent_id]
+                if run_id is not None:
+                    _forget_first(self._of_run, run_id)
+                if type(record) is AddAgent:
+                    _forget_first(self._at_path, record.row.path)
+
+    @property
+    def lately_closed(self) -> tuple[AgentId, ...]:
+        """The agents whose closing the reader may not have seen, nor who they are."""
+        return tuple(self._closed)
+
+    def numbers_of_agent(self, agent_id: AgentId) -> Iterator[int]:
+        """The commits that say something of this agent at rest, newest first."""
+        return (number for number, _ in reversed(self._of_agent.get(agent_id, ())))
+
+    def accepted_by(self, run_id: RunId) -> int:
+        """The number of the commit that accepted the run; 0 if it is not in here."""
+        return next((n for n, record in self._of_run.get(run_id, ()) if type(record) is AddRun), 0)
+
+    def ended_by(self, run_id: RunId) -> int:
+        """The number of the commit that ended the run; 0 if it is not in here."""
+        return next((n for n, record in self._of_run.get(run_id, ()) if type(record) is EndRun), 0)
+
+    # Questions
+
+    def known(self, query: Query) -> object | None:
+        """The answer, if it takes no reader to give it."""
+        match query:
+            case FindAgent():
+                for _, agent_id in reversed(self._at_path.get(query.path, ())):
+                    row = self._row_since_added(agent_id)
+                    if row is not None and row.status != "closed":
+                        return row
+            case LoadAgent():
+                records = self._of_agent.get(query.agent_id, ())
+                if records and type(records[0][1]) is AddAgent:
+                    return fold_image(None, (record for _, record in records))
+            case _:
+                pass
+        return None
+
+    def _row_since_added(self, agent_id: AgentId) -> AgentRow | None:
+        records = self._of_agent.get(agent_id, ())
+        if records and type(records[0][1]) is AddAgent:
+            return fold_row(None, (record for _, record in records))
+        return None
+
+    def merge(self, query: Query, value: object, also: tuple[AgentRow, ...] = ()) -> object:
+        """What the reader found, as of the last commit; `also`: rows that belong to it by now, perhaps."""
+        match query:
+            case FindAgent():
+                return self._merge_path(query.path, value)  # type: ignore[arg-type]
+            case LoadAgent():
+                return self._image(value, query.agent_id)  # type: ignore[arg-type]
+            case FindAgents():
+                found = {row.agent_id: row for row in value}  # type: ignore[attr-defined]
+                rows = (self._row(found.get(agent_id), agent_id) for agent_id in query.agent_ids)
+                return tuple(row for row in rows if row is not None)
+            case FindRuns():
+                return tuple(
+                    self._run(run, run_id)
+                    for run, run_id in zip(value, query.run_ids, strict=True)  # type: ignore[call-overload]
+                )
+            case ListAgents():
+                return self._merge_page(query, value, also)  # type: ignore[arg-type]
+            case ListEvents():
+                return self._merge_events(query, value)  # type: ignore[arg-type]
+
+    def _records(self, agent_id: AgentId) -> Iterator[Record]:
+        return (record for _, record in self._of_agent.get(agent_id, ()))
+
+    def _row(self, row: AgentRow | None, agent_id: AgentId) -> AgentRow | None:
+        return fold_row(row, self._records(agent_id))
+
+    def _image(self, image: AgentImage | None, agent_id: AgentId) -> AgentImage | None:
+        return fold_image(image, self._records(agent_id))
+
+    def _run(self, run: RunRow | None, run_id: RunId) -> RunRow | None:
+        run = fold_run(run, (record for _, record in self._of_run.get(run_id, ())))
+        if run is None or any(type(record) is EraseAgent for record in self._records(run.agent_id)):
+            return None
+        return run
+
+    def _merge_path(self, path: str, found: AgentRow | None) -> AgentRow | None:
+        rows = [self._row(found, found.agent_id)] if found else []
+        rows += [self._row(None, agent_id) for _, agent_id in self._at_path.get(path, ())]
+        known = [row for row in rows if row is not None]
+        opened = [row for row in known if row.status != "closed"]
+        return max(opened or known, key=lambda row: row.agent_id, default=None)
+
+    def _merge_page(
+        self, query: ListAgents, found: tuple[AgentRow, ...], also: tuple[AgentRow, ...]
+    ) -> AgentPage:
+        full = len(found) >= query.limit
+        edge = found[-1].path if full else None
+
+        def within(path: str) -> bool:
+            return (
+                is_under(path, query.under)
+                and (query.after is None or path > query.after)
+                and (edge is None or path <= edge)
+            )
+
+        rows = {row.agent_id: row for row in found}
+        rows.update((row.agent_id, row) for row in also if within(row.path))
+        for path, agents in self._at_path.items():
+            if within(path):
+                rows.update((agent_id, row) for _, agent_id in agents if (row := self._row(None, agent_id)))
+        merged = [
+            row
+            for agent_id, base in rows.items()
+            if (row := self._row(base, agent_id)) and (row.status == "closed") == query.closed
+        ]
+        merged.sort(key=lambda row: (row.path, row.agent_id))
+        page = tuple(merged[: query.limit])
+        if len(merged) > query.limit:
+            edge = page[-1].path
+        return AgentPage(page, edge)
+
+    def _merge_events(self, query: ListEvents, found: tuple[EventRow, ...]) -> tuple[EventRow, ...]:
+        if len(found) >= query.limit:
+            return found
+        last = found[-1].seq if found else query.since
+        tail = [
+            record.row
+            for _, records in self._layers
+            for record in records
+            if type(record) is AddEvent and record.row.seq > last and is_under(record.row.path, query.under)
+        ]
+        return (found + tuple(tail))[: query.limit]
+
+
+def _names(record: Record) -> tuple[AgentId | None, RunId | None]:
+    """The agent and the run that a record is about, as far as the overlay keeps them."""
+    kind = type(record)
+    if kind is AddEvent:
+        return None, None
+    if kind is AddAgent:
+        return record.row.agent_id, None  # type: ignore[union-attr]
+    if kind is AddRun:
+        return record.row.agent_id, record.row.run_id  # type: ignore[union-attr]
+    return getattr(record, "agent_id", None) or record.row.agent_id, getattr(record, "run_id", None)  # type: ignore[union-attr]
+
+
+def _forget_first(table: dict, key: object) -> None:  # type: ignore[type-arg]
+    records = table[key]
+    records.popleft()
+    if not records:
+        del table[key]

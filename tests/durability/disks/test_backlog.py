@@ -1,0 +1,264 @@
+"""A writer slower than the load: what is accepted stops at `backlog`, and memory stays bounded."""
+
+import asyncio
+import gc
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from greenroom import AsyncRuntime, BacklogFull, Runtime, Turn, agent
+from greenroom.persistence import debt
+from greenroom.persistence.journal import Journal
+
+from .conftest import Disk, Later, Listener, asked_until, store_on
+
+pytestmark = pytest.mark.timeout(120)
+
+Make = Callable[..., Runtime]
+Listen = Callable[[Runtime], Listener]
+BACKLOG = 50
+
+
+@agent(name="backlog-counter")
+async def counter(turn: Turn) -> int:
+    turn.state["n"] = turn.state.get("n", 0) + 1
+    turn.state["read"] = turn.state.get("read", 0) + len(turn.inbox)
+    return turn.state["n"]
+
+
+def journal_of(runtime: Runtime) -> Journal:
+    """What is not on disk, from within."""
+    journal: Journal = runtime._engine._roles["ledger"].cell.instance.journal
+    return journal
+
+
+def flooded(call: Callable[[int], Any], attempts: int = 10 * BACKLOG) -> tuple[list[Any], int]:
+    """What was accepted of so many attempts, and how many were refused."""
+    accepted: list[Any] = []
+    refused = 0
+    for number in range(attempts):
+        try:
+            accepted.append(call(number))
+        except BacklogFull:
+            refused += 1
+    return accepted, refused
+
+
+def resident_kib() -> int:
+    gc.collect()
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+
+
+def test_runs_that_complete_in_memory_count_until_they_are_on_disk(make: Make) -> None:
+    disk = Disk()
+    runtime = make(disk, durability="memory", backlog=BACKLOG)
+    ref = runtime.spawn(counter, "/t/a", durability="process")
+    asked_until(lambda: runtime.stats().unwritten, lambda count: count == 0)
+    disk.stall()
+
+    def run(number: int) -> Any:
+        one = ref.followup(number)
+        one.result(timeout=20)  # ended, and so no longer open
+        return one
+
+    accepted, refused = flooded(run)
+    assert (len(accepted), refused) == (BACKLOG, 9 * BACKLOG)
+    assert (runtime.stats().queued, runtime.stats().running) == (0, 0)
+    with pytest.raises(BacklogFull, match=f"{BACKLOG} pieces"):
+        ref.send("a message")
+    with pytest.raises(BacklogFull):
+        runtime.spawn(counter, "/t/b")
+    disk.go_on()
+    asked_until(lambda: runtime.stats().unwritten, lambda count: count == 0)
+    assert ref.followup("again").result(timeout=20) == BACKLOG + 1, (
+        "nothing was lost, nothing more was done"
+    )
+
+
+def test_messages_and_agents_count_until_they_are_on_disk(make: Make) -> None:
+    disk = Disk()
+    runtime = make(disk, durability="memory", backlog=BACKLOG)
+    ref = runtime.spawn(counter, "/t/a", durability="process")
+    asked_until(lambda: runtime.stats().unwritten, lambda count: count == 0)
+    disk.stall()
+    accepted, _ = flooded(lambda number: ref.send(number))
+    assert len(accepted) == BACKLOG
+    disk.go_on()
+    asked_until(lambda: runtime.stats().unwritten, lambda count: count == 0)
+    ref.followup("read", durability="process").result(timeout=20)
+    assert ref.state()["read"] == BACKLOG
+    asked_until(lambda: runtime.stats().unwritten, lambda count: count == 0)
+    disk.stall()
+    spawned, _ = flooded(lambda number: runtime.spawn(counter, f"/t/b{number}"))
+    assert len(spawned) == BACKLOG
+    disk.go_on()
+    asked_until(lambda: runtime.stats().unwritten, lambda count: count == 0)
+    assert len(runtime.list()) == BACKLOG + 1
+
+
+def test_durable_work_that_waits_for_its_answer_counts_once(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = Disk()
+    monkeypatch.setattr("greenroom.persistence.actor.Store", store_on(disk))
+
+    async def story() -> None:
+        async with AsyncRuntime(tmp_path / "agents.db", backlog=BACKLOG, slots=2) as runtime:
+            ref = await runtime.spawn(counter, "/t/a", input=0)
+            assert ref.run is not None
+            assert await ref.run == 1
+            disk.stall()
+            calls = [asyncio.ensure_future(ref.followup(n)) for n in range(10 * BACKLOG)]
+            done: set[Any] = set()
+            while len(done) < 9 * BACKLOG:
+                waiting = [call for call in calls if call not in done]
+                ended, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED, timeout=20)
+                assert ended
+                done |= ended
+            assert {type(call.exception()) for call in done} == {BacklogFull}
+            disk.go_on()
+            runs = [await call for call in calls if call not in done]
+            assert len(runs) == BACKLOG
+            assert sorted([await run for run in runs]) == list(range(2, BACKLOG + 2))
+
+    asyncio.run(story())
+
+
+def test_memory_does_not_grow_with_what_is_refused(make: Make) -> None:
+    disk = Disk()
+    runtime = make(disk, durability="memory", backlog=BACKLOG)
+    ref = runtime.spawn(counter, "/t/a", durability="process")
+    disk.stall()
+    flooded(ref.followup, 500)
+    before = resident_kib()
+    flooded(lambda number: ref.followup("x" * 10_000), 5_000)
+    assert resident_kib() - before < 8 * 1024, "50 MB were handed in"
+
+
+def test_waiting_again_and_again_for_what_is_not_on_disk_leaves_nothing_behind(make: Make) -> None:
+    gate = threading.Event()
+
+    @agent(name="backlog-gated")
+    def gated(turn: Any) -> str:
+        gate.wait(20)
+        return "ended"
+
+    disk = Disk()
+    runtime = make(disk)
+    ref = runtime.spawn(gated, "/t/a")
+    run = ref.followup(1)
+    asked_until(lambda: ref.explain().text, lambda text: "executes" in text)
+    asked_until(lambda: runtime.stats().unwritten, lambda count: count == 0)
+    disk.stall()
+    gate.set()
+    asked_until(lambda: ref.info().status, lambda status: status == "idle")
+    for _ in range(200):
+        with pytest.raises(TimeoutError):
+            run.result(timeout=0.001)
+    assert runtime.list()  # answered behind all that was said before
+    journal = journal_of(runtime)
+    assert sum(len(entry.then) for entry in journal._entries) < 10
+    assert len(journal._told_later) < 10
+    disk.go_on()
+    assert run.result(timeout=20) == "ended"
+
+
+@pytest.fixture
+def little_room(monkeypatch: pytest.MonkeyPatch) -> int:
+    """A journal that is crowded soon."""
+    monkeypatch.setattr(debt, "MOST_RECORDS", 1_000)
+    return 1_000
+
+
+def test_progress_is_dropped_and_counted_when_the_disk_is_far_behind(make: Make, little_room: int) -> None:
+    @agent(name="backlog-talker")
+    async def talks(turn: Turn) -> str:
+        for n in range(5 * little_room):
+            turn.emit("n", n)
+        return "said"
+
+    disk = Disk()
+    runtime = make(disk, durability="memory")
+    ref = runtime.spawn(talks, "/t/a", durability="process")
+    asked_until(lambda: runtime.stats().unwritten, lambda count: count == 0)
+    disk.stall()
+    assert ref.followup(1).result(timeout=20) == "said"
+    assert journal_of(runtime).size.records < little_room + 20
+    dropped = runtime.stats().events_dropped
+    assert 4 * little_room <= dropped <= 4 * little_room + 20
+    disk.go_on()
+    asked_until(lambda: runtime.stats().unwritten, lambda count: count == 0)
+    told = [event for event in runtime.events("/t/a", follow=False) if event.type == "run.progress"]
+    assert len(told) == 5 * little_room - dropped
+    assert [event.data["data"] for event in told] == list(range(len(told))), "what was told is in order"
+
+
+def test_checkpoints_wait_for_a_disk_that_is_far_behind(make: Make, little_room: int) -> None:
+    @agent(name="backlog-checks")
+    async def checks(turn: Turn) -> int:
+        for n in range(2 * little_room):
+            turn.state["n"] = n
+            await turn.checkpoint()
+        return 1
+
+    disk = Disk()
+    runtime = make(disk, durability="memory")
+    ref = runtime.spawn(checks, "/t/a", durability="process")
+    asked_until(lambda: runtime.stats().unwritten, lambda count: count == 0)
+    disk.stall()
+    run = ref.followup(1)
+    journal = journal_of(runtime)
+    asked_until(lambda: (runtime.stats(), journal.size.crowded)[1], lambda crowded: crowded)
+    with pytest.raises(TimeoutError):
+        run.result(timeout=0.2)
+    assert journal.size.records < little_room + 20
+    disk.go_on()
+    assert run.result(timeout=60) == 1
+
+
+def test_turns_begin_when_the_disk_has_caught_up(make: Make, little_room: int) -> None:
+    """A turn may send as many messages as it likes; the next one waits until they are on disk."""
+
+    @agent(name="backlog-sends")
+    async def sends(turn: Turn) -> int:
+        for _ in range(200):
+            await turn.send("/t/inbox", "m")
+        return 1
+
+    disk = Disk()
+    runtime = make(disk, durability="memory", slots=2)
+    runtime.spawn(counter, "/t/inbox", durability="process")
+    refs = [runtime.spawn(sends, f"/t/a{n}", durability="process") for n in range(10)]
+    asked_until(lambda: runtime.stats().unwritten, lambda count: count == 0)
+    disk.stall()
+    runs = [ref.followup(1) for ref in refs]
+    journal = journal_of(runtime)
+    asked_until(lambda: (runtime.stats(), journal.size.crowded)[1], lambda crowded: crowded)
+    asked_until(lambda: runtime.stats().running, lambda running: running == 0)
+    assert journal.size.records < little_room + 2 * 420, "what two slots could still add"
+    assert [info.path for info in runtime.list(limit=1)] == ["/t/a0"], "questions are answered meanwhile"
+    disk.go_on()
+    assert [run.result(timeout=60) for run in runs] == [1] * 10
+    runtime.agent("/t/inbox").followup(1).result(timeout=20)
+    assert runtime.agent("/t/inbox").state()["read"] == 2_000
+
+
+def test_a_runtime_closes_while_turns_wait_for_the_disk_to_catch_up(make: Make, little_room: int) -> None:
+    disk = Disk()
+    runtime = make(disk, durability="memory", slots=2)
+    ref = runtime.spawn(counter, "/t/a", durability="process")
+    disk.stall()
+    for _ in range(little_room // 2 + 10):
+        ref.send("m")
+    run = ref.followup(1, run_id="left")
+    asked_until(lambda: ref.info().status, lambda status: status == "queued")
+    closing = Later(runtime.close, 0.5)
+    disk.go_on()
+    assert closing.get(60.0) is None
+    assert not run._ended
+    again = make()
+    assert again.run("left").result(timeout=20) == 1
+    assert again.agent("/t/a").state()["read"] == little_room // 2 + 10
