@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
 
-.PHONY: help setup check test thespian demo format lint types contracts docs clean
+.PHONY: help setup check test long thespian demo format lint types contracts docs clean
 
 help:                 ## show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -19,10 +19,15 @@ $(READY): setup.cfg pyproject.toml
 	@touch $@
 
 check: lint types contracts $(READY)  ## format, lint, types, import contracts, fast tests
-	$(BIN)/pytest -q -m 'not slow'
+	$(BIN)/pytest -q -m 'not slow and not long'
 
 test: $(READY)        ## the whole test suite
 	$(BIN)/pytest -q
+
+long: $(READY)        ## the long profiles: every crash, many kills, many power cuts
+	$(BIN)/pytest -q -s -m long
+	GREENROOM_KILLS=100 $(BIN)/pytest -q -s tests/durability/kill9
+	GREENROOM_POWER_SEEDS=10 $(BIN)/pytest -q -s tests/durability/test_power.py
 
 thespian: $(READY)    ## Thespian's own test suite on our system base, the multi-process tests included
 	PYTHONPATH=tests/thespian_suite:src $(BIN)/pytest -q -p on_local_base --pyargs thespian.test -c /dev/null
