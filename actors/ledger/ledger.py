@@ -55,7 +55,17 @@ from ..errors import (
     RuntimeClosing,
 )
 from ..residency.protocol import AgentEntered, AgentLeft, DismissAgent, LoadFailed, SummonAgent
-from ..vocabulary import Address, AgentId, Durability, Payload, RequestId, RunId, Timestamp, is_under
+from ..vocabulary import (
+    Address,
+    AgentId,
+    Durability,
+    Incarnation,
+    Payload,
+    RequestId,
+    RunId,
+    Timestamp,
+    is_under,
+)
 from .desk import Desk, OpenRun
 from .health import Episode, Health
 from .latencies import Latencies
@@ -154,9 +164,10 @@ class Ledger:
             self.runs[row.run_id] = run
             self._join(desk, run)
         effects: list[Effect] = []
+        for desk in self.desks.values():
+            desk.kind_missing = self._attempts_of(desk.kind) is None
         for desk in list(self.desks.values()):
             attempts = self._attempts_of(desk.kind)
-            desk.kind_missing = attempts is None
             for run in list(desk.queue):
                 if run.row.error is not None:
                     effects += self._end(desk, run, "interrupted", run.row.error, data={"recovered": True})
@@ -317,9 +328,16 @@ class Ledger:
         if self._pieces() >= self._backlog:
             return BacklogFull(path, self._backlog)
         of_a_turn = isinstance(ask.request, tuple)
+        if of_a_turn and not self._under_way(*ask.request[:2]):  # type: ignore[index]
+            return AgentClosed(path)  # its turn was ended meanwhile, with its agent
         if of_a_turn or (ask.durability or self.journal.durability) == "memory":
             return None
         return self.health.refusal(path)
+
+    def _under_way(self, agent_id: AgentId, incarnation: Incarnation) -> bool:
+        """Whether a turn of this session is under way."""
+        desk = self.desks.get(agent_id)
+        return desk is not None and desk.running is not None and desk.incarnation == incarnation
 
     def _pieces(self) -> int:
         """What was accepted and is not both done and on disk: runs, messages, agents, each once.

@@ -290,7 +290,7 @@ def test_47_a_runtime_that_is_closing_takes_no_work_and_records_nothing_of_it(ru
         lambda: ref.send("late"),
         lambda: ref.close(),
     ]
-    asked_until(lambda: refused(one.stats), lambda is_refused: is_refused)
+    asked_until(lambda: refused(ref.evict), lambda is_refused: is_refused)
     for ask in asked:
         with pytest.raises(RuntimeClosing):
             ask()
@@ -337,7 +337,7 @@ def test_47_work_of_turns_under_way_is_refused_or_kept_and_never_half(runtime: M
     ref = one.spawn(starts_work, "/s47/a", input="begin")
     gate.await_arrivals()
     closing = Later(one.close)
-    asked_until(lambda: refused(one.stats), lambda is_refused: is_refused)
+    asked_until(lambda: refused(ref.evict), lambda is_refused: is_refused)
     gate.open()
     closing.get()
     again = runtime()

@@ -114,7 +114,6 @@ with Runtime(sys.argv[1]) as runtime:
 """
 
 
-@pytest.mark.xfail(strict=True, reason="recovery lets a continuation go on before it knows its kind")
 def test_a_continuation_whose_kind_is_not_registered_waits_also_if_recovery_frees_it(
     tmp_path: Path,
 ) -> None:
@@ -164,7 +163,6 @@ async def spawner(turn: Turn) -> None:
         await turn.spawn(child, f"c{number}")
 
 
-@pytest.mark.xfail(strict=True, reason="a spawn that waited for the end of the closing goes on after it")
 def test_a_turn_whose_agent_is_closed_leaves_no_child_behind(tmp_path: Path) -> None:
     with Runtime(tmp_path / "store.db") as runtime:
         for number in range(10):
@@ -208,9 +206,6 @@ async def sends(turn: Turn) -> None:
     await stages["first"].reach()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a message to an agent that is deleted meanwhile is stored for nobody"
-)
 def test_a_message_to_an_agent_deleted_meanwhile_leaves_no_row(tmp_path: Path) -> None:
     with Runtime(tmp_path / "store.db") as runtime:
         runtime.spawn(child, "/found/b")

@@ -33,9 +33,6 @@ def test_there_are_the_agents_that_were_spawned_and_none_that_was_closed(trial: 
     trial.holds("agents")
 
 
-@pytest.mark.xfail(
-    reason="a turn's spawn that waits for the end of the closing goes on after it: test_found.py"
-)
 def test_nothing_is_open_below_an_agent_that_was_closed(trial: Trial) -> None:
     trial.holds("descendants")
 
