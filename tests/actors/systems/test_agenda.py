@@ -4,11 +4,10 @@ import random
 from collections import defaultdict
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from greenroom.actors.systems.agenda import Agenda
 from greenroom.actors.systems.choices import Choices, Scheduled, Seeded
+from hypothesis import given
+from hypothesis import strategies as st
 
 
 def _say(told: list[str], word: str) -> object:
