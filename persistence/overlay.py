@@ -177,17 +177,19 @@ class Overlay:
                 and (edge is None or path <= edge)
             )
 
-        rows = {row.agent_id: row for row in found}
-        rows.update((row.agent_id, row) for row in also if within(row.path))
+        bases: dict[tuple[str, AgentId], AgentRow | None] = {(row.path, row.agent_id): row for row in found}
+        bases.update(((row.path, row.agent_id), row) for row in also if within(row.path))
         for path, agents in self._at_path.items():
             if within(path):
-                rows.update((agent_id, row) for _, agent_id in agents if (row := self._row(None, agent_id)))
-        merged = [
-            row
-            for agent_id, base in rows.items()
-            if (row := self._row(base, agent_id)) and (row.status == "closed") == query.closed
-        ]
-        merged.sort(key=lambda row: (row.path, row.agent_id))
+                for _, agent_id in agents:
+                    bases.setdefault((path, agent_id), None)
+        merged: list[AgentRow] = []
+        for place in sorted(bases):  # no more are made than are asked for, and one to see that there are
+            row = self._row(bases[place], place[1])
+            if row is not None and (row.status == "closed") == query.closed:
+                merged.append(row)
+                if len(merged) > query.limit:
+                    break
         page = tuple(merged[: query.limit])
         if len(merged) > query.limit:
             edge = page[-1].path
