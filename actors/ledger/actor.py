@@ -145,13 +145,13 @@ class LedgerActor(ActorShell):
             case LoadFailed():
                 return ledger.load_failed(message)
             case DescribeAgent():
-                return ledger.describe_agent(message)
+                return ledger.view.agent(message)
             case DescribeAgents():
-                return ledger.describe_agents(message)
+                return ledger.view.agents(message)
             case DescribeState():
-                return ledger.describe_state(message)
+                return ledger.view.state(message)
             case DescribeRun():
-                return ledger.describe_run(message)
+                return ledger.view.run(message)
             case DescribeLedger():
                 return ledger.describe(message)
             case BatchFailed():

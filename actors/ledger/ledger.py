@@ -14,13 +14,12 @@ from collections.abc import Callable, Iterable
 import msgspec
 from msgspec.structs import replace
 
-from ...persistence.journal import AgentPage, Journal
+from ...persistence.journal import Journal
 from ...persistence.protocol import (
     AddAgent,
     AddMessage,
     AddRun,
     AgentImage,
-    AgentRow,
     Answer,
     Ask,
     BatchWritten,
@@ -30,11 +29,8 @@ from ...persistence.protocol import (
     EndRun,
     EraseAgent,
     Fact,
-    FindAgent,
-    FindAgents,
     FindRuns,
     InterruptRun,
-    ListAgents,
     LoadAgent,
     MessageRow,
     PutSnapshot,
@@ -47,7 +43,6 @@ from ...persistence.protocol import (
 from ..effects import Effect, Send
 from ..errors import (
     AgentClosed,
-    AgentNotFound,
     BacklogFull,
     GreenroomError,
     RunIdTaken,
@@ -64,7 +59,6 @@ from ..vocabulary import (
     RequestId,
     RunId,
     Timestamp,
-    is_under,
 )
 from .desk import Desk, OpenRun
 from .health import Episode, Health
@@ -72,25 +66,18 @@ from .latencies import Latencies
 from .protocol import (
     AcceptMessage,
     AcceptRun,
-    AgentDescribed,
     AgentsClosed,
-    AgentsDescribed,
     AgentSpawned,
     AwaitRun,
     Checkpoint,
     CheckpointRecorded,
-    DescribeAgent,
-    DescribeAgents,
     DescribeLedger,
-    DescribeRun,
-    DescribeState,
     EndTurn,
     ForgetRequest,
     InterruptRuns,
     InterruptTurn,
     InterruptTurns,
     LedgerReport,
-    LiveAgent,
     MessageAccepted,
     NothingToRun,
     OutgoingMessage,
@@ -100,22 +87,18 @@ from .protocol import (
     ReportProgress,
     RunAccepted,
     RunBegun,
-    RunDescribed,
     RunEnded,
     RunPending,
     RunsInterrupted,
     SessionFailed,
     SessionStarted,
     SpawnSettled,
-    StateDescribed,
     StopBeginning,
     TakeRun,
     TurnsEnded,
     TurnSettled,
 )
-
-LIVE = frozenset({"starting", "queued", "running", "interrupting"})
-"""Statuses that only an agent with a desk can have."""
+from .view import View
 
 
 class Ledger:
@@ -135,6 +118,7 @@ class Ledger:
         self.events_dropped = 0
         self.desks: dict[AgentId, Desk] = {}
         self.runs: dict[RunId, OpenRun] = {}
+        self.view = View(journal, self.desks, self.runs)
         self.known = unfinished.known
         self._backlog = backlog
         self._attempts_of = attempts_of  # of a kind by name; None if it is not registered here
@@ -663,112 +647,6 @@ class Ledger:
         self.journal.forget(ask.request)
 
     # Describing
-
-    def describe_agent(self, ask: DescribeAgent) -> list[Effect]:
-        def found(answer: Answer) -> Iterable[Effect]:
-            row: AgentRow | None = answer.value  # type: ignore[assignment]
-            if answer.error or row is None:
-                yield Send(ask.reply_to, Refused(ask.request, answer.error or AgentNotFound(ask.path)))
-            else:
-                agent = self._live(row)
-                if agent.running:
-                    agent = replace(agent, awaits=self._awaited_in_turn(row.agent_id))
-                yield Send(ask.reply_to, AgentDescribed(ask.request, agent))
-
-        return self.journal.ask(ask.request, found, FindAgent(ask.path))
-
-    def _awaited_in_turn(self, agent_id: AgentId) -> tuple[RunId, ...]:
-        """The runs whose end a turn of this agent waits for; sessions ask in their agent's name."""
-        return tuple(
-            run_id
-            for run_id, run in self.runs.items()
-            if any(isinstance(asked, tuple) and asked[0] == agent_id for asked in run.waiters)
-        )
-
-    def describe_agents(self, ask: DescribeAgents) -> list[Effect]:
-        """A status that only busy agents have is looked for among the desks, any other in the store."""
-        if ask.status in LIVE:
-            desks = sorted(
-                (desk.path, desk.agent_id)
-                for desk in self.desks.values()
-                if is_under(desk.path, ask.under) and (ask.after is None or desk.path > ask.after)
-            )
-            ids = tuple(agent_id for _, agent_id in desks)
-
-            def found(answer: Answer) -> Iterable[Effect]:
-                rows: tuple[AgentRow, ...] = answer.value  # type: ignore[assignment]
-                yield self._page(ask, AgentPage(rows, None))
-
-            return self.journal.ask(ask.request, found, FindAgents(ids))
-
-        def listed(answer: Answer) -> Iterable[Effect]:
-            yield self._page(ask, answer.value)  # type: ignore[arg-type]
-
-        query = ListAgents(ask.under, ask.after, ask.limit, closed=ask.status == "closed")
-        return self.journal.ask(ask.request, listed, query)
-
-    def _page(self, ask: DescribeAgents, page: AgentPage) -> Send:
-        agents = tuple(self._live(row) for row in page.rows)
-        if ask.status is not None:
-            agents = tuple(agent for agent in agents if agent.status == ask.status)
-        rest = page.next
-        if len(agents) > ask.limit:
-            agents = agents[: ask.limit]
-            rest = agents[-1].row.path
-        return Send(ask.reply_to, AgentsDescribed(ask.request, agents, rest))
-
-    def _live(self, row: AgentRow) -> LiveAgent:
-        desk = self.desks.get(row.agent_id)
-        if desk is None:
-            unwritten = self.journal.unwritten_of(row.agent_id)
-            return LiveAgent(row, row.status, False, row.incarnation, 0, unwritten=unwritten)
-        runs = desk.open_runs()
-        return LiveAgent(
-            row,
-            desk.status(row),
-            desk.present,
-            max(row.incarnation, desk.incarnation),
-            len(desk.queue) + len(desk.waiting),
-            running=desk.running.row.run_id if desk.running else None,
-            beginning=desk.running is not None and not self.journal.is_written(desk.running.begun_by),
-            awaits=tuple(next(iter(desk.waiting.values())).waiting_for) if desk.waiting else (),
-            since=min((run.row.accepted_at for run in runs), default=None),
-            kind_missing=desk.kind_missing,
-            unwritten=self.journal.unwritten_of(row.agent_id),
-        )
-
-    def describe_state(self, ask: DescribeState) -> list[Effect]:
-        def loaded(answer: Answer) -> Iterable[Effect]:
-            image: AgentImage | None = answer.value  # type: ignore[assignment]
-            if answer.error or image is None:
-                yield Send(ask.reply_to, Refused(ask.request, answer.error or AgentNotFound(ask.path)))
-            else:
-                yield Send(ask.reply_to, StateDescribed(ask.request, image))
-
-        def found(answer: Answer) -> Iterable[Effect]:
-            row: AgentRow | None = answer.value  # type: ignore[assignment]
-            if answer.error or row is None:
-                yield Send(ask.reply_to, Refused(ask.request, answer.error or AgentNotFound(ask.path)))
-            else:
-                yield from self.journal.ask(ask.request, loaded, LoadAgent(row.agent_id))
-
-        return self.journal.ask(ask.request, found, FindAgent(ask.path))
-
-    def describe_run(self, ask: DescribeRun) -> list[Effect]:
-        run = self.runs.get(ask.run_id)
-        if run is not None:
-            status = {"waiting": "accepted", "interrupting": "running"}.get(run.state, run.state)
-            return [Send(ask.reply_to, RunDescribed(ask.request, replace(run.row, status=status)))]
-
-        def found(answer: Answer) -> Iterable[Effect]:
-            row = answer.value[0] if answer.error is None else None  # type: ignore[index]
-            if row is None:
-                error = answer.error or RunNotFound(ask.run_id)
-                yield Send(ask.reply_to, Refused(ask.request, error))
-            else:
-                yield Send(ask.reply_to, RunDescribed(ask.request, row))
-
-        return self.journal.ask(ask.request, found, FindRuns((ask.run_id,)))
 
     def describe(self, ask: DescribeLedger) -> list[Effect]:
         running = sum(1 for desk in self.desks.values() if desk.running)

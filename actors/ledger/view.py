@@ -1,0 +1,155 @@
+"""The ledger as it is seen: rows from the store, and over them what is going on at the desks.
+
+Reads the ledger's tables and changes nothing.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from msgspec.structs import replace
+
+from ...persistence.journal import Journal
+from ...persistence.overlay import AgentPage
+from ...persistence.protocol import (
+    AgentImage,
+    AgentRow,
+    Answer,
+    FindAgent,
+    FindAgents,
+    FindRuns,
+    ListAgents,
+    LoadAgent,
+)
+from ..effects import Effect, Send
+from ..errors import AgentNotFound, RunNotFound
+from ..vocabulary import AgentId, RunId, is_under
+from .desk import Desk, OpenRun
+from .protocol import (
+    AgentDescribed,
+    AgentsDescribed,
+    DescribeAgent,
+    DescribeAgents,
+    DescribeRun,
+    DescribeState,
+    LiveAgent,
+    Refused,
+    RunDescribed,
+    StateDescribed,
+)
+
+LIVE = frozenset({"starting", "queued", "running", "interrupting"})
+"""Statuses that only an agent with a desk can have."""
+
+
+class View:
+    """Answers questions about agents and runs."""
+
+    def __init__(
+        self, journal: Journal, desks: Mapping[AgentId, Desk], runs: Mapping[RunId, OpenRun]
+    ) -> None:
+        self._journal, self._desks, self._runs = journal, desks, runs
+
+    def agent(self, ask: DescribeAgent) -> list[Effect]:
+        def found(answer: Answer) -> Iterable[Effect]:
+            row: AgentRow | None = answer.value  # type: ignore[assignment]
+            if answer.error or row is None:
+                yield Send(ask.reply_to, Refused(ask.request, answer.error or AgentNotFound(ask.path)))
+            else:
+                agent = self._live(row)
+                if agent.running:
+                    agent = replace(agent, awaits=self._awaited_in_turn(row.agent_id))
+                yield Send(ask.reply_to, AgentDescribed(ask.request, agent))
+
+        return self._journal.ask(ask.request, found, FindAgent(ask.path))
+
+    def _awaited_in_turn(self, agent_id: AgentId) -> tuple[RunId, ...]:
+        """The runs whose end a turn of this agent waits for; sessions ask in their agent's name."""
+        return tuple(
+            run_id
+            for run_id, run in self._runs.items()
+            if any(isinstance(asked, tuple) and asked[0] == agent_id for asked in run.waiters)
+        )
+
+    def agents(self, ask: DescribeAgents) -> list[Effect]:
+        """A status that only busy agents have is looked for among the desks, any other in the store."""
+        if ask.status in LIVE:
+            desks = sorted(
+                (desk.path, desk.agent_id)
+                for desk in self._desks.values()
+                if is_under(desk.path, ask.under) and (ask.after is None or desk.path > ask.after)
+            )
+            ids = tuple(agent_id for _, agent_id in desks)
+
+            def found(answer: Answer) -> Iterable[Effect]:
+                rows: tuple[AgentRow, ...] = answer.value  # type: ignore[assignment]
+                yield self._page(ask, AgentPage(rows, None))
+
+            return self._journal.ask(ask.request, found, FindAgents(ids))
+
+        def listed(answer: Answer) -> Iterable[Effect]:
+            yield self._page(ask, answer.value)  # type: ignore[arg-type]
+
+        query = ListAgents(ask.under, ask.after, ask.limit, closed=ask.status == "closed")
+        return self._journal.ask(ask.request, listed, query)
+
+    def _page(self, ask: DescribeAgents, page: AgentPage) -> Send:
+        agents = tuple(self._live(row) for row in page.rows)
+        if ask.status is not None:
+            agents = tuple(agent for agent in agents if agent.status == ask.status)
+        rest = page.next
+        if len(agents) > ask.limit:
+            agents = agents[: ask.limit]
+            rest = agents[-1].row.path
+        return Send(ask.reply_to, AgentsDescribed(ask.request, agents, rest))
+
+    def _live(self, row: AgentRow) -> LiveAgent:
+        desk = self._desks.get(row.agent_id)
+        if desk is None:
+            unwritten = self._journal.unwritten_of(row.agent_id)
+            return LiveAgent(row, row.status, False, row.incarnation, 0, unwritten=unwritten)
+        runs = desk.open_runs()
+        return LiveAgent(
+            row,
+            desk.status(row),
+            desk.present,
+            max(row.incarnation, desk.incarnation),
+            len(desk.queue) + len(desk.waiting),
+            running=desk.running.row.run_id if desk.running else None,
+            beginning=desk.running is not None and not self._journal.is_written(desk.running.begun_by),
+            awaits=tuple(next(iter(desk.waiting.values())).waiting_for) if desk.waiting else (),
+            since=min((run.row.accepted_at for run in runs), default=None),
+            kind_missing=desk.kind_missing,
+            unwritten=self._journal.unwritten_of(row.agent_id),
+        )
+
+    def state(self, ask: DescribeState) -> list[Effect]:
+        def loaded(answer: Answer) -> Iterable[Effect]:
+            image: AgentImage | None = answer.value  # type: ignore[assignment]
+            if answer.error or image is None:
+                yield Send(ask.reply_to, Refused(ask.request, answer.error or AgentNotFound(ask.path)))
+            else:
+                yield Send(ask.reply_to, StateDescribed(ask.request, image))
+
+        def found(answer: Answer) -> Iterable[Effect]:
+            row: AgentRow | None = answer.value  # type: ignore[assignment]
+            if answer.error or row is None:
+                yield Send(ask.reply_to, Refused(ask.request, answer.error or AgentNotFound(ask.path)))
+            else:
+                yield from self._journal.ask(ask.request, loaded, LoadAgent(row.agent_id))
+
+        return self._journal.ask(ask.request, found, FindAgent(ask.path))
+
+    def run(self, ask: DescribeRun) -> list[Effect]:
+        run = self._runs.get(ask.run_id)
+        if run is not None:
+            status = {"waiting": "accepted", "interrupting": "running"}.get(run.state, run.state)
+            return [Send(ask.reply_to, RunDescribed(ask.request, replace(run.row, status=status)))]
+
+        def found(answer: Answer) -> Iterable[Effect]:
+            row = answer.value[0] if answer.error is None else None  # type: ignore[index]
+            if row is None:
+                error = answer.error or RunNotFound(ask.run_id)
+                yield Send(ask.reply_to, Refused(ask.request, error))
+            else:
+                yield Send(ask.reply_to, RunDescribed(ask.request, row))
+
+        return self._journal.ask(ask.request, found, FindRuns((ask.run_id,)))
