@@ -146,7 +146,7 @@ class AsyncRuntime:
             after = page.next
             if after is None:
                 break
-        return agents
+        return agents[:limit]
 
     # Runs
 
@@ -341,6 +341,7 @@ class AsyncEventStream(AsyncIterator[Event]):
         self._since = since or 0
         self._request: RequestId = None
         self._begin: asyncio.Future[Any] | None = None
+        self._awaited: asyncio.Future[Any] | None = None
         if since is None and follow:
             _, self._begin = runtime._post(calls.pull(under, None, wait=False))
 
@@ -362,11 +363,13 @@ class AsyncEventStream(AsyncIterator[Event]):
 
     async def _pull(self) -> None:
         call = calls.pull(self._under, self._since, wait=self._follow)
-        self._request, answered = self._runtime._post(call)
+        self._request, self._awaited = self._runtime._post(call)
         try:
-            answer = _granted(await answered)
+            answer = _granted(await self._awaited)
         finally:
             self._forget()
+        if answer is None:
+            return
         self._since = answer.last
         self._ready = [Event.of(row) for row in reversed(answer.events)]
         if not self._ready and not self._follow:
@@ -380,9 +383,11 @@ class AsyncEventStream(AsyncIterator[Event]):
             engine.tell("events", ForgetPull(request))
 
     async def aclose(self) -> None:
-        """End the stream."""
+        """End the stream, also for a task that waits for the next event."""
         self._over = True
         self._ready = []
+        if self._awaited is not None and not self._awaited.done():
+            self._awaited.set_result(None)
 
 
 def _setter(future: "asyncio.Future[Any]") -> Any:

@@ -59,6 +59,10 @@ MOST_RUN_ID = 200
 """Characters of a run id."""
 
 
+PAGE = 1_000
+"""Agents that are looked at in one step of a search among all."""
+
+
 class Call(Struct, frozen=True):
     """Whom to ask, and the command for a request number and the address that answers go to.
 
@@ -82,7 +86,8 @@ def spawn(
     durability: object,
 ) -> Call:
     """`Runtime.spawn`."""
-    found, where, level = kind_of(kind), check_path(path), _level(durability)
+    where, level = check_path(path), _level(durability)
+    found = kind_of(kind, where)
     settings = dumps(config, f"the config of {where}")
     first = None if input is UNSET else dumps(input, f"the input for {where}")
     if first is None and run_id is not None:
@@ -164,7 +169,9 @@ def await_run(run_id: str) -> Call:
 
 
 def page(under: str, status: AgentStatus | None, after: str | None, limit: int) -> Call:
-    """One page of `Runtime.list`."""
+    """One page of `Runtime.list`: of those with `status` there may be few among many, so look at many."""
+    if status in ("idle", "failed"):
+        limit = max(limit, PAGE)
     return Call(
         "ledger", lambda request, to: DescribeAgents(request, to, under, status, after, limit), reads=True
     )

@@ -12,10 +12,11 @@ from typing import Any, get_args
 
 from thespian.actors import ActorSystem
 
-from .agent.kind import attempts_of, is_registered, kind_of, kinds_of_module, register
+from .agent.kind import attempts_of, is_registered, kind_of, kinds_of_module, listeners, register
 from .calls import Call
 from .errors import GreenroomError, RuntimeClosing
 from .gateway import AttendCallers, Gateway, Relay, new_callers
+from .ledger.protocol import KindRegistered
 from .retention import DEFAULT, Retention
 from .shell import log
 from .supervisor.actor import Supervisor
@@ -108,6 +109,7 @@ class Engine:
         """The actors are ready: take calls."""
         self._roles = roles
         self.callers.failure = None
+        listeners[self._kind_registered] = None
         if self.world.watchdog is not None:
             self._watchdog = self.world.watchdog(self._base.loop)
             self._watchdog.start()
@@ -153,7 +155,11 @@ class Engine:
         """Whether this is the thread on which the actors run."""
         return self._base.thread_id == threading.get_ident() and self._base.loop.is_running()
 
+    def _kind_registered(self, name: str) -> None:
+        self.tell("ledger", KindRegistered(name))
+
     def _over(self) -> None:
+        listeners.pop(self._kind_registered, None)
         if self._watchdog is not None:
             self._watchdog.stop()
         self.callers.give_up(self.callers.failure or RuntimeClosing("the runtime is closed"))

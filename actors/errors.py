@@ -270,3 +270,8 @@ class InternalError(GreenroomError):
             f"greenroom stopped itself: {self.problem}. This is a bug, please report it. What was "
             "accepted durably is in the store: open it again to go on."
         )
+
+
+for _public in list(vars().values()):
+    if isinstance(_public, type) and issubclass(_public, GreenroomError):
+        _public.__module__ = "greenroom"  # as users import them, and read them in tracebacks

@@ -47,7 +47,9 @@ def explain(described: AgentDescribed, residency: ResidencyReport, slots: SlotRe
     elif status == "failed":
         text = f"its session could not be opened: {agent.row.error}; the next run tries again"
     elif status == "closed":
-        text = "it was closed for good"
+        text = "it was closed for good, and takes no more work"
+    elif home.pinned and agent.resident:
+        text = "it has nothing to do, and is not evicted: it is pinned"
     else:
         text = "it has nothing to do" + ("" if agent.resident else " and is on disk")
     return Explanation(path, status, waits, since, place, held, f"{path} is {status}: {text}.")  # type: ignore[arg-type]

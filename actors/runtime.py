@@ -4,6 +4,7 @@ import asyncio
 import math
 import os
 from collections.abc import Generator, Iterable, Iterator
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, Literal, Self, TypeAlias
 
@@ -167,7 +168,7 @@ class Runtime:
             after = page.next
             if after is None:
                 break
-        return agents
+        return agents[:limit]
 
     # Runs
 
@@ -365,7 +366,33 @@ class Run:
         return bool(self._runtime._ask(calls.interrupt(self.path, self.run_id, cascade=False)).count)
 
     def __await__(self) -> Generator[Any, None, Any]:
-        return asyncio.to_thread(self.result).__await__()
+        return self._awaited().__await__()
+
+    async def _awaited(self) -> Any:
+        """The result, for whoever awaits it on any loop; who is cancelled leaves nothing behind."""
+        if self._ended is None:
+            loop = asyncio.get_running_loop()
+            answered: asyncio.Future[Any] = loop.create_future()
+
+            def hand_over(answer: Any) -> None:
+                if not answered.done():
+                    answered.set_result(answer)
+
+            def answer_came(answer: Any) -> None:
+                with suppress(RuntimeError):  # their loop is closed: nobody awaits it any more
+                    loop.call_soon_threadsafe(hand_over, answer)
+
+            request = self._runtime._post(calls.await_run(self.run_id), answer_came)
+            try:
+                answer = await answered
+            finally:
+                if not answered.done() or answered.cancelled():
+                    self._runtime._forget([self], {id(self): request})
+            error = failure_of(answer)
+            if error is not None:
+                raise error
+            self._ended = Outcome.of(answer.run)
+        return result_of(self._ended)
 
 
 class EventStream(Iterator[Event]):

@@ -28,6 +28,7 @@ from .protocol import (
     Fact,
     FindAgents,
     ListAgents,
+    Publish,
     Query,
     Read,
     Record,
@@ -44,12 +45,6 @@ MOST_LAZY = 64
 
 READ_AGAIN = (0.05, 0.2, 0.8)
 """Seconds until a question is asked again that the disk did not answer; then its error is the answer."""
-
-
-class Publish(Struct, frozen=True):
-    """To the event bus: these happened, in this order."""
-
-    events: tuple[EventRow, ...]
 
 
 class ReadAgain(Struct, frozen=True):

@@ -281,6 +281,12 @@ class Commit(Struct, frozen=True):
     lazy: bool = False
 
 
+class Publish(Struct, frozen=True):
+    """To the event bus: these happened, in this order."""
+
+    events: tuple[EventRow, ...]
+
+
 class Ask(Struct, frozen=True):
     """To the ledger: answer `query` as if everything committed so far were on disk.
 

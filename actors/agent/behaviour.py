@@ -5,11 +5,15 @@ state. Runs the user's code and says how it ended; knows no slots, no ledger, no
 """
 
 import asyncio
+import concurrent.futures
 import inspect
 import logging
+import os
+import sysconfig
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from ...persistence.codec import dumps
@@ -31,6 +35,19 @@ CANCEL_GRACE = 0.2
 
 FRAMES = 3
 """How many of a traceback's last lines an error tells."""
+
+_ACTORS = Path(__file__).resolve().parents[1]
+PLUMBING = tuple(
+    f"{folder}{os.sep}"
+    for folder in (
+        _ACTORS,
+        _ACTORS.parent / "persistence",
+        *(Path(str(module.__file__)).resolve().parent for module in (asyncio, concurrent.futures)),
+    )
+)
+"""Folders of the code between a turn and what it calls: its lines tell nobody anything."""
+
+LIBRARIES = tuple(os.path.realpath(sysconfig.get_path(name)) + os.sep for name in ("stdlib", "purelib"))
 
 
 _late_closings: set["asyncio.Future[None]"] = set()
@@ -169,6 +186,14 @@ def explain_error(error: BaseException) -> str:
     """What a run that failed tells: the error, and where it was raised."""
     if isinstance(error, CannotStore | SnapshotTampered | SnapshotUnreadable):
         return str(error)
-    frames = traceback.extract_tb(error.__traceback__)[-FRAMES:]
+    frames = _telling(traceback.extract_tb(error.__traceback__))
     places = ", ".join(f"{frame.name} ({frame.filename}:{frame.lineno})" for frame in frames)
     return f"{short(error)}; at {places}" if places else short(error)
+
+
+def _telling(frames: Iterable[traceback.FrameSummary]) -> list[traceback.FrameSummary]:
+    """The last frames, without the plumbing, and in any case the last one of the user's own code."""
+    plumbed = [frame for frame in frames if not os.path.realpath(frame.filename).startswith(PLUMBING)]
+    last = plumbed[-FRAMES:]
+    own = [frame for frame in plumbed if not os.path.realpath(frame.filename).startswith(LIBRARIES)]
+    return last if not own or own[-1] in last else [own[-1], *last]

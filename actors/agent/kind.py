@@ -111,12 +111,18 @@ def agent(
     return register_it if behaviour is None else register_it(behaviour)
 
 
+listeners: dict[Callable[[str], None], None] = {}
+"""Who is told the name of each kind that is registered: runtimes may hold work that waits for it."""
+
+
 def register(kind: Kind) -> None:
     """Have `kind` known by its name in this process; the version registered last counts."""
     known = _registered.get(kind.name)
     if known is not None and known.version == kind.version and not known.same_code(kind):
         raise KindTaken(kind.name, known.where)
     _registered[kind.name] = kind
+    for tell in list(listeners):
+        tell(kind.name)
 
 
 def find_kind(name: str) -> Kind | None:
@@ -135,16 +141,16 @@ def attempts_of(name: str) -> int | None:
     return kind.attempts if kind else None
 
 
-def kind_of(kind: object) -> Kind:
-    """The kind that a decorated object or a name means, or `UnknownKind`."""
+def kind_of(kind: object, path: str = "") -> Kind:
+    """The kind that a decorated object or a name means, or `UnknownKind` for the agent at `path`."""
     if isinstance(kind, str):
         found = _registered.get(kind)
         if found is None:
-            raise UnknownKind(kind)
+            raise UnknownKind(kind, path)
         return found
     decorated = getattr(kind, "__kind__", None)
     if not isinstance(decorated, Kind):
-        raise UnknownKind(getattr(kind, "__name__", repr(kind)))
+        raise UnknownKind(getattr(kind, "__name__", repr(kind)), path)
     return decorated
 
 

@@ -259,7 +259,9 @@ class Turn:
         """Wait until all `runs` have ended and return their outcomes, in that order.
 
         Gives the slot back meanwhile and has one again when it returns; runs that have ended cost no
-        wait. A turn holds no slot as long as any of its waits goes on. Raises `TimeoutError`.
+        wait. A turn holds no slot as long as any of its waits goes on. Raises `TimeoutError`, as soon as
+        there is a slot to go on in: if runs that never end may hold all of them, bound these by their
+        kind's `turn_timeout`.
         """
         checked_timeout(timeout)
         run_ids = [await self._run_id(run) for run in runs]
@@ -448,11 +450,11 @@ class SyncTurnRun:
 
     def outcome(self, timeout: float | None = None) -> Outcome:
         """Wait for the end, without a slot, and return how it was. Raises `TimeoutError`."""
-        return self._turn._on_loop(self._run.outcome(timeout))
+        return self._turn._on_loop(self._run.outcome(timeout), waits=True)
 
     def result(self, timeout: float | None = None) -> Any:
         """The result; raises `RunFailed`, `RunInterrupted` or `TimeoutError`."""
-        return self._turn._on_loop(self._run.result(timeout))
+        return self._turn._on_loop(self._run.result(timeout), waits=True)
 
 
 class SyncTurnAgent:
@@ -528,7 +530,7 @@ class SyncTurn:
     def wait(self, *runs: Any, timeout: float | None = None) -> Outcomes:
         """See `Turn.wait`."""
         inner = [run._run if isinstance(run, SyncTurnRun) else run for run in runs]
-        return self._on_loop(self._turn.wait(*inner, timeout=timeout))
+        return self._on_loop(self._turn.wait(*inner, timeout=timeout), waits=True)
 
     def after(self, *runs: Any, input: Any = None) -> SyncTurnRun:
         """See `Turn.after`."""
@@ -556,12 +558,15 @@ class SyncTurn:
         finally:
             self._on_loop(block.__aexit__(None, None, None))
 
-    def _on_loop(self, call: Coroutine[Any, Any, T]) -> T:
-        """Do `call` on the loop and wait for it here."""
+    def _on_loop(self, call: Coroutine[Any, Any, T], *, waits: bool = False) -> T:
+        """Do `call` on the loop and wait for it here; one that `waits` is not begun once interrupted."""
 
         async def tracked() -> T:
             task = asyncio.current_task()
             assert task is not None
+            if waits and self._turn.interrupted:
+                call.close()
+                raise asyncio.CancelledError
             self._calls.add(task)
             try:
                 return await call

@@ -8,8 +8,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from ...persistence.journal import Publish
-from ...persistence.protocol import EventRow
+from ...persistence.protocol import EventRow, Publish
 from ..vocabulary import Address, RequestId, Timestamp
 
 

@@ -37,6 +37,7 @@ from .protocol import (
     ForgetRequest,
     InterruptRuns,
     InterruptTurns,
+    KindRegistered,
     LedgerClosed,
     RecordClose,
     RecordSpawn,
@@ -164,6 +165,8 @@ class LedgerActor(ActorShell):
                 return self.give_up()
             case ReadAgain():
                 return self.journal.read_again(message)
+            case KindRegistered():
+                return ledger.kind_registered(message)
             case StopBeginning():
                 return [*ledger.stop_beginning(message, sender), *self.release()]
             case InterruptTurns():

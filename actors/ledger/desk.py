@@ -56,14 +56,17 @@ class Desk(Struct):
         first = [self.running] if self.running else []
         return [*first, *self.queue, *self.waiting.values()]
 
-    def status(self, row: AgentRow) -> AgentStatus:
-        """What the agent is seen to do now; `row` says what it is at rest."""
-        if row.status == "closed":
-            return "closed"
+    @property
+    def live_status(self) -> AgentStatus | None:
+        """What the agent is seen to do now, if it does anything."""
         if self.running:
             return "interrupting" if self.running.state == "interrupting" else "running"
         if self.opening:
             return "starting"
-        if self.queue:
-            return "queued"
-        return "failed" if row.status == "failed" else "idle"
+        return "queued" if self.queue else None
+
+    def status(self, row: AgentRow) -> AgentStatus:
+        """The same, or what `row` says that it is at rest."""
+        if row.status == "closed":
+            return "closed"
+        return self.live_status or ("failed" if row.status == "failed" else "idle")

@@ -77,6 +77,7 @@ from .protocol import (
     InterruptRuns,
     InterruptTurn,
     InterruptTurns,
+    KindRegistered,
     LedgerReport,
     MessageAccepted,
     NothingToRun,
@@ -160,6 +161,11 @@ class Ledger:
                     effects += self._end(desk, run, "failed", reason, data={"recovered": True})
             effects += self._call(desk)
         return effects
+
+    def kind_registered(self, news: KindRegistered) -> list[Effect]:
+        """Let go on what waited for this kind."""
+        waiting = [desk for desk in self.desks.values() if desk.kind_missing and desk.kind == news.name]
+        return [effect for desk in waiting for effect in self._call(desk)]
 
     # Agents
 

@@ -263,6 +263,15 @@ class EndTurn(Struct, frozen=True):
     after: Continuation | None = None
 
 
+# From outside
+
+
+class KindRegistered(Struct, frozen=True):
+    """A kind of this name can be executed from now on. Not answered."""
+
+    name: str
+
+
 # From the supervisor
 
 
@@ -470,6 +479,7 @@ LedgerCommand: TypeAlias = (
     | Checkpoint
     | ReportProgress
     | EndTurn
+    | KindRegistered
     | StopBeginning
     | InterruptTurns
     | CloseLedger

@@ -4,6 +4,7 @@ Reads the ledger's tables and changes nothing.
 """
 
 from collections.abc import Iterable, Mapping
+from heapq import nsmallest
 
 from msgspec.structs import replace
 
@@ -72,16 +73,20 @@ class View:
     def agents(self, ask: DescribeAgents) -> list[Effect]:
         """A status that only busy agents have is looked for among the desks, any other in the store."""
         if ask.status in LIVE:
-            desks = sorted(
+            matching = (
                 (desk.path, desk.agent_id)
                 for desk in self._desks.values()
-                if is_under(desk.path, ask.under) and (ask.after is None or desk.path > ask.after)
+                if desk.live_status == ask.status
+                and is_under(desk.path, ask.under)
+                and (ask.after is None or desk.path > ask.after)
             )
-            ids = tuple(agent_id for _, agent_id in desks)
+            first = nsmallest(ask.limit + 1, matching)
+            edge = first[ask.limit - 1][0] if len(first) > ask.limit else None
+            ids = tuple(agent_id for _, agent_id in first[: ask.limit])
 
             def found(answer: Answer) -> Iterable[Effect]:
                 rows: tuple[AgentRow, ...] = answer.value  # type: ignore[assignment]
-                yield self._page(ask, AgentPage(rows, None))
+                yield self._page(ask, AgentPage(rows, edge))
 
             return self._journal.ask(ask.request, found, FindAgents(ids))
 
@@ -115,7 +120,7 @@ class View:
             len(desk.queue) + len(desk.waiting),
             running=desk.running.row.run_id if desk.running else None,
             beginning=desk.running is not None and not self._journal.is_written(desk.running.begun_by),
-            awaits=tuple(next(iter(desk.waiting.values())).waiting_for) if desk.waiting else (),
+            awaits=tuple(sorted(next(iter(desk.waiting.values())).waiting_for)) if desk.waiting else (),
             since=min((run.row.accepted_at for run in runs), default=None),
             kind_missing=desk.kind_missing,
             unwritten=self._journal.unwritten_of(row.agent_id),

@@ -153,24 +153,30 @@ class Supervisor(ActorShell):
     def configure(self) -> list[Effect]:
         start, unfinished = self.start, self.opened.unfinished
         next_agent_id = AgentId(unfinished.next_agent_id)
-        ledger = ConfigureLedger(
-            unfinished, start.durability, start.backlog, start.attempts_of, start.store
-        )
         return [
             Send("slots", ConfigureSlots(start.slots)),
             Send("residency", ConfigureResidency(start.residents)),
             Send("events", ConfigureEvents(unfinished.next_seq - 1)),
             Send("directory", ConfigureDirectory(next_agent_id, start.is_registered)),
-            Send("ledger", ledger),
-            *(Send(role, SayReady()) for role in CONTROL),
+            *(Send(role, SayReady()) for role in CONTROL if role != "ledger"),
         ]
 
     def ready(self) -> list[Effect]:
-        """A control actor is configured; when all are, what callers send can no longer come before that."""
+        """A control actor is configured. The ledger goes last: it begins at once, with what is unfinished.
+
+        Callers are let in after that. Order is promised between pairs alone, so else what one of them
+        sends could overtake a configuration.
+        """
+        start, unfinished = self.start, self.opened.unfinished
         self.configured += 1
-        if self.configured < len(CONTROL):
-            return []
-        return [Send(self.start.reply_to, RuntimeStarted(self.start.request, dict(self.roles)))]
+        if self.configured == len(CONTROL) - 1:
+            ledger = ConfigureLedger(
+                unfinished, start.durability, start.backlog, start.attempts_of, start.store
+            )
+            return [Send("ledger", ledger), Send("ledger", SayReady())]
+        if self.configured == len(CONTROL):
+            return [Send(start.reply_to, RuntimeStarted(start.request, dict(self.roles)))]
+        return []
 
     # Down
 

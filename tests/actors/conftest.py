@@ -7,10 +7,15 @@ from typing import Any
 import pytest
 from thespian.actors import ActorSystem
 
+from greenroom.actors.systems.choices import Seeded
+from greenroom.actors.systems.simulated import SimulatedSystemBase
+from greenroom.actors.systems.trace import Trace
+from greenroom.actors.systems.virtual import VirtualLoop
+
 QUIET = {"version": 1, "disable_existing_loggers": False}
 
 
-@pytest.fixture(params=["simpleSystemBase", "multiprocTCPBase", "LocalSystemBase"])
+@pytest.fixture(params=["simpleSystemBase", "multiprocTCPBase", "LocalSystemBase", "SimulatedSystemBase"])
 def system(request: pytest.FixtureRequest) -> Iterator[Any]:
     """An actor system of its own for each test, gone afterwards."""
     base: object = request.param
@@ -18,6 +23,9 @@ def system(request: pytest.FixtureRequest) -> Iterator[Any]:
     if base == "LocalSystemBase":
         local = pytest.importorskip("greenroom.actors.systems.local", exc_type=ImportError)
         base = local.LocalSystemBase()
+    elif base == "SimulatedSystemBase":
+        loop = VirtualLoop(Seeded(1), Trace())
+        base = SimulatedSystemBase(loop)
     elif base == "multiprocTCPBase":
         capabilities = {"Admin Port": free_port()}
     actors = ActorSystem(base, capabilities, logDefs=QUIET, transientUnique=True)

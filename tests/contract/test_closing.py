@@ -17,6 +17,7 @@ from greenroom import (
     agent,
 )
 from greenroom.actors.engine import Engine
+from greenroom.actors.world import World
 
 DEADLINE = 10.0
 
@@ -104,7 +105,7 @@ def test_an_opening_that_is_cut_short_leaves_nothing_running(
     before = set(threading.enumerate())
     cut_short = Runtime(tmp_path / "agents.db")
     with monkeypatch.context() as patch:
-        patch.setattr("greenroom.actors.runtime.SimpleQueue", Interrupted)
+        patch.setattr(cut_short._engine, "world", World(answers=Interrupted))
         with pytest.raises(KeyboardInterrupt):
             cut_short.start()
     until(lambda: set(threading.enumerate()) <= before, "the end of its threads")

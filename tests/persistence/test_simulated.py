@@ -4,13 +4,13 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from greenroom.persistence.simulated import Disk, empty
 
 from greenroom.actors.errors import StoreError
 from greenroom.actors.vocabulary import AgentId, Durability, RunId
 from greenroom.persistence import schema
 from greenroom.persistence.codec import dumps
 from greenroom.persistence.protocol import AddAgent, AddRun, AgentRow, FindAgent, RunRow
+from greenroom.persistence.simulated import Disk, empty
 from greenroom.persistence.store import Store, WriteFailed
 
 NOTHING = dumps(None, "nothing")

@@ -4,10 +4,11 @@ import random
 from collections import defaultdict
 
 import pytest
-from greenroom.actors.systems.agenda import Agenda
-from greenroom.actors.systems.choices import Choices, Scheduled, Seeded
 from hypothesis import given
 from hypothesis import strategies as st
+
+from greenroom.actors.systems.agenda import Agenda
+from greenroom.actors.systems.choices import Choices, Scheduled, Seeded
 
 
 def _say(told: list[str], word: str) -> object:

@@ -3,10 +3,6 @@
 from typing import Any
 
 import pytest
-from greenroom.actors.systems.choices import Choices, Seeded
-from greenroom.actors.systems.simulated import SimulatedSystemBase
-from greenroom.actors.systems.trace import Trace
-from greenroom.actors.systems.virtual import VirtualLoop
 from thespian.actors import (
     Actor,
     ActorAddress,
@@ -17,7 +13,11 @@ from thespian.actors import (
     WakeupMessage,
 )
 
+from greenroom.actors.systems.choices import Choices, Seeded
 from greenroom.actors.systems.local import THREAD
+from greenroom.actors.systems.simulated import SimulatedSystemBase
+from greenroom.actors.systems.trace import Trace
+from greenroom.actors.systems.virtual import VirtualLoop
 
 
 def simulated(choices: Choices) -> tuple[ActorSystem, VirtualLoop]:

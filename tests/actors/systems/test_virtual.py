@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+
 from greenroom.actors.systems.choices import Choices, Seeded
 from greenroom.actors.systems.trace import Trace
 from greenroom.actors.systems.virtual import Stuck, VirtualLoop
