@@ -72,7 +72,7 @@ class AsyncRuntime:
             self._state = "closed"
             await engine.aend()
             raise error
-        engine.started(answer.roles)
+        engine.started()
         self._state = "up"
         return self
 

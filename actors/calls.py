@@ -59,6 +59,9 @@ MOST_RUN_ID = 200
 """Characters of a run id."""
 
 
+MOST_IN_PAGE = 10_000
+"""Agents in one answer; longer lists are asked for in several."""
+
 PAGE = 1_000
 """Agents that are looked at in one step of a search among all."""
 
@@ -170,6 +173,7 @@ def await_run(run_id: str) -> Call:
 
 def page(under: str, status: AgentStatus | None, after: str | None, limit: int) -> Call:
     """One page of `Runtime.list`: of those with `status` there may be few among many, so look at many."""
+    limit = min(limit, MOST_IN_PAGE)
     if status in ("idle", "failed"):
         limit = max(limit, PAGE)
     return Call(
@@ -214,7 +218,9 @@ def checked_list(under: object, status: object, limit: object, after: object) ->
 def checked_events(under: object, since: object) -> None:
     """Raise what is wrong with the arguments of `Runtime.events`."""
     check_under(under)
-    if since is not None and (not isinstance(since, int) or isinstance(since, bool) or since < 0):
+    if since is not None and (
+        not isinstance(since, int) or isinstance(since, bool) or not 0 <= since < 2**63
+    ):
         raise ValueError(f"since= is the number of an event, from 0 on, not {since!r}")
 
 

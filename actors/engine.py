@@ -71,7 +71,8 @@ class Engine:
         self.settings = settings
         self.world = world
         self.callers = new_callers()
-        self.callers.failure = RuntimeClosing("the runtime was not started")
+        self.callers.failure = self._unstarted = RuntimeClosing("the runtime was not started")
+        self._pid = os.getpid()
         self._loop = loop
         self._base: LocalSystemBase
         self._system: ActorSystem
@@ -83,6 +84,11 @@ class Engine:
 
     def create(self, callback: Callable[[Any], None]) -> None:
         """Create the actors and have them open the store; `callback` gets what the supervisor says."""
+
+        def begun(answer: Any) -> None:
+            self._ready(answer)
+            callback(answer)
+
         self._base = self.world.base(self._loop)
         self._system = ActorSystem(systemBase=self._base, transientUnique=True)
         self._gateway = self._system.createActor(Gateway)
@@ -90,7 +96,7 @@ class Engine:
         self._base.post(self._gateway, AttendCallers(self.callers))
         settings = self.settings
         start = StartRuntime(
-            self.callers.expect(callback),
+            self.callers.expect(begun),
             self._gateway,
             settings.store,
             settings.slots,
@@ -105,10 +111,14 @@ class Engine:
         )
         self._base.post(self._supervisor, start)
 
-    def started(self, roles: dict[Role, Address]) -> None:
-        """The actors are ready: take calls."""
-        self._roles = roles
-        self.callers.failure = None
+    def _ready(self, answer: Any) -> None:
+        """On the loop's thread, where failures come too: take calls, unless it has failed since."""
+        if failure_of(answer) is None and self.callers.failure is self._unstarted:
+            self._roles = answer.roles
+            self.callers.failure = None
+
+    def started(self) -> None:
+        """The caller knows that the actors are ready."""
         listeners[self._kind_registered] = None
         if self.world.watchdog is not None:
             self._watchdog = self.world.watchdog(self._base.loop)
@@ -116,11 +126,15 @@ class Engine:
 
     def post(self, call: Call, callback: Callable[[Any], None]) -> RequestId:
         """Ask; `callback` gets the answer, on the loop's thread. Raises if nothing can be asked."""
+        if self.forked:
+            raise RuntimeClosing("this process was forked from the one that has the runtime")
         if self.callers.failure is not None:
             raise self.callers.failure
         if self._closing and not call.reads:
             raise RuntimeClosing("the runtime is closing")
         request = self.callers.expect(callback)
+        if self.callers.failure is not None and self.callers.waiting.pop(request, None) is not None:
+            raise self.callers.failure  # it came between the two, and nobody would answer any more
         command = call.make(request, self._gateway)
         if call.relayed:
             self._base.post(self._gateway, Relay(self._roles[call.to], command))
@@ -150,6 +164,11 @@ class Engine:
         error = failure_of(answer)
         if error is not None:
             raise error
+
+    @property
+    def forked(self) -> bool:
+        """Whether this is another process than the one that has the actors: they did not come along."""
+        return os.getpid() != self._pid
 
     def on_loop(self) -> bool:
         """Whether this is the thread on which the actors run."""

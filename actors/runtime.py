@@ -86,7 +86,7 @@ class Runtime:
             self._state = "closed"
             self._engine.end()
             raise error
-        self._engine.started(answer.roles)
+        self._engine.started()
         self._state = "up"
         return self
 
@@ -104,7 +104,7 @@ class Runtime:
 
     def _close(self, drain: float | None, *, suspend: bool) -> None:
         seconds = self._settings.drain if drain is None else checked_drain(drain)
-        if self._state != "up":
+        if self._state != "up" or self._engine.forked:
             self._state = "closed"
             return
         self._state = "closed"

@@ -65,6 +65,17 @@ def check_under(path: object) -> str:
     return "/" if path == "/" else check_path(path)
 
 
+MOST_TEXT = 65_536
+"""Characters of an error that are kept."""
+
+
+def tellable(text: str) -> str:
+    """`text` as it can be stored and told: cut if it is huge, and halves of characters spelt out."""
+    if len(text) > MOST_TEXT:
+        text = f"{text[:MOST_TEXT]}… ({len(text):,} characters)"
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def tree_of(path: str) -> str:
     """The first segment of `path`: the limit of what an agent may reach."""
     return path[1:].partition("/")[0]

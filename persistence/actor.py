@@ -238,6 +238,10 @@ class ReaderActor(ActorShell):
             return Answer(message.request, self.reader.read(message.query))
         except GreenroomError as error:
             return Answer(message.request, None, error)
+        except Exception as error:  # one question that cannot be answered is no reason to answer none
+            log.exception("a question could not be answered: %r", message.query)
+            problem = f"{type(message.query).__name__} could not be answered: {error!r}. Please report this"
+            return Answer(message.request, None, StoreError(self.reader.path, problem))
 
     def close(self) -> None:
         reader, self.reader = self.reader, None

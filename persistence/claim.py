@@ -127,7 +127,8 @@ def admit(store: str, connection: sqlite3.Connection) -> TakenOver:
         seen, held = start_of(record.process.pid), _key(store, record.epoch) in _held
     verdict = decide(record, me, seen=seen, held=held, now=instant())
     if isinstance(verdict, Respected):
-        raise StoreInUse(store, str(verdict))
+        process = verdict.owner.process
+        raise StoreInUse(store, str(verdict), host=process.host, pid=process.pid)
     return verdict
 
 

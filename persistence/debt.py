@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from .protocol import AddAgent, AddEvent, AddMessage, AddRun, EndRun, PutSnapshot, Record
+from .protocol import AddAgent, AddEvent, AddMessage, AddRun, EndRun, PutSnapshot, Record, SetAgent
 
 MOST_RECORDS = 200_000
 """Not on disk: some hundred MB; a disk that writes them within a second is not behind."""
@@ -56,7 +56,7 @@ def measure(records: Iterable[Record]) -> Size:
                 size.bytes += len(record.row.data)
             case EndRun():
                 size.pieces += 1
-                size.bytes += len(record.result or b"")
+                size.bytes += len(record.result or b"") + len(record.error or "")
             case PutSnapshot():
                 size.bytes += len(record.snapshot.data)
             case AddRun():
@@ -64,6 +64,8 @@ def measure(records: Iterable[Record]) -> Size:
             case AddMessage():
                 size.pieces += 1
                 size.bytes += len(record.row.body)
+            case SetAgent():
+                size.bytes += len(record.error or "")
             case AddAgent():
                 size.agents += 1
                 size.bytes += len(record.row.config)

@@ -17,7 +17,7 @@ from ..actors.retention import Retention
 from ..actors.vocabulary import Durability, Seconds, Timestamp
 from . import schema
 from .claim import Claim, admit
-from .keys import Place, Sealer, make_key
+from .keys import Place, Sealer, key_path, make_key
 from .protocol import (
     AddAgent,
     AddEvent,
@@ -129,12 +129,14 @@ class Store:
         file = path if folder is None else os.path.join(folder.name, "store.db")
         try:
             schema.inspect(file)  # before a key is made for what is refused
-            sealer = Sealer(make_key(file))
+            keyed = os.path.exists(key_path(file))
+            sealer = Sealer(make_key(file)) if keyed or not os.path.exists(file) else None
             connection = schema.open_for_writing(
                 file, durability, private=folder is not None, admit=lambda known: admit(file, known)
             )
             try:
                 with schema.explained(file):
+                    sealer = sealer or _first_key(file, connection)
                     claim = Claim.take(file, connection, lease)
                     unfinished = Reader(file, connection, sealer).unfinished()
                 store = cls(file, connection, sealer, claim=claim, folder=folder, open_runs=unfinished.runs)
@@ -350,3 +352,13 @@ class Store:
         means = schema.explain(self.path, error)  # type: ignore[arg-type]
         fatal, of_record = code & 0xFF not in _OF_THE_DISK, code & 0xFF in _OF_A_RECORD
         return WriteFailed(self.path, means.problem, fatal, of_record=of_record, means=means)
+
+
+def _first_key(path: str, connection: sqlite3.Connection) -> Sealer:
+    """Make the key of a file that holds nothing yet; what was signed cannot be read with another one."""
+    if connection.execute("SELECT EXISTS (SELECT 1 FROM agents)").fetchone()[0]:
+        raise StoreError(
+            path,
+            f"its key {key_path(path)} is missing, and what it holds cannot be read without. Put it back",
+        )
+    return Sealer(make_key(path))

@@ -30,7 +30,7 @@ from ..residency.protocol import OpenSession, Rest, Unload, Work
 from ..shell import ActorShell
 from ..slots.protocol import SlotGranted
 from ..views import AgentInfo
-from ..vocabulary import Address, AgentId, Incarnation, RequestId, Role, RunId
+from ..vocabulary import Address, AgentId, Incarnation, RequestId, Role, RunId, tellable
 from .behaviour import Behaviour, explain_error
 from .kind import find_kind
 from .session import (
@@ -182,7 +182,7 @@ class AgentActor(ActorShell):
             self.act(self.session.opened(healed=self.healed))
 
     async def open_failed(self, error: Exception) -> None:
-        self.act(self.session.failed(str(error)))
+        self.act(self.session.failed(tellable(str(error))))
 
     async def close(self) -> None:
         behaviour = getattr(self, "behaviour", None)

@@ -20,6 +20,7 @@ from ...persistence.codec import dumps
 from ...persistence.protocol import Snapshot
 from ..errors import CannotStore, SnapshotTampered, SnapshotUnreadable
 from ..views import AgentInfo
+from ..vocabulary import tellable
 from .kind import Kind
 from .states import StateKeeper, short
 from .threads import run_in_thread
@@ -185,10 +186,10 @@ class Behaviour:
 def explain_error(error: BaseException) -> str:
     """What a run that failed tells: the error, and where it was raised."""
     if isinstance(error, CannotStore | SnapshotTampered | SnapshotUnreadable):
-        return str(error)
+        return tellable(str(error))
     frames = _telling(traceback.extract_tb(error.__traceback__))
     places = ", ".join(f"{frame.name} ({frame.filename}:{frame.lineno})" for frame in frames)
-    return f"{short(error)}; at {places}" if places else short(error)
+    return tellable(f"{short(error)}; at {places}") if places else short(error)
 
 
 def _telling(frames: Iterable[traceback.FrameSummary]) -> list[traceback.FrameSummary]:

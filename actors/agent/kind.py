@@ -178,8 +178,8 @@ def _checked_behaviour(target: Any) -> Callable[..., Any]:
 
 
 def _check(kind: Kind) -> None:
-    if not isinstance(kind.version, int) or isinstance(kind.version, bool) or kind.version < 1:
-        raise ValueError(f"version= is an int from 1 on, not {kind.version!r}")
+    if not isinstance(kind.version, int) or isinstance(kind.version, bool) or not 1 <= kind.version < 2**31:
+        raise ValueError(f"version= is an int from 1 to {2**31 - 1}, not {kind.version!r}")
     if kind.codec not in CODECS:
         raise ValueError(f"codec= is one of {', '.join(CODECS)}, not {kind.codec!r}")
     if not callable(kind.state):

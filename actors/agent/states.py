@@ -20,6 +20,7 @@ from ...persistence.codec import decode_state, encode_small, encode_state, is_la
 from ...persistence.large import Changed
 from ...persistence.protocol import Snapshot
 from ..errors import CannotStore, SnapshotTampered, SnapshotUnreadable
+from ..vocabulary import tellable
 from .kind import Kind
 from .threads import crew, run_in_thread
 
@@ -176,6 +177,8 @@ def _migrated(kind: Kind, path: str, state: Any, version: int) -> Any:
         state = kind.migrate(state, version)
     except (Exception, asyncio.CancelledError, SystemExit) as error:  # it is theirs, whatever it raises
         raise failed(f"raised {short(error)}") from error
+    if state is None and kind.state() is not None:  # it changed the old one in place, most likely
+        raise failed("returned None. Have it return the state")
     if iscoroutine(state):
         state.close()
         raise failed("is async, which it cannot be")
@@ -195,4 +198,4 @@ def short(error: BaseException) -> str:
         text = str(error)
     except Exception:  # the user's error cannot even be told
         text = "its text could not be made"
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return tellable(f"{type(error).__name__}: {text}" if text else type(error).__name__)

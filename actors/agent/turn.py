@@ -43,6 +43,9 @@ from .threads import wait_for_loop
 
 T = TypeVar("T")
 
+MOST_PROGRESS = 1 << 20
+"""Bytes of one `run.progress` event; they are told to everybody who listens."""
+
 
 class Pending(asyncio.Future[Any]):
     """The end of a run that is still open; `request` names the question."""
@@ -385,6 +388,10 @@ class Turn:
             encoded = msgspec.json.encode({"name": name, "data": data})
         except (TypeError, ValueError, RecursionError) as error:
             raise CannotStore(f"the data of {name!r}", f"{error}; use JSON-like values") from None
+        if len(encoded) > MOST_PROGRESS:
+            raise CannotStore(
+                f"the data of {name!r}", f"it takes {len(encoded):,} bytes, {MOST_PROGRESS:,} are allowed"
+            )
         host = self._live
         run_id = RunId(self.run_id)
         host.tell("ledger", ReportProgress(host.agent_id, host.incarnation, run_id, encoded))
@@ -405,6 +412,8 @@ class Turn:
         run_id = run if isinstance(run, str) else getattr(run, "run_id", None)
         if not isinstance(run_id, str):
             raise TypeError(f"a run is meant by its handle or its id, not by {run!r}")
+        if not run_id.isprintable():
+            raise ValueError(f"a run id has printable characters only, not {run_id!r}")
         if run_id == self.run_id:
             raise ValueError(f"run {run_id} would wait for its own end")
         host = self._live

@@ -15,6 +15,9 @@ from ..effects import Effect, Send
 from ..vocabulary import RequestId, is_under
 from .protocol import Announce, Cursor, EventsPulled, PullEvents
 
+MOST_BYTES = 16 << 20
+"""Of what the events in the ring tell, whatever their number."""
+
 
 class EventRing:
     """Events in, answers out."""
@@ -23,6 +26,7 @@ class EventRing:
         self.last: Cursor = (last, 0)
         self._kept: deque[tuple[Cursor, EventRow]] = deque(maxlen=keep)
         self._before: Cursor = self.last  # of the newest event that is not in the ring
+        self._bytes = 0  # of what the events tell
         self._waiting: dict[RequestId, PullEvents] = {}
 
     def publish(self, events: tuple[EventRow, ...]) -> list[Effect]:
@@ -41,9 +45,16 @@ class EventRing:
 
     def _keep(self, place: Cursor, event: EventRow) -> None:
         if len(self._kept) == self._kept.maxlen:
-            self._before = self._kept[0][0]
+            self._forget_oldest()
         self._kept.append((place, event))
+        self._bytes += len(event.data)
+        while self._bytes > MOST_BYTES and len(self._kept) > 1:
+            self._forget_oldest()
         self.last = place
+
+    def _forget_oldest(self) -> None:
+        self._before, event = self._kept.popleft()
+        self._bytes -= len(event.data)
 
     def _tell(self, events: tuple[EventRow, ...]) -> list[Effect]:
         if not self._waiting:

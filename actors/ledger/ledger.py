@@ -59,6 +59,7 @@ from ..vocabulary import (
     RequestId,
     RunId,
     Timestamp,
+    tellable,
 )
 from .desk import Desk, OpenRun
 from .health import Episode, Health
@@ -315,9 +316,9 @@ class Ledger:
         path = ask.row.path if isinstance(ask, RecordSpawn) else ask.path
         if self.sealed:
             return RuntimeClosing()
-        if self._pieces() >= self._backlog:
-            return BacklogFull(path, self._backlog)
         of_a_turn = isinstance(ask.request, tuple)
+        if self._pieces() >= self._backlog or (self.journal.size.crowded and not of_a_turn):
+            return BacklogFull(path, self._backlog)
         if of_a_turn and not self._under_way(*ask.request[:2]):  # type: ignore[index]
             return AgentClosed(path)  # its turn was ended meanwhile, with its agent
         if of_a_turn or (ask.durability or self.journal.durability) == "memory":
@@ -578,7 +579,7 @@ class Ledger:
         if desk is None:
             return []
         desk.present = False
-        effects = self._fail_start(desk, str(news.error))
+        effects = self._fail_start(desk, tellable(str(news.error)))
         self._tidy(desk)
         return effects
 
@@ -847,4 +848,7 @@ class Ledger:
 
 
 def _json(**data: object) -> bytes:
-    return msgspec.json.encode(data)
+    try:
+        return msgspec.json.encode(data)
+    except UnicodeEncodeError:  # a text of somebody's holds halves of characters
+        return msgspec.json.encode({k: tellable(v) if isinstance(v, str) else v for k, v in data.items()})

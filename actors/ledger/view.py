@@ -110,7 +110,8 @@ class View:
         desk = self._desks.get(row.agent_id)
         if desk is None:
             unwritten = self._journal.unwritten_of(row.agent_id)
-            return LiveAgent(row, row.status, False, row.incarnation, 0, unwritten=unwritten)
+            status = row.status if row.status in ("failed", "closed") else "idle"
+            return LiveAgent(row, status, False, row.incarnation, 0, unwritten=unwritten)
         runs = desk.open_runs()
         return LiveAgent(
             row,

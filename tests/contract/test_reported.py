@@ -1,6 +1,8 @@
 """What users of the first version stumbled over."""
 
 import asyncio
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -9,14 +11,18 @@ import pytest
 
 from greenroom import (
     AsyncRuntime,
+    InternalError,
     InvalidPath,
     PathTaken,
     RunInterrupted,
+    Runtime,
+    StoreError,
     SyncTurn,
     Turn,
     UnknownKind,
     agent,
 )
+from greenroom.actors.gateway import Callers
 
 DEADLINE = 10.0
 
@@ -169,3 +175,151 @@ def test_a_wait_of_a_thread_that_was_interrupted_before_is_not_begun(runtime: An
 def test_errors_are_named_as_they_are_imported() -> None:
     assert f"{PathTaken.__module__}.{PathTaken.__name__}" == "greenroom.PathTaken"
     assert str(PathTaken("/rep/a")).startswith("/rep/a") or "/rep/a" in str(PathTaken("/rep/a"))
+
+
+HALF = "\ud83d"
+"""Half of a character, as a model's JSON holds it that was cut off."""
+
+
+class Unopenable:
+    def open(self, info: Any) -> None:
+        raise ValueError("the model said " + HALF)
+
+    def run(self, turn: SyncTurn) -> None:
+        pass
+
+
+def test_whatever_an_error_says_it_is_told_and_stops_nobody(runtime: Any) -> None:
+    @agent(name="c-rep-half")
+    async def half(turn: Turn) -> None:
+        raise ValueError("the model said " + HALF)
+
+    @agent(name="c-rep-long")
+    def long(turn: SyncTurn) -> None:
+        raise ValueError("y" * 10_000_000)
+
+    unopenable = agent(name="c-rep-unopenable")(Unopenable)
+    open_ = runtime()
+    for number, kind in enumerate((half, long, unopenable)):
+        outcome = open_.spawn(kind, f"/rep/f{number}", input=1).run.outcome(DEADLINE)
+        assert outcome.status == "failed"
+        assert len(outcome.error) < 100_000
+    assert r"said \ud83d" in str(open_.agent("/rep/f0").info().last_outcome.error)
+    assert open_.spawn(plain, "/rep/a", input=1).run.result(DEADLINE) == 1
+
+
+def test_odd_values_are_refused_where_they_are_given(runtime: Any) -> None:
+    @agent(name="c-rep-emits")
+    async def emits(turn: Turn) -> Any:
+        told = []
+        for odd in (lambda: turn.emit("p", "y" * 2_000_000), lambda: turn.wait("\ud800")):
+            try:
+                if (waiting := odd()) is not None:
+                    await waiting
+            except Exception as error:
+                told.append(type(error).__name__)
+        return told
+
+    open_ = runtime()
+    assert open_.spawn(emits, "/rep/a", input=1).run.result(DEADLINE) == ["CannotStore", "ValueError"]
+    assert [info.path for info in open_.list(limit=2**70)] == ["/rep/a"]
+    with pytest.raises(ValueError, match="version="):
+        agent(version=2**63)(emits)
+    with pytest.raises(ValueError, match="since="):
+        open_.events(since=2**70)
+    assert open_.spawn(plain, "/rep/b", input=1).run.result(DEADLINE) == 1
+
+
+def test_a_migration_that_forgets_to_return_fails_by_name_and_keeps_the_state(runtime: Any) -> None:
+    def changes_in_place(state: Any, from_version: int) -> None:
+        state["n"] = from_version
+
+    async def keeps(turn: Turn) -> Any:
+        turn.state["n"] = turn.state.get("n", 0) + 1
+        return turn.state["n"]
+
+    open_ = runtime()
+    ref = open_.spawn(agent(name="c-rep-migrates")(keeps), "/rep/a", input=1)
+    assert ref.run.result(DEADLINE) == 1
+    assert ref.evict()
+    agent(name="c-rep-migrates", version=2, migrate=changes_in_place)(keeps)
+    assert "returned None" in str(ref.followup(2).outcome(DEADLINE).error)
+    agent(name="c-rep-migrates", version=3, migrate=lambda state, _: state)(keeps)
+    assert ref.followup(3).result(DEADLINE) == 2
+
+
+def test_a_store_whose_key_is_gone_is_refused_and_gets_no_other(runtime: Any, tmp_path: Path) -> None:
+    store, key = tmp_path / "kept.db", tmp_path / "kept.db.key"
+    with Runtime(store) as open_:
+        open_.spawn(plain, "/rep/a", input=1).run.result(DEADLINE)
+    key.rename(tmp_path / "away")
+    with pytest.raises(StoreError, match="Put it back"):
+        Runtime(store).start()
+    assert not key.exists()
+    (tmp_path / "away").rename(key)
+    with Runtime(store) as open_:
+        assert open_.agent("/rep/a").followup(2).result(DEADLINE) == 2
+
+
+def test_a_failure_right_after_the_opening_is_not_forgotten(tmp_path: Path) -> None:
+    failing = Runtime(tmp_path / "agents.db")
+    engine = failing._engine
+    known = engine.started
+
+    def started() -> None:
+        """The runtime fails before its caller knows that it is up."""
+        engine.callers.give_up(InternalError("it failed at once"))
+        known()
+
+    engine.started = started  # type: ignore[method-assign]
+    failing.start()
+    with pytest.raises(InternalError, match="at once"):
+        failing.list()
+    failing.close()
+
+
+def test_a_call_that_meets_a_failure_half_way_is_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The runtime fails between the look whether it has and the asking."""
+    expect = Callers.expect
+
+    def fails_first(callers: Callers, callback: Any) -> int:
+        callers.give_up(InternalError("it failed just now"))
+        return expect(callers, callback)
+
+    failing = Runtime(tmp_path / "agents.db").start()
+    with monkeypatch.context() as patch:
+        patch.setattr(Callers, "expect", fails_first)
+        with pytest.raises(InternalError, match="just now"):
+            failing.list()
+    failing.close()
+
+
+FORKED = """
+import os, sys
+from greenroom import Runtime, RuntimeClosing, agent
+
+@agent(name="c-rep-forked")
+async def plain(turn):
+    return turn.input
+
+runtime = Runtime(sys.argv[1]).start()
+ref = runtime.spawn(plain, "/rep/a", input=1)
+assert ref.run.result(10) == 1
+child = os.fork()
+if child == 0:
+    try:
+        ref.followup(2)
+    except RuntimeClosing as error:
+        told = "forked" in str(error)
+    runtime.close()
+    os._exit(0 if told else 1)
+assert os.waitpid(child, 0)[1] == 0
+assert ref.followup(3).result(10) == 3
+runtime.close()
+"""
+
+
+def test_a_forked_child_is_told_that_the_runtime_is_not_its_own(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", FORKED, str(tmp_path / "agents.db")], check=True, timeout=30)
