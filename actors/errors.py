@@ -209,10 +209,9 @@ class StoreError(GreenroomError):
 class StoreInUse(StoreError):
     """Another live process owns the store: `pid` on `host`, as far as they are known."""
 
-    def __init__(
-        self, store: str, problem: str, *, host: str | None = None, pid: int | None = None
-    ) -> None:
+    def __init__(self, store: str, problem: str, host: str | None = None, pid: int | None = None) -> None:
         super().__init__(store, problem)
+        self.args = (store, problem, host, pid)
         self.host, self.pid = host, pid
 
 

@@ -41,6 +41,11 @@ class Size(Struct):
         self.pieces -= other.pieces
 
     @property
+    def heavy(self) -> bool:
+        """Whether no more may be handed in, however few pieces it is in."""
+        return self.bytes >= MOST_BYTES
+
+    @property
     def crowded(self) -> bool:
         """Whether it is so much that more should wait."""
         return self.records >= MOST_RECORDS or self.bytes >= MOST_BYTES

@@ -4,6 +4,7 @@ The epoch fences: every transaction touches the row that counts how often the fi
 writing, and is given up if somebody else took it since (`ownership` says when that may be).
 """
 
+import logging
 import os
 import sqlite3
 import time
@@ -31,6 +32,8 @@ from .pruning import Pruner, Step
 from .reader import Reader
 from .records import WRITES, grouped
 from .retention import pages_to_give_back, rows_of_a_step
+
+log = logging.getLogger("greenroom")
 
 CHECKPOINT_AFTER = 2_000
 """Rows written (and 4 KiB pieces of their values) before the log is copied into the file."""
@@ -129,14 +132,14 @@ class Store:
         file = path if folder is None else os.path.join(folder.name, "store.db")
         try:
             schema.inspect(file)  # before a key is made for what is refused
-            keyed = os.path.exists(key_path(file))
-            sealer = Sealer(make_key(file)) if keyed or not os.path.exists(file) else None
+            if os.path.exists(file) and os.path.getsize(file) and not os.path.exists(key_path(file)):
+                log.warning("%s has no key: what it holds is refused until its own one is put back", file)
+            sealer = Sealer(make_key(file))
             connection = schema.open_for_writing(
                 file, durability, private=folder is not None, admit=lambda known: admit(file, known)
             )
             try:
                 with schema.explained(file):
-                    sealer = sealer or _first_key(file, connection)
                     claim = Claim.take(file, connection, lease)
                     unfinished = Reader(file, connection, sealer).unfinished()
                 store = cls(file, connection, sealer, claim=claim, folder=folder, open_runs=unfinished.runs)
@@ -352,13 +355,3 @@ class Store:
         means = schema.explain(self.path, error)  # type: ignore[arg-type]
         fatal, of_record = code & 0xFF not in _OF_THE_DISK, code & 0xFF in _OF_A_RECORD
         return WriteFailed(self.path, means.problem, fatal, of_record=of_record, means=means)
-
-
-def _first_key(path: str, connection: sqlite3.Connection) -> Sealer:
-    """Make the key of a file that holds nothing yet; what was signed cannot be read with another one."""
-    if connection.execute("SELECT EXISTS (SELECT 1 FROM agents)").fetchone()[0]:
-        raise StoreError(
-            path,
-            f"its key {key_path(path)} is missing, and what it holds cannot be read without. Put it back",
-        )
-    return Sealer(make_key(path))

@@ -317,7 +317,7 @@ class Ledger:
         if self.sealed:
             return RuntimeClosing()
         of_a_turn = isinstance(ask.request, tuple)
-        if self._pieces() >= self._backlog or (self.journal.size.crowded and not of_a_turn):
+        if self._pieces() >= self._backlog or (self.journal.size.heavy and not of_a_turn):
             return BacklogFull(path, self._backlog)
         if of_a_turn and not self._under_way(*ask.request[:2]):  # type: ignore[index]
             return AgentClosed(path)  # its turn was ended meanwhile, with its agent

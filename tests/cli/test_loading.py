@@ -198,4 +198,4 @@ def test_a_kind_that_cannot_be_right_is_told_with_its_place(run: Run, write: Wri
         write("odd_kind.py", "from greenroom import agent\n@agent(version=0)\ndef odd(turn): ...\n")
     )
     assert "odd_kind.py, line 2" in result.stderr
-    assert "ValueError: version= is an int from 1 on, not 0" in result.stderr
+    assert "ValueError: version= is an int from 1 to 2147483647, not 0" in result.stderr

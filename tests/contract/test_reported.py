@@ -16,7 +16,6 @@ from greenroom import (
     PathTaken,
     RunInterrupted,
     Runtime,
-    StoreError,
     SyncTurn,
     Turn,
     UnknownKind,
@@ -246,19 +245,6 @@ def test_a_migration_that_forgets_to_return_fails_by_name_and_keeps_the_state(ru
     assert "returned None" in str(ref.followup(2).outcome(DEADLINE).error)
     agent(name="c-rep-migrates", version=3, migrate=lambda state, _: state)(keeps)
     assert ref.followup(3).result(DEADLINE) == 2
-
-
-def test_a_store_whose_key_is_gone_is_refused_and_gets_no_other(runtime: Any, tmp_path: Path) -> None:
-    store, key = tmp_path / "kept.db", tmp_path / "kept.db.key"
-    with Runtime(store) as open_:
-        open_.spawn(plain, "/rep/a", input=1).run.result(DEADLINE)
-    key.rename(tmp_path / "away")
-    with pytest.raises(StoreError, match="Put it back"):
-        Runtime(store).start()
-    assert not key.exists()
-    (tmp_path / "away").rename(key)
-    with Runtime(store) as open_:
-        assert open_.agent("/rep/a").followup(2).result(DEADLINE) == 2
 
 
 def test_a_failure_right_after_the_opening_is_not_forgotten(tmp_path: Path) -> None:

@@ -375,7 +375,7 @@ def test_what_goes_on_during_a_checkpoint_is_in_it_or_not(tmp_path: Path, size: 
         over = False
 
         async def goes_on() -> None:
-            while not over:
+            while not over and turn.state["left"] < 1_000:  # each is a message for the next commit
                 turn.state["left"] += 1
                 turn.state["right"] += 1
                 await turn.send("/t/inbox", turn.state["right"])

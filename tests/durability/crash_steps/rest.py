@@ -48,6 +48,9 @@ class Rest:
         self.inbox = _rows(connection, "inbox", "serial")
         self.events = _rows(connection, "events", "seq")
         for row in _rows(connection, "snapshots", "agent_id"):
+            if row["data"] is None:
+                self.integrity.append(f"the snapshot of agent {row['agent_id']} has no data")
+                continue
             self.states[row["agent_id"]] = msgspec.json.decode(row["data"][SEAL_SIZE:])
         (self.known,) = connection.execute("SELECT known FROM meta").fetchone()
 

@@ -188,6 +188,7 @@ def test_43_an_interrupted_run_that_could_not_begin_ends_as_interrupted(make: Ma
     disk = Disk()
     runtime = make(disk)
     ref = runtime.spawn(counter, "/t/a")
+    asked_until(lambda: (ref.info().status, runtime.stats().unwritten), lambda told: told == ("idle", 0))
     heard = listen(runtime)
     disk.breaks("I/O error")
     call = Later(ref.followup, 1, run_id="one")
