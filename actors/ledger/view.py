@@ -85,13 +85,19 @@ class View:
             ids = tuple(agent_id for _, agent_id in first[: ask.limit])
 
             def found(answer: Answer) -> Iterable[Effect]:
+                if answer.error is not None:
+                    yield Send(ask.reply_to, Refused(ask.request, answer.error))
+                    return
                 rows: tuple[AgentRow, ...] = answer.value  # type: ignore[assignment]
                 yield self._page(ask, AgentPage(rows, edge))
 
             return self._journal.ask(ask.request, found, FindAgents(ids))
 
         def listed(answer: Answer) -> Iterable[Effect]:
-            yield self._page(ask, answer.value)  # type: ignore[arg-type]
+            if answer.error is not None:
+                yield Send(ask.reply_to, Refused(ask.request, answer.error))
+            else:
+                yield self._page(ask, answer.value)  # type: ignore[arg-type]
 
         query = ListAgents(ask.under, ask.after, ask.limit, closed=ask.status == "closed")
         return self._journal.ask(ask.request, listed, query)

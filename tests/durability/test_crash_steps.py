@@ -118,7 +118,7 @@ def test_scenario_41_a_crash_at_every_step_of_closing_loses_and_repeats_nothing(
     assert any(trial.where is None for trial in trials)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("newer", [False, True], ids=["recovery", "migration"])
 @pytest.mark.parametrize("before", [180, 230, 280, 340])

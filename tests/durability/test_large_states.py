@@ -93,7 +93,7 @@ def tag_of(store: Path, path: str) -> str:
 
 @pytest.mark.parametrize("codec", ["cloudpickle", "json", "msgpack"])
 @pytest.mark.parametrize(
-    "size", [600_000, pytest.param(64 << 20, marks=[pytest.mark.slow, pytest.mark.timeout(300)])]
+    "size", [600_000, pytest.param(64 << 20, marks=[pytest.mark.long, pytest.mark.timeout(300)])]
 )
 def test_a_large_state_comes_back(tmp_path: Path, codec: str, size: int) -> None:
     store = tmp_path / "agents.db"

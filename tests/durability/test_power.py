@@ -126,7 +126,7 @@ def test_in_memory_mode_a_cut_costs_much_and_tears_nothing(shim: Path, room: Pat
     assert found.behind >= 50
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_scenario_41_a_kill_within_any_write_of_a_commit_or_checkpoint_loses_nothing(
     shim: Path, room: Path
 ) -> None:

@@ -37,7 +37,7 @@ def test_a_few_random_schedules() -> None:
         tell(seed)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(0)
 def test_thousands_of_random_schedules() -> None:
     begun = time.process_time()
@@ -175,7 +175,7 @@ def test_the_runtime_against_its_model() -> None:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(0)
 def test_the_runtime_against_its_model_at_length() -> None:
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
