@@ -1,4 +1,4 @@
-"""The lifecycle table: every cell, and whole lives against a naive reading of it."""
+"""The lifecycle table, every cell of it; whole lives are in test_session_model.py."""
 
 import pytest
 from hypothesis import given
