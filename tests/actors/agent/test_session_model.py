@@ -229,4 +229,4 @@ class SessionAgainstDicts(RuleBasedStateMachine):
 
 
 TestSessionAgainstDicts = SessionAgainstDicts.TestCase
-TestSessionAgainstDicts.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+TestSessionAgainstDicts.settings = settings(max_examples=200, stateful_step_count=80, deadline=None)
