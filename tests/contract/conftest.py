@@ -126,12 +126,19 @@ def facts(runtime: Runtime) -> tuple[Any, ...]:
     )
 
 
+def settled(runtime: Runtime) -> bool:
+    """Whether all that was accepted has begun, and is on disk: nothing more happens by itself."""
+    started = all(info.status != "starting" for info in runtime.list())
+    return started and runtime.stats().unwritten == 0
+
+
 @pytest.fixture
-def unchanged() -> Callable[[Runtime], Any]:
+def unchanged(until: Any) -> Callable[[Runtime], Any]:
     """A block in which nothing of a runtime may change."""
 
     @contextmanager
     def block(runtime: Runtime) -> Iterator[None]:
+        until(lambda: settled(runtime), "a runtime at rest")
         before = facts(runtime)
         yield
         assert facts(runtime) == before
