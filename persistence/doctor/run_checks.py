@@ -63,7 +63,8 @@ def outcomes(store: Inspection) -> Iterator[str]:
                 THEN 'has the status ' || status
             WHEN attempt < 0 THEN 'has begun ' || attempt || ' times'
             WHEN attempt > 0 AND started_at IS NULL THEN 'has begun, but at no time'
-            WHEN status = 'accepted' AND coalesce(result, error, ended_at) IS NOT NULL
+            -- an error it may have: an interrupt that was answered, and is not carried out yet
+            WHEN status = 'accepted' AND coalesce(result, ended_at) IS NOT NULL
                 THEN 'is accepted, and has some of an outcome'
             WHEN status <> 'accepted' AND ended_at IS NULL THEN 'has ended, but at no time'
             WHEN status = 'completed' AND result IS NULL THEN 'completed without a result'

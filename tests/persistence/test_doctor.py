@@ -279,6 +279,11 @@ def test_every_repair_is_of_a_check_and_is_tried() -> None:
 # What more there is to a check
 
 
+def test_an_interrupt_that_was_answered_and_not_carried_out_is_no_finding(store: Path) -> None:
+    change(store, "UPDATE runs SET error = 'its agent was interrupted' WHERE status = 'accepted'")
+    assert doctor.examine(str(store)).healthy
+
+
 def test_events_that_retention_took_are_not_missed(store: Path) -> None:
     last = "(SELECT max(seq) FROM events WHERE run_id = 'count-5-2')"
     change(store, f"DELETE FROM events WHERE seq < {last}")
