@@ -42,10 +42,15 @@ class AgentPage(Struct, frozen=True):
 
 
 class Overlay:
-    """Records in, by the number of their commit; rows as of the last commit out."""
+    """Records in, by the number of their commit; rows as of the last commit out.
+
+    Most commits are on disk before anybody asks, so what they say is sorted by agent, run and path when
+    the first question comes.
+    """
 
     def __init__(self) -> None:
         self._layers: deque[tuple[int, tuple[Record, ...]]] = deque()  # oldest first
+        self._unsorted: deque[tuple[int, tuple[Record, ...]]] = deque()  # … and then these
         self._of_agent: dict[AgentId, deque[tuple[int, Record]]] = {}
         self._of_run: dict[RunId, deque[tuple[int, Record]]] = {}
         self._at_path: dict[str, deque[tuple[int, AgentId]]] = {}
@@ -53,17 +58,7 @@ class Overlay:
 
     def lay(self, number: int, records: tuple[Record, ...]) -> None:
         """Put the records of a commit on top."""
-        self._layers.append((number, records))
-        for record in records:
-            agent_id, run_id = _names(record)
-            if agent_id is not None:
-                self._of_agent.setdefault(agent_id, deque()).append((number, record))
-            if run_id is not None:
-                self._of_run.setdefault(run_id, deque()).append((number, record))
-            if type(record) is AddAgent:
-                self._at_path.setdefault(record.row.path, deque()).append((number, record.row.agent_id))
-            elif type(record) is SetAgent and record.status == "closed":
-                self._closed[record.agent_id] = number
+        self._unsorted.append((number, records))
 
     def lift(self, upto: int) -> None:
         """Take away the commits up to and with this number."""
@@ -79,28 +74,51 @@ class Overlay:
                     _forget_first(self._of_run, run_id)
                 if type(record) is AddAgent:
                     _forget_first(self._at_path, record.row.path)
+        while self._unsorted and self._unsorted[0][0] <= upto:
+            self._unsorted.popleft()
+
+    def _sort(self) -> None:
+        """Have all layers found by what they are about; before any question."""
+        while self._unsorted:
+            number, records = layer = self._unsorted.popleft()
+            self._layers.append(layer)
+            for record in records:
+                agent_id, run_id = _names(record)
+                if agent_id is not None:
+                    self._of_agent.setdefault(agent_id, deque()).append((number, record))
+                if run_id is not None:
+                    self._of_run.setdefault(run_id, deque()).append((number, record))
+                if type(record) is AddAgent:
+                    self._at_path.setdefault(record.row.path, deque()).append((number, record.row.agent_id))
+                elif type(record) is SetAgent and record.status == "closed":
+                    self._closed[record.agent_id] = number
 
     @property
     def lately_closed(self) -> tuple[AgentId, ...]:
         """The agents whose closing the reader may not have seen, nor who they are."""
+        self._sort()
         return tuple(self._closed)
 
     def numbers_of_agent(self, agent_id: AgentId) -> Iterator[int]:
         """The commits that say something of this agent at rest, newest first."""
+        self._sort()
         return (number for number, _ in reversed(self._of_agent.get(agent_id, ())))
 
     def accepted_by(self, run_id: RunId) -> int:
         """The number of the commit that accepted the run; 0 if it is not in here."""
+        self._sort()
         return next((n for n, record in self._of_run.get(run_id, ()) if type(record) is AddRun), 0)
 
     def ended_by(self, run_id: RunId) -> int:
         """The number of the commit that ended the run; 0 if it is not in here."""
+        self._sort()
         return next((n for n, record in self._of_run.get(run_id, ()) if type(record) is EndRun), 0)
 
     # Questions
 
     def known(self, query: Query) -> object | None:
         """The answer, if it takes no reader to give it."""
+        self._sort()
         match query:
             case FindAgent():
                 for _, agent_id in reversed(self._at_path.get(query.path, ())):
@@ -123,6 +141,7 @@ class Overlay:
 
     def merge(self, query: Query, value: object, also: tuple[AgentRow, ...] = ()) -> object:
         """What the reader found, as of the last commit; `also`: rows that belong to it by now, perhaps."""
+        self._sort()
         match query:
             case FindAgent():
                 return self._merge_path(query.path, value)  # type: ignore[arg-type]

@@ -1,13 +1,18 @@
-"""Records as SQL: what each one writes, and how many become one `executemany`.
+"""Records as SQL: what each one writes, and how many become one statement.
 
 What is a user's value is sealed on its way in.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import chain
 from typing import Any, Protocol, TypeAlias
 
 import msgspec
+from msgspec import Struct
 
+from ..actors.vocabulary import AgentId, RunId, Timestamp
+from .fold import fold_run
 from .keys import Place
 from .protocol import (
     AddAgent,
@@ -21,6 +26,7 @@ from .protocol import (
     InterruptRun,
     PutSnapshot,
     Record,
+    RunRow,
     SetAgent,
     SetIncarnation,
 )
@@ -38,10 +44,84 @@ class Seals(Protocol):
 
 Encode: TypeAlias = Callable[[Seals, Any], Row]
 
+ROWS = (256, 64, 16, 4, 1)
+"""How many rows one statement may have: few lengths, so that SQLite has all of them prepared."""
 
-def _insert(table: str, *columns: str) -> str:
-    marks = ",".join("?" * len(columns))
-    return f"INSERT INTO {table} ({','.join(columns)}) VALUES ({marks})"
+MOST_BYTES = 1 << 20
+"""Of values in one statement that has more than one row: each is copied when it is bound."""
+
+
+class Write(Struct, frozen=True):
+    """One statement for one or many rows, of which no two may have the same `key` (a column)."""
+
+    head: str
+    width: int
+    tail: str
+    encode: Encode
+    key: int | None = None
+    value: int | None = None  # the column that may be large
+
+
+@lru_cache(256)
+def statement(head: str, width: int, tail: str, rows: int) -> str:
+    """A statement for this many rows."""
+    row = f"({','.join('?' * width)})"
+    return head + ",".join([row] * rows) + tail
+
+
+def statements(write: Write, rows: Sequence[Row]) -> Iterator[tuple[str, Row]]:
+    """The rows in their order, as few statements as may be, each with its parameters.
+
+    SQLite executes a statement outside of the interpreter and takes each one back in: a thread that
+    executes one per row waits for its turn as often, and is slowest when the others are busiest.
+    """
+    for part in _apart(rows, write.key):
+        begin = 0
+        while begin < len(part):
+            count = next(size for size in ROWS if size <= len(part) - begin)
+            taken = part[begin : begin + count]
+            if count > 1 and write.value is not None and _weight(taken, write.value) > MOST_BYTES:
+                count, taken = 1, part[begin : begin + 1]
+            yield statement(write.head, write.width, write.tail, count), tuple(chain.from_iterable(taken))
+            begin += count
+
+
+def _apart(rows: Sequence[Row], key: int | None) -> Iterator[Sequence[Row]]:
+    """Rows with equal keys in different parts, in their order: one statement changes a row once."""
+    if key is None:
+        yield rows
+        return
+    begin = 0
+    seen: set[Any] = set()
+    for place, row in enumerate(rows):
+        if row[key] in seen:
+            yield rows[begin:place]
+            begin = place
+            seen.clear()
+        seen.add(row[key])
+    yield rows[begin:]
+
+
+def _weight(rows: Sequence[Row], column: int) -> int:
+    return sum([len(row[column] or b"") for row in rows])
+
+
+def _insert(table: str, columns: str, encode: Encode, *, value: str, then: str = "") -> Write:
+    names = columns.split(", ")
+    head = f"INSERT INTO {table} ({columns}) VALUES "
+    return Write(head, len(names), then, encode, value=names.index(value))
+
+
+def _update(table: str, columns: str, key: str, encode: Encode, *, value: str | None = None) -> Write:
+    """Set columns where `key`, the last value of a row, is given."""
+    names = columns.split(", ")
+    sets = ", ".join(f"{name} = given.column{n}" for n, name in enumerate(names, 1))
+    last = len(names) + 1
+    tail = f") AS given WHERE {table}.{key} = given.column{last}"
+    return Write(
+        f"UPDATE {table} SET {sets} FROM (VALUES ", last, tail, encode, len(names),
+        names.index(value) if value else None,
+    )  # fmt: skip
 
 
 def _agent(store: Seals, record: AddAgent) -> Row:
@@ -57,9 +137,10 @@ def _run(store: Seals, record: AddRun) -> Row:
     row = record.row
     awaits = msgspec.json.encode(row.awaits).decode() if row.awaits else None
     value = store.seal(row.input, ("input", row.run_id))
+    result = None if row.result is None else store.seal(row.result, ("result", row.run_id))
     return (
         row.serial, row.run_id, row.agent_id, value, row.accepted_at, row.status, row.attempt,
-        awaits, store.epoch,
+        awaits, result, _text(row.error), row.started_at, row.ended_at, store.epoch,
     )  # fmt: skip
 
 
@@ -87,93 +168,100 @@ def _text(text: str | None) -> str | None:
     return None if text is None else text.encode(errors="backslashreplace").decode()
 
 
-WRITES: dict[type[Record], tuple[tuple[str, Encode], ...]] = {
+class LastRun(Struct, frozen=True):
+    """What the end of a run says of its agent."""
+
+    run_id: RunId
+    agent_id: AgentId
+    at: Timestamp
+
+
+WRITES: dict[type[Record | LastRun], tuple[Write, ...]] = {
     AddAgent: (
-        (
-            _insert(
-                "agents", "agent_id", "path", "kind", "version", "config", "created_at", "updated_at",
-                "status", "error", "incarnation", "origin", "epoch",
-            ),
+        _insert(
+            "agents",
+            "agent_id, path, kind, version, config, created_at, updated_at, status, error, incarnation,"
+            " origin, epoch",
             _agent,
+            value="config",
         ),
     ),
     SetAgent: (
-        (
-            "UPDATE agents SET status = ?, error = ?, updated_at = ? WHERE agent_id = ?",
+        _update(
+            "agents",
+            "status, error, updated_at",
+            "agent_id",
             lambda _, r: (r.status, _text(r.error), r.at, r.agent_id),
         ),
     ),
     SetIncarnation: (
-        (
-            "UPDATE agents SET incarnation = ? WHERE agent_id = ?",
-            lambda _, r: (r.incarnation, r.agent_id),
-        ),
+        _update("agents", "incarnation", "agent_id", lambda _, r: (r.incarnation, r.agent_id)),
     ),
-    EraseAgent: (
-        ("DELETE FROM agents WHERE agent_id = ?", lambda _, r: (r.agent_id,)),  # triggers do the rest
+    EraseAgent: (  # triggers do the rest
+        Write("DELETE FROM agents WHERE agent_id IN (", 1, ")", lambda _, r: (r.agent_id,)),
     ),
     PutSnapshot: (
-        (
-            # half the cost of INSERT OR REPLACE, which takes the old row out first
-            _insert("snapshots", "agent_id", "codec", "version", "epoch", "data")
-            + " ON CONFLICT (agent_id) DO UPDATE SET codec = excluded.codec,"
-            " version = excluded.version, epoch = excluded.epoch, data = excluded.data",
+        # half the cost of INSERT OR REPLACE, which takes the old row out first
+        _insert(
+            "snapshots",
+            "agent_id, codec, version, epoch, data",
             _snapshot,
+            value="data",
+            then=" ON CONFLICT (agent_id) DO UPDATE SET codec = excluded.codec,"
+            " version = excluded.version, epoch = excluded.epoch, data = excluded.data",
         ),
     ),
     AddMessage: (
-        (
-            # an agent that a turn had found may be deleted before the turn is committed
-            "INSERT INTO inbox (serial, agent_id, sender, at, body)"
-            " SELECT ?1, ?2, ?3, ?4, ?5 WHERE EXISTS (SELECT 1 FROM agents WHERE agent_id = ?2)",
+        # an agent that a turn had found may be deleted before the turn is committed
+        Write(
+            "INSERT INTO inbox (serial, agent_id, sender, at, body) SELECT * FROM (VALUES ",
+            5,
+            ") AS given WHERE EXISTS (SELECT 1 FROM agents WHERE agent_id = given.column2)",
             _message,
+            value=4,
         ),
     ),
     DropMessages: (
-        (
-            "DELETE FROM inbox WHERE agent_id = ? AND serial <= ?",
+        Write(
+            # CROSS: these rows first, and the index for each
+            "DELETE FROM inbox WHERE serial IN (SELECT serial FROM (VALUES ",
+            2,
+            ") AS given CROSS JOIN inbox ON agent_id = given.column1 AND serial <= given.column2)",
             lambda _, r: (r.agent_id, r.upto),
         ),
     ),
     AddRun: (
-        (
-            _insert(
-                "runs", "serial", "run_id", "agent_id", "input", "accepted_at", "status", "attempt",
-                "awaits", "epoch",
-            ),
+        _insert(
+            "runs",
+            "serial, run_id, agent_id, input, accepted_at, status, attempt, awaits, result, error,"
+            " started_at, ended_at, epoch",
             _run,
+            value="input",
         ),
     ),
-    BeginRun: (
-        (
-            "UPDATE runs SET attempt = ?, started_at = ? WHERE run_id = ?",
-            lambda _, r: (r.attempt, r.at, r.run_id),
-        ),
-    ),
-    InterruptRun: (
-        (
-            "UPDATE runs SET error = ? WHERE run_id = ?",
-            lambda _, r: (_text(r.reason), r.run_id),
-        ),
-    ),
+    BeginRun: (_update("runs", "attempt, started_at", "run_id", lambda _, r: (r.attempt, r.at, r.run_id)),),
+    InterruptRun: (_update("runs", "error", "run_id", lambda _, r: (_text(r.reason), r.run_id)),),
     EndRun: (
-        (
-            "UPDATE runs SET status = ?, result = ?, error = ?, attempt = ?, started_at = ?,"
-            " ended_at = ? WHERE run_id = ?",
+        _update(
+            "runs",
+            "status, result, error, attempt, started_at, ended_at",
+            "run_id",
             _outcome,
+            value="result",
         ),
-        (
-            "UPDATE agents SET last_run_id = ?, updated_at = ? WHERE agent_id = ?",
-            lambda _, r: (r.run_id, r.ended_at, r.agent_id),
-        ),
+    ),
+    LastRun: (
+        _update("agents", "last_run_id, updated_at", "agent_id", lambda _, r: (r.run_id, r.at, r.agent_id)),
     ),
     AddEvent: (
-        (
-            _insert("events", "seq", "at", "type", "path", "run_id", "data"),
+        _insert(
+            "events",
+            "seq, at, type, path, run_id, data",
             lambda _, r: msgspec.structs.astuple(r.row),
+            value="data",
         ),
     ),
-}  # fmt: skip
+}
 
 _ORDER: tuple[type[Record], ...] = (
     AddAgent,
@@ -190,14 +278,14 @@ _ORDER: tuple[type[Record], ...] = (
 _BARRIERS = (SetAgent, EraseAgent)
 
 
-def grouped(records: Iterable[Record]) -> Iterator[tuple[type[Record], list[Any]]]:
-    """`records` in groups of one type, with the same result as one by one, for `executemany`.
+def grouped(records: Iterable[Record]) -> Iterator[tuple[type[Record | LastRun], list[Any]]]:
+    """`records` in groups of one type, with the same result as one by one.
 
     Between two barriers the types can change places: they touch other columns, or the ledger gives them
     in this order anyway (an agent before all about it, a run before its beginning before its end, a
     message before the dropping of it, and no number twice). A barrier frees a path, or forgets: what
-    comes after it stays after it. The end of a run says all that its beginning said.
-    An agent's snapshot says all that those before it said.
+    comes after it stays after it. What happened to a run that is added here is a part of its row. The end
+    of a run says all that its beginning said, and an agent's snapshot all that those before it said.
     """
     buckets: dict[type[Record], list[Any]] = {}
     barred = False  # a barrier waits in the buckets, alone
@@ -213,12 +301,34 @@ def grouped(records: Iterable[Record]) -> Iterator[tuple[type[Record], list[Any]
     yield from _emptied(buckets)
 
 
-def _emptied(buckets: dict[type[Record], list[Any]]) -> Iterator[tuple[type[Record], list[Any]]]:
-    if BeginRun in buckets and EndRun in buckets:
-        ended = {end.run_id for end in buckets[EndRun]}
+def _emptied(buckets: dict[type[Record], list[Any]]) -> Iterator[tuple[type[Record | LastRun], list[Any]]]:
+    ends = buckets.get(EndRun, ())
+    last = [LastRun(end.run_id, end.agent_id, end.ended_at) for end in ends]
+    if BeginRun in buckets and ends:
+        ended = {end.run_id for end in ends}
         buckets[BeginRun] = [begin for begin in buckets[BeginRun] if begin.run_id not in ended]
+    if AddRun in buckets:
+        _fold_runs(buckets)
     if PutSnapshot in buckets:  # of an agent's snapshots the last one stays, and they may be large
         buckets[PutSnapshot] = list({put.agent_id: put for put in buckets[PutSnapshot]}.values())
     for kind in (*_BARRIERS, *_ORDER):
         if group := buckets.pop(kind, None):
             yield kind, group
+        if kind is EndRun and last:
+            yield LastRun, last
+
+
+def _fold_runs(buckets: dict[type[Record], list[Any]]) -> None:
+    """Let the rows of added runs say what became of them, so that each is written once."""
+    rows: dict[RunId, RunRow] = {add.row.run_id: add.row for add in buckets[AddRun]}
+    for kind in (BeginRun, InterruptRun, EndRun):
+        others = []
+        for record in buckets.get(kind, ()):
+            row = rows.get(record.run_id)
+            if row is None:
+                others.append(record)
+            else:
+                rows[record.run_id] = fold_run(row, (record,)) or row
+        if kind in buckets:
+            buckets[kind] = others
+    buckets[AddRun] = [AddRun(row) for row in rows.values()]

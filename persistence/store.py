@@ -7,7 +7,6 @@ writing, and is given up if somebody else took it since (`ownership` says when t
 import logging
 import os
 import sqlite3
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from tempfile import TemporaryDirectory
@@ -30,7 +29,7 @@ from .protocol import (
 )
 from .pruning import Pruner, Step
 from .reader import Reader
-from .records import WRITES, grouped
+from .records import WRITES, grouped, statements
 from .retention import pages_to_give_back, rows_of_a_step
 
 log = logging.getLogger("greenroom")
@@ -38,12 +37,8 @@ log = logging.getLogger("greenroom")
 CHECKPOINT_AFTER = 2_000
 """Rows written (and 4 KiB pieces of their values) before the log is copied into the file."""
 
-SLICE, BREATH = 256, 50e-6
-"""Rows, and the seconds after so many in which the interpreter is everybody else's.
-
-The larger the batch, the longer this thread would hold it: without a pause others get it every 5 ms only
-(`sys.getswitchinterval`), and the p99 of a spawn is those 5 ms as soon as commits are slow.
-"""
+SLICE = 256
+"""Records that are encoded at once: about a millisecond of the interpreter, which all threads share."""
 
 LONG_LOG = 16_384
 """Pages: 64 MiB, a log that a reader made longer than it has to be."""
@@ -209,12 +204,11 @@ class Store:
         groups = list(grouped(records))
         self._count(groups)
         for kind, group in groups:
-            for statement, encode in WRITES[kind]:
+            for write in WRITES[kind]:
                 for begin in range(0, len(group), SLICE):
-                    part = [encode(self, record) for record in group[begin : begin + SLICE]]
-                    self._connection.executemany(statement, part)
-                    if len(part) == SLICE:
-                        time.sleep(BREATH)
+                    rows = [write.encode(self, record) for record in group[begin : begin + SLICE]]
+                    for statement, values in statements(write, rows):
+                        self._connection.execute(statement, values)
         self._unchecked += len(records)
 
     def commit(self) -> None:
@@ -319,7 +313,7 @@ class Store:
             self.claim.put()
         self._unchecked += 1
 
-    def _count(self, groups: Iterable[tuple[type[Record], list[Any]]]) -> None:
+    def _count(self, groups: Iterable[tuple[type[Any], list[Any]]]) -> None:
         """Note the numbers that are used up; fails if this epoch is over."""
         agent_id = serial = seq = 0
         for kind, group in groups:

@@ -9,9 +9,19 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from greenroom.actors.errors import SnapshotUnreadable
-from greenroom.persistence.protocol import BeginRun, EndRun, PutSnapshot, Record
+from greenroom.actors.vocabulary import RunId
+from greenroom.persistence.fold import fold_run
+from greenroom.persistence.protocol import (
+    AddRun,
+    BeginRun,
+    EndRun,
+    InterruptRun,
+    PutSnapshot,
+    Record,
+    RunRow,
+)
 from greenroom.persistence.reader import Reader
-from greenroom.persistence.records import grouped
+from greenroom.persistence.records import MOST_BYTES, ROWS, LastRun, Write, grouped, statements
 from greenroom.persistence.store import Store
 
 from .model import NaiveStore, next_records, questions
@@ -120,10 +130,20 @@ def test_grouping_gives_the_same_file_as_one_by_one(data: st.DataObject) -> None
         one_by_one.close()
 
 
-def test_only_beginnings_of_runs_that_ended_are_left_out() -> None:
+def test_beginnings_of_runs_that_ended_are_left_out() -> None:
     first, second = BeginRun("r1", 1, 1, 1.0), BeginRun("r2", 1, 1, 1.0)
     end = EndRun("r1", 1, "completed", None, None, 1, 1.0, 2.0)
-    assert list(grouped([first, second, end])) == [(BeginRun, [second]), (EndRun, [end])]
+    last = LastRun("r1", 1, 2.0)
+    assert list(grouped([first, second, end])) == [(BeginRun, [second]), (EndRun, [end]), (LastRun, [last])]
+
+
+def records_of(model: NaiveStore, run_id: RunId) -> list[Record]:
+    """What the model was told of one run."""
+    return [
+        record
+        for record in model.records
+        if (record.row.run_id if isinstance(record, AddRun) else getattr(record, "run_id", None)) == run_id
+    ]
 
 
 @given(st.data())
@@ -131,15 +151,41 @@ def test_grouping_keeps_every_record_but_what_a_later_one_says_again(data: st.Da
     model = NaiveStore()
     model.write(data.draw(next_records(model)))
     kept = [record for _, group in grouped(model.records) for record in group]
-    missing = [record for record in model.records if record not in kept]
+    rows = {r.row.run_id: r.row for r in kept if isinstance(r, AddRun)}
     ended = {r.run_id for r in model.records if isinstance(r, EndRun)}
     last = {r.agent_id: r for r in model.records if isinstance(r, PutSnapshot)}
-    for record in missing:
+    for record in model.records:
         match record:
-            case BeginRun():
-                assert record.run_id in ended
+            case _ if record in kept:
+                pass
+            case BeginRun() if record.run_id in ended:
+                pass
             case PutSnapshot():
                 assert last[record.agent_id] in kept
+            case AddRun(row=RunRow(run_id=run_id)) | BeginRun(run_id=run_id):
+                assert rows[run_id] == fold_run(None, records_of(model, run_id))
+            case InterruptRun(run_id=run_id) | EndRun(run_id=run_id):
+                assert rows[run_id] == fold_run(None, records_of(model, run_id))
             case _:
                 raise AssertionError(f"{record} was left out")
-    assert all(record in model.records for record in kept)
+
+
+@given(st.lists(st.tuples(st.binary(max_size=40), st.integers(0, 30)), max_size=900))
+def test_rows_become_few_statements_in_their_order_and_none_names_a_key_twice(
+    rows: list[tuple[bytes, int]],
+) -> None:
+    write = Write("INSERT INTO t VALUES ", 2, "", lambda _, r: r, key=1)
+    written = list(statements(write, rows))
+    assert [value for _, values in written for value in values] == [value for row in rows for value in row]
+    for text, values in written:
+        keys = values[1::2]
+        assert len(set(keys)) == len(keys) == text.count("(?,?)")
+        assert len(keys) in ROWS
+
+
+def test_rows_with_large_values_go_one_by_one() -> None:
+    write = Write("INSERT INTO t VALUES ", 1, "", lambda _, r: r, value=0)
+    small, large = [(b"x",)] * 16, [(bytes(MOST_BYTES // 8),)] * 16
+    assert len(list(statements(write, small))) == 1
+    assert max(len(values) for _, values in statements(write, large)) <= 8
+    assert sum(len(values) for _, values in statements(write, large)) == 16

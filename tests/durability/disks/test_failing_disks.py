@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from greenroom import AsyncRuntime, Runtime, StoreCorrupt, StoreError, SyncTurn, Turn, agent
 from greenroom.actors.errors import InternalError
@@ -315,14 +316,14 @@ def test_43_one_record_that_cannot_be_stored_is_found_and_all_before_it_is_writt
     disk = Disk()
     runtime = make(disk, durability="memory")
     runtime.spawn(counter, "/t/a", durability="process")
-    statement, encode = WRITES[AddRun][0]
+    write = WRITES[AddRun][0]
 
     def poisoned(store: Any, record: AddRun) -> Any:
         if record.row.run_id == "poison":
             raise TypeError("a value that SQLite does not know")
-        return encode(store, record)
+        return write.encode(store, record)
 
-    monkeypatch.setitem(WRITES, AddRun, ((statement, poisoned),))
+    monkeypatch.setitem(WRITES, AddRun, (replace(write, encode=poisoned),))
     disk.stall()
     ref = runtime.agent("/t/a")
     for n in range(50):
