@@ -360,12 +360,11 @@ def test_a_runtimes_run_can_be_awaited_on_any_loop(runtime: Any) -> None:
 @told
 async def test_nothing_is_left_on_the_callers_loop(store: Path) -> None:
     before = asyncio.all_tasks()
-    threads = threading.active_count()
+    threads = set(threading.enumerate())
     async with AsyncRuntime(store) as runtime:
         refs = await asyncio.gather(*(runtime.spawn(works, f"/left/{n}", input=n) for n in range(20)))
         await runtime.wait([ref.run for ref in refs])
     assert asyncio.all_tasks() == before
-    for thread in threading.enumerate():
-        if thread.name.startswith("greenroom"):
-            thread.join(10)
-    assert threading.active_count() <= threads
+    for thread in set(threading.enumerate()) - threads:
+        thread.join(10)
+    assert set(threading.enumerate()) <= threads

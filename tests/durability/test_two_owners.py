@@ -527,6 +527,13 @@ class Closes:
 closes = agent(name="owners-closes")(Closes)
 
 
+@pytest.fixture
+def watched() -> type[Closes]:
+    """The kind with nothing of another test in its queues."""
+    Closes.closed, Closes.begun = SimpleQueue(), SimpleQueue()
+    return Closes
+
+
 def taken(store: Path) -> Store:
     """The store, taken from a live runtime of this process."""
     deadline = time.monotonic() + DEADLINE
@@ -539,11 +546,11 @@ def taken(store: Path) -> Store:
 
 
 def test_a_runtime_that_lost_its_store_closes_its_sessions_and_tells_everybody(
-    store: Path, caplog: pytest.LogCaptureFixture
+    store: Path, watched: type[Closes], caplog: pytest.LogCaptureFixture
 ) -> None:
     runtime = Runtime(store).start()
     ref = runtime.spawn(closes, "/lost/a", input=1)
-    assert Closes.begun.get(timeout=DEADLINE) == "/lost/a"
+    assert watched.begun.get(timeout=DEADLINE) == "/lost/a"
     told: SimpleQueue[BaseException] = SimpleQueue()
 
     def wait() -> None:
@@ -562,7 +569,7 @@ def test_a_runtime_that_lost_its_store_closes_its_sessions_and_tells_everybody(
     for call in (ref.info, runtime.stats, lambda: ref.followup(1), lambda: next(runtime.events())):
         with pytest.raises(StoreLost):
             call()
-    assert Closes.closed.get(timeout=DEADLINE) == "/lost/a", "before anybody closes the runtime"
+    assert watched.closed.get(timeout=DEADLINE) == "/lost/a", "before anybody closes the runtime"
     runtime.close()
     runtime.close()
     with pytest.raises(StoreLost):
@@ -573,11 +580,10 @@ def test_a_runtime_that_lost_its_store_closes_its_sessions_and_tells_everybody(
         assert again.agent("/lost/a").info().status in ("queued", "running", "starting")
 
 
-def test_a_store_lost_while_the_runtime_closes_is_told_by_close(store: Path) -> None:
+def test_a_store_lost_while_the_runtime_closes_is_told_by_close(store: Path, watched: type[Closes]) -> None:
     runtime = Runtime(store).start()
     runtime.spawn(closes, "/lost/c", input=1)
-    while Closes.begun.get(timeout=DEADLINE) != "/lost/c":
-        pass  # of a test before
+    assert watched.begun.get(timeout=DEADLINE) == "/lost/c"
     ended: SimpleQueue[BaseException | None] = SimpleQueue()
 
     def close() -> None:

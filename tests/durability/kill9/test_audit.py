@@ -149,7 +149,13 @@ def a_message_was_read_twice(facts: Facts, record: Record) -> None:
 
 
 def a_message_was_lost(facts: Facts, record: Record) -> None:
-    agent_of(facts, "kill-tally", read=1).state["read"].pop()
+    agent, body = next(
+        (agent, body)
+        for agent in facts.agents.values()
+        for body in (agent.state or {}).get("read", ())
+        if body in record.requests and record.requests[body].fate == "done"
+    )
+    agent.state["read"].remove(body)
 
 
 def a_message_was_made_up(facts: Facts, record: Record) -> None:
