@@ -6,7 +6,8 @@ on another thread.
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Coroutine, Generator, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable
+from contextlib import nullcontext
 from typing import Any, Literal, Self, TypeAlias
 
 from . import calls
@@ -15,13 +16,14 @@ from .agent.turn import result_of
 from .calls import UNSET, Call
 from .engine import Engine, Settings, checked_drain, failure_of
 from .errors import GreenroomError, RuntimeClosing
-from .events.protocol import ForgetPull
+from .events.protocol import Cursor, ForgetPull
+from .events.ring import cursor_of
 from .explain import explain
 from .ledger.protocol import ForgetRequest
 from .retention import DEFAULT, Retention
 from .runtime import END_MARGIN, stats_of
 from .state import decode_aside
-from .views import AgentInfo, AgentInfos, Event, Explanation, Outcome, Stats
+from .views import AgentInfo, AgentInfos, Event, Explanation, Outcome, RunInfo, Stats
 from .vocabulary import AgentStatus, Durability, RequestId, RunId, checked_timeout
 
 
@@ -164,18 +166,29 @@ class AsyncRuntime:
     ) -> "AsyncRuns":
         """See `Runtime.wait`."""
         listed = calls.checked_wait(runs, timeout, until, AsyncRun)
-        ending = {asyncio.ensure_future(run.outcome()) for run in listed if run._ended is None}
-        if ending and not (until == "any" and len(ending) < len(listed)):
-            when = asyncio.FIRST_COMPLETED if until == "any" else asyncio.FIRST_EXCEPTION
-            try:
-                done, _ = await asyncio.wait(ending, timeout=timeout, return_when=when)
-            finally:
-                for task in ending:
-                    task.cancel()
-            for task in done:
-                task.result()
-        for task in ending:
-            task.cancel()
+        answers: asyncio.Queue[tuple[AsyncRun, Any]] = asyncio.Queue()
+        pending = {id(run): run for run in listed if run._ended is None}
+        ended = len(listed) - len(pending)
+        requests: dict[int, RequestId] = {}
+
+        def note(run: AsyncRun) -> Callable[[Any], None]:
+            return lambda answer: answers.put_nowait((run, answer))
+
+        try:
+            for run in pending.values():
+                requests[id(run)] = self._call(calls.await_run(run.run_id), note(run))
+            async with asyncio.timeout(timeout):
+                while pending and not (until == "any" and ended):
+                    run, answer = await answers.get()
+                    pending.pop(id(run), None)
+                    run._ended = Outcome.of(_granted(answer).run)
+                    ended += 1
+        except TimeoutError:
+            pass
+        finally:
+            for key, request in requests.items():
+                if key in pending:
+                    pending[key]._forget(request)
         return [run for run in listed if run._ended is not None]
 
     # Looking
@@ -196,11 +209,14 @@ class AsyncRuntime:
 
     # The way in
 
-    def _post(self, call: Call) -> tuple[RequestId, "asyncio.Future[Any]"]:
+    def _call(self, call: Call, callback: Callable[[Any], None]) -> RequestId:
         if self._engine is None:
             raise RuntimeClosing("the runtime was not started")
+        return self._engine.post(call, callback)
+
+    def _post(self, call: Call) -> tuple[RequestId, "asyncio.Future[Any]"]:
         answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        return self._engine.post(call, _setter(answered)), answered
+        return self._call(call, _setter(answered)), answered
 
     async def _ask(self, call: Call) -> Any:
         _, answered = self._post(call)
@@ -294,7 +310,7 @@ class AsyncRun:
         if self._ended is None:
             request, answered = self._runtime._post(calls.await_run(self.run_id))
             try:
-                async with asyncio.timeout(timeout):
+                async with asyncio.timeout(timeout) if timeout is not None else nullcontext():
                     answer = await answered
             except TimeoutError:
                 problem = f"run {self.run_id} of {self.path} has not ended within {timeout} s"
@@ -321,6 +337,10 @@ class AsyncRun:
             return self._ended.status
         return str((await self._runtime._ask(calls.find_run(self.run_id))).run.status)
 
+    async def info(self) -> RunInfo:
+        """See `Run.info`."""
+        return RunInfo.of((await self._runtime._ask(calls.find_run(self.run_id))).run)
+
     async def done(self) -> bool:
         """See `Run.done`."""
         return await self._status() in ("completed", "failed", "interrupted")
@@ -332,13 +352,15 @@ class AsyncRun:
 
 
 class AsyncEventStream(AsyncIterator[Event]):
-    """Events as they happen; `aclose` ends it."""
+    """Events as they happen; `aclose` ends it. `page` is how many are asked for at a time."""
+
+    page: int = calls.PAGE
 
     def __init__(self, runtime: AsyncRuntime, under: str, since: int | None, *, follow: bool) -> None:
         self._runtime, self._under, self._follow = runtime, under, follow
         self._ready: list[Event] = []  # newest first
         self._over = False
-        self._since = since or 0
+        self._since: int | Cursor = since or 0
         self._request: RequestId = None
         self._begin: asyncio.Future[Any] | None = None
         self._awaited: asyncio.Future[Any] | None = None
@@ -348,11 +370,16 @@ class AsyncEventStream(AsyncIterator[Event]):
     def __aiter__(self) -> "AsyncEventStream":
         return self
 
+    async def begin(self) -> int:
+        """Wait until it is settled where the stream begins: the number of the event before its first."""
+        if self._begin is not None:
+            self._since = _granted(await self._begin).last
+            self._begin = None
+        return cursor_of(self._since)[0]
+
     async def __anext__(self) -> Event:
         try:
-            if self._begin is not None:
-                self._since = _granted(await self._begin).last
-                self._begin = None
+            await self.begin()
             while not self._ready and not self._over:
                 await self._pull()
         except RuntimeClosing:
@@ -362,7 +389,7 @@ class AsyncEventStream(AsyncIterator[Event]):
         return self._ready.pop()
 
     async def _pull(self) -> None:
-        call = calls.pull(self._under, self._since, wait=self._follow)
+        call = calls.pull(self._under, self._since, wait=self._follow, limit=self.page)
         self._request, self._awaited = self._runtime._post(call)
         try:
             answer = _granted(await self._awaited)

@@ -19,7 +19,7 @@ from .explain import explain
 from .ledger.protocol import ForgetRequest
 from .retention import DEFAULT, Retention
 from .state import decode
-from .views import AgentInfo, AgentInfos, Event, Explanation, Outcome, Stats
+from .views import AgentInfo, AgentInfos, Event, Explanation, Outcome, RunInfo, Stats
 from .vocabulary import AgentStatus, Durability, RunId
 
 END_MARGIN = 120.0
@@ -356,6 +356,10 @@ class Run:
         if self._ended is not None:
             return self._ended.status
         return str(self._runtime._ask(calls.find_run(self.run_id)).run.status)
+
+    def info(self) -> RunInfo:
+        """The run as it is now."""
+        return RunInfo.of(self._runtime._ask(calls.find_run(self.run_id)).run)
 
     def done(self) -> bool:
         """Whether it has ended."""

@@ -16,7 +16,6 @@ from thespian.actors import (
     Actor,
     ActorAddress,
     ActorExitRequest,
-    ActorSystemMessage,
     ChildActorExited,
     PoisonMessage,
     WakeupMessage,
@@ -50,6 +49,12 @@ class ActorFailed(Struct, frozen=True):
     reason: str
 
 
+_NOT_FOR_CORES = frozenset(
+    (Meet, SayReady, WakeupMessage, ChildActorExited, PoisonMessage, ActorExitRequest)
+)
+"""Looked up by type, and not by `isinstance`: this is asked of every message there is."""
+
+
 class ActorShell(Actor):
     """An actor around a core; subclasses implement `decide`."""
 
@@ -70,25 +75,29 @@ class ActorShell(Actor):
 
     def receiveMessage(self, message: object, sender: ActorAddress) -> None:  # noqa: N802
         try:
-            if isinstance(message, WakeupMessage):
-                effects = self.decide(message.payload, self.myAddress)
-            elif isinstance(message, ActorSystemMessage):
-                effects = self.translate(message)
-            elif type(message) is Meet:
-                self.roles, self.clock = message.roles, message.clock
-                return
-            elif type(message) is SayReady:
-                effects = (Send(sender, Ready(self.role)),)
-            else:
-                effects = self.decide(message, sender)
+            effects = (
+                self.decide(message, sender)
+                if type(message) not in _NOT_FOR_CORES
+                else self.translate(message, sender)
+            )
             for effect in effects:
-                self.perform(effect)
+                if type(effect) is Send:  # nearly all are; a call less for each
+                    to = effect.to
+                    self.send(self.roles[to] if type(to) is str else to, effect.message)  # type: ignore[index, arg-type]
+                else:
+                    self.perform(effect)
         except Exception:
             self.fail(message)
 
-    def translate(self, message: ActorSystemMessage) -> Iterable[Effect]:
-        """System messages: only the end of a child concerns a core."""
+    def translate(self, message: object, sender: Address) -> Iterable[Effect]:
+        """What is said to actors as such: only timers and the end of a child concern a core."""
         match message:
+            case WakeupMessage():
+                return self.decide(message.payload, self.myAddress)
+            case Meet():
+                self.roles, self.clock = message.roles, message.clock
+            case SayReady():
+                return (Send(sender, Ready(self.role)),)
             case ChildActorExited():
                 return self.child_exited(message.childAddress)
             case PoisonMessage():

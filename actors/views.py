@@ -1,6 +1,6 @@
 """What people see of agents, runs and events: the plain values that the public calls return."""
 
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import msgspec
 from msgspec import Struct
@@ -49,6 +49,36 @@ class Outcome(Struct, frozen=True):
             started_at=run.started_at,
             ended_at=run.ended_at or run.accepted_at,
             attempt=run.attempt,
+        )
+
+
+class RunInfo(Struct, frozen=True):
+    """A run as it is now. Times are seconds since the epoch; `outcome` is None until it has ended."""
+
+    run_id: str
+    path: str
+    status: str
+    attempt: int
+    accepted_at: Timestamp
+    started_at: Timestamp | None
+    outcome: Outcome | None
+    input: Any
+    awaits: tuple[str, ...]  # a continuation starts when all of these have ended
+
+    @classmethod
+    def of(cls, run: RunRow) -> "RunInfo":
+        """What the ledger knows, for people."""
+        ended = run.status in get_args(OutcomeStatus)
+        return cls(
+            run_id=run.run_id,
+            path=run.path,
+            status=run.status,
+            attempt=run.attempt,
+            accepted_at=run.accepted_at,
+            started_at=run.started_at,
+            outcome=Outcome.of(run) if ended else None,
+            input=read(run.input),
+            awaits=run.awaits,
         )
 
 

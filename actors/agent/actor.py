@@ -193,8 +193,9 @@ class AgentActor(ActorShell):
     # Turns
 
     def begin_turn(self, do: DoTurn) -> None:
-        known = {message.serial: message for message in (*self.inbox, *do.inbox)}
-        self.inbox = [known[serial] for serial in sorted(known)]
+        if do.inbox:
+            known = {message.serial: message for message in (*self.inbox, *do.inbox)}
+            self.inbox = [known[serial] for serial in sorted(known)]
         self.interruption = None
         name = f"turn {self.behaviour.path} ({self.behaviour.kind.name})"
         self.turn_task = self.start(self.execute(do), name)
@@ -219,8 +220,11 @@ class AgentActor(ActorShell):
             if self.interruption is not None:
                 turn.interrupted = True
                 raise asyncio.CancelledError
-            async with asyncio.timeout(self.behaviour.kind.turn_timeout) as limit:
+            if self.behaviour.kind.turn_timeout is None:
                 result = await self.behaviour.run(turn)
+            else:
+                async with asyncio.timeout(self.behaviour.kind.turn_timeout) as limit:
+                    result = await self.behaviour.run(turn)
             turn.over = True  # what goes on of its code changes nothing any more
             snapshot = await self.store(turn, aside=lambda: self.give_slot(for_runs=False))
             status = "completed"

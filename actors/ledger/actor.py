@@ -82,7 +82,7 @@ class LedgerActor(ActorShell):
         batch = self.journal.take_batch()
         if self.closing is not None and not self.journal.unwritten and not self.journal.asking:
             batch = [*batch, *self.close_stores()]
-        return [*effects, *batch]
+        return [*effects, *batch] if batch else effects
 
     def configure(self, message: ConfigureLedger) -> list[Effect]:
         unfinished = message.unfinished

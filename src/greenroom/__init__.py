@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     )
     from .actors.retention import Retention
     from .actors.runtime import AgentRef, Run, Runtime
-    from .actors.views import AgentInfo, Event, Explanation, Message, Outcome, Stats
+    from .actors.views import AgentInfo, Event, Explanation, Message, Outcome, RunInfo, Stats
 
 __all__ = [
     "UNSET",
@@ -65,6 +65,7 @@ __all__ = [
     "Run",
     "RunFailed",
     "RunIdTaken",
+    "RunInfo",
     "RunInterrupted",
     "RunNotFound",
     "Runtime",
@@ -108,6 +109,7 @@ _HOMES = {
     "Explanation": "views",
     "Message": "views",
     "Outcome": "views",
+    "RunInfo": "views",
     "Stats": "views",
 }
 """Where the names stand that are no errors."""
