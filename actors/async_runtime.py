@@ -197,7 +197,7 @@ class AsyncRuntime:
         self, under: str = "/", *, since: int | None = None, follow: bool = True
     ) -> "AsyncEventStream":
         """See `Runtime.events`; to be read with `async for`. Begins with this call."""
-        calls.checked_events(under, since)
+        calls.checked_events(under, since, follow)
         return AsyncEventStream(self, under, since, follow=follow)
 
     async def stats(self) -> Stats:

@@ -21,7 +21,7 @@ from .directory.protocol import (
     SubmitMessage,
     SubmitRun,
 )
-from .events.protocol import PullEvents
+from .events.protocol import Cursor, PullEvents
 from .ledger.protocol import (
     AwaitRun,
     DescribeAgent,
@@ -63,7 +63,7 @@ MOST_IN_PAGE = 10_000
 """Agents in one answer; longer lists are asked for in several."""
 
 PAGE = 1_000
-"""Agents that are looked at in one step of a search among all."""
+"""Agents that are looked at in one step of a search among all; events that are handed over at once."""
 
 
 class Call(Struct, frozen=True):
@@ -181,9 +181,9 @@ def page(under: str, status: AgentStatus | None, after: str | None, limit: int) 
     )
 
 
-def pull(under: str, since: int | None, *, wait: bool) -> Call:
-    """The next events of `Runtime.events`."""
-    return Call("events", lambda request, to: PullEvents(request, to, under, since, wait=wait), reads=True)
+def pull(under: str, since: int | Cursor | None, *, wait: bool, limit: int = PAGE) -> Call:
+    """The next events of `Runtime.events`, at most `limit`."""
+    return Call("events", lambda n, to: PullEvents(n, to, under, since, limit, wait), reads=True)
 
 
 def describe_ledger() -> Call:
@@ -215,9 +215,11 @@ def checked_list(under: object, status: object, limit: object, after: object) ->
         check_path(after)
 
 
-def checked_events(under: object, since: object) -> None:
+def checked_events(under: object, since: object, follow: object) -> None:
     """Raise what is wrong with the arguments of `Runtime.events`."""
     check_under(under)
+    if not isinstance(follow, bool):
+        raise TypeError(f"follow= is True or False, not {follow!r}")
     if since is not None and (
         not isinstance(since, int) or isinstance(since, bool) or not 0 <= since < 2**63
     ):

@@ -218,6 +218,9 @@ def _kinds(kinds: object) -> Iterable[Any]:
         raise TypeError(f"kinds= is a list of kinds or modules, not {kinds!r}")
     for kind in kinds:
         if type(kind) is type(os):
-            yield from kinds_of_module(kind)
+            found = kinds_of_module(kind)
+            if not found:
+                raise ValueError(f"kinds= names the module {kind.__name__}, in which no kind stands")
+            yield from found
         else:
             yield kind_of(kind)

@@ -225,7 +225,7 @@ class Runtime:
         Without `since`, those from this call on; without `follow` it ends with the newest event there
         is (and begins, without `since`, with the oldest). It ends when the runtime closes.
         """
-        calls.checked_events(under, since)
+        calls.checked_events(under, since, follow)
         return EventStream(self, under, since, follow=follow)
 
     def stats(self) -> Stats:

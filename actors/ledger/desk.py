@@ -42,7 +42,6 @@ class Desk(Struct):
     present: bool = False  # the agent is being loaded, or in memory
     opening: bool = False  # … and its session is not open yet
     incarnation: Incarnation = Incarnation(0)
-    reloaded: bool = False
     mail: list[MessageRow] = []  # accepted since the agent was loaded, and not read yet
     kind_missing: bool = False
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import types
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -502,7 +503,6 @@ def test_a_newer_version_that_cannot_migrate_fails_that_agent_alone(runtime: Any
 
 
 def test_the_kinds_of_a_module_can_be_registered(runtime: Any, tmp_path: Any) -> None:
-    import types
 
     module = types.ModuleType("c_kinds_module")
     source = (
@@ -514,3 +514,8 @@ def test_the_kinds_of_a_module_can_be_registered(runtime: Any, tmp_path: Any) ->
     exec(source, module.__dict__)
     open_ = runtime(kinds=[module, module.of_module, "c-kinds-of-module"])
     assert open_.spawn("c-kinds-of-module", "/module/a", input=1).run.result(timeout=10) == "of module"
+
+
+def test_a_module_without_a_kind_is_refused_by_name(runtime: Any) -> None:
+    with pytest.raises(ValueError, match="module empty, in which no kind stands"):
+        runtime(kinds=[types.ModuleType("empty")])

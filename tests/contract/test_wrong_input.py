@@ -186,6 +186,7 @@ def call_table(open_: Runtime) -> dict[str, Callable[[], Any]]:
         "events since before the first": lambda: open_.events(since=-1),
         "events since a word": lambda: open_.events(since="start"),
         "events since a bool": lambda: open_.events(since=True),
+        "events that follow by word": lambda: open_.events(follow="yes"),
         "followup that does not pickle": lambda: ref.followup(LOCK),
         "followup with a run id that is no str": lambda: ref.followup(1, run_id=b"x"),
         "followup with an empty run id": lambda: ref.followup(1, run_id=""),
