@@ -65,7 +65,8 @@ class AgentActor(ActorShell):
         self.healed = False
         self.asked: dict[RequestId, asyncio.Future[Any]] = {}
         self.requests = 0
-        self.opening: asyncio.Task[None] | None = None
+        self.opening: asyncio.Task[None] | None = None  # once it has begun
+        self.called_off = False  # the opening, which looks for itself before it begins
         self.turn: Turn | None = None
         self.turn_task: asyncio.Task[None] | None = None
         self.interruption: DoInterrupt | None = None
@@ -115,6 +116,7 @@ class AgentActor(ActorShell):
             case DoInterrupt():
                 self.interrupt_turn(effect)
             case DoCancelOpen():
+                self.called_off = True
                 if self.opening is not None:
                     self.opening.cancel()
             case DoClose():
@@ -135,10 +137,11 @@ class AgentActor(ActorShell):
                 await work
             except Exception:
                 self.fail(name)
+            finally:
+                self.tasks.discard(task)
 
         task = asyncio.get_running_loop().create_task(guarded(), name=name)
         self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
         return task
 
     # Opening and closing
@@ -158,7 +161,7 @@ class AgentActor(ActorShell):
         self.behaviour = Behaviour(kind, row.path, row.config, image.snapshot)
         live = LiveAgent(row, "starting", True, message.incarnation, 0)
         if kind.is_class or self.behaviour.states.takes_long:
-            self.opening = self.start(self.open_kind(live), f"open {row.path} ({kind.name})")
+            self.start(self.open_kind(live), f"open {row.path} ({kind.name})")
         else:
             self.send(self.myAddress, _OpenFunction())  # after the work that comes with the opening
 
@@ -173,6 +176,9 @@ class AgentActor(ActorShell):
 
     async def open_kind(self, live: LiveAgent) -> None:
         try:
+            if self.called_off:
+                raise asyncio.CancelledError
+            self.opening = asyncio.current_task()
             await self.behaviour.open(AgentInfo.of(live))
         except asyncio.CancelledError:
             self.act(self.session.failed("its start was called off"))
