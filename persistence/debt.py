@@ -18,27 +18,22 @@ MOST_BYTES = 512 << 20
 """Of values: eight states of 64 MB."""
 
 
-class Size(Struct):
-    """Of one commit, or of all that is not on disk."""
+class Size(Struct, frozen=True):
+    """Of commits: of those up to one, or of those that are not on disk."""
 
     records: int = 0
     bytes: int = 0  # of states, inputs, results, bodies, configs and what events tell
     agents: int = 0  # spawned
     pieces: int = 0  # runs that ended, messages
 
-    def add(self, other: "Size") -> None:
-        """A commit more."""
-        self.records += other.records
-        self.bytes += other.bytes
-        self.agents += other.agents
-        self.pieces += other.pieces
-
-    def subtract(self, other: "Size") -> None:
-        """A commit less."""
-        self.records -= other.records
-        self.bytes -= other.bytes
-        self.agents -= other.agents
-        self.pieces -= other.pieces
+    def __sub__(self, other: "Size") -> "Size":
+        """What came after `other`."""
+        return Size(
+            self.records - other.records,
+            self.bytes - other.bytes,
+            self.agents - other.agents,
+            self.pieces - other.pieces,
+        )
 
     @property
     def heavy(self) -> bool:
@@ -51,26 +46,26 @@ class Size(Struct):
         return self.records >= MOST_RECORDS or self.bytes >= MOST_BYTES
 
 
-def measure(records: Sequence[Record]) -> Size:
-    """The size of a commit; O(records)."""
-    size = Size(len(records))
+def grown(size: Size, records: Sequence[Record]) -> Size:
+    """`size` with a commit more; O(records)."""
+    values, agents, pieces = size.bytes, size.agents, size.pieces
     for record in records:
         kind = type(record)  # compared by identity: this is done for every record there is
         if kind is AddEvent:
-            size.bytes += len(record.row.data)  # type: ignore[union-attr]
+            values += len(record.row.data)  # type: ignore[union-attr]
         elif kind is PutSnapshot:
-            size.bytes += len(record.snapshot.data)  # type: ignore[union-attr]
+            values += len(record.snapshot.data)  # type: ignore[union-attr]
         elif kind is AddRun:
-            size.bytes += len(record.row.input)  # type: ignore[union-attr]
+            values += len(record.row.input)  # type: ignore[union-attr]
         elif kind is EndRun:
-            size.pieces += 1
-            size.bytes += len(record.result or b"") + len(record.error or "")  # type: ignore[union-attr]
+            pieces += 1
+            values += len(record.result or b"") + len(record.error or "")  # type: ignore[union-attr]
         elif kind is AddMessage:
-            size.pieces += 1
-            size.bytes += len(record.row.body)  # type: ignore[union-attr]
+            pieces += 1
+            values += len(record.row.body)  # type: ignore[union-attr]
         elif kind is AddAgent:
-            size.agents += 1
-            size.bytes += len(record.row.config)  # type: ignore[union-attr]
+            agents += 1
+            values += len(record.row.config)  # type: ignore[union-attr]
         elif kind is SetAgent:
-            size.bytes += len(record.error or "")  # type: ignore[union-attr]
-    return size
+            values += len(record.error or "")  # type: ignore[union-attr]
+    return Size(size.records + len(records), values, agents, pieces)

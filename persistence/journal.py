@@ -17,7 +17,7 @@ from msgspec import Struct
 from ..actors.effects import Effect, Send, StartTimer
 from ..actors.errors import StoreError
 from ..actors.vocabulary import Address, AgentId, Durability, RequestId, RunId
-from .debt import Size, measure
+from .debt import Size, grown
 from .overlay import AgentPage, Overlay
 from .protocol import (
     AddEvent,
@@ -60,7 +60,7 @@ class _Entry(Struct):
     then: list[Send]
     level: Durability
     sync: bool
-    size: Size
+    upto: Size  # of all commits up to and with this one
 
 
 class _Question(Struct):
@@ -78,7 +78,7 @@ class Journal:
     def __init__(self, *, durability: Durability, next_seq: int) -> None:
         self.durability = durability
         self.commits = 0  # but lazy ones
-        self.size = Size()  # of what is not on disk
+        self._size = self._size_written = Size()  # of all commits, of those on disk
         self._next_seq = next_seq
         self._last = 0  # the number of the last entry
         self._sent = 0  # … of the last one handed to the writer
@@ -102,6 +102,11 @@ class Journal:
     def unwritten(self) -> int:
         """How many commits are not on disk yet, but for lazy ones that nothing urgent came after."""
         return max(0, self._urgent - self._written)
+
+    @property
+    def size(self) -> Size:
+        """Of what is not on disk."""
+        return self._size - self._size_written
 
     @property
     def last(self) -> int:
@@ -184,10 +189,10 @@ class Journal:
 
     def _append(self, records: tuple[Record, ...], level: Durability) -> _Entry:
         self._last += 1
-        entry = _Entry(self._last, records, (), [], level, level == "power", measure(records))
+        self._size = grown(self._size, records)
+        entry = _Entry(self._last, records, (), [], level, level == "power", self._size)
         self._entries.append(entry)
         self._unsent.append(entry)
-        self.size.add(entry.size)
         return entry
 
     def _entry(self, number: int) -> _Entry:
@@ -236,7 +241,7 @@ class Journal:
         effects: list[Effect] = []
         while self._entries and self._entries[0].number <= number:
             entry = self._entries.popleft()
-            self.size.subtract(entry.size)
+            self._size_written = entry.upto
             events.extend(entry.events)
             effects.extend(entry.then)
             if self._told_later:

@@ -21,6 +21,7 @@ from thespian.actors import (
     ActorSystemMessage,
     ChildActorExited,
     DeadEnvelope,
+    InvalidActorAddress,
     PoisonMessage,
     Thespian_StatusReq,
     ValidatedSource,
@@ -87,6 +88,8 @@ class Cell:
         self.timers: dict[asyncio.TimerHandle, ExpirationTimer] = {}
         self._children_made = 0
         instance._myRef = self
+        if type(instance).send is Actor.send:
+            instance.send = self.send  # type: ignore[method-assign,assignment]
         address.cell = self
 
     # Messages in
@@ -145,8 +148,13 @@ class Cell:
 
     # What an actor does
 
-    def actor_send(self, to: ActorAddress, message: Any) -> None:
+    def send(self, to: ActorAddress, message: Any) -> None:
+        """What `Actor.send` comes down to, without a way in between."""
+        if not isinstance(to, ActorAddress):
+            raise InvalidActorAddress(to, "not a valid ActorAddress for sending messages to")
         self.base.put(to, message, self.address)
+
+    actor_send = send
 
     def createActor(
         self,

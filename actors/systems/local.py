@@ -145,7 +145,10 @@ class LocalSystemBase(Sources):
                 if not queue:
                     break
                 to, message, sender = take()
-                cell = getattr(to, "cell", None)
+                try:
+                    cell = to.cell
+                except AttributeError:  # an address of another system
+                    cell = None
                 if cell is not None:
                     cell.deliver(message, sender)
                 else:

@@ -25,6 +25,7 @@ from contextvars import Context
 from heapq import heappop
 from typing import Any, TypeVar, TypeVarTuple
 
+from ...persistence import large
 from .agenda import Agenda
 from .batons import Abandoned, Baton
 from .choices import Choices
@@ -55,6 +56,9 @@ class VirtualLoop(IsolatedLoop):
     raise, which ends the drive. `watch_turn` gets each coroutine that is a turn, and returns what is
     awaited in its place.
     """
+
+    crew_size = 2
+    """Threads for large states, whatever the machine: a seed is the same simulation on each."""
 
     _thread_id: int | None
     _scheduled: list[Any]  # a heap of timers
@@ -194,6 +198,7 @@ class VirtualLoop(IsolatedLoop):
 
         def tracked() -> None:
             self._batons[baton.ident] = baton
+            large.here.shared = False
             try:
                 work()
             finally:
@@ -241,6 +246,7 @@ class VirtualLoop(IsolatedLoop):
         self._check_running()
         collects, hooks = gc.isenabled(), sys.get_asyncgen_hooks()
         gc.disable()
+        large.here.shared = False
         self._thread_id = self._home
         sys.set_asyncgen_hooks(
             firstiter=self._asyncgen_firstiter_hook,  # type: ignore[attr-defined]
@@ -253,6 +259,7 @@ class VirtualLoop(IsolatedLoop):
             events._set_running_loop(None)
             sys.set_asyncgen_hooks(*hooks)
             self._thread_id = None
+            large.here.shared = True
             if collects:
                 gc.enable()
 
