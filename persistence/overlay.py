@@ -24,6 +24,7 @@ from .protocol import (
     FindAgent,
     FindAgents,
     FindRuns,
+    HasAgents,
     ListAgents,
     ListEvents,
     LoadAgent,
@@ -156,6 +157,8 @@ class Overlay:
                     self._run(run, run_id)
                     for run, run_id in zip(value, query.run_ids, strict=True)  # type: ignore[call-overload]
                 )
+            case HasAgents():
+                return value
             case ListAgents():
                 return self._merge_page(query, value, also)  # type: ignore[arg-type]
             case ListEvents():

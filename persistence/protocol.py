@@ -232,6 +232,15 @@ class FindRuns(Struct, frozen=True):
     run_ids: tuple[RunId, ...]
 
 
+class HasAgents(Struct, frozen=True):
+    """Whether the store has agents of a tree, open or closed; of commits not on disk yet it may not know.
+
+    Value: `bool`.
+    """
+
+    tree: str
+
+
 class ListAgents(Struct, frozen=True):
     """A page of agents at or below `under`, by path (then by id), with paths greater than `after`.
 
@@ -252,7 +261,7 @@ class ListEvents(Struct, frozen=True):
     limit: int
 
 
-Query: TypeAlias = FindAgent | FindAgents | LoadAgent | FindRuns | ListAgents | ListEvents
+Query: TypeAlias = FindAgent | FindAgents | LoadAgent | FindRuns | HasAgents | ListAgents | ListEvents
 
 # What the ledger's journal is given, and how it answers
 

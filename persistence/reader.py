@@ -14,6 +14,7 @@ from ..actors.errors import SnapshotTampered, SnapshotUnreadable, StoreCorrupt, 
 from ..actors.vocabulary import AgentId, Payload, RunId
 from . import codec, schema
 from .keys import Place, Sealer, read_key
+from .processes import LeftRow, row_of
 from .protocol import (
     AgentImage,
     AgentRow,
@@ -21,6 +22,7 @@ from .protocol import (
     FindAgent,
     FindAgents,
     FindRuns,
+    HasAgents,
     ListAgents,
     ListEvents,
     LoadAgent,
@@ -57,6 +59,11 @@ CLOSED_BETWEEN = f"""{_AGENT} WHERE a.status = 'closed' AND a.path > ? AND a.pat
     ORDER BY a.path, a.agent_id LIMIT ?"""
 CLOSED_HERE = f"{_AGENT} WHERE a.status = 'closed' AND a.path = ? ORDER BY a.agent_id LIMIT ?"
 OPEN_HERE = f"{OPEN_AT} LIMIT ?"
+ANY_OF_TREE = """SELECT
+    EXISTS (SELECT 1 FROM agents WHERE status <> 'closed' AND path = ?1)
+    OR EXISTS (SELECT 1 FROM agents WHERE status <> 'closed' AND path > ?2 AND path < ?3)
+    OR EXISTS (SELECT 1 FROM agents WHERE status = 'closed' AND path = ?1)
+    OR EXISTS (SELECT 1 FROM agents WHERE status = 'closed' AND path > ?2 AND path < ?3)"""
 RUN_BY_ID = f"{_RUN} WHERE r.run_id = ?"
 UNFINISHED_RUNS = f"{_RUN} WHERE r.status = 'accepted' ORDER BY r.serial"
 UNFINISHED_AGENTS = f"""{_AGENT} WHERE a.agent_id IN
@@ -121,7 +128,13 @@ class Reader:
             runs=tuple(map(self._run, self._rows(UNFINISHED_RUNS))),
             agents=tuple(map(self._agent, self._rows(UNFINISHED_AGENTS))),
             known=known,
+            left=self._left(),
         )
+
+    def _left(self) -> tuple[LeftRow, ...]:
+        cursor = self._connection.execute("SELECT * FROM processes ORDER BY number")
+        names = [column[0] for column in cursor.description]
+        return tuple(row_of(dict(zip(names, row, strict=True))) for row in cursor)
 
     def _answer(self, query: Query) -> object:
         match query:
@@ -135,6 +148,9 @@ class Reader:
             case FindRuns(run_ids):
                 found = (self._rows(RUN_BY_ID, run_id) for run_id in run_ids)
                 return tuple(self._run(rows[0]) if rows else None for rows in found)
+            case HasAgents(tree):
+                root = f"/{tree}"
+                return bool(self._rows(ANY_OF_TREE, root, *_below(root))[0][0])
             case ListAgents():
                 return self._page(query)
             case ListEvents(under, since, limit):

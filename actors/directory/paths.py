@@ -11,7 +11,7 @@ from collections.abc import Callable
 from msgspec import Struct, field
 
 from ...persistence.journal import AgentPage
-from ...persistence.protocol import AgentRow, Answer, Ask, FindAgent, ListAgents
+from ...persistence.protocol import AgentRow, Answer, Ask, FindAgent, HasAgents, ListAgents
 from ..effects import Effect, Send
 from ..errors import (
     AgentClosed,
@@ -31,8 +31,10 @@ from ..ledger.protocol import (
     Refused,
     SpawnSettled,
 )
+from ..processes.protocol import EndErased
 from ..residency.protocol import EvictAgent, PinAgent
-from ..vocabulary import AgentId, Timestamp, is_under
+from ..vocabulary import AgentId, Timestamp, is_under, tree_of
+from .novelty import Novelty
 from .protocol import (
     AgentLocated,
     CloseAgent,
@@ -89,6 +91,8 @@ class PathTable:
         self._places: OrderedDict[str, _Place] = OrderedDict()
         self._spawning: dict[str, AgentRow] = {}
         self._closing: dict[str, _Closing] = {}
+        self._novelty = Novelty()
+        self._trees_asked: dict[str, list[str]] = {}  # paths that wait for news of their tree
         self._stopped: str | None = None
 
     def stop(self, reason: str) -> None:
@@ -112,15 +116,30 @@ class PathTable:
         if place.busy:
             place.line.append(command)
             return []
-        if place.row is None:
-            place.busy = True
-            place.line.append(command)
-            return [Send("ledger", Ask(command.path, FindAgent(command.path)))]
-        return self._decide(command, place)
+        if place.row is not None or (
+            isinstance(command, SpawnAgent) and self._novelty.is_new(command.path)
+        ):
+            return self._decide(command, place)
+        place.busy = True
+        place.line.append(command)
+        return self._look_up(command.path, spawns=isinstance(command, SpawnAgent))
+
+    def _look_up(self, path: str, *, spawns: bool) -> list[Effect]:
+        """Ask who has `path`; where the first of a tree are spawned, ask for the tree, once for all."""
+        tree = tree_of(path)
+        if spawns and tree in self._trees_asked:
+            self._trees_asked[tree].append(path)
+            return []
+        if spawns and self._novelty.is_first_of(tree):
+            self._trees_asked[tree] = [path]
+            return [Send("ledger", Ask(("tree", tree), HasAgents(tree)))]
+        return [Send("ledger", Ask(path, FindAgent(path)))]
 
     def answered(self, answer: Answer) -> list[Effect]:
         """The ledger knows who has a path, or who stands in a subtree that is closing."""
         if isinstance(answer.request, tuple):
+            if answer.request[0] == "tree":
+                return self._tree_looked_up(answer)
             return self._close_page(answer)
         path: str = answer.request  # type: ignore[assignment]
         place = self._places[path]
@@ -128,6 +147,18 @@ class PathTable:
             del self._places[path]
             return [_refuse(command, answer.error) for command in place.line]
         return self._resume(path, place, answer.value)  # type: ignore[arg-type]
+
+    def _tree_looked_up(self, answer: Answer) -> list[Effect]:
+        tree: str = answer.request[1]  # type: ignore[index]
+        if answer.error is None and not answer.value:
+            self._novelty.found_empty(tree)
+        effects: list[Effect] = []
+        for path in self._trees_asked.pop(tree):
+            if self._novelty.is_new(path):
+                effects += self._resume(path, self._places[path], None)
+            else:
+                effects += self._look_up(path, spawns=False)
+        return effects
 
     def settled(self, news: SpawnSettled) -> list[Effect]:
         """A spawn was recorded, or refused and so never was."""
@@ -224,6 +255,7 @@ class PathTable:
         self._next = AgentId(self._next + 1)
         place.busy = True
         self._spawning[command.path] = new
+        self._novelty.give_out(command.path)
         asks, to, first, run_id = command.request, command.reply_to, command.input, command.run_id
         return [Send("ledger", RecordSpawn(asks, to, new, first, run_id, command.durability))]
 
@@ -253,10 +285,11 @@ class PathTable:
         if page.next is not None and not over:
             if below:
                 effects.append(Send("ledger", RecordClose(None, None, below, ask.erase)))
+                effects += _end_processes(ask, below)
             return [*effects, self._next_page(path, page.next)]
         agents = (*below, (closing.row.agent_id, path))
         effects.append(Send("ledger", RecordClose(ask.request, ask.reply_to, agents, ask.erase, over)))
-        return [*effects, *self._closed(path)]
+        return [*effects, *_end_processes(ask, agents), *self._closed(path)]
 
     def _closed(self, path: str) -> list[Effect]:
         """Let the commands go on that waited for the end of the subtree."""
@@ -271,6 +304,11 @@ class PathTable:
                 self._places.move_to_end(path)
             else:
                 del self._places[path]
+
+
+def _end_processes(ask: CloseAgent, agents: tuple[tuple[AgentId, str], ...]) -> list[Effect]:
+    """What deleted agents left outside, whoever started it; sessions end their own."""
+    return [Send("supervisor", EndErased(tuple(agent_id for agent_id, _ in agents)))] if ask.erase else []
 
 
 def _may_be_closed(command: DirectoryCommand) -> bool:

@@ -5,16 +5,17 @@ from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from msgspec.structs import replace
 
 from greenroom.actors.directory.paths import PathTable
 from greenroom.actors.directory.protocol import CloseAgent, SpawnAgent, SubmitRun
 from greenroom.actors.effects import Send
 from greenroom.actors.errors import PathTaken
 from greenroom.actors.ledger.protocol import AcceptRun, RecordClose, RecordSpawn, Refused, SpawnSettled
-from greenroom.actors.vocabulary import is_under
+from greenroom.actors.vocabulary import is_under, tree_of
 from greenroom.persistence.journal import AgentPage
-from greenroom.persistence.protocol import AgentRow, Answer, Ask, FindAgent, ListAgents
+from greenroom.persistence.protocol import AgentRow, Answer, Ask, FindAgent, HasAgents, ListAgents
 
 PATHS = ["/a", "/a/b", "/a/b/c", "/a/d", "/e"]
 CALLER = "caller"
@@ -25,6 +26,7 @@ class Paths(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        self.trees_before: set[str] = set()
         self.table = PathTable(next_agent_id=1, remember=3)
         self.ledger: deque[Any] = deque()  # what was sent to it, in order
         self.open: dict[str, AgentRow] = {}
@@ -33,6 +35,16 @@ class Paths(RuleBasedStateMachine):
         self.asked: dict[int, Any] = {}  # commands without an answer
         self.number = 0
         self.settling: deque[Any] = deque()  # answers of the ledger on their way
+
+    @initialize(found=st.dictionaries(st.sampled_from(PATHS), st.booleans(), max_size=2))
+    def agents_of_an_earlier_life(self, found: dict[str, bool]) -> None:
+        for number, (path, is_open) in enumerate(found.items()):
+            row = AgentRow(1_000 + number, path, "kind", 1, b"", 0.0, 0.0)
+            self.trees_before.add(tree_of(path))
+            if is_open:
+                self.open[path] = row
+            else:
+                self.closed[path] = replace(row, status="closed")
 
     def command(self, make: Any) -> None:
         self.number += 1
@@ -65,13 +77,16 @@ class Paths(RuleBasedStateMachine):
     def close(self, path: str) -> None:
         self.command(lambda n: CloseAgent(n, CALLER, path))
 
-    @rule(refuse=st.booleans())
-    def the_ledger_handles_a_message(self, refuse: bool) -> None:
+    @rule(refuse=st.booleans(), late=st.booleans())
+    def the_ledger_handles_a_message(self, refuse: bool, late: bool) -> None:
         if not self.ledger:
             return
         match self.ledger.popleft():
             case Ask(request, FindAgent(path)):
                 self.settling.append(Answer(request, self.open.get(path) or self.closed.get(path)))
+            case Ask(request, HasAgents(tree)):  # of what was spawned here, the disk may know or not
+                here = any(tree_of(path) == tree for path in (*self.open, *self.closed))
+                self.settling.append(Answer(request, tree in self.trees_before or (here and not late)))
             case Ask(request, ListAgents(under)):
                 rows = sorted((r for p, r in self.open.items() if is_under(p, under)), key=lambda r: r.path)
                 self.settling.append(Answer(request, AgentPage(tuple(rows), None)))
@@ -114,7 +129,7 @@ class Paths(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         while self.ledger or self.settling:
-            self.the_ledger_handles_a_message(False)
+            self.the_ledger_handles_a_message(refuse=False, late=False)
             self.an_answer_arrives()
         assert not self.asked
         assert len(self.table._places) <= 3 + 1, "more paths are kept than were to be remembered"

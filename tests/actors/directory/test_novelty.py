@@ -1,0 +1,46 @@
+"""The filter of paths given out: it may say "perhaps" of a free path, and never "free" of a taken one."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from greenroom.actors.directory.novelty import MOST_TREES, Novelty
+
+names = st.text("abc0-", min_size=1, max_size=6)
+paths = st.builds(lambda tree, rest: f"/{tree}/{rest}", st.sampled_from("abc"), names)
+
+
+@given(st.lists(paths), st.lists(paths), st.sets(st.sampled_from("abc")))
+def test_only_paths_of_empty_trees_that_were_not_given_out_are_new(
+    given_out: list[str], asked: list[str], empty: set[str]
+) -> None:
+    novelty = Novelty()
+    for tree in "abc":
+        assert novelty.is_first_of(tree)
+        assert not novelty.is_first_of(tree)
+    for tree in empty:
+        novelty.found_empty(tree)
+    for path in given_out:
+        novelty.give_out(path)
+    for path in {*asked, *given_out}:
+        free = path not in given_out
+        assert novelty.is_new(path) == (free and path[1] in empty)
+
+
+def test_a_hundred_thousand_paths_leave_nearly_all_others_new() -> None:
+    novelty = Novelty()
+    novelty.is_first_of("t")
+    novelty.found_empty("t")
+    for n in range(100_000):
+        novelty.give_out(f"/t/a{n}")
+    assert not any(novelty.is_new(f"/t/a{n}") for n in range(100_000))
+    assert sum(novelty.is_new(f"/t/b{n}") for n in range(1_000)) >= 998
+
+
+def test_a_tree_that_was_forgotten_is_not_called_empty() -> None:
+    novelty = Novelty()
+    for n in range(MOST_TREES + 1):
+        novelty.is_first_of(f"t{n}")
+        novelty.found_empty(f"t{n}")
+    assert not novelty.is_new("/t0/a")
+    assert novelty.is_new("/t1/a")
+    assert novelty.is_first_of("t0")
