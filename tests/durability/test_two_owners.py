@@ -370,6 +370,8 @@ def audit_nothing_written(store: Path, old: Worker, work: Callable[[], None]) ->
 
 
 NEXT = """
+say("ready")
+sys.stdin.readline()  # its own start may take longer than a lease
 runtime = opened(sys.argv[1])
 ref = runtime.agent("/owner/a")
 say("count", ref.followup(1).result(20))
@@ -393,10 +395,12 @@ def settled(store: Path) -> None:
 def test_a_suspended_owner_is_followed_after_its_lease_and_writes_nothing_more(
     worker: Any, store: Path
 ) -> None:
-    first = worker(OWNER + LOADED, lease=1.0)
+    second = worker(NEXT)
+    second.says("ready")
+    first = worker(OWNER + LOADED, lease=2.0)
     first.says("loaded")
     first.stop(store)
-    second = worker(NEXT)
+    second.do("open it")
     refused = second.says("refused")
     assert refused.startswith("StoreInUse"), "its lease is respected"
     assert f"process {first.pid} on" in refused
@@ -454,6 +458,7 @@ say("closed")
     )
     os.waitid(os.P_PID, first.pid, os.WSTOPPED)
     second = worker(NEXT)
+    second.do("open it")
     second.says("refused")
     overdue(store)
     second.says("opened")
