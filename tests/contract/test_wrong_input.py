@@ -459,7 +459,11 @@ def test_wrong_input_in_a_turn_raises_there_and_changes_nothing(
     assert open_.agent("/turns/c").info().inbox == 0
 
 
-@pytest.mark.parametrize("name_and_data", [(3, 1), ("a", LOCK), ("a", object()), (None, None)], ids=repr)
+@pytest.mark.parametrize(
+    "name_and_data",
+    [(3, 1), ("a", LOCK), ("a", object()), (None, None)],
+    ids=["no name", "a lock", "an object", "nothing"],
+)
 def test_wrong_progress_raises_at_the_call(runtime: Any, name_and_data: Any, events_of: Any) -> None:
     @agent(name="c-wrong-progress")
     async def clumsy(turn: Turn) -> str:
