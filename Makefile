@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
 
-.PHONY: help setup check test long thespian demo format lint types contracts docs clean
+.PHONY: help setup check test long thespian peers demo bench format lint types contracts docs clean
 
 help:                 ## show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -24,7 +24,7 @@ check: lint types contracts $(READY)  ## format, lint, types, import contracts, 
 test: $(READY)        ## the whole test suite
 	$(BIN)/pytest -q
 
-long: $(READY)        ## the long profiles: every crash, many kills, many power cuts
+long: $(READY)        ## the long profiles; GREENROOM_SCHEDULES=100000 make long: so many simulations
 	$(BIN)/pytest -q -s -m long
 	GREENROOM_KILLS=100 $(BIN)/pytest -q -s tests/durability/kill9
 	GREENROOM_POWER_SEEDS=10 $(BIN)/pytest -q -s tests/durability/test_power.py
@@ -32,8 +32,18 @@ long: $(READY)        ## the long profiles: every crash, many kills, many power 
 thespian: $(READY)    ## Thespian's own test suite on our system base, the multi-process tests included
 	PYTHONPATH=tests/thespian_suite:src $(BIN)/pytest -q -p on_local_base --pyargs thespian.test -c /dev/null
 
+peers: $(READY)       ## fetch the programs of others that process agents are tested with (250 MB)
+	mkdir -p $(VENV)/peers
+	$(BIN)/pip download --quiet --no-deps --no-binary :all: --dest $(VENV)/peers \
+	  "agent-client-protocol==$$($(BIN)/python -c 'from importlib.metadata import version as v; print(v("agent-client-protocol"))')"
+	cd $(VENV)/peers && tar xzf agent_client_protocol-*.tar.gz
+	! command -v npm || npm install --silent --no-audit --no-fund --ignore-scripts --prefix $(VENV)/peers @zed-industries/codex-acp
+
 demo: $(READY)        ## agents survey Python's own standard library
 	$(BIN)/python examples/survey.py
+
+bench: $(READY)       ## all benchmarks, and the results in benchmarks/README.md
+	$(BIN)/python benchmarks/run.py
 
 format: $(READY)      ## rewrite the sources in the project's format
 	$(BIN)/ruff format .
@@ -51,6 +61,7 @@ contracts: $(READY)
 
 docs: $(READY)        ## redraw the pictures that are made from code
 	$(BIN)/python docs/draw_lifecycle.py
+	$(BIN)/python docs/tell_http.py
 
 clean:                ## remove what the targets above made
 	rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -9,6 +9,7 @@ So others can change the value before it is read to its end. Therefore it is rea
 found counts if both readings agree; if they do not, `Changed` says so and nothing was made.
 """
 
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable
@@ -125,9 +126,18 @@ def unpickled(data: bytes, *, packed: bool) -> object:
     return Unpickler(_Inflating(data) if packed else _Slices(data)).load()
 
 
+class _Thread(threading.local):
+    """The thread that reads or writes; one that is simulated shares the interpreter with nobody."""
+
+    shared = True
+
+
+here = _Thread()
+
+
 def _breathe(size: int) -> None:
     """Let others have the interpreter, after a piece of some size (headers are written by themselves)."""
-    if size >= 4096:
+    if size >= 4096 and here.shared:
         time.sleep(_BREATH)
 
 

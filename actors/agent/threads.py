@@ -115,5 +115,6 @@ def crew() -> Crew:
     """The crew of the running loop, for work that would hold the loop up."""
     loop = asyncio.get_running_loop()
     if _here.loop is not loop:
-        _here.loop, _here.crew = loop, Crew(max(2, (os.cpu_count() or 1) // 2))
+        size = getattr(loop, "crew_size", None) or max(2, (os.cpu_count() or 1) // 2)
+        _here.loop, _here.crew = loop, Crew(size)
     return _here.crew

@@ -240,6 +240,7 @@ EVENT_TYPES = frozenset(
 ) | {
     *(f"run.{fact}" for fact in ("accepted", "started", "progress", "completed", "failed", "interrupted")),
     "message.accepted",
+    "store.healed",
 }
 
 CHECKS = (

@@ -1,11 +1,14 @@
 """What simulations have found, each as a story of its own."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from greenroom import Event, SyncTurn, Turn, agent
+from greenroom.actors.agent.kind import listeners
+from greenroom.persistence.doctor import examine
 from greenroom.testing import Faults, Simulation
 
 from .stories import counter
@@ -73,3 +76,29 @@ def test_nothing_is_lost_while_the_disk_fails_at_the_start() -> None:
             simulation.reopen()
             simulation.faults()
             assert [info.path for info in simulation.list()] in ([], ["/a"])
+
+
+def test_the_doctor_takes_no_offence_at_a_disk_that_healed(tmp_path: Path) -> None:
+    """It called the event that tells of it an error, and advised to put back a backup."""
+    with Simulation(seed=1) as simulation:
+        ref = simulation.spawn(counter, "/a")
+        simulation.faults(Faults(commit_fails=1.0))
+        ref.send("a letter", durability="memory")
+        simulation.advance(1.0)
+        simulation.faults()
+        simulation.run_until_idle()
+        types = [event.type for event in simulation.events(since=0, follow=False)]
+        assert "store.healed" in types
+    simulation.save(str(tmp_path / "store.db"))
+    assert examine(str(tmp_path / "store.db")).findings == ()
+
+
+def test_a_process_that_died_is_told_of_no_more_kinds() -> None:
+    """It was, and so was kept in memory for as long as the real one lived."""
+    before = dict(listeners)
+    with Simulation(seed=1) as simulation:
+        for _ in range(3):
+            simulation.crash()
+            assert listeners == before
+            simulation.reopen()
+    assert listeners == before

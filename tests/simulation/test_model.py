@@ -1,17 +1,19 @@
-"""The whole runtime against its naive model, in every order, with crashes and failing disks.
+"""The whole runtime against its specification, in every order, with crashes, power cuts and failing disks.
 
-`make test` explores 2,000 schedules; `GREENROOM_SCHEDULES=100000` in the environment as many as that, from
-a seed of the day's on if `GREENROOM_FIRST_SEED` names one. A seed that failed is told again by
-`driver.tell(seed)`.
+`tests/simulation/driver.py` tells the stories of seeds, on as many processes as there are cores; Hypothesis
+draws its own, and shrinks one that fails. `GREENROOM_SCHEDULES=100000` in the environment has the long
+profile (`make long`) explore as many, from the seed `GREENROOM_FIRST_SEED` on.
 """
 
 import os
-import time
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -20,55 +22,85 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from msgspec.structs import replace
 
-from greenroom.testing import Faults, Simulation, faults, schedules
+from greenroom.testing import Faults, Simulation, schedules
 
-from .driver import PATHS, tell
-from .model import KINDS, Model, Script
+from . import guarantees
+from .calls import Model
+from .driver import FAULTS, PATHS, tell
+from .guarantees import check_at_rest
+from .mistakes import PLANTED
+from .observing import Observed
+from .scripts import KINDS, Script
+from .specification import LEVELS
 
-SCHEDULES = int(os.environ.get("GREENROOM_SCHEDULES", "2000"))
-FIRST = int(os.environ.get("GREENROOM_FIRST_SEED", "0"))
+ROOT = Path(__file__).parents[2]
+SCHEDULES = int(os.environ.get("GREENROOM_SCHEDULES", "20000"))
+FIRST = int(os.environ.get("GREENROOM_FIRST_SEED", "10000"))
+PROCESSES = 2
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of coroutines that a crash cut off
 
 
+def driver(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command that explores, as somebody types it."""
+    command = [sys.executable, "-m", "tests.simulation.driver", *map(str, arguments)]
+    paths = f"{ROOT}{os.pathsep}{ROOT / 'src'}"
+    return subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": paths, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 def test_a_few_random_schedules() -> None:
-    for seed in range(100_000, 100_060):
+    for seed in range(100_000, 100_030):
         tell(seed)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_two_thousand_random_schedules() -> None:
+    done = driver("--count", 2000, "--processes", PROCESSES)
+    print(f"\n{done.stdout}")
+    assert done.returncode == 0, done.stderr
+    assert "2,000 schedules" in done.stdout
 
 
 @pytest.mark.long
 @pytest.mark.timeout(0)
-def test_thousands_of_random_schedules() -> None:
-    begun = time.process_time()
-    steps = 0
-    for seed in range(FIRST, FIRST + SCHEDULES):
-        steps += tell(seed).loop.steps
-    took = time.process_time() - begun
-    print(f"\n{SCHEDULES:,} schedules, {steps:,} steps, {SCHEDULES / took:.0f} schedules a CPU second")
-    assert steps > 100 * SCHEDULES
+def test_as_many_random_schedules_as_the_night_is_long() -> None:
+    done = driver("--first", FIRST, "--count", SCHEDULES, "--processes", PROCESSES)
+    print(f"\n{done.stdout}")
+    assert done.returncode == 0, done.stderr
 
 
 paths = st.sampled_from(PATHS)
+levels = st.sampled_from([None, *LEVELS])
+numbers = st.integers(1, 20)
 scripts = st.builds(
     Script,
     sleeps=st.sampled_from([0.0, 0.001, 5.0]),
     steps=st.integers(0, 2),
-    sends=st.none() | paths,
+    emits=st.booleans(),
+    sends=st.sampled_from([None, None, "itself"]),
+    lists=st.booleans(),
     children=st.integers(0, 2),
+    child_sleeps=st.sampled_from([0.0, 3.0]),
+    patience=st.sampled_from([None, 0.0, 1.0]),
     after=st.booleans(),
     checkpoint=st.booleans(),
     reaches=st.none() | st.just("/nobody/else"),
     aside=st.booleans(),
     pauses=st.booleans(),
-    fails=st.booleans(),
-    hangs=st.booleans(),
+    fails=st.sampled_from([False, False, True]),
+    hangs=st.sampled_from([False, False, False, True]),
 )
-
-
-def _within_its_tree(path: str, script: Script) -> bool:
-    other = script.reaches or "/nobody"
-    return path[:2] != other[:2] and (script.sends is None or path[:2] == script.sends[:2])
+some = st.integers(0, len(PATHS) - 1)  # one of the agents that are open
 
 
 class TheRuntime(RuleBasedStateMachine):
@@ -76,63 +108,104 @@ class TheRuntime(RuleBasedStateMachine):
 
     model: Model
     simulation: Simulation
+    seen: Observed | None
+    looked_at: tuple[object, ...] = ()
 
     @initialize(
         schedule=schedules(length=2000, departures=100),
         slots=st.integers(1, 3),
         residents=st.integers(1, 4),
-        durability=st.sampled_from(["process", "power"]),
+        level=st.sampled_from(LEVELS),
+        agents=st.lists(st.tuples(paths, st.sampled_from(KINDS)), min_size=2, max_size=4),
     )
-    def begin(self, schedule: dict[int, int], slots: int, residents: int, durability: Any) -> None:
-        self.power = durability == "power"
+    def begin(
+        self,
+        schedule: dict[int, int],
+        slots: int,
+        residents: int,
+        level: Any,
+        agents: list[tuple[str, Any]],
+    ) -> None:
         self.simulation = Simulation(
-            schedule=schedule, slots=slots, residents=residents, durability=durability, kinds=KINDS
+            schedule=schedule, slots=slots, residents=residents, durability=level, kinds=KINDS
         )
         self.simulation.__enter__()
-        self.model = Model(self.simulation, slots=slots, residents=residents)
+        self.model = Model(self.simulation, slots=slots, residents=residents, level=level)
+        for path, kind in agents:
+            self.model.spawn(path, kind)
 
-    @rule(path=paths, kind=st.sampled_from(KINDS))
-    def spawn(self, path: str, kind: Any) -> None:
-        self.up().spawn(path, kind)
+    # Agents
 
-    @rule(calls=st.lists(st.tuples(paths, scripts), min_size=1, max_size=4))
-    def followups(self, calls: list[tuple[str, Script]]) -> None:
-        self.up().followups([(path, script) for path, script in calls if _within_its_tree(path, script)])
+    @rule(path=paths, kind=st.sampled_from(KINDS), level=levels, callers=st.integers(1, 3))
+    def spawn(self, path: str, kind: Any, level: str | None, callers: int) -> None:
+        self.up().spawn(path, kind, level, callers)
 
-    @rule(path=paths)
-    def send(self, path: str) -> None:
-        self.up().send(path)
+    @rule(who=some, erase=st.booleans())
+    def close_agent(self, who: int, erase: bool) -> None:
+        self.up().close_agent(self.path_of(who), erase=erase)
 
-    @rule(number=st.integers(1, 20))
-    def followup_again(self, number: int) -> None:
-        self.up().again(f"r{number}")
+    @rule(who=some)
+    def evict(self, who: int) -> None:
+        self.up().evict(self.path_of(who))
 
-    @rule(path=paths, cascade=st.booleans())
-    def interrupt(self, path: str, cascade: bool) -> None:
-        self.up().interrupt(path, cascade=cascade)
+    @rule(who=some, pinned=st.booleans())
+    def pin(self, who: int, pinned: bool) -> None:
+        self.up().pin(self.path_of(who), pinned=pinned)
 
-    @rule(path=paths, erase=st.booleans())
-    def close_agent(self, path: str, erase: bool) -> None:
-        self.up().close_agent(path, erase=erase)
+    # Work
 
-    @rule(path=paths)
-    def evict(self, path: str) -> None:
-        self.up().evict(path)
+    @rule(
+        calls=st.lists(st.tuples(some, scripts), min_size=1, max_size=6), level=levels, evict=st.booleans()
+    )
+    def followups(self, calls: list[tuple[int, Script]], level: str | None, evict: bool) -> None:
+        model, wanted = self.up(), []
+        for who, script in calls:
+            path = self.path_of(who)
+            wanted.append((path, replace(script, sends=path if script.sends else None)))
+        model.followups(wanted, wanted[0][0] if evict else None, level)
+
+    @rule(number=numbers, level=levels)
+    def followup_again(self, number: int, level: str | None) -> None:
+        self.up().again(f"r{number}", level)
+
+    @rule(who=some, level=levels)
+    def send(self, who: int, level: str | None) -> None:
+        self.up().send(self.path_of(who), level)
+
+    @rule(who=some, cascade=st.booleans())
+    def interrupt(self, who: int, cascade: bool) -> None:
+        self.up().interrupt(self.path_of(who), cascade=cascade)
+
+    @rule(number=numbers)
+    def interrupt_run(self, number: int) -> None:
+        run = self.up().spec.runs.get(f"r{number}")
+        if run is not None:
+            self.model.interrupt(run.path, run_id=run.run_id)
+
+    @rule(number=numbers, timeout=st.sampled_from([0.0, 0.1, 10.0]))
+    def hear(self, number: int, timeout: float) -> None:
+        self.up().hear(f"r{number}", timeout)
+
+    @rule(which=st.lists(numbers, max_size=3), timeout=st.sampled_from([0.0, 1.0]))
+    def wait_any(self, which: list[int], timeout: float) -> None:
+        known = [f"r{number}" for number in which if f"r{number}" in self.up().spec.runs]
+        self.model.wait_any(known, timeout)
+
+    # Time and trouble
 
     @rule(seconds=st.sampled_from([0.001, 0.1, 10.0]))
     def let_time_pass(self, seconds: float) -> None:
-        model = self.up()
-        model.attempt(lambda: self.simulation.advance(seconds))
+        self.up().advance(seconds)
 
     @rule(power=st.booleans())
     def crash(self, power: bool) -> None:
-        self.model.crash(power=power and self.power)
+        self.model.crash(power=power)
 
     @rule(drain=st.sampled_from([0.0, 1.0, 50.0]), suspend=st.booleans())
     def close(self, drain: float, suspend: bool) -> None:
         self.up().close(drain, suspend=suspend)
 
-    @rule(faults=faults("commit_fails", "read_fails", "crash", "turn_raises", "turn_cancels", "turn_hangs"))
+    @rule(faults=st.sampled_from(FAULTS))
     def trouble(self, faults: Faults) -> None:
         self.model.trouble(faults)
 
@@ -141,14 +214,65 @@ class TheRuntime(RuleBasedStateMachine):
         self.simulation.faults()
         self.model.settle()
 
+    def path_of(self, who: int) -> str:
+        known = sorted(life.path for life in self.model.spec.open())
+        return known[who % len(known)] if known else PATHS[who]
+
     def up(self) -> Model:
         self.model.reopen()
         return self.model
 
+    # What is seen from outside after each step
+
     @invariant()
-    def the_guarantees_hold(self) -> None:
-        if hasattr(self, "model"):
-            self.model.check_now()
+    def g1_turns_executing_never_exceed_slots(self) -> None:
+        self.hold(guarantees.g1_turns_executing_never_exceed_slots)
+
+    @invariant()
+    def g2_every_run_gets_one_outcome_and_one_terminal_event(self) -> None:
+        self.hold(guarantees.g2_every_run_gets_one_outcome_and_one_terminal_event)
+
+    @invariant()
+    def g3_what_was_accepted_survives(self) -> None:
+        self.hold(guarantees.g3_what_was_accepted_survives)
+
+    @invariant()
+    def g4_residents_never_exceed_their_number(self) -> None:
+        self.hold(guarantees.g4_residents_never_exceed_their_number)
+
+    @invariant()
+    def g5_eviction_and_reload_are_invisible(self) -> None:
+        self.hold(guarantees.g5_eviction_and_reload_are_invisible)
+
+    @invariant()
+    def g6_late_news_change_nothing(self) -> None:
+        self.hold(guarantees.g6_late_news_change_nothing)
+
+    @invariant()
+    def g7_one_open_agent_per_path(self) -> None:
+        self.hold(guarantees.g7_one_open_agent_per_path)
+
+    @invariant()
+    def g8_code_reaches_its_own_tree_only(self) -> None:
+        self.hold(guarantees.g8_code_reaches_its_own_tree_only)
+
+    @invariant()
+    def g11_closing_takes_a_bounded_time(self) -> None:
+        self.hold(guarantees.g11_closing_takes_a_bounded_time)
+
+    def hold(self, guarantee: guarantees.Check) -> None:
+        """Against what is seen now; the first invariant after a step looks, for all of them."""
+        if not hasattr(self, "model"):
+            return
+        if self.looked_at != self.now():
+            self.seen = self.model.look()
+            self.looked_at = self.now()
+        if self.seen is not None:
+            guarantee(self.model, self.seen)
+
+    def now(self) -> tuple[object, ...]:
+        """Between two calls nothing happens."""
+        return self.simulation.loop, self.simulation.loop.steps, self.simulation.is_up
 
     def teardown(self) -> None:
         if not hasattr(self, "model"):
@@ -156,34 +280,45 @@ class TheRuntime(RuleBasedStateMachine):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                self.model.check_at_rest()
+                check_at_rest(self.model)
             except BaseException as error:
                 self.simulation.__exit__(type(error), error, None)
                 raise
             self.simulation.__exit__(None, None, None)
 
 
-def test_the_runtime_against_its_model() -> None:
+def explore_with_hypothesis(examples: int, steps: int, **options: Any) -> None:
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         TheRuntime,
         settings=settings(
-            max_examples=60,
-            stateful_step_count=15,
+            max_examples=examples,
+            stateful_step_count=steps,
             deadline=None,
             suppress_health_check=list(HealthCheck),
+            **options,
         ),
     )
+
+
+def test_the_runtime_against_its_model() -> None:
+    explore_with_hypothesis(30, 15)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_runtime_against_its_model_a_little_longer() -> None:
+    explore_with_hypothesis(150, 20)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_hypothesis_finds_a_mistake_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    PLANTED["what_was_read_stays_in_the_inbox"](monkeypatch)
+    with pytest.raises(AssertionError, match="G3: "):
+        explore_with_hypothesis(300, 20, phases=[Phase.generate], database=None)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(0)
 def test_the_runtime_against_its_model_at_length() -> None:
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
-        TheRuntime,
-        settings=settings(
-            max_examples=SCHEDULES // 4,
-            stateful_step_count=30,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    explore_with_hypothesis(SCHEDULES // 10, 30)

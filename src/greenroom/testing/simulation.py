@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from queue import Empty
 from typing import Any, Self, TypeVar
 
+from ..actors.agent.kind import listeners
 from ..actors.async_runtime import AsyncRuntime
 from ..actors.engine import Engine
 from ..actors.errors import RuntimeClosing
@@ -23,6 +24,7 @@ from ..actors.vocabulary import Durability
 from ..actors.world import World
 from ..persistence.simulated import Disk
 from .mishaps import NO_FAULTS, Crashed, Faults, FaultyTurn
+from .repeating import this_command
 
 T = TypeVar("T")
 
@@ -43,7 +45,7 @@ class Simulation(Runtime):
         choices: instead of both, any other source (Hypothesis, most of all; see `strategies`).
         faults: what may go wrong, from the start on; see `Simulation.faults`.
         pauses: seconds, of which the times of the disk are chosen.
-        name: what to call it in the note on a failure, with how to repeat it.
+        again: the command that repeats it, for the note on a failure; default: that of this process.
 
     The others are those of `Runtime`. The store is a disk of its own, in memory, which outlives crashes.
     """
@@ -56,7 +58,7 @@ class Simulation(Runtime):
         choices: Choices | None = None,
         faults: Faults = NO_FAULTS,
         pauses: tuple[float, ...] = PAUSES,
-        name: str | None = None,
+        again: str | None = None,
         slots: int = 8,
         residents: int = 64,
         backlog: int = 100_000,
@@ -78,7 +80,7 @@ class Simulation(Runtime):
         if choices is None:
             choices = Seeded(seed) if schedule is None else Scheduled(schedule)
         self.seed, self.choices = seed, choices
-        self._name, self._pauses, self._faults = name, pauses, faults
+        self._again, self._pauses, self._faults = again, pauses, faults
         self._trace = Trace()
         self._gone: list[VirtualLoop] = []
         self._disk = Disk(
@@ -185,6 +187,10 @@ class Simulation(Runtime):
         """Whether it is open: it has not crashed, nor was it closed."""
         return self._state == "up"
 
+    def image(self) -> bytes:
+        """The store's file as of the last commit: what the next process would find if this one died now."""
+        return self._disk.image()
+
     def save(self, path: str) -> None:
         """Write the store's file as of the last commit, for `greenroom doctor` and its like."""
         self._disk.save(path)
@@ -237,10 +243,14 @@ class Simulation(Runtime):
                 loop.bury()
 
     def _tell(self, error: BaseException) -> None:
-        name = self._name or f"Simulation(seed={self.seed})"
-        if not isinstance(self.choices, Seeded):
-            name = self._name or f"Simulation(schedule={self.schedule})"
-        error.add_note(f"\nIn {name}. The last of what happened there:\n{self.trace(TOLD)}")
+        """Note on `error` which simulation it was, the command that repeats it and the end of its trace."""
+        drawn = isinstance(self.choices, Seeded)
+        name = f"seed={self.seed}" if drawn else f"schedule={self.schedule}"
+        again = self._again or this_command()
+        error.add_note(
+            f"\nIn Simulation({name}). To repeat it: {again}\n"
+            f"The last of what happened there:\n{self.trace(TOLD)}"
+        )
 
 
 class _Mortal(Engine):
@@ -250,6 +260,7 @@ class _Mortal(Engine):
 
     def die(self, error: Exception) -> None:
         """Nobody is answered any more, and whoever asks gets `error`."""
+        listeners.pop(self._kind_registered, None)
         self.callers.waiting.clear()
         self.callers.failure = error  # type: ignore[assignment]
         self._base.abandon()

@@ -1,0 +1,254 @@
+"""The public calls on a simulated runtime, each noted in the specification as its caller was answered.
+
+What must be true of all of it is in `guarantees.py`.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+from msgspec.structs import replace
+
+from greenroom import AgentClosed, AgentNotFound, BacklogFull, PathTaken, RunNotFound, StoreError
+
+from .process import Process, number_of
+from .scripts import EXECUTING, House, Script, plain, worker
+from .specification import Accepted, Life, stronger
+
+NAMES = {worker: "model.worker", plain: "model.plain", House: "model.house"}
+
+
+class Model(Process):
+    """The calls, and what is to be expected of them."""
+
+    # Agents
+
+    def spawn(self, path: str, kind: Any = worker, level: str | None = None, callers: int = 1) -> None:
+        """G7: of all who want a path at once, one gets it, if nobody has it."""
+        known = self.spec.at(path)
+        if known is not None and not known.is_open:
+            return
+        numbers = range(self.lives + 1, self.lives + 1 + callers)
+        self.lives += callers
+        born: list[int] = []
+
+        async def one(number: int) -> None:
+            config = {"life": number}
+            try:
+                await self.simulation.aio.spawn(kind, path, config=config, durability=level)
+            except StoreError:
+                self.limbo.append(lambda: self._not_spawned(path, number))
+            except (PathTaken, BacklogFull):
+                pass
+            else:
+                born.append(number)
+
+        def unknown() -> None:
+            number = self.life_at(path)
+            if number in numbers:
+                self.spec.born(path, NAMES[kind], "process", number)
+
+        self.attempt(lambda: self.simulation.run(together(map(one, numbers))), unknown)
+        if not self.simulation.is_up:
+            return  # whoever was answered before was not heard
+        assert len(born) <= (known is None), f"G7: {path} was spawned by {born}, and is {known}"
+        for number in born:
+            self.spec.born(path, NAMES[kind], self.spec.effective(level), number)
+
+    def _not_spawned(self, path: str, number: int) -> None:
+        """The disk refused it: nothing was recorded."""
+        assert self.life_at(path) != number, f"G7: the spawn of {path} was refused, and it is there"
+
+    def life_at(self, path: str) -> int | None:
+        """Which agent is open at a path."""
+        return next((number_of(i) for i in self.simulation.list(path) if i.path == path), None)
+
+    def close_agent(self, path: str, *, erase: bool = False) -> None:
+        ref = self.ref(path)
+        if ref is None:
+            return
+        below = self.spec.closing(path, erase=erase)
+        EXECUTING.erased = EXECUTING.erased or erase
+        for life in below:
+            self.pinned.pop(life.path, None)
+
+        def settle() -> None:
+            still = {number_of(info) for info in self.simulation.list(path)}
+            for life in below:
+                life.state = "open" if life.number in still else "closed"
+
+        self.attempt(ref.delete if erase else ref.close, settle)
+        if settle not in self.limbo and self.simulation.is_up:
+            self.quietly(settle)
+            assert not any(life.is_open for life in below), f"G7: {path} was closed and is open"
+
+    def pin(self, path: str, *, pinned: bool) -> None:
+        ref = self.ref(path)
+        if ref is not None:
+            self.attempt(ref.pin if pinned else ref.unpin)
+            self.pinned.pop(path, None)
+            if pinned and self.simulation.is_up:
+                self.pinned[path] = False
+                self.most_pinned = max(self.most_pinned, len(self.pinned))
+
+    def evict(self, path: str) -> None:
+        """G5: nothing that can be seen changes with it, but where it is."""
+        ref = self.ref(path)
+        if ref is None:
+            return
+
+        def visible() -> Any:
+            info = ref.info()
+            return info.kind, info.config, info.status, info.inbox, info.last_outcome, ref.state()
+
+        def evict() -> None:
+            self.simulation.run_until_idle()
+            before = visible()
+            evicted = ref.evict()
+            assert not (evicted and path in self.pinned), f"G4: {path} is pinned and was evicted"
+            assert visible() == before, "G5: an eviction was seen"
+            self.simulation.run_until_idle()
+            assert not evicted or not ref.info().resident, f"G5: {path} was evicted and is there"
+            assert visible() == before, "G5: an eviction was seen"
+
+        self.quietly(evict)
+
+    # Work
+
+    def followups(
+        self, wanted: list[tuple[str, Script]], evicting: str | None = None, level: str | None = None
+    ) -> None:
+        """Runs of one agent or several, by callers that are all under way at once.
+
+        Another caller asks for the eviction of the agent at `evicting` meanwhile, again and again.
+        """
+        asked = [run for path, script in wanted if (run := self._asked(path, script, level)) is not None]
+
+        async def one(run: Accepted, life: Life) -> None:
+            try:
+                ref = await self.simulation.aio.agent(run.path)
+                await ref.followup(run.script, run_id=run.run_id, durability=level)
+            except (AgentClosed, AgentNotFound):
+                assert not life.is_open, f"{life} refused a run"
+            except StoreError:
+                self.limbo.append(lambda: self._not_there(run))
+            except BacklogFull:
+                pass
+            else:
+                self.spec.accepted(run)
+
+        async def evict() -> None:
+            if evicting is not None:
+                with suppress(AgentClosed, AgentNotFound, StoreError):
+                    ref = await self.simulation.aio.agent(evicting)
+                    for _ in range(5):
+                        await ref.evict()
+
+        def settle() -> None:
+            for run, _ in asked:
+                with suppress(RunNotFound):
+                    self.simulation.run(run.run_id)
+                    # nobody was promised anything, but there it is
+                    run.level, run.told_at = "process", stronger("process", self.spec.level)
+                    self.spec.accepted(run)
+
+        if asked:
+            callers = [one(run, life) for run, life in asked]
+            self.attempt(lambda: self.simulation.run(together([*callers, evict()])), settle)
+
+    def _asked(self, path: str, script: Script, level: str | None) -> tuple[Accepted, Life] | None:
+        life = self.spec.at(path)
+        if life is None or not self.simulation.is_up:
+            return None
+        if script.interrupts is not None:
+            self.spec.interrupted_by_turns.add(script.interrupts)
+        self.made += 1
+        run_id, level = f"r{self.made}", self.spec.effective(level)
+        self.spec.asked.add(run_id)
+        calls = self.spec.calls + 1
+        return Accepted(run_id, path, life.number, life.kind, script, level, level, calls), life
+
+    def _not_there(self, run: Accepted) -> None:
+        """The disk refused it: nothing was recorded."""
+        with suppress(RunNotFound):
+            self.simulation.run(run.run_id)
+            raise AssertionError(f"G3: {run} was refused, and is there")
+
+    def again(self, run_id: str, level: str | None = None) -> None:
+        """The same run id twice is the same run, and now promised at this level as well."""
+        run = self.spec.runs.get(run_id)
+        life = self.spec.at(run.path) if run else None
+        if run is None or life is None or life.number != run.life or not self._is_known(run_id):
+            return
+        ref = self.ref(run.path)
+        if ref is None:
+            return
+        same = self.attempt(lambda: ref.followup(run.script, run_id=run_id, durability=level))
+        if same is not None:
+            self.spec.accepted(replace(run, level=self.spec.effective(level)))
+
+    def _is_known(self, run_id: str) -> bool:
+        """Whether it was not pruned: asked for then, the same id is another run."""
+        try:
+            return self.simulation.is_up and bool(self.quietly(lambda: self.simulation.run(run_id)))
+        except RunNotFound:
+            return False
+
+    def send(self, path: str, level: str | None = None) -> None:
+        life, ref = self.spec.at(path), self.ref(path)
+        if life is None or ref is None:
+            return
+        self.made += 1
+        text = f"outside {self.made}"
+        sent = self.attempt(lambda: (ref.send(text, durability=level), True))
+        if sent:
+            life.mail[text] = self.spec.effective(level)
+
+    def interrupt(self, path: str, *, cascade: bool = False, run_id: str | None = None) -> None:
+        ref = self.ref(path)
+        if ref is not None:
+            covered = self.spec.may_interrupt(path, cascade=cascade, run_id=run_id)
+            if self.attempt(lambda: ref.interrupt(run_id, cascade=cascade)) is not None:
+                for run in covered:
+                    run.must_end = True
+
+    def hear(self, run_id: str, timeout: float) -> None:
+        """Wait for a run's end; what is told is promised at the level of the run."""
+        run = self.spec.runs.get(run_id)
+        if run is None or not self.simulation.is_up:
+            return
+
+        def outcome() -> Any:
+            with suppress(TimeoutError, RunNotFound):
+                return self.simulation.run(run_id).outcome(timeout)
+
+        told = self.attempt(outcome)
+        if told is not None and self.spec.runs.get(run_id) is run:
+            assert told.status != "completed" or told.result == run_id, f"G2: {run} has come to {told}"
+            self.spec.ended(run_id, told.status, told.error, run.told_at, told.ended_at)
+
+    def wait_any(self, run_ids: list[str], timeout: float) -> None:
+        """Those that have ended are told, and it does not take longer than it may."""
+
+        def wait() -> None:
+            runs = [self.simulation.run(run_id) for run_id in run_ids if self._is_known(run_id)]
+            begun = self.simulation.now
+            told = self.simulation.wait(runs, timeout=timeout, until="any")
+            assert self.simulation.now <= begun + timeout + 0.001, "G11: a wait took too long"
+            assert all(run.done() for run in told), "G2: one was told of that has not ended"
+
+        if self.simulation.is_up:
+            self.attempt(wait)
+
+    def advance(self, seconds: float) -> None:
+        if self.simulation.is_up:
+            self.attempt(lambda: self.simulation.advance(seconds))
+
+
+async def together(callers: Any) -> None:
+    """All at once, each to its end; the first error is raised."""
+    waiting: list[Coroutine[Any, Any, None] | Awaitable[None]] = list(callers)
+    for error in await asyncio.gather(*waiting, return_exceptions=True):
+        if isinstance(error, BaseException):
+            raise error

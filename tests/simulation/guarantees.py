@@ -1,0 +1,251 @@
+"""G1 to G8 and G11, each checked from outside: at every moment, and when nothing is left to happen.
+
+A check gets the model (what was promised) and what was observed; it raises `AssertionError` with the name
+of its guarantee. The end of each run is held against the specification when it is told: see `observing`.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable
+
+from greenroom import RunNotFound
+
+from .calls import Model
+from .observing import Observed, which
+from .scripts import EXECUTING, TERMINAL, Script
+
+MARGIN = 5 + 12 + 60 + 1
+"""Seconds that closing may take beyond the drain time; see docs/semantics.md."""
+
+MOST_ROUNDS = 200
+
+Check = Callable[[Model, Observed], None]
+
+
+def g1_turns_executing_never_exceed_slots(model: Model, seen: Observed) -> None:
+    assert EXECUTING.most <= model.slots, f"G1: {EXECUTING.most} turns at a time, slots={model.slots}"
+    assert seen.stats.slots_taken <= model.slots, f"G1: {seen.stats.slots_taken} slots of {model.slots}"
+
+
+def g2_every_run_gets_one_outcome_and_one_terminal_event(model: Model, seen: Observed) -> None:
+    for run_id, count in seen.ended.items():
+        assert count == 1, f"G2: {run_id} was told to have ended {count} times"
+    for event in model.witness.events.values():
+        if event.type == "run.accepted" and "after" not in event.data:
+            asked = str(event.run_id)
+            known = asked.startswith("run-") or asked in model.spec.asked
+            assert known, f"G2: {asked} was accepted, and nobody asked for it"
+    for run_id, status in seen.file.runs.items():
+        count = seen.file.ends[run_id]
+        assert count == (status != "accepted") or model.spec.prunes, (
+            f"G2: in the file {run_id} is {status}, with {count} events of its end"
+        )
+
+
+def g3_what_was_accepted_survives(model: Model, seen: Observed) -> None:
+    ends = model.witness.file_ends
+    for run_id, status in seen.file.runs.items():
+        if status != "accepted":
+            assert ends.setdefault(run_id, status) == status, f"G3: {run_id} was {ends[run_id]} in the file"
+    for life in model.spec.open():
+        if life.is_open:
+            info = seen.agents.get(life.path)
+            assert info is not None, f"G3: {life} is gone"
+            assert info.config == {"life": life.number}, f"G5: {life} has the config {info.config}"
+
+
+def g4_residents_never_exceed_their_number(model: Model, seen: Observed) -> None:
+    """But by as many as there were turns that waited for others to run, and pins. Who is pinned stays."""
+    resident, waited = seen.stats.resident, EXECUTING.most_waiting
+    most = model.residents + (waited + model.most_pinned if waited else 0)
+    assert resident <= most, f"G4: {resident} residents, residents={model.residents}"
+    for path, was_there in model.pinned.items():
+        info = seen.agents.get(path)
+        if info is not None and info.kind != "model.house" and not model.spec.reads_fail:
+            assert info.resident or not was_there, f"G4: {path} is pinned, was there and is not"
+            model.pinned[path] = info.resident
+
+
+def g5_eviction_and_reload_are_invisible(model: Model, seen: Observed) -> None:
+    """Where it is done on purpose, `Model.evict` compares; here, what no coming and going may change."""
+    for life in model.spec.open():
+        info = seen.agents.get(life.path)
+        if life.is_open and info is not None:
+            assert info.kind == life.kind, f"G5: {life} is a {info.kind}"
+            key, newer = which(info), info.last_outcome
+            last = model.witness.outcomes.get(key)
+            assert last is None or (newer is not None and newer.ended_at >= last.ended_at), (
+                f"G5: the last outcome of {life.path} was {last}, and is {newer}"
+            )
+            model.witness.outcomes[key] = newer
+
+
+def g6_late_news_change_nothing(model: Model, seen: Observed) -> None:
+    for info in seen.agents.values():
+        key = which(info)
+        before = model.witness.incarnations.get(key, 0)
+        assert info.incarnation >= before, f"G6: {info.path} went back to incarnation {info.incarnation}"
+        model.witness.incarnations[key] = info.incarnation
+
+
+def g7_one_open_agent_per_path(model: Model, seen: Observed) -> None:
+    assert seen.listed == len(seen.agents), "G7: two open agents at one path"
+    twice = [path for path, count in seen.file.open_paths.items() if count > 1]
+    assert not twice, f"G7: in the file, two open agents at {twice}"
+
+
+def g8_code_reaches_its_own_tree_only(model: Model, seen: Observed) -> None:
+    """Turns look for themselves, and for much else: see `scripts`."""
+    assert not EXECUTING.wrong, "; ".join(EXECUTING.wrong)
+
+
+def g11_closing_takes_a_bounded_time(model: Model, seen: Observed) -> None:
+    drain, took = model.closing_took
+    assert took <= drain + MARGIN, f"G11: closing took {took:g} s, with {drain:g} s to drain"
+
+
+GUARANTEES: tuple[Check, ...] = (
+    g1_turns_executing_never_exceed_slots,
+    g2_every_run_gets_one_outcome_and_one_terminal_event,
+    g3_what_was_accepted_survives,
+    g4_residents_never_exceed_their_number,
+    g5_eviction_and_reload_are_invisible,
+    g6_late_news_change_nothing,
+    g7_one_open_agent_per_path,
+    g8_code_reaches_its_own_tree_only,
+    g11_closing_takes_a_bounded_time,
+)
+
+
+def check_now(model: Model) -> None:
+    """All of them, at this moment."""
+    seen = model.look()
+    if seen is not None:
+        for check in GUARANTEES:
+            check(model, seen)
+
+
+# When nothing is left to happen
+
+
+def check_at_rest(model: Model) -> None:
+    """Everything comes to an end by itself, but for code that hangs; and is written down so."""
+    simulation = model.simulation
+    simulation.faults()
+    model.reopen()
+    for path in sorted(model.pinned):
+        model.pin(path, pinned=False)
+    come_to_rest(model)
+    read_all_mail(model)
+    check_now(model)
+    stats = simulation.stats()
+    assert stats.slots_taken == 0, f"G1: {stats.slots_taken} slots never came back"
+    assert stats.unwritten == 0, f"G3: {stats.unwritten} commits were never written"
+    assert stats.given_way == 0, f"G4: the limit of residents still gives way by {stats.given_way}"
+    assert stats.resident <= model.residents, f"G4: {stats.resident} residents at rest"
+    assert not +EXECUTING.now, f"G1: at rest, {EXECUTING.now} execute"
+    for info in simulation.list():
+        assert info.status in ("idle", "failed"), f"G2: {info} at rest"
+    runs_have_ended(model)
+    states_are_what_was_completed(model)
+
+
+def come_to_rest(model: Model) -> None:
+    """Interrupt what hangs, and nothing else: then whatever waited for a slot or for room must go on."""
+    simulation = model.simulation
+    for _ in range(MOST_ROUNDS):
+        simulation.run_until_idle()
+        model.look()
+        going_on = [run for run in model.spec.runs.values() if run.must_end and run.outcome is None]
+        assert not going_on, f"G2: interrupted, and not ended: {going_on}"
+        stats, at_work = simulation.stats(), (EXECUTING.begun, +EXECUTING.now)
+        assert stats.running == len(EXECUTING.begun), f"G1: {stats.running} running, by {at_work}"
+        assert stats.slots_taken == EXECUTING.now.total(), f"G1: {stats.slots_taken} slots, by {at_work}"
+        if not stats.running:
+            assert not stats.queued, f"G4: nothing runs, and {stats.queued} runs wait for ever"
+            return
+        hanging = dict(EXECUTING.hanging)
+        if not hanging and model.spec.hangs:  # a fault had it hang: which one, nobody was told
+            hanging = {info.path: "" for info in simulation.list(status="running")}
+        assert hanging, f"G2: {stats.running} turns run for ever, and none of them hangs"
+        for path, run_id in sorted(hanging.items()):
+            model.spec.may_interrupt(path, run_id=run_id or None)
+            simulation.agent(path).interrupt(run_id or None)
+    raise AssertionError("G2: it does not come to rest")
+
+
+def read_all_mail(model: Model) -> None:
+    """One more run of each agent, which reads what it was sent; a house is asked until it opens."""
+    for life in model.spec.open():
+        for _ in range(4):
+            if life.is_open and unread(model, life.path):
+                model.followups([(life.path, Script())])
+                come_to_rest(model)
+    for life in model.spec.open():
+        if life.is_open:
+            mail = model.simulation.agent(life.path).state()["mail"]
+            lost = [text for text in life.mail if mail.count(text) != 1]
+            assert not lost or (unread(model, life.path) and life.kind == "model.house"), (
+                f"G3: {life} was sent {lost}, and has read {mail}"
+            )
+
+
+def unread(model: Model, path: str) -> int:
+    return model.simulation.agent(path).info().inbox
+
+
+def runs_have_ended(model: Model) -> None:
+    spec, events = model.spec, model.witness.events.values()
+    accepted = {event.run_id: event.path for event in events if event.type == "run.accepted"}
+    ended = {event.run_id for event in events if event.type in TERMINAL}
+    open_ = {run_id for run_id, path in accepted.items() if run_id not in ended and path not in spec.erased}
+    assert not open_ or spec.prunes, f"G2: without an outcome: {open_}"
+    afters = Counter(event.data.get("after") for event in events if event.type == "run.accepted")
+    for run in spec.runs.values():
+        if run.path in spec.erased:
+            continue
+        assert run.outcome is not None, f"G3: {run} was accepted and forgotten"
+        try:
+            outcome = model.simulation.run(run.run_id).outcome()
+        except RunNotFound:
+            assert spec.may_be_pruned(run, model.simulation.now), f"G3: {run} is not known any more"
+            continue
+        assert outcome.status == run.outcome, f"G2: {run} and {outcome}"
+        if outcome.status == "completed":
+            assert outcome.result == run.run_id, f"G2: {run} has come to {outcome}"
+            expected = int(run.script.after)
+            assert afters[run.run_id] == expected or spec.prunes, (
+                f"G2: {run} has {afters[run.run_id]} continuations"
+            )
+
+
+def states_are_what_was_completed(model: Model) -> None:
+    """G3: each completed run is in its agent's state, once and in order; each message is read or unread."""
+    done, mail = histories(model)
+    for info in model.simulation.list():
+        state = model.simulation.agent(info.path).state()
+        has_done, read = state["done"], state["mail"]
+        assert len(has_done) == len(set(has_done)), f"G3: {info.path} has done twice: {has_done}"
+        assert len(read) == len(set(read)), f"G3: {info.path} read a message twice: {read}"
+        if model.spec.prunes:  # what nobody looked at in time may be gone
+            wanted = set(done[info.path])
+            seen = [run_id for run_id in has_done if run_id in wanted]
+            assert seen == done[info.path], f"G3: {info.path} has done {has_done}, and not {seen}"
+            continue
+        assert has_done == done[info.path], f"G3: {info.path} has done {has_done}, not {done[info.path]}"
+        assert len(read) + info.inbox == mail[info.path], (
+            f"G3: {info.path} has {mail[info.path]} messages and read {read}, {info.inbox} are unread"
+        )
+
+
+def histories(model: Model) -> tuple[dict[str, list[str]], Counter[str]]:
+    """What the events say: by path, the runs that its agent completed, and how much mail it has had."""
+    done: dict[str, list[str]] = defaultdict(list)
+    mail: Counter[str] = Counter()
+    for _, event in sorted(model.witness.events.items()):
+        if event.type == "agent.spawned":
+            done[event.path], mail[event.path] = [], 0
+        elif event.type == "run.completed":
+            done[event.path].append(str(event.run_id))
+        elif event.type == "message.accepted":
+            mail[event.path] += 1
+    return done, mail

@@ -1,0 +1,160 @@
+"""A simulated runtime and its deaths: how calls are made, and what is found by the process that comes next.
+
+A call that a crash cut off, or that the disk refused, is a question: what came of it is found out later,
+and either answer is right.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from greenroom import AgentInfo, BacklogFull, RunNotFound, StoreError
+from greenroom.testing import Crashed, Faults, Simulation
+
+from .observing import Observed, Witness
+from .scripts import EXECUTING
+from .specification import Specification, stronger
+
+Question = Callable[[], None]
+
+
+class Process:
+    """A runtime that only this makes calls to, one process after the other."""
+
+    def __init__(self, simulation: Simulation, *, slots: int, residents: int, level: str) -> None:
+        EXECUTING.begin()
+        self.simulation = simulation
+        self.slots, self.residents = slots, residents
+        self.spec = Specification(level)
+        self.witness = Witness()
+        self.pinned: dict[str, bool] = {}  # paths; whether it was seen in memory since
+        self.most_pinned = 0
+        self.loss: str | None = None  # by the deaths since it was open the last time
+        self.lives = 0
+        self.made = 0
+        self.limbo: list[Question] = []
+        self.death = "process"  # what a death by chance may take away
+        self.closing_took: tuple[float, float] = (0.0, 0.0)  # the drain time, and how long it took
+
+    # How calls are made
+
+    def attempt(self, call: Callable[[], Any], unknown: Question = lambda: None) -> Any:
+        """Make a call. If it was cut off, `unknown` finds out later what came of it."""
+        self.spec.calls += 1
+        try:
+            return call()
+        except Crashed:
+            self.crashed(self.death)
+            self.limbo.append(unknown)
+        except StoreError:  # the disk fails, and this call wanted it
+            self.limbo.append(unknown)
+        except BacklogFull:
+            pass
+        return None
+
+    def quietly(self, call: Callable[[], Any]) -> Any:
+        """Ask while nothing goes wrong."""
+        faults = self.simulation.faults()
+        try:
+            return call()
+        finally:
+            self.simulation.faults(faults)
+
+    def ref(self, path: str) -> Any:
+        """The agent at a path where one is known to be open."""
+        life = self.spec.at(path)
+        if life is None or not life.is_open or not self.simulation.is_up:
+            return None
+        return self.attempt(lambda: self.simulation.agent(path))
+
+    def look(self) -> Observed | None:
+        """What can be seen from outside now; None while nothing is up."""
+        if not self.simulation.is_up:
+            return None
+        return self.quietly(lambda: self.witness.look(self.simulation, self.spec))  # type: ignore[no-any-return]
+
+    # The end of a process, and the next one
+
+    def trouble(self, faults: Faults) -> None:
+        """Have this go wrong from now on."""
+        self.simulation.faults(faults)
+        self.death = "power" if faults.power else "process"
+        spec = self.spec
+        spec.raises = spec.raises or bool(faults.turn_raises)
+        spec.cancels = spec.cancels or bool(faults.turn_cancels)
+        spec.hangs = spec.hangs or bool(faults.turn_hangs)
+        spec.reads_fail = spec.reads_fail or bool(faults.read_fails)
+
+    def crashed(self, loss: str) -> None:
+        self.loss = stronger(self.loss or "memory", loss)
+        self.pinned.clear()
+        self.most_pinned = 0
+        self.spec.process_ended()
+        EXECUTING.died()
+
+    def crash(self, *, power: bool = False) -> None:
+        if self.simulation.is_up:
+            self.simulation.crash(power=power)
+            self.crashed("power" if power else "process")
+
+    def close(self, drain: float, *, suspend: bool = False) -> None:
+        """End the runtime in order."""
+        if not self.simulation.is_up:
+            return
+        if not suspend:
+            for run in self.spec.runs.values():
+                run.may_be_interrupted = True
+        begun = self.simulation.now
+        end = self.simulation.suspend if suspend else self.simulation.close
+        try:
+            end(drain)
+        except Crashed:
+            self.crashed(self.death)
+        except StoreError:  # it says how much was not written
+            self.loss = "process"
+        self.closing_took = (drain, self.simulation.now - begun)
+        self.pinned.clear()
+        self.most_pinned = 0
+        self.spec.process_ended()
+        EXECUTING.died()
+
+    def reopen(self) -> None:
+        """Begin the next process, as often as it takes, and find out what was left to it."""
+        if self.simulation.is_up:
+            self.settle()
+            return
+        while not self.simulation.is_up:
+            try:
+                self.simulation.reopen()
+            except Crashed:
+                self.crashed(self.death)
+        self.quietly(self._find)
+        self.settle()
+
+    def _find(self) -> None:
+        loss, self.loss = self.loss, None
+        agents = self.simulation.list()
+        lives = {number for info in agents if (number := number_of(info)) is not None}
+        runs: dict[str, str] = {}
+        for run_id in self.spec.runs:
+            with suppress(RunNotFound):
+                runs[run_id] = self.simulation.run(run_id).status
+        self.spec.found(lives, runs, loss, self.simulation.now)
+        self.witness.found(self.simulation, self.spec, loss)
+
+    def settle(self) -> None:
+        """Find out what became of calls that were cut off."""
+        while self.limbo and self.simulation.is_up:
+            question = self.limbo.pop(0)
+            try:
+                question()
+            except (Crashed, StoreError) as error:
+                if isinstance(error, Crashed):
+                    self.crashed(self.death)
+                self.limbo.append(question)
+                return
+
+
+def number_of(info: AgentInfo) -> int | None:
+    """Which life it is, by its config; None for one that an agent spawned."""
+    return info.config["life"] if info.config else None

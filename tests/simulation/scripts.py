@@ -1,0 +1,306 @@
+"""What the agents of the model do: each run brings a script, and does what it says.
+
+They use all that a turn offers, on the loop and on threads, and tell `EXECUTING` when they are at work:
+that is how turns are counted from outside of the runtime.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from msgspec import Struct
+
+# In virtual time: these agents live in simulations alone.
+from greenroom import (
+    AgentClosed,
+    AgentInfo,
+    AgentNotFound,
+    OutOfTree,
+    PathTaken,
+    RunInterrupted,
+    SyncTurn,
+    Turn,
+    agent,
+)
+
+ATTEMPTS = 3
+TERMINAL = ("run.completed", "run.failed", "run.interrupted")
+DOES_NOT_OPEN = "it does not open"
+AS_THE_SCRIPT_SAYS = "as the script says"
+
+
+class Script(Struct, frozen=True):
+    """What one run does. It completes unless `fails` or `hangs`."""
+
+    sleeps: float = 0.0
+    steps: int = 0  # awaits of nothing in particular
+    emits: bool = False
+    sends: str | None = None  # a message to this path
+    interrupts: str | None = None  # all that the agent there has accepted
+    lists: bool = False
+    children: int = 0  # runs of agents below, which it spawns and waits for
+    child_sleeps: float = 0.0
+    patience: float | None = None  # … and waits no longer than this
+    after: bool = False  # … or has a continuation for
+    checkpoint: bool = False
+    reaches: str | None = None  # a path of another tree
+    aside: bool = False  # does its work on a thread
+    pauses: bool = False
+    fails: bool = False
+    hangs: bool = False  # not on a thread
+    continues: int = 0  # a continuation, after so many runs
+
+
+class Executing:
+    """The turns that execute at this moment, by their own account; empty after each crash."""
+
+    def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        self.most = 0
+        self.letters = 0
+        self.openings = 0
+        self.wrong: list[str] = []  # what a turn saw; raised there it would only fail the run
+        self.erased = False  # something was deleted, and its outcomes with it
+        self.died()
+
+    def died(self) -> None:
+        """The process is gone, and with it all that executed."""
+        self.now: Counter[str] = Counter()
+        self.begun: set[str] = set()  # paths, of turns that wait as well
+        self.sessions: Counter[tuple[str, int]] = Counter()  # of houses
+        self.waiting = self.most_waiting = 0  # turns that wait for runs
+        self.hanging: dict[str, str] = {}  # paths, and their runs that will not end by themselves
+
+    def letter(self, run_id: str) -> str:
+        """A message unlike all others: a turn that is begun again from its checkpoint sends another."""
+        self.letters += 1
+        return f"{run_id}, letter {self.letters}"
+
+    def enter(self, path: str) -> None:
+        self.now[path] += 1
+        self.most = max(self.most, self.now.total())
+        if self.now[path] != 1:
+            self.wrong.append(f"G1: {self.now[path]} turns of {path} at a time")
+
+    def leave(self, path: str) -> None:
+        self.now[path] -= 1
+        self.hanging.pop(path, None)
+
+    def waits(self, turn: Any) -> Callable[[Awaitable[Any]], Awaitable[Any]]:
+        """Await without a slot. Interrupted meanwhile, a turn tidies up without one, too."""
+
+        async def wait(what: Awaitable[Any]) -> Any:
+            self.leave(turn.path)
+            self.waiting += 1
+            self.most_waiting = max(self.most_waiting, self.waiting)
+            try:
+                return await what
+            finally:
+                self.waiting -= 1
+                if turn.interrupted:
+                    self.now[turn.path] += 1  # for it to leave once more
+                else:
+                    self.enter(turn.path)
+
+        return wait
+
+
+EXECUTING = Executing()
+
+
+async def play(turn: Any) -> str:
+    """Do what the script says: for a `Turn`, and for a `SyncTurn` by way of `OnThread`."""
+    EXECUTING.begun.add(turn.path)
+    EXECUTING.enter(turn.path)
+    try:
+        return await _play(turn, turn.input)
+    finally:
+        EXECUTING.leave(turn.path)
+        EXECUTING.begun.discard(turn.path)
+
+
+async def _play(turn: Any, script: Script) -> str:
+    if script.continues:
+        ended = [outcome for outcome in turn.results if f"run.{outcome.status}" in TERMINAL]
+        if len(ended) != script.continues and not EXECUTING.erased:
+            EXECUTING.wrong.append(f"{turn.run_id} goes on after {len(ended)} of {script.continues} runs")
+        return _done(turn)
+    if isinstance(turn, Turn):
+        await _take_time(script)
+    if script.emits:
+        turn.emit("half-way", script.steps)
+    if script.reaches is not None:
+        await _reach(turn, script.reaches)
+    if script.lists:
+        await _look_round(turn)
+    if script.sends is not None:
+        with suppress(AgentNotFound, AgentClosed):
+            await turn.send(script.sends, EXECUTING.letter(turn.run_id))
+    if script.interrupts is not None:
+        with suppress(AgentNotFound, AgentClosed):
+            await turn.interrupt(script.interrupts)
+    if script.checkpoint:
+        await turn.checkpoint()
+    await _have_children(turn, script)
+    if script.pauses:
+        await EXECUTING.waits(turn)(_pause(turn))
+    if script.hangs and isinstance(turn, Turn):
+        EXECUTING.hanging[turn.path] = turn.run_id
+        await asyncio.Event().wait()
+    result = _done(turn)
+    if script.fails:  # after it changed its state: that must not be seen
+        raise ValueError(AS_THE_SCRIPT_SAYS)
+    return result
+
+
+async def _take_time(script: Script) -> None:
+    for _ in range(script.steps):
+        await asyncio.sleep(0)
+    if script.sleeps:
+        await asyncio.sleep(script.sleeps)
+    if script.aside:
+        await asyncio.to_thread(str, script)
+
+
+async def _have_children(turn: Any, script: Script) -> None:
+    """Agents below, on the loop and on threads in turn, and a run of each."""
+    runs = []
+    for number in range(script.children):
+        name = f"child{number}"
+        with suppress(PathTaken):  # an earlier run's
+            await turn.spawn(plain if number else worker, name)
+        runs.append(await turn.followup(name, Script(steps=1, sleeps=script.child_sleeps)))
+    if script.after:
+        await turn.after(*runs, input=Script(continues=len(runs)))
+    elif runs:
+        waits = EXECUTING.waits(turn)
+        try:
+            outcomes = await waits(turn.wait(*runs, timeout=script.patience))
+        except TimeoutError:
+            if script.patience is None:
+                raise
+        else:
+            if [outcome.run_id for outcome in outcomes] != [run.run_id for run in runs]:
+                EXECUTING.wrong.append(f"G2: {turn.run_id} waited for {runs} and was told {outcomes}")
+
+
+async def _reach(turn: Any, path: str) -> None:
+    """G8: whatever is tried with an agent of another tree is refused, and nothing is learnt of it."""
+    tries: dict[str, Callable[[], Awaitable[Any]]] = {
+        "sent to": lambda: turn.send(path, "not mine"),
+        "gave work to": lambda: turn.followup(path, Script()),
+        "interrupted": lambda: turn.interrupt(path),
+        "spawned": lambda: turn.spawn(worker, f"{path}/mine"),
+    }
+    for what, attempt in tries.items():
+        try:
+            await attempt()
+        except OutOfTree:
+            continue
+        except (AgentNotFound, AgentClosed, PathTaken):
+            EXECUTING.wrong.append(f"G8: {turn.path} looked for {path}")
+        else:
+            EXECUTING.wrong.append(f"G8: {turn.path} {what} {path}")
+
+
+async def _look_round(turn: Any) -> None:
+    tree = turn.path.split("/")[1]
+    for info in await turn.list():
+        if info.path.split("/")[1] != tree:
+            EXECUTING.wrong.append(f"G8: {turn.path} was told of {info.path}")
+
+
+async def _pause(turn: Any) -> None:
+    async with turn.paused():
+        if isinstance(turn, Turn):
+            await asyncio.sleep(1)
+
+
+def _done(turn: Any) -> str:
+    turn.state["done"].append(turn.run_id)
+    turn.state["mail"] += [message.body for message in turn.inbox]
+    return str(turn.run_id)
+
+
+class OnThread:
+    """A `SyncTurn` by the names of a `Turn`: its coroutines never wait, but the thread does."""
+
+    def __init__(self, turn: SyncTurn) -> None:
+        self._turn = turn
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._turn, name)
+        if name not in ("spawn", "followup", "send", "interrupt", "list", "wait", "after", "checkpoint"):
+            return method
+
+        async def call(*given: Any, **named: Any) -> Any:
+            return method(*given, **named)
+
+        return call
+
+    @asynccontextmanager
+    async def paused(self) -> AsyncIterator[None]:
+        with self._turn.paused():
+            yield
+
+
+def without_a_loop(code: Coroutine[Any, Any, str]) -> str:
+    """Run a coroutine that awaits nothing."""
+    try:
+        code.send(None)
+    except StopIteration as end:
+        return str(end.value)
+    raise AssertionError("code on a thread awaited something")
+
+
+def _fresh() -> dict[str, list[str]]:
+    return {"done": [], "mail": []}
+
+
+@agent(name="model.worker", state=_fresh, attempts=ATTEMPTS)
+async def worker(turn: Turn) -> str:
+    """Remembers which runs it completed and which messages it read."""
+    return await play(turn)
+
+
+@agent(name="model.plain", state=_fresh, attempts=ATTEMPTS)
+def plain(turn: SyncTurn) -> str:
+    """The same on a thread. Interrupted, it tidies up by returning."""
+    try:
+        return without_a_loop(play(OnThread(turn)))
+    except RunInterrupted:
+        return "interrupted"
+
+
+@agent(name="model.house", state=_fresh, attempts=ATTEMPTS, open_timeout=1.0)
+class House:
+    """A worker with something to open and to close, which fails now and then, or never ends."""
+
+    async def open(self, info: AgentInfo) -> None:
+        EXECUTING.openings += 1
+        self.turn = EXECUTING.openings % 7
+        self.key = (info.path, info.config["life"])
+        EXECUTING.sessions[self.key] += 1
+        if EXECUTING.sessions[self.key] != 1:
+            EXECUTING.wrong.append(f"G6: {info.path} is open twice")
+        await asyncio.sleep(0.05)
+        if self.turn == 4:
+            raise ValueError(DOES_NOT_OPEN)
+        if self.turn == 6:
+            await asyncio.Event().wait()
+
+    async def run(self, turn: Turn) -> str:
+        return await play(turn)
+
+    async def close(self) -> None:
+        try:
+            await asyncio.sleep(20.0 if self.turn == 5 else 0.01)  # the former is given up
+        finally:
+            EXECUTING.sessions[self.key] -= 1
+
+
+KINDS = (worker, plain, House)
