@@ -1,4 +1,4 @@
-"""The command line: `greenroom COMMAND …`. Each command is a module of its own and joins `main` here.
+"""The command line: `greenroom COMMAND …`. `COMMANDS` says where each one is.
 
 Exit statuses, of every command: 0 it did what it was for, 1 it could not (the reason is on stderr), 2 it
 was called wrongly, 130 it was stopped by Ctrl-C or SIGTERM. (`doctor` tells 1, something is wrong with the
@@ -7,18 +7,36 @@ store, from 3, it could not.)
 
 import click
 
-from .doctor import doctor
 from .program import Program
-from .run import run
+
+COMMANDS = {
+    "run": "run",
+    "serve": "serve",
+    "mcp": "mcp",
+    "ls": "listing",
+    "show": "listing",
+    "events": "following",
+    "stats": "figures",
+    "top": "figures",
+    "send": "changing",
+    "followup": "changing",
+    "interrupt": "changing",
+    "close": "changing",
+    "export": "transferring",
+    "import": "transferring",
+    "doctor": "doctor",
+}
+"""In which module each command is."""
 
 
-@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Program, modules=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="greenroom")
 def main() -> None:
-    """greenroom: a runtime for long-lived agents. Many durable, few in memory, fewer at work."""
+    """greenroom: a runtime for long-lived agents. Many durable, few in memory, fewer at work.
 
+    ls, show, events, stats and top look at a store's file (--store) or at a running server (--server);
+    send, followup, interrupt and close change one of the two.
+    """
 
-main.add_command(run)
-main.add_command(doctor)
 
 __all__ = ["main"]

@@ -54,6 +54,12 @@ def doctor(store: str, repair: bool, quick: bool, as_json: bool) -> None:
     repaired without a loss is left as it is, and told.
 
     \b
+    Examples
+      greenroom doctor team.db
+      greenroom doctor team.db --repair
+      greenroom doctor team.db --quick --json | jq .healthy
+
+    \b
     Exit status
       0    there is nothing wrong, or nothing any more
       1    something is wrong; notes alone are nothing wrong

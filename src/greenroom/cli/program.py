@@ -7,7 +7,9 @@ So the end of the program is bounded; called by tests (`main.main`, `CliRunner`)
 import os
 import sys
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
+from importlib import import_module
 from typing import Any, NoReturn
 
 import click
@@ -19,7 +21,29 @@ PATIENCE = 2.0
 
 
 class Program(click.Group):
-    """A group of commands; called, it is the whole program."""
+    """A group of commands; called, it is the whole program.
+
+    `modules` says in which module (of this package) each command is: it is imported when it is used, so
+    that a command costs no more than what it needs.
+    """
+
+    def __init__(self, *args: Any, modules: Mapping[str, str], **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._modules = modules
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names, in the order in which people meet them."""
+        return [*self._modules, *super().list_commands(ctx)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, imported now if need be."""
+        module = self._modules.get(cmd_name)
+        if module is None:
+            return super().get_command(ctx, cmd_name)
+        loaded = import_module(f".{module}", __package__)
+        # a keyword has a _ behind it in Python
+        found: click.Command = getattr(loaded, cmd_name, None) or getattr(loaded, f"{cmd_name}_")
+        return found
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         """Run the command that the arguments name, then end the process."""

@@ -8,14 +8,16 @@ import json
 import sys
 import time
 from contextlib import suppress
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 from msgspec import Struct
 from msgspec.structs import asdict
 
 from ..actors.views import Event
-from .watch import Moment
+
+if TYPE_CHECKING:
+    from .watch import Moment  # which brings the runtime
 
 DATA = 60
 """Characters of an event's data that are shown."""
@@ -61,14 +63,14 @@ class Lines:
         with suppress(OSError, ValueError):  # nobody is there any more: no reason to stop
             click.echo(text, err=True)
 
-    def show(self, moment: Moment, note: str | None) -> None:
+    def show(self, moment: "Moment", note: str | None) -> None:
         """Tell how it stands; `note` says what it waits for, if it does nothing."""
         self.say(summary(moment) + (f"; {note}" if note else ""))
 
     def close(self) -> None:
         """The work is over, or was stopped."""
 
-    def ended(self, ending: Ending, moment: Moment | None) -> None:
+    def ended(self, ending: Ending, moment: "Moment | None") -> None:
         """Tell how it ended; the result goes to stdout, an error is told by who ends the program."""
         if moment is not None:
             self.say(f"{ending.status}: {summary(moment)}")
@@ -99,13 +101,13 @@ class JsonLines(Lines):
     def say(self, text: str) -> None:
         pass
 
-    def show(self, moment: Moment, note: str | None) -> None:
+    def show(self, moment: "Moment", note: str | None) -> None:
         new = [event for event in moment.newest if event.seq > self._told]
         self._told = new[-1].seq if new else self._told
         events = [asdict(event) for event in new]
         self._put("progress", **numbers(moment), note=note, events=events)
 
-    def ended(self, ending: Ending, moment: Moment | None) -> None:
+    def ended(self, ending: Ending, moment: "Moment | None") -> None:
         fields = asdict(ending)
         try:
             json.dumps(ending.result, allow_nan=False)
@@ -117,7 +119,7 @@ class JsonLines(Lines):
         self._put("result", **fields, stats=numbers(moment) if moment else None)
 
 
-def numbers(moment: Moment) -> dict[str, Any]:
+def numbers(moment: "Moment") -> dict[str, Any]:
     """How it stands, for machines."""
     stats = asdict(moment.stats)
     return {
@@ -131,7 +133,7 @@ def numbers(moment: Moment) -> dict[str, Any]:
 STATS = ("agents", "resident", "running", "queued", "slots", "residents", "evictions", "reloads", "commits")
 
 
-def summary(moment: Moment) -> str:
+def summary(moment: "Moment") -> str:
     """How it stands, in one line for people."""
     stats = moment.stats
     return (

@@ -10,6 +10,7 @@ from ..actors.errors import GreenroomError, InvalidPath
 from ..actors.vocabulary import check_path
 from . import stores
 from .conductor import Conductor, Order, RunEnded
+from .inputs import read_text
 from .loading import choose_kind, load_file, split_target
 from .progress import Ending, JsonLines, Lines
 from .signals import STOPPED, Stopped, StopSignals
@@ -85,6 +86,11 @@ def run(
     not ended is in the DB and goes on when it is opened next.
 
     \b
+    Examples
+      greenroom run team.py:chief --input "count"
+      greenroom run team.py:chief --input @task.txt --store team.db --slots 4 --json
+
+    \b
     Exit status
       0    the run completed
       1    it failed or was interrupted, or could not be started
@@ -144,7 +150,7 @@ def _run(
 ) -> int:
     try:
         file, wanted = split_target(target)
-        text = _read_input(given)
+        text = read_text(given, "--input")
         kind = choose_kind(load_file(file), file, wanted)
         path = path or default_path(kind.name)
         passing = store is None
@@ -158,26 +164,6 @@ def _run(
         return STOPPED
     order = Order(kind, path, text, store, passing, slots, residents)
     return Conductor(order, progress, signals).conduct()
-
-
-def _read_input(given: str | None) -> str | None:
-    """What `--input` means."""
-    if given is None or not given.startswith("@"):
-        return given
-    if given.startswith("@@"):
-        return given[1:]
-    name = given[1:]
-    try:
-        with click.open_file(name, encoding="utf-8") as source:  # "-" is stdin
-            text: str = source.read()
-            return text
-    except OSError as error:
-        problem = error.strerror or str(error)
-    except UnicodeDecodeError:
-        problem = "it is not UTF-8 text"
-    raise click.BadParameter(
-        f"cannot read {name}: {problem}. (A text that begins with @ is given as @@…)", param_hint="--input"
-    )
 
 
 def default_path(kind: str) -> str:

@@ -1,0 +1,305 @@
+"""A document put into a store: all of it in one transaction, or nothing.
+
+The store is owned meanwhile, and made if there is none. Agents, runs and messages get new numbers and keep
+their order; paths and run ids stay, so they must be free. Nothing is unpickled: what the document's seals
+say is genuine is signed anew with the store's own key. The store's events tell of what came.
+"""
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
+
+import msgspec
+from msgspec import Struct
+
+from ...actors.errors import InvalidPath, PathTaken, RunIdTaken
+from ...actors.vocabulary import AgentId, RunId, Timestamp, check_path
+from .. import schema
+from ..claim import Claim, admit
+from ..keys import Place, Sealer, make_key
+from ..protocol import (
+    AddAgent,
+    AddEvent,
+    AddMessage,
+    AddRun,
+    AgentRow,
+    BeginRun,
+    EndRun,
+    EventRow,
+    InterruptRun,
+    MessageRow,
+    PutSnapshot,
+    Record,
+    RunRow,
+    Snapshot,
+)
+from ..records import WRITES, grouped, statements
+from .document import AgentLine, End, Header, MessageLine, Refused, RunLine, header_of, lines_of
+
+LEASE = 600.0
+"""Seconds. Within the transaction nobody can take the store anyway; this is for those who look."""
+
+SLICE = 500
+"""Lines that are written at a time."""
+
+ENDS = ("completed", "failed", "interrupted")
+
+
+OPEN_BEFORE = "SELECT 1 FROM agents WHERE status <> 'closed' AND path = ? AND agent_id <= ?"
+RUN_BEFORE = "SELECT path FROM runs AS r JOIN agents USING (agent_id) WHERE run_id = ? AND serial <= ?"
+TEMPORARY = """
+    CREATE TEMP TABLE imported (agent_id INTEGER PRIMARY KEY, path TEXT, updated_at REAL, stateful INTEGER)
+"""
+
+
+class Imported(Struct, frozen=True):
+    """How much was imported. `waiting` are runs without an outcome, which the store now holds."""
+
+    agents: int
+    runs: int
+    messages: int
+    waiting: int
+
+
+def import_agents(
+    store: str,
+    file: BinaryIO,
+    key: bytes,
+    document: str,
+    *,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Imported:
+    """Put the document in `file` (which can be read twice), sealed with `key`, into `store`.
+
+    It is read to its end before the store is touched. Raises `Refused`, `PathTaken`, `RunIdTaken`,
+    `StoreInUse`, a `StoreError`.
+    """
+    begin = file.tell()
+    header = header_of(file, document)
+    file.seek(begin)
+    for number, _ in enumerate(lines_of(file, key, document)):
+        if number % SLICE == 0:
+            progress(f"checking: {number:,}")
+    file.seek(begin)
+    with _owned(store) as (connection, claim):
+        importer = _Importer(connection, Sealer(make_key(store)), claim.epoch, document)
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            claim.check()
+            for part in _slices(lines_of(file, key, document)):
+                importer.take(part)
+                progress(f"importing: {importer.lines:,}")
+            done = importer.finish(header)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+    return done
+
+
+@contextmanager
+def _owned(store: str) -> Iterator[tuple[sqlite3.Connection, Claim]]:
+    schema.inspect(store)
+    make_key(store)
+    connection = schema.open_for_writing(store, "power", admit=lambda known: admit(store, known))
+    try:
+        with schema.explained(store):
+            claim = Claim.take(store, connection, LEASE)
+            try:
+                yield connection, claim
+            finally:
+                claim.release()
+    finally:
+        connection.close()  # the last one copies the log into the file
+
+
+class _Importer:
+    """One document on its way into one store, within a transaction."""
+
+    def __init__(self, connection: sqlite3.Connection, sealer: Sealer, epoch: int, document: str) -> None:
+        self.epoch, self.lines = epoch, 0
+        self._connection, self._sealer, self._document = connection, sealer, document
+        numbers = "SELECT next_agent_id, next_serial, next_seq FROM meta"
+        agent_id, serial, self._seq = connection.execute(numbers).fetchone()
+        self._agents_from: int = agent_id - 1
+        self._serials_from: int = serial - 1
+        self._agent_id: int = agent_id  # the next numbers, when all is done
+        self._serial: int = serial
+        self._now: Timestamp = time.time()
+        self._counted = {AgentLine: 0, RunLine: 0, MessageLine: 0}
+        self._closed = self._waiting = 0
+        connection.execute(TEMPORARY)
+
+    def seal(self, data: bytes, place: Place) -> bytes:
+        """For `records`, which seals values on their way in."""
+        return self._sealer.seal(data, place)
+
+    def take(self, part: list[AgentLine | RunLine | MessageLine]) -> None:
+        """Write some lines."""
+        records: list[Record] = []
+        for line in part:
+            self._counted[type(line)] += 1
+            match line:
+                case AgentLine():
+                    records += self._agent(line)
+                case RunLine():
+                    records += self._run(line)
+                case MessageLine():
+                    records += self._message(line)
+        self.lines += len(part)
+        try:
+            for kind, group in grouped(records):
+                for write in WRITES[kind]:
+                    rows = [write.encode(self, record) for record in group]
+                    for statement, values in statements(write, rows):
+                        self._connection.execute(statement, values)
+        except sqlite3.IntegrityError as error:
+            raise self._taken(part, error) from error
+
+    def finish(self, header: Header) -> Imported:
+        """What only the end of the document allows: the numbers, and agents as they were last changed."""
+        for statement in (
+            "UPDATE agents SET updated_at = i.updated_at, stateful = i.stateful"
+            " FROM temp.imported AS i WHERE i.agent_id = agents.agent_id",
+            "DROP TABLE temp.imported",
+        ):
+            self._connection.execute(statement)
+        # run ids begin with the epoch: the next opening must not make those that came again
+        self._connection.execute(
+            "UPDATE meta SET next_agent_id = ?, next_serial = ?, next_seq = ?, closed = closed + ?,"
+            " epoch = max(epoch, ?)",
+            (self._agent_id, self._serial, self._seq, self._closed, header.epoch),
+        )
+        agents, runs, messages = self._counted.values()
+        return Imported(agents, runs, messages, self._waiting)
+
+    # Lines as records
+
+    def _agent(self, line: AgentLine) -> Iterator[Record]:
+        try:
+            check_path(line.path)
+        except InvalidPath as error:
+            raise Refused(self._document, str(error)) from error
+        agent_id = AgentId(self._agents_from + line.agent_id)
+        self._agent_id = max(self._agent_id, agent_id + 1)
+        self._connection.execute(
+            "INSERT INTO temp.imported VALUES (?, ?, ?, ?)",
+            (agent_id, line.path, line.updated_at, line.stateful),
+        )
+        yield AddAgent(
+            AgentRow(
+                agent_id,
+                line.path,
+                line.kind,
+                line.version,
+                line.config.payload,
+                line.created_at,
+                line.updated_at,
+                line.status,
+                line.error,
+                line.incarnation,
+                line.origin,
+            )
+        )
+        if line.state is not None:
+            state = line.state
+            yield PutSnapshot(agent_id, Snapshot(state.codec, state.version, state.payload))
+        yield self._fact("agent.spawned", line.path, None, kind=line.kind, imported=True)
+        if line.status == "closed":
+            self._closed += 1
+            yield self._fact("agent.closed", line.path, None, imported=True)
+
+    def _run(self, line: RunLine) -> Iterator[Record]:
+        agent_id, path = self._of(line.agent_id)
+        ended = line.status in ENDS
+        if not ended and line.status != "accepted":
+            raise Refused(self._document, f"run {line.run_id} has the status {line.status!r}")
+        yield AddRun(
+            RunRow(
+                line.run_id,
+                self._new_serial(line.serial),
+                agent_id,
+                path,
+                line.input.payload,
+                line.accepted_at,
+                attempt=line.attempt,
+                awaits=line.awaits,
+            )
+        )
+        if ended:
+            yield EndRun(
+                line.run_id,
+                agent_id,
+                line.status,
+                None if line.result is None else line.result.payload,
+                line.error,
+                line.attempt,
+                line.started_at,
+                line.accepted_at if line.ended_at is None else line.ended_at,
+            )
+            told = {"error": line.error} if line.error else {}
+            yield self._fact(f"run.{line.status}", path, line.run_id, imported=True, **told)
+            return
+        self._waiting += 1
+        yield self._fact("run.accepted", path, line.run_id, imported=True)
+        if line.started_at is not None:
+            yield BeginRun(line.run_id, agent_id, line.attempt, line.started_at)
+        if line.error is not None:
+            yield InterruptRun(line.run_id, agent_id, line.error)
+
+    def _message(self, line: MessageLine) -> Iterator[Record]:
+        agent_id, _ = self._of(line.agent_id)
+        serial = self._new_serial(line.serial)
+        yield AddMessage(MessageRow(serial, agent_id, line.body.payload, line.sender, line.at))
+
+    def _of(self, exported: AgentId) -> tuple[AgentId, str]:
+        """The number and path that an agent of the document has here."""
+        agent_id = AgentId(self._agents_from + exported)
+        statement = "SELECT path FROM temp.imported WHERE agent_id = ?"
+        row = self._connection.execute(statement, (agent_id,)).fetchone()
+        if row is None:
+            raise Refused(self._document, f"it has no agent {exported}, and something of that agent")
+        return agent_id, row[0]
+
+    def _new_serial(self, exported: int) -> int:
+        serial = self._serials_from + exported
+        self._serial = max(self._serial, serial + 1)
+        return serial
+
+    def _fact(self, type: str, path: str, run_id: RunId | None, **data: object) -> AddEvent:
+        event = EventRow(self._seq, self._now, type, path, run_id, msgspec.json.encode(data))
+        self._seq += 1
+        return AddEvent(event)
+
+    def _taken(self, part: Iterable[object], error: sqlite3.IntegrityError) -> Exception:
+        """Which of these lines is in the way of what is there."""
+        for line in part:
+            if isinstance(line, AgentLine) and line.status != "closed":
+                here = "SELECT 1 FROM main.agents WHERE status <> 'closed' AND path = ?"
+                if self._connection.execute(here, (line.path,)).fetchone():
+                    return PathTaken(line.path)
+            if isinstance(line, RunLine):
+                here = (
+                    "SELECT a.path FROM main.runs JOIN main.agents AS a USING (agent_id) WHERE run_id = ?"
+                )
+                if row := self._connection.execute(here, (line.run_id,)).fetchone():
+                    return RunIdTaken(line.run_id, row[0])
+        return Refused(self._document, f"it contradicts itself or the store: {error}")
+
+
+def _slices(lines: Iterable[object]) -> Iterator[list[AgentLine | RunLine | MessageLine]]:
+    """Lines of content, some at a time; runs never together with agents that they are of."""
+    part: list[AgentLine | RunLine | MessageLine] = []
+    for line in lines:
+        if isinstance(line, Header | End):
+            continue
+        assert isinstance(line, AgentLine | RunLine | MessageLine)
+        if part and (len(part) == SLICE or type(line) is not type(part[0])):
+            yield part
+            part = []
+        part.append(line)
+    if part:
+        yield part

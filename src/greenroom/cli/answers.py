@@ -1,0 +1,117 @@
+"""What a store or a server answers: the same values from both, in the shapes of the HTTP API.
+
+Users' values are JSON: what JSON cannot hold is described in its place, and `described` lists the places.
+"""
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from ..actors.vocabulary import Timestamp
+from ..server.shown import show
+
+
+class LastRun(Struct, frozen=True):
+    """How an agent's last run ended."""
+
+    run_id: str
+    status: str
+    error: str | None
+    ended_at: Timestamp
+
+
+class AgentLine(Struct, frozen=True, kw_only=True):
+    """An agent in a list. `resident` is None where nobody who could know was asked."""
+
+    path: str
+    kind: str
+    version: int
+    status: str
+    resident: bool | None
+    queued_runs: int
+    inbox: int
+    created_at: Timestamp
+    updated_at: Timestamp
+    error: str | None
+    last_run: LastRun | None
+
+
+class Ended(Struct, frozen=True, kw_only=True):
+    """How a run ended."""
+
+    status: str
+    result: Any
+    error: str | None
+    run_id: str
+    path: str
+    started_at: Timestamp | None
+    ended_at: Timestamp
+    attempt: int
+
+
+class Agent(Struct, frozen=True, kw_only=True):
+    """An agent."""
+
+    path: str
+    kind: str
+    version: int
+    config: Any
+    status: str
+    resident: bool | None
+    incarnation: int
+    last_outcome: Ended | None
+    queued_runs: int
+    inbox: int
+    created_at: Timestamp
+    updated_at: Timestamp
+    error: str | None
+    described: tuple[str, ...] = ()
+
+
+class State(Struct, frozen=True):
+    """An agent's state as of its last commit."""
+
+    path: str
+    state: Any
+    described: tuple[str, ...] = ()
+
+
+class Run(Struct, frozen=True, kw_only=True):
+    """A run."""
+
+    run_id: str
+    path: str
+    status: str
+    input: Any
+    awaits: tuple[str, ...]
+    attempt: int
+    accepted_at: Timestamp
+    started_at: Timestamp | None
+    ended_at: Timestamp | None
+    result: Any
+    error: str | None
+    described: tuple[str, ...] = ()
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has an outcome."""
+        return self.status in ("completed", "failed", "interrupted")
+
+
+class Page(Struct, frozen=True):
+    """Agents by path; `next` is what comes after them."""
+
+    agents: list[AgentLine]
+    next: str | None
+
+
+def in_json(value: object, at: str) -> tuple[Any, tuple[str, ...]]:
+    """A user's value as it stands in an answer at `at`, and the places in it that are descriptions."""
+    made = show(value, at)
+    return msgspec.json.decode(made.json), made.described
+
+
+def document(answer: object) -> str:
+    """An answer as one line of JSON."""
+    return msgspec.json.encode(answer).decode()

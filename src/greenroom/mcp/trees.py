@@ -1,0 +1,65 @@
+"""Which agents a client reaches: those of its tree, and it cannot name any other.
+
+A client says `researcher`, and means `/its-tree/researcher`: no name leads out of the tree. Without
+`--tree` each client session has a tree of its own, whose name nobody can guess and which ends with the
+session.
+"""
+
+import secrets
+from hashlib import blake2b
+
+from msgspec import Struct
+
+from ..actors.vocabulary import check_path
+
+SESSION = "mcp-session-"
+"""The trees of sessions begin like this; those that are found at the start were left by a crash."""
+
+
+class Tree(Struct, frozen=True):
+    """A tree. `passing` ones are there for one session and are closed with it."""
+
+    name: str
+    passing: bool
+
+    @property
+    def path(self) -> str:
+        return f"/{self.name}"
+
+    def path_of(self, agent: str) -> str:
+        """The path of the agent with this name. Raises `InvalidPath`."""
+        return check_path(f"/{self.name}/{agent}")
+
+    def name_of(self, path: str) -> str:
+        """What a client calls the agent at `path`."""
+        return path.removeprefix(f"/{self.name}/")
+
+    def run_id_of(self, named: str | None) -> str | None:
+        """The run id for one that a client chose: clients of two trees may choose the same."""
+        return None if named is None else f"{self.name}:{named}"
+
+    def told(self, text: str) -> str:
+        """`text` with names where it has paths of this tree: a client knows no others."""
+        return text.replace(f"/{self.name}/", "").replace(f"{self.name}:", "")
+
+
+class Trees:
+    """The tree of each session: the given one for all, or one each."""
+
+    def __init__(self, given: str | None) -> None:
+        if given is not None:
+            check_path(f"/{given}")
+        self._given = given
+        self._secret = secrets.token_bytes(32)
+
+    @property
+    def shared(self) -> bool:
+        """Whether all sessions have the same tree."""
+        return self._given is not None
+
+    def of(self, session: str) -> Tree:
+        """The tree of the session with this id; the id is known to its client alone, and stays so."""
+        if self._given is not None:
+            return Tree(self._given, passing=False)
+        digest = blake2b(session.encode(), key=self._secret, digest_size=12).hexdigest()
+        return Tree(SESSION + digest, passing=True)
