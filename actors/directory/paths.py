@@ -122,11 +122,12 @@ class PathTable:
             return self._decide(command, place)
         place.busy = True
         place.line.append(command)
-        return self._look_up(command.path, spawns=isinstance(command, SpawnAgent))
+        return self._look_up(command)
 
-    def _look_up(self, path: str, *, spawns: bool) -> list[Effect]:
-        """Ask who has `path`; where the first of a tree are spawned, ask for the tree, once for all."""
-        tree = tree_of(path)
+    def _look_up(self, command: DirectoryCommand) -> list[Effect]:
+        """Ask who has a path; where the first of a tree are spawned, ask for the tree, once for all."""
+        path, tree = command.path, tree_of(command.path)
+        spawns = isinstance(command, SpawnAgent)
         if spawns and tree in self._trees_asked:
             self._trees_asked[tree].append(path)
             return []
@@ -152,13 +153,9 @@ class PathTable:
         tree: str = answer.request[1]  # type: ignore[index]
         if answer.error is None and not answer.value:
             self._novelty.found_empty(tree)
-        effects: list[Effect] = []
-        for path in self._trees_asked.pop(tree):
-            if self._novelty.is_new(path):
-                effects += self._resume(path, self._places[path], None)
-            else:
-                effects += self._look_up(path, spawns=False)
-        return effects
+        lines = [self._places.pop(path).line for path in self._trees_asked.pop(tree)]
+        # as if they came now: the subtree around a path may be closing by this time
+        return [effect for line in lines for command in line for effect in self.handle(command)]
 
     def settled(self, news: SpawnSettled) -> list[Effect]:
         """A spawn was recorded, or refused and so never was."""

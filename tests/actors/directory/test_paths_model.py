@@ -135,5 +135,21 @@ class Paths(RuleBasedStateMachine):
         assert len(self.table._places) <= 3 + 1, "more paths are kept than were to be remembered"
 
 
+def test_a_path_that_waits_for_its_tree_while_the_tree_closes_is_not_closed_twice() -> None:
+    """It was asked for after the closing had begun, and answered from before it was recorded."""
+    paths = Paths()
+    paths.agents_of_an_earlier_life({"/a/b": True})
+    paths.close("/a")
+    paths.spawn("/a")
+    paths.the_ledger_handles_a_message(refuse=False, late=False)
+    paths.an_answer_arrives()
+    paths.close("/a")
+    paths.the_ledger_handles_a_message(refuse=False, late=False)
+    paths.spawn("/a/b")
+    paths.the_ledger_handles_a_message(refuse=False, late=False)
+    paths.close("/a/b")
+    paths.teardown()
+
+
 Paths.TestCase.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
 test_the_path_table_keeps_to_a_dict = Paths.TestCase
