@@ -167,6 +167,17 @@ class RunInterrupted(GreenroomError):
 # Capacity
 
 
+class ProcessFailed(GreenroomError):
+    """A program could not be started for an agent, or did not do its work."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(path, problem)
+        self.path, self.problem = path, problem
+
+    def __str__(self) -> str:
+        return self.problem
+
+
 class BacklogFull(GreenroomError):
     """As many runs are accepted and not ended as the runtime may hold."""
 

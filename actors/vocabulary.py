@@ -38,6 +38,7 @@ Role: TypeAlias = Literal[
     "writer",
     "reader",
     "events",
+    "processes",
     "supervisor",
 ]
 
@@ -79,11 +80,6 @@ def tellable(text: str) -> str:
 def tree_of(path: str) -> str:
     """The first segment of `path`: the limit of what an agent may reach."""
     return path[1:].partition("/")[0]
-
-
-def parent_of(path: str) -> str:
-    """The path one segment up; `/` for the root of a tree. It need not be an agent."""
-    return path.rpartition("/")[0] or "/"
 
 
 def is_under(path: str, under: str) -> bool:

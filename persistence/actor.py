@@ -20,8 +20,10 @@ from .protocol import (
     BatchFailed,
     BatchWritten,
     CloseStore,
+    KeepProcesses,
     OpenReader,
     OpenStore,
+    ProcessesKept,
     Read,
     ReaderOpened,
     StoreClosed,
@@ -84,6 +86,8 @@ class PersistenceActor(ActorShell):
             case _Tidy():
                 self.tidying = False
                 return self.tidy(message)
+            case KeepProcesses():
+                return (Send(sender, self.keep_processes(message)), *self.loss())
             case CloseStore():
                 self.close()
                 return (Send(sender, StoreClosed()),)
@@ -156,6 +160,17 @@ class PersistenceActor(ActorShell):
             return BatchFailed(batch.number, error.problem, True, error)
         self.look_at = min(self.look_at, begun + LOOK_AGAIN)
         return BatchWritten(batch.number, self.clock() - begun)
+
+    def keep_processes(self, keep: KeepProcesses) -> ProcessesKept:
+        if self.store is None:
+            return ProcessesKept(keep.number, StoreError("", "the store is not open"), True)
+        try:
+            self.store.keep_processes(keep.add, keep.drop)
+        except WriteFailed as error:
+            return ProcessesKept(keep.number, error, error.fatal)
+        except StoreLost as error:
+            return ProcessesKept(keep.number, error, True)
+        return ProcessesKept(keep.number)
 
     def tidy(self, message: _Tidy) -> Iterable[Effect]:
         """Do one step. The next one comes behind a batch that came meanwhile: it waits for one at most."""

@@ -175,6 +175,16 @@ def _key(store: str, epoch: int) -> tuple[int, int, int]:
     return file.st_dev, file.st_ino, epoch
 
 
+def file_of(store: str) -> str:
+    """Which file this is; a copy of it is another one."""
+    return "{}:{}".format(*_key(store, 0))
+
+
+def held_here(file: str, epoch: int) -> bool:
+    """Whether this process has the store in `file` open, in that epoch."""
+    return any(f"{device}:{inode}" == file and held == epoch for device, inode, held in list(_held))
+
+
 # The running system
 
 

@@ -22,6 +22,7 @@ from ..actors.vocabulary import (
     RunId,
     Timestamp,
 )
+from .processes import LeftRow, ProcessRow
 
 # Rows
 
@@ -109,6 +110,7 @@ class Unfinished(Struct, frozen=True):
     runs: tuple[RunRow, ...] = ()  # by serial
     agents: tuple[AgentRow, ...] = ()  # those of `runs`
     known: int = 0  # how many agents are open
+    left: tuple[LeftRow, ...] = ()  # records of processes that agents started outside, by number
 
 
 # Records
@@ -347,6 +349,17 @@ class WriteBatch(Struct, frozen=True):
     sync: bool = False
 
 
+class KeepProcesses(Struct, frozen=True):
+    """Record processes and forget others, in one transaction. Answered by `ProcessesKept`.
+
+    They belong to no run's commit, so they do not go through the journal.
+    """
+
+    number: int
+    add: tuple[ProcessRow, ...] = ()
+    drop: tuple[int, ...] = ()
+
+
 class CloseStore(Struct, frozen=True):
     """Answered by `StoreClosed`."""
 
@@ -387,6 +400,14 @@ class BatchFailed(Struct, frozen=True):
     fatal: bool
     error: StoreError | None = None
     of_record: bool = False
+
+
+class ProcessesKept(Struct, frozen=True):
+    """Done, as durable as `process`; or not, by `error`. `fatal`: no later try can succeed."""
+
+    number: int
+    error: StoreError | None = None
+    fatal: bool = False
 
 
 class StoreTaken(Struct, frozen=True):

@@ -174,7 +174,36 @@ _V1_STATEMENTS = (
        END""",
 )
 
-STEPS: list[Callable[["Database"], None]] = [tables]
+
+def processes(db: "Database") -> None:
+    """Version 2: what agents started outside. See `processes.ProcessRow`."""
+    db.table("processes").create(
+        {
+            "number": int,
+            "agent_id": int,
+            "incarnation": int,
+            "path": str,
+            "kind": str,
+            "host": str,
+            "boot_id": str,
+            "pid_namespace": str,
+            "pid": int,
+            "started": int,  # of the process, in ticks since boot
+            "owner_pid": int,
+            "owner_started": int,
+            "epoch": int,  # which opening of the store started it
+            "lease": float,  # its owner's
+            "heartbeat": float,  # its owner's last sign of life, by the wall clock
+            "uptime": float,  # … and by the monotonic one
+            "token": str,
+            "file": str,
+        },
+        pk="number",
+        strict=True,
+    )
+
+
+STEPS: list[Callable[["Database"], None]] = [tables, processes]
 
 
 def open_for_writing(

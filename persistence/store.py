@@ -18,6 +18,7 @@ from ..actors.vocabulary import Durability, Seconds, Timestamp
 from . import schema
 from .claim import Claim, admit
 from .keys import Place, Sealer, key_path, make_key
+from .processes import COLUMNS, ProcessRow, columns_of
 from .protocol import (
     AddAgent,
     AddEvent,
@@ -39,6 +40,11 @@ CHECKPOINT_AFTER = 2_000
 
 SLICE = 256
 """Records that are encoded at once: about a millisecond of the interpreter, which all threads share."""
+
+ADD_PROCESS = f"INSERT OR REPLACE INTO processes ({COLUMNS}) VALUES ({', '.join('?' * 18)})"
+DROP_PROCESS = "DELETE FROM processes WHERE number = ?"
+SIGN_OF_LIFE = "UPDATE processes SET heartbeat = ?, uptime = ? WHERE epoch = ?"
+"""Whoever finds a process sees by its own record whether its owner lives."""
 
 LONG_LOG = 16_384
 """Pages: 64 MiB, a log that a reader made longer than it has to be."""
@@ -311,7 +317,19 @@ class Store:
         """Give a sign of life. Raises `StoreLost`, or `WriteFailed` if it cannot be written now."""
         with self._aside():
             self.claim.put()
+            now = self.claim.owner.heartbeat
+            self._connection.execute(SIGN_OF_LIFE, (now.wall, now.uptime, self.epoch))
         self._unchecked += 1
+
+    def keep_processes(self, add: Sequence[ProcessRow], drop: Sequence[int]) -> None:
+        """Record processes, forget others. Raises `WriteFailed` or `StoreLost`, and then nothing changed.
+
+        Of a power cut no process is left, so nobody waits for a flush.
+        """
+        with self._aside():
+            self._connection.executemany(ADD_PROCESS, map(columns_of, add))
+            self._connection.executemany(DROP_PROCESS, [(number,) for number in drop])
+        self._unchecked += len(add) + len(drop)
 
     def _count(self, groups: Iterable[tuple[type[Any], list[Any]]]) -> None:
         """Note the numbers that are used up; fails if this epoch is over."""

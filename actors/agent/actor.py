@@ -26,12 +26,14 @@ from ..ledger.protocol import (
     RunPending,
     TurnSettled,
 )
+from ..processes.protocol import ProcessNews
 from ..residency.protocol import OpenSession, Rest, Unload, Work
 from ..shell import ActorShell
 from ..slots.protocol import SlotGranted
 from ..views import AgentInfo
 from ..vocabulary import Address, AgentId, Incarnation, RequestId, Role, RunId, tellable
 from .behaviour import Behaviour, explain_error
+from .hosting import Link, offer
 from .kind import find_kind
 from .session import (
     Action,
@@ -72,6 +74,7 @@ class AgentActor(ActorShell):
         self.interruption: DoInterrupt | None = None
         self.regaining: asyncio.Future[None] | None = None
         self.tasks: set[asyncio.Task[None]] = set()
+        self.link: Link | None = None  # to its processes, if it started any
 
     @property
     def address(self) -> Address:
@@ -175,6 +178,7 @@ class AgentActor(ActorShell):
             self.act(self.session.opened(healed=self.healed))
 
     async def open_kind(self, live: LiveAgent) -> None:
+        offer(self)
         try:
             if self.called_off:
                 raise asyncio.CancelledError
@@ -309,6 +313,8 @@ class AgentActor(ActorShell):
         """An answer for the turn; one that came after the turn's end is nobody's."""
         future = self.asked.pop(message.request, None)
         if future is None or future.done():
+            if self.link is not None and isinstance(message, ProcessNews):
+                self.link.heard(message)
             return
         match message:
             case Refused():
@@ -345,6 +351,8 @@ class AgentActor(ActorShell):
         return await self.behaviour.states.snapshot(lambda: (turn.state, len(turn.outbox)), aside=aside)
 
     def ended(self) -> None:
+        if self.link is not None:
+            self.link.cut()
         for task in self.tasks:
             if task is not asyncio.current_task():
                 task.cancel()

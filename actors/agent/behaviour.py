@@ -18,7 +18,7 @@ from typing import Any
 
 from ...persistence.codec import dumps
 from ...persistence.protocol import Snapshot
-from ..errors import CannotStore, SnapshotTampered, SnapshotUnreadable
+from ..errors import CannotStore, ProcessFailed, SnapshotTampered, SnapshotUnreadable
 from ..views import AgentInfo
 from ..vocabulary import tellable
 from .kind import Kind
@@ -185,7 +185,7 @@ class Behaviour:
 
 def explain_error(error: BaseException) -> str:
     """What a run that failed tells: the error, and where it was raised."""
-    if isinstance(error, CannotStore | SnapshotTampered | SnapshotUnreadable):
+    if isinstance(error, CannotStore | ProcessFailed | SnapshotTampered | SnapshotUnreadable):
         return tellable(str(error))
     frames = _telling(traceback.extract_tb(error.__traceback__))
     places = ", ".join(f"{frame.name} ({frame.filename}:{frame.lineno})" for frame in frames)

@@ -132,7 +132,10 @@ TABLE: dict[State, dict[Event, State]] = {
         "more": "closing",
         "settled": "closing",
     },
-    "ended": dict.fromkeys(("work", "rest", "unload", "granted", "begun", "nothing"), "ended"),
+    # until its actor is gone, what was on its way may still arrive
+    "ended": dict.fromkeys(
+        ("work", "rest", "unload", "granted", "begun", "nothing", "more", "settled"), "ended"
+    ),
 }
 
 

@@ -44,11 +44,13 @@ class Desk(Struct):
     incarnation: Incarnation = Incarnation(0)
     mail: list[MessageRow] = []  # accepted since the agent was loaded, and not read yet
     kind_missing: bool = False
+    haunted: bool = False  # its last session crashed, and there is no newer one yet
 
     @property
     def at_rest(self) -> bool:
         """Nothing is going on: the store alone knows all of it."""
-        return not (self.present or self.opening or self.running or self.queue or self.waiting)
+        busy = self.present or self.opening or self.running or self.queue or self.waiting
+        return not (busy or self.haunted)
 
     def open_runs(self) -> list[OpenRun]:
         """All runs without an outcome, the one under way first."""

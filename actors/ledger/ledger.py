@@ -554,6 +554,7 @@ class Ledger:
         if desk is None:
             return []
         desk.incarnation = max(desk.incarnation, news.incarnation)
+        desk.haunted = False
         return self._commit((SetIncarnation(news.agent_id, news.incarnation),), (), lazy=True)
 
     def session_started(self, news: SessionStarted) -> list[Effect]:
@@ -602,6 +603,8 @@ class Ledger:
         effects: list[Effect] = []
         if news.evicted:
             effects += self._commit((), (Fact(self.now, "agent.evicted", desk.path),), lazy=True)
+        if not news.orderly:  # then what it asked for may still be on its way here
+            desk.incarnation, desk.haunted = Incarnation(news.incarnation + 1), True
         run = desk.running
         if run is not None and run.interrupted is not None:
             effects += self._end(desk, run, "interrupted", run.interrupted)

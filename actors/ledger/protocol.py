@@ -157,6 +157,7 @@ class DescribeAgents(Struct, frozen=True):
     status: str | None
     after: str | None
     limit: int
+    resident: bool = False  # those in memory alone
 
 
 class DescribeState(Struct, frozen=True):

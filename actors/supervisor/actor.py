@@ -39,6 +39,16 @@ from ..ledger.protocol import (
     StoreFailing,
     TurnsEnded,
 )
+from ..processes.protocol import (
+    AllProcessesEnded,
+    ConfigureProcesses,
+    EndAllProcesses,
+    EndErased,
+    EndProcess,
+    EndSession,
+    RestProcess,
+    StartProcess,
+)
 from ..residency.actor import ResidencyLRU
 from ..residency.protocol import AllUnloaded, ConfigureResidency, UnloadAll
 from ..shell import ActorFailed, ActorShell, Meet, Ready, SayReady
@@ -115,12 +125,22 @@ class Supervisor(ActorShell):
             case TurnsEnded():
                 return self.begin(self.course.done("draining"))
             case AllUnloaded():
+                if "processes" in self.roles:
+                    return [Send("processes", EndAllProcesses())]
                 return self.begin(self.course.done("unloading"))
+            case AllProcessesEnded():
+                return self.begin(self.course.done("unloading"))
+            case StartProcess() | RestProcess() | EndProcess() | EndSession():
+                return [*self.process_room(), Send("processes", message)]
+            case EndErased():
+                return [Send("processes", message)] if "processes" in self.roles else []
             case LedgerClosed():
                 self.unwritten = message.problem
                 return self.begin(self.course.done("writing"))
             case _TimeIsUp():
-                return self.begin(self.course.time_is_up(message.step))
+                left = message.step == "unloading" == self.course.step and "processes" in self.roles
+                ends: list[Effect] = [Send("processes", EndAllProcesses())] if left else []
+                return [*ends, *self.begin(self.course.time_is_up(message.step))]
             case StoreFailing():
                 if message.fatal:
                     return self.lost(message.error or StoreLost(self.start.store, message.problem))
@@ -175,8 +195,20 @@ class Supervisor(ActorShell):
             )
             return [Send("ledger", ledger), Send("ledger", SayReady())]
         if self.configured == len(CONTROL):
-            return [Send(start.reply_to, RuntimeStarted(start.request, dict(self.roles)))]
+            room = self.process_room() if unfinished.left else []
+            return [*room, Send(start.reply_to, RuntimeStarted(start.request, dict(self.roles)))]
         return []
+
+    def process_room(self) -> list[Effect]:
+        """Have the room of processes, which most runtimes never need."""
+        if "processes" in self.roles:
+            return []
+        from ..processes.actor import ProcessRoom
+
+        self.roles["processes"] = self.createActor(ProcessRoom)
+        unfinished = self.opened.unfinished
+        configure = ConfigureProcesses(unfinished.epoch, self.opened.file, unfinished.left)
+        return [Send("processes", Meet(dict(self.roles), self.clock)), Send("processes", configure)]
 
     # Down
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from ..processes import TornRow, row_of
 from .check import Problem, check
 from .inspection import Inspection
 from .owner import look_for_owner
@@ -85,4 +86,26 @@ def epochs(store: Inspection) -> Iterator[str]:
             yield f"the store was opened {epoch} times, and there are rows of opening {highest}"
 
 
-CHECKS = (owner, meta, counts, next_numbers, epochs)
+@check(
+    "processes",
+    "A record names the process that it is of, and nobody's process is left behind.",
+    severity="note",
+    advice="Whoever opens the store next ends what is left of them, and forgets them.",
+)
+def processes(store: Inspection) -> Iterator[Problem | str]:
+    cursor = store.connection.execute("SELECT * FROM processes ORDER BY number")
+    names = [column[0] for column in cursor.description]
+    rows = [row_of(dict(zip(names, found, strict=True))) for found in cursor]
+    seen = look_for_owner(store.store, store.connection) if rows else None
+    epoch = seen.epoch if seen is not None and seen.alive else None
+    left = 0
+    for row in rows:
+        if isinstance(row, TornRow):
+            yield Problem(f"the record of process {row.number} names none: {row.problem}", "warning")
+        elif row.owner.epoch != epoch:
+            left += 1
+    if left:
+        yield f"{left:,} processes are recorded that nobody has any more: they may still be there"
+
+
+CHECKS = (owner, meta, counts, next_numbers, epochs, processes)

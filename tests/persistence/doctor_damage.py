@@ -121,7 +121,7 @@ DAMAGES = [
         damage=overwritten("events"),
         also=("next-numbers", "times", "terminal-events", "events"),
     ),
-    Planted("schema-version", "PRAGMA user_version = 0", says="version 0.*makes 1", repaired=True),
+    Planted("schema-version", "PRAGMA user_version = 0", says=r"version 0.*makes \d", repaired=True),
     Planted(
         "tables",
         "DROP TABLE inbox",
@@ -130,6 +130,11 @@ DAMAGES = [
     ),
     Planted("tables", "DROP TABLE owner", says="no table owner", also=("owner", "epochs")),
     Planted("tables", "ALTER TABLE agents ADD COLUMN extra TEXT", says="agents is another one, in: extra"),
+    Planted(
+        "processes",
+        "INSERT INTO processes (number, agent_id, path) VALUES (7, 1, '/t/a')",
+        says="record of process 7 names none: Expected `int`, got `null`",
+    ),
     Planted(
         "indexes-and-triggers", "DROP INDEX runs_unfinished", says="no index runs_unfinished", repaired=True
     ),

@@ -1,0 +1,438 @@
+"""The table of processes: what each one is about to do, and what has to happen before it may.
+
+Owns every process of this opening from its start until nothing of it is left and its record is gone, and
+the records that earlier openings left. Executes nothing: what is to be done comes out as effects.
+
+    queued     waits for a place, or until what a dead owner left of its agent is gone
+    forking    the warden was asked for it
+    recording  it waits at its gate, its record is being written
+    opening    its gate is open, its program is not executed yet
+    running    it is
+    ending     it was told to end, or has ended and left something behind
+    dropping   nothing of it is left, its record is being removed
+"""
+
+import signal
+from collections.abc import Iterable
+from typing import Literal, TypeAlias
+
+from msgspec import Struct
+
+from ...persistence.ownership import LEASE, Instant, Owner, Process
+from ...persistence.processes import WHY, LeftRow, ProcessRow
+from ...persistence.protocol import ProcessesKept
+from ..effects import Effect, Send, StartTimer
+from ..errors import GreenroomError, ProcessFailed, RuntimeClosing
+from ..vocabulary import Address, AgentId, Incarnation, Seconds
+from .places import Places
+from .protocol import (
+    AllProcessesEnded,
+    CloseStreams,
+    ConfigureProcesses,
+    Deed,
+    DismissWarden,
+    EndLeft,
+    EndProcess,
+    Failed,
+    Forked,
+    ForkProcess,
+    Key,
+    LeftEnded,
+    OpenGate,
+    PlaceWanted,
+    ProcessExited,
+    ProcessGone,
+    ProcessRefused,
+    ProcessStarted,
+    RestProcess,
+    SignalProcess,
+    StartProcess,
+    Stuck,
+)
+from .records import Records
+
+GRACE: Seconds = 2.0
+"""From SIGTERM to SIGKILL."""
+
+PATIENCE: Seconds = 60.0
+"""The longest time between two tries of what fails: ending a process, removing a record."""
+
+Stage: TypeAlias = Literal["queued", "forking", "recording", "opening", "running", "ending", "dropping"]
+
+
+class Say(Struct, frozen=True):
+    """To the log."""
+
+    text: str
+    grave: bool = False
+
+
+class _TimeIsUp(Struct, frozen=True):
+    """A process that was told to end had its time."""
+
+    number: int
+    tries: int
+
+
+class _LookAgain(Struct, frozen=True):
+    """At what could not be ended."""
+
+
+Effects: TypeAlias = list["Effect | Deed | Say"]
+
+
+class _Entry:
+    """One process of this opening."""
+
+    def __init__(self, number: int, ask: StartProcess) -> None:
+        self.number, self.ask = number, ask
+        self.stage: Stage = "queued"
+        self.row: ProcessRow | None = None  # once it is forked
+        self.told = False  # that it was started, or refused
+        self.over = False  # its leader has ended, and that was told
+        self.tries = 0  # signals that it was sent to end it
+        self.problem = ""
+        self.enders: list[Address] = []
+
+    @property
+    def agent_id(self) -> AgentId:
+        return self.ask.request[0]
+
+
+class ProcessTable:
+    """Commands and news in, effects out. `now` is an argument where a record needs it."""
+
+    def __init__(self) -> None:
+        self._entries: dict[int, _Entry] = {}
+        self._by_key: dict[Key, _Entry] = {}
+        self._places: dict[str, Places] = {}
+        self._left: dict[int, LeftRow] = {}  # of dead owners, until they are gone
+        self._spared: dict[int, LeftRow] = {}  # of live ones
+        self._records = Records()
+        self._looks = 0
+        self._looking = False
+        self._closing: Address = None  # who wants to know when all have ended
+        self._closed = False
+        self._next = 1
+
+    def configure(self, told: ConfigureProcesses, me: Process, token: str, file: str) -> Effects:
+        """Begin with what earlier openings left. `file`: which one the store is."""
+        self._epoch, self._me, self._token, self._file = told.epoch, me, token, file
+        self._left = {row.number: row for row in told.left}
+        self._next = max(self._left, default=0) + 1
+        return self._look_at_left()
+
+    # Starting
+
+    def start(self, ask: StartProcess) -> Effects:
+        error = RuntimeClosing() if self._closing is not None else self._records.lost
+        if error is not None:
+            return [CloseStreams(ask.streams), Send(ask.reply_to, ProcessRefused(ask.request, error))]
+        places = self._places_of(ask)
+        entry = _Entry(self._next, ask)
+        haunted = any(row.agent_id == entry.agent_id for row in self._left.values())
+        if not ask.wait and (haunted or not places.free):
+            full = ProcessFailed(ask.path, f"all {ask.places} places for processes of {ask.kind} are taken")
+            refused = ProcessRefused(ask.request, full, full=True)
+            return [CloseStreams(ask.streams), Send(ask.reply_to, refused)]
+        self._next += 1
+        self._entries[entry.number] = self._by_key[ask.request] = entry
+        if haunted:  # it would work beside its own past
+            return []
+        return self._queue(entry)
+
+    def _places_of(self, ask: StartProcess) -> Places:
+        places = self._places.setdefault(ask.kind, Places())
+        places.limit = ask.places
+        return places
+
+    def _queue(self, entry: _Entry) -> Effects:
+        places = self._places_of(entry.ask)
+        if places.free:
+            places.take(entry.number)
+            return [self._fork(entry)]
+        places.wait(entry.number)
+        return self._ask_for_places(places)
+
+    def _fork(self, entry: _Entry) -> Deed:
+        entry.stage = "forking"
+        mark = f"{self._token}.{entry.number}"
+        return ForkProcess(entry.number, mark, entry.ask.program, entry.ask.streams)
+
+    def _ask_for_places(self, places: Places) -> Effects:
+        asked = (self._entries[number].ask for number in places.wanted())
+        return [Send(ask.reply_to, PlaceWanted(ask.request)) for ask in asked]
+
+    def rest(self, told: RestProcess) -> Effects:
+        entry = self._by_key.get(told.request)
+        if entry is None or entry.stage != "running":
+            return []
+        places = self._places_of(entry.ask)
+        places.rests(entry.number, idle=told.idle)
+        return self._ask_for_places(places)
+
+    def forked(self, news: Forked, now: Instant) -> Effects:
+        entry = self._entries[news.number]
+        ask, me = entry.ask, self._me
+        entry.row = ProcessRow(
+            entry.number,
+            entry.agent_id,
+            ask.request[1],
+            ask.path,
+            ask.kind,
+            Process(me.host, me.boot_id, me.pid_namespace, news.pid, news.started),
+            Owner(me, self._epoch, LEASE, now, False),
+            self._token,
+            self._file,
+        )
+        if entry.stage == "ending":  # meanwhile nobody wants it any more; it has done nothing
+            return [SignalProcess(entry.number, signal.SIGKILL)]
+        entry.stage = "recording"
+        self._records.add(entry.row)
+        return self._write()
+
+    def running(self, number: int) -> Effects:
+        entry = self._entries.get(number)
+        if entry is None or entry.stage != "opening" or entry.row is None:
+            return []
+        entry.stage, entry.told = "running", True
+        return [Send(entry.ask.reply_to, ProcessStarted(entry.ask.request, entry.row.process.pid))]
+
+    def failed(self, news: Failed) -> Effects:
+        """`gone` follows if it was forked."""
+        entry = self._entries.get(news.number)
+        if entry is None:
+            return []
+        effects = self._refuse(entry, news.problem)
+        if entry.row is None:
+            return [*effects, *self.gone(entry.number)]
+        entry.stage = "ending"
+        return effects
+
+    def _refuse(self, entry: _Entry, problem: str | GreenroomError) -> Effects:
+        if entry.told:
+            return []
+        entry.told = True
+        ask = entry.ask
+        error = ProcessFailed(ask.path, f"{problem}") if isinstance(problem, str) else problem
+        return [Send(ask.reply_to, ProcessRefused(ask.request, error))]
+
+    # Ending
+
+    def end(self, ask: EndProcess) -> Effects:
+        entry = self._by_key.get(ask.request)
+        if entry is None or entry.stage == "dropping":
+            return [Send(ask.reply_to, ProcessGone(ask.request))]
+        entry.enders.append(ask.reply_to)
+        entry.told = True  # whoever ends it needs no other answer
+        return self._end(entry)
+
+    def end_session(self, agent_id: AgentId, incarnation: Incarnation) -> Effects:
+        mine = [entry for key, entry in self._by_key.items() if key[:2] == (agent_id, incarnation)]
+        return [effect for entry in mine for effect in self._end(entry)]
+
+    def end_erased(self, agent_ids: Iterable[AgentId]) -> Effects:
+        ids = set(agent_ids)
+        live = [entry for entry in self._entries.values() if entry.agent_id in ids]
+        effects = [effect for entry in live for effect in self._end(entry)]
+        known = (*self._left.values(), *self._spared.values())
+        rows = tuple(row for row in known if row.agent_id in ids)
+        for row in rows:
+            self._spared.pop(row.number, None)
+            self._left[row.number] = row
+        return [*effects, EndLeft(rows, owned=True)] if rows else effects
+
+    def _end(self, entry: _Entry) -> Effects:
+        places = self._places_of(entry.ask)
+        match entry.stage:
+            case "queued":
+                places.leave(entry.number)
+                return [CloseStreams(entry.ask.streams), *self.gone(entry.number)]
+            case "forking":
+                entry.stage = "ending"
+                places.ends(entry.number)
+                return []
+            case "recording":  # it has done nothing that it would have to tidy up
+                entry.stage = "ending"
+                places.ends(entry.number)
+                return self._signal(entry, signal.SIGKILL)
+            case "opening" | "running":
+                entry.stage = "ending"
+                places.ends(entry.number)
+                return self._signal(entry, signal.SIGTERM)
+        return []
+
+    def _signal(self, entry: _Entry, number: int) -> Effects:
+        entry.tries += 1
+        after = min(GRACE * 2 ** (entry.tries - 1), PATIENCE)
+        return [
+            SignalProcess(entry.number, number),
+            StartTimer(after, _TimeIsUp(entry.number, entry.tries)),
+        ]
+
+    def time_is_up(self, late: _TimeIsUp) -> Effects:
+        """Kill it; again and again, should that not help."""
+        entry = self._entries.get(late.number)
+        if entry is None or entry.stage != "ending" or entry.tries != late.tries or entry.row is None:
+            return []
+        effects = self._signal(entry, signal.SIGKILL)
+        if entry.tries == 3:  # it was killed before
+            pid, problem = entry.row.process.pid, entry.problem or "it does not go"
+            said = f"process {pid} of {entry.ask.path} could not be ended: {problem}. It is tried again"
+            effects.append(Say(said, grave=True))
+        return effects
+
+    def exited(self, number: int, code: int | None) -> Effects:
+        """The leader has ended; what it started and left goes as well."""
+        entry = self._entries.get(number)
+        if entry is None or entry.over:
+            return []
+        entry.over = True
+        if entry.stage == "running":
+            effects: Effects = [Send(entry.ask.reply_to, ProcessExited(entry.ask.request, code))]
+        else:
+            effects = self._refuse(entry, "it ended before its program began")
+        if entry.stage != "ending":
+            entry.stage = "ending"
+            self._places_of(entry.ask).ends(number)
+            effects += self._signal(entry, signal.SIGTERM)
+        return effects
+
+    def stuck(self, news: Stuck) -> Effects:
+        if news.number in self._entries:
+            self._entries[news.number].problem = news.problem
+        return []
+
+    def gone(self, number: int) -> Effects:
+        """Nothing is left: the place is free, and the record can go."""
+        entry = self._entries.get(number)
+        if entry is None or entry.stage == "dropping":
+            return []
+        effects = self._refuse(entry, "it ended before its program began") if entry.row else []
+        effects += [Send(ender, ProcessGone(entry.ask.request)) for ender in entry.enders]
+        entry.stage = "dropping"
+        if entry.row is None or self._records.drop(number):
+            self._forget(number)
+        places = self._places_of(entry.ask)
+        places.leave(number)
+        effects += [self._fork(self._entries[admitted]) for admitted in places.admit()]
+        if places.unused:
+            del self._places[entry.ask.kind]
+        return [*effects, *self._write(), *self._all_ended()]
+
+    def _forget(self, number: int) -> None:
+        entry = self._entries.pop(number, None)
+        if entry is not None and self._by_key.get(entry.ask.request) is entry:
+            del self._by_key[entry.ask.request]
+
+    # Without a warden
+
+    def warden_lost(self) -> Effects:
+        """Its children died with it, where the system sees to that; make sure, by what is known of them."""
+        effects: Effects = []
+        rows: list[LeftRow] = []
+        for entry in list(self._entries.values()):
+            if entry.stage in ("queued", "dropping"):
+                continue
+            if entry.row is None:
+                effects += self._refuse(entry, "the process that starts processes has ended")
+                effects += self.gone(entry.number)
+            else:
+                effects += self.exited(entry.number, None)
+                rows.append(entry.row)
+        effects = [effect for effect in effects if not isinstance(effect, SignalProcess)]
+        if rows:
+            effects.append(EndLeft(tuple(rows), owned=True))
+        return effects
+
+    def _look_at_left(self) -> Effects:
+        return [EndLeft(tuple(self._left.values()))] if self._left else []
+
+    def left_ended(self, news: LeftEnded) -> Effects:
+        """Some are gone, some are not ours, some would not go: those are tried again."""
+        effects: Effects = []
+        freed: set[int | None] = set()
+        for number, verdict in news.verdicts.items():
+            if number in self._entries:
+                effects += self.gone(number)
+            row = self._left.pop(number, None)
+            if row is None:
+                continue
+            freed.add(row.agent_id)
+            if verdict == "spared":
+                self._spared[number] = row
+                continue
+            self._records.drop(number)
+            if verdict in ("torn", "elsewhere", "there"):
+                why = WHY[verdict]  # type: ignore[index]
+                said = (
+                    "ended what was left of it"
+                    if verdict != "elsewhere"
+                    else "it cannot be looked for here"
+                )
+                effects.append(Say(f"a process of {row.path or 'some agent'} is forgotten: {why}; {said}"))
+        for number, problem in news.problems.items():
+            row = self._left.get(number)
+            if row is None and number in self._entries:
+                row = self._entries[number].row
+            if row is not None and self._looks == 0:
+                said = f"what a dead owner left of {row.path or 'some agent'} could not be ended: {problem}"
+                effects.append(Say(f"{said}. It is tried again", grave=True))
+        if news.problems and not self._looking:
+            self._looking = True
+            self._looks += 1
+            effects.append(StartTimer(min(2.0 ** (self._looks - 1), PATIENCE), _LookAgain()))
+        haunted = {row.agent_id for row in self._left.values()}
+        for entry in list(self._entries.values()):
+            waits = entry.stage == "queued" and entry.number not in self._places_of(entry.ask).waiting
+            if waits and entry.agent_id in freed - haunted:
+                effects += self._queue(entry)
+        return [*effects, *self._write(), *self._all_ended()]
+
+    def look_again(self) -> Effects:
+        self._looking = False
+        ours = [
+            entry.row
+            for entry in self._entries.values()
+            if entry.stage == "ending" and entry.row is not None
+        ]
+        effects = self._look_at_left()
+        return [*effects, EndLeft(tuple(ours), owned=True)] if ours else effects
+
+    # The records
+
+    def kept(self, news: ProcessesKept) -> Effects:
+        added, dropped = self._records.kept(news)
+        effects: Effects = []
+        for entry in filter(None, map(self._entries.get, added)):
+            if self._records.lost is not None:
+                effects += [*self._refuse(entry, self._records.lost), *self._end(entry)]
+            elif entry.stage == "recording":
+                entry.stage = "opening"
+                effects.append(OpenGate(entry.number))
+        for number in dropped:
+            self._forget(number)
+        return [*effects, *self._records.patience(), *self._write(), *self._all_ended()]
+
+    def write_again(self) -> Effects:
+        return [*self._records.write_again()]
+
+    def _write(self) -> Effects:
+        return [*self._records.write()]
+
+    # The end
+
+    def end_all(self, sender: Address) -> Effects:
+        self._closing = sender
+        effects: Effects = []
+        for entry in list(self._entries.values()):
+            if entry.stage == "queued":
+                effects += self._refuse(entry, RuntimeClosing())
+            effects += self._end(entry)
+        return [*effects, *self._all_ended()]
+
+    def _all_ended(self) -> Effects:
+        if self._closing is None or self._closed or self._entries or not self._records.settled:
+            return []
+        self._closed = True
+        return [DismissWarden(self._closing, AllProcessesEnded(len(self._left)))]

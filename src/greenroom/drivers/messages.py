@@ -1,0 +1,34 @@
+"""Which of an agent's words are its last message: they come in chunks, among thoughts and tool calls."""
+
+CHUNK = "agent_message_chunk"
+ASIDE = frozenset(
+    ("usage_update", "available_commands_update", "current_mode_update", "config_option_update",
+     "session_info_update")
+)  # fmt: skip
+"""Updates that say nothing about what is being done: a message goes on after one."""
+
+
+class LastMessage:
+    """Told every update of a turn."""
+
+    def __init__(self) -> None:
+        self._id: str | None = None
+        self._over = True  # whatever comes next is another message
+        self._parts: list[str] = []
+
+    def update(self, kind: str, message_id: str | None, text: str) -> None:
+        """`message_id` where the agent gives one; else a message ends when it does something else."""
+        if kind in ASIDE:
+            return
+        if kind != CHUNK:
+            self._over = True
+            return
+        same = message_id == self._id if message_id and self._id else not self._over
+        if not same:
+            self._parts = []
+        self._id, self._over = message_id, False
+        self._parts.append(text)
+
+    @property
+    def text(self) -> str:
+        return "".join(self._parts)

@@ -1,0 +1,283 @@
+"""The table of processes, driven by hand: lists of effects, no process, no clock."""
+
+import signal
+from typing import Any
+
+import pytest
+
+from greenroom.actors.effects import Send, StartTimer
+from greenroom.actors.errors import RuntimeClosing, StoreError
+from greenroom.actors.processes.protocol import (
+    AllProcessesEnded,
+    CloseStreams,
+    ConfigureProcesses,
+    DismissWarden,
+    EndLeft,
+    EndProcess,
+    Failed,
+    Forked,
+    ForkProcess,
+    LeftEnded,
+    OpenGate,
+    PlaceWanted,
+    ProcessExited,
+    ProcessGone,
+    ProcessRefused,
+    ProcessStarted,
+    Program,
+    RestProcess,
+    SignalProcess,
+    StartProcess,
+)
+from greenroom.actors.processes.records import WriteAgain
+from greenroom.actors.processes.table import ProcessTable, Say, _LookAgain, _TimeIsUp
+from greenroom.persistence.ownership import LEASE, Instant, Owner, Process
+from greenroom.persistence.processes import ProcessRow
+from greenroom.persistence.protocol import KeepProcesses, ProcessesKept
+
+ME = Process("host", "boot", "pid:[1]", 100, 1000)
+NOW = Instant(10_000.0, 500.0)
+PROGRAM = Program(("secret-program",), {"KEY": "hunter2"}, None, {})
+
+
+def table(*left: Any) -> ProcessTable:
+    made = ProcessTable()
+    made.configure(ConfigureProcesses(5, "store", tuple(left)), ME, "token", "8:15")
+    return made
+
+
+def left_over(number: int, agent_id: int) -> ProcessRow:
+    process = Process("host", "boot", "pid:[1]", 300 + number, 3000)
+    return ProcessRow(
+        number,
+        agent_id,
+        1,
+        f"/t/{agent_id}",
+        "kind",
+        process,
+        Owner(ME, 4, LEASE, NOW, False),
+        "tokentoken",
+        "8:15",
+    )
+
+
+def ask(number: int, agent_id: int = 1, **options: Any) -> StartProcess:
+    key = (agent_id, 1, number)
+    return StartProcess(key, f"session-{agent_id}", f"/t/{agent_id}", "kind", PROGRAM, (3, 4, 5), **options)
+
+
+def of(effects: list[Any], kind: type) -> list[Any]:
+    """Effects of a kind, and messages of it, without their timers."""
+    direct = [effect for effect in effects if isinstance(effect, kind)]
+    return direct + [e.message for e in effects if isinstance(e, Send) and isinstance(e.message, kind)]
+
+
+def started(made: ProcessTable, request: StartProcess) -> int:
+    """Take a process through all steps until it runs; its number."""
+    (fork,) = of(made.start(request), ForkProcess)
+    return run(made, fork.number)
+
+
+def run(made: ProcessTable, number: int) -> int:
+    (keep,) = of(made.forked(Forked(number, 1000 + number, 77), NOW), KeepProcesses)
+    assert of(made.kept(ProcessesKept(keep.number)), OpenGate) == [OpenGate(number)]
+    assert of(made.running(number), ProcessStarted)
+    return number
+
+
+def written(made: ProcessTable, effects: list[Any]) -> list[Any]:
+    """Have what was handed to the writer be written; what follows."""
+    (keep,) = of(effects, KeepProcesses)
+    return made.kept(ProcessesKept(keep.number))
+
+
+def test_nothing_is_executed_before_it_is_recorded() -> None:
+    made = table()
+    (fork,) = of(made.start(ask(1)), ForkProcess)
+    assert fork.mark == "token.1"
+    effects = made.forked(Forked(1, 1234, 77), NOW)
+    (keep,) = of(effects, KeepProcesses)
+    assert not of(effects, OpenGate)
+    (row,) = keep.add
+    assert (row.process.pid, row.process.started, row.owner.process, row.owner.epoch) == (1234, 77, ME, 5)
+    assert made.kept(ProcessesKept(keep.number)) == [OpenGate(1)]
+    assert made.running(1) == [Send("session-1", ProcessStarted((1, 1, 1), 1234))]
+
+
+def test_a_record_that_cannot_be_written_is_tried_again_and_the_gate_stays_closed() -> None:
+    made = table()
+    made.start(ask(1))
+    (keep,) = of(made.forked(Forked(1, 1234, 77), NOW), KeepProcesses)
+    again = made.kept(ProcessesKept(keep.number, StoreError("s", "the disk is full")))
+    assert again == [StartTimer(0.2, WriteAgain())]
+    (keep,) = of(made.write_again(), KeepProcesses)
+    assert len(keep.add) == 1
+    assert made.kept(ProcessesKept(keep.number)) == [OpenGate(1)]
+
+
+def test_a_store_that_was_lost_has_nothing_started_any_more() -> None:
+    made = table()
+    made.start(ask(1))
+    (keep,) = of(made.forked(Forked(1, 1234, 77), NOW), KeepProcesses)
+    effects = made.kept(ProcessesKept(keep.number, StoreError("s", "lost"), True))
+    assert of(effects, ProcessRefused)
+    assert of(effects, SignalProcess) == [SignalProcess(1, signal.SIGKILL)]
+    assert of(made.start(ask(2)), ProcessRefused)
+    assert of(made.start(ask(3)), CloseStreams)
+    made.end_all("supervisor")
+    made.exited(1, -9)
+    assert of(made.gone(1), DismissWarden)  # without a word to the store
+
+
+def test_a_process_that_ends_frees_its_place_then_its_record_goes() -> None:
+    made = table()
+    started(made, ask(1, 1, places=1))
+    assert not of(made.start(ask(2, 2, places=1)), ForkProcess)
+    effects = made.exited(1, 3)
+    assert of(effects, ProcessExited) == [ProcessExited((1, 1, 1), 3)]
+    assert of(effects, SignalProcess) == [SignalProcess(1, signal.SIGTERM)]  # what it left behind
+    effects = made.gone(1)
+    assert [fork.number for fork in of(effects, ForkProcess)] == [2]
+    (keep,) = of(effects, KeepProcesses)
+    assert keep.drop == (1,)
+
+
+def test_ending_is_asked_for_then_enforced_then_complained_of() -> None:
+    made = table()
+    number = started(made, ask(1))
+    effects = made.end(EndProcess((1, 1, 1), "session-1"))
+    assert effects == [SignalProcess(number, signal.SIGTERM), StartTimer(2.0, _TimeIsUp(number, 1))]
+    assert made.end(EndProcess((1, 1, 1), "session-1")) == []
+    effects = made.time_is_up(_TimeIsUp(number, 1))
+    assert effects == [SignalProcess(number, signal.SIGKILL), StartTimer(4.0, _TimeIsUp(number, 2))]
+    assert made.time_is_up(_TimeIsUp(number, 1)) == []  # late
+    assert of(made.time_is_up(_TimeIsUp(number, 2)), Say)
+    assert of(made.gone(number), ProcessGone) == [ProcessGone((1, 1, 1)), ProcessGone((1, 1, 1))]
+
+
+@pytest.mark.parametrize("stage", ["queued", "forking", "recording", "opening"])
+def test_what_is_not_wanted_any_more_is_never_executed(stage: str) -> None:
+    made = table()
+    number = started(made, ask(9, 9, places=1)) if stage == "queued" else 0
+    made.start(ask(1, places=1))
+    number += 1
+    if stage in ("recording", "opening"):
+        (keep,) = of(made.forked(Forked(number, 1234, 77), NOW), KeepProcesses)
+    if stage == "opening":
+        made.kept(ProcessesKept(keep.number))
+    effects = made.end(EndProcess((1, 1, 1), "session-1"))
+    match stage:
+        case "queued":
+            assert of(effects, CloseStreams)
+            assert of(effects, ProcessGone)
+        case "forking":
+            effects = made.forked(Forked(number, 1234, 77), NOW)
+            assert effects == [SignalProcess(number, signal.SIGKILL)]
+        case "recording":
+            assert of(effects, SignalProcess) == [SignalProcess(number, signal.SIGKILL)]
+            assert not of(made.kept(ProcessesKept(keep.number)), OpenGate)
+        case "opening":
+            assert of(effects, SignalProcess) == [SignalProcess(number, signal.SIGTERM)]
+    if stage != "queued":
+        made.exited(number, -9)
+        assert of(made.gone(number), ProcessGone) == [ProcessGone((1, 1, 1))]
+
+
+def test_one_that_cannot_be_executed_is_refused_once() -> None:
+    made = table()
+    made.start(ask(1))
+    (keep,) = of(made.forked(Forked(1, 1234, 77), NOW), KeepProcesses)
+    made.kept(ProcessesKept(keep.number))
+    (refused,) = of(made.failed(Failed(1, "no such file")), ProcessRefused)
+    assert str(refused.error) == "no such file"
+    assert not of(made.exited(1, 127), ProcessRefused)
+    assert not of(made.gone(1), ProcessRefused)
+
+
+def test_the_end_of_a_session_ends_its_own_alone() -> None:
+    made = table()
+    mine, other = started(made, ask(1, 1)), started(made, ask(2, 2))
+    effects = made.end_session(1, 1)
+    assert [effect.number for effect in of(effects, SignalProcess)] == [mine]
+    assert made.end_session(1, 2) == []  # a later one has none
+    assert other != mine
+
+
+def test_a_place_is_asked_of_the_one_that_has_been_idle_longest() -> None:
+    made = table()
+    started(made, ask(1, 1, places=2))
+    started(made, ask(2, 2, places=2))
+    made.rest(RestProcess((2, 1, 2), True))
+    made.rest(RestProcess((1, 1, 1), True))
+    effects = made.start(ask(3, 3, places=2))
+    assert effects == [Send("session-2", PlaceWanted((2, 1, 2)))]
+    assert made.rest(RestProcess((2, 1, 2), False)) == [Send("session-1", PlaceWanted((1, 1, 1)))]
+
+
+def test_who_does_not_want_to_wait_is_told_that_all_places_are_taken() -> None:
+    made = table()
+    started(made, ask(1, 1, places=1))
+    effects = made.start(ask(2, 2, places=1, wait=False))
+    (refused,) = of(effects, ProcessRefused)
+    assert refused.full
+    assert of(effects, CloseStreams)
+
+
+def test_what_a_dead_owner_left_is_ended_before_its_agent_starts_anything() -> None:
+    made = ProcessTable()
+    told = ConfigureProcesses(5, "store", (left_over(3, 1), left_over(4, 2)))
+    assert made.configure(told, ME, "token", "8:15") == [EndLeft(told.left)]
+    assert made.start(ask(1, 1)) == []
+    assert of(made.start(ask(1, 7)), ForkProcess)  # others are not held up
+    effects = made.left_ended(LeftEnded({3: "there"}, {4: "it cannot be ended"}))
+    assert len(of(effects, ForkProcess)) == 1
+    assert of(effects, KeepProcesses)[0].drop == (3,)
+    assert StartTimer(1.0, _LookAgain()) in effects
+    assert any(say.grave for say in of(effects, Say))
+    assert made.look_again() == [EndLeft((left_over(4, 2),))]
+    assert made.start(ask(1, 2)) == []  # its past is still there
+    assert of(made.start(ask(2, 2, wait=False)), ProcessRefused)
+
+
+def test_what_is_spared_stays_until_its_agent_is_deleted() -> None:
+    made = table(left_over(3, 1))
+    effects = made.left_ended(LeftEnded({3: "spared"}, {}))
+    assert not of(effects, KeepProcesses)
+    assert of(made.start(ask(1, 1)), ForkProcess)
+    assert made.end_erased([2]) == []
+    assert of(made.end_erased([1]), EndLeft) == [EndLeft((left_over(3, 1),), owned=True)]
+    effects = made.left_ended(LeftEnded({3: "there"}, {}))
+    assert of(effects, KeepProcesses)[0].drop == (3,)
+
+
+def test_without_its_warden_everything_is_looked_for_by_what_is_known_of_it() -> None:
+    made = table()
+    running = started(made, ask(1, 1))
+    made.start(ask(2, 2))  # it is being forked
+    effects = made.warden_lost()
+    assert of(effects, ProcessExited) == [ProcessExited((1, 1, 1), None)]
+    assert of(effects, ProcessRefused)[0].request == (2, 1, 2)
+    (look,) = of(effects, EndLeft)
+    assert [row.number for row in look.rows] == [running]
+    assert look.owned
+    effects = made.left_ended(LeftEnded({running: "there"}, {}))
+    assert of(effects, KeepProcesses)[0].drop == (running,)
+
+
+def test_all_have_ended_when_their_records_are_gone() -> None:
+    made = table()
+    number = started(made, ask(1, 1, places=1))
+    made.start(ask(2, 2, places=1))
+    effects = made.end_all("supervisor")
+    assert isinstance(of(effects, ProcessRefused)[0].error, RuntimeClosing)
+    assert of(effects, SignalProcess)
+    assert of(made.start(ask(3, 3)), ProcessRefused)
+    assert not of(made.exited(number, -15), DismissWarden)
+    effects = made.gone(number)
+    assert not of(effects, DismissWarden)
+    assert written(made, effects) == [DismissWarden("supervisor", AllProcessesEnded())]
+
+
+def test_nothing_of_a_program_is_told() -> None:
+    assert "hunter2" not in repr(ask(1)) + repr(ForkProcess(1, "m", PROGRAM, (1, 2, 3)))
+    assert "secret-program" not in repr(ask(1))

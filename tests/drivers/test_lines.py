@@ -1,0 +1,62 @@
+"""Lines out of bytes, however they are cut."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from greenroom.drivers.lines import BEGINNING, Line, Splitter, Text, TooLong, Value, parse
+
+
+def lines_of(*chunks: bytes, longest: int = 100) -> list[Line]:
+    splitter = Splitter(longest)
+    found = [line for chunk in chunks for line in splitter.feed(chunk)]
+    return found + splitter.end()
+
+
+@pytest.mark.parametrize(
+    ("given_bytes", "lines"),
+    [
+        (b'{"a": 1}\n', [Value({"a": 1})]),
+        (b'{"a": 1}\r\n\n  \n[2]\n', [Value({"a": 1}), Value([2])]),
+        (b"plain\n7\n", [Text("plain"), Value(7)]),
+        (b'{"a": 1}', [Value({"a": 1})]),  # the last line needs no end
+        (b'{"a": ', [Text('{"a":')]),  # half a line at the end is text
+        (b"\xff\xfe{}\n", [Text("\ufffd\ufffd{}")]),
+        (b'{"a": "\xff"}\n', [Text('{"a": "\ufffd"}')]),
+        (b"[" * 60 + b"\n", [Text("[" * 60)]),
+        (b"NaN\n", [Text("NaN")]),
+        (b"", []),
+        (b"\n\n\n", []),
+        (b"x" * 100 + b"\n", [Text("x" * 100)]),
+        (b"x" * 101 + b"\n1\n", [TooLong("x" * 101, 101), Value(1)]),
+        (b"x" * 5000, [TooLong("x" * 101, 5000)]),
+    ],
+)
+def test_what_a_line_is(given_bytes: bytes, lines: list[Line]) -> None:
+    assert lines_of(given_bytes) == lines
+
+
+@given(st.lists(st.binary(max_size=30)), st.integers(1, 40))
+def test_where_the_bytes_are_cut_changes_nothing(chunks: list[bytes], longest: int) -> None:
+    assert lines_of(*chunks, longest=longest) == lines_of(b"".join(chunks), longest=longest)
+
+
+@given(st.binary(max_size=200))
+def test_no_line_raises(line: bytes) -> None:
+    found = parse(line)
+    if isinstance(found, Value):
+        assert msgspec.json.decode(msgspec.json.encode(found.value)) == found.value
+
+
+def test_an_endless_line_takes_no_memory() -> None:
+    splitter = Splitter(1000)
+    for _ in range(1000):
+        assert splitter.feed(b"y" * 10_000) == []
+    assert len(splitter._begun) <= 1001
+    (line,) = splitter.feed(b"\n")
+    assert line == TooLong("y" * min(BEGINNING, 1001), 10_000_000)
+
+
+def test_deep_nesting_is_text() -> None:
+    assert isinstance(parse(b"[" * 100_000), Text)
