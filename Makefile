@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
@@ -13,16 +14,20 @@ help:                 ## show the targets
 
 setup: $(READY)       ## make the virtual environment
 
-$(READY): setup.cfg pyproject.toml
+$(INSTALLED): setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(READY): $(INSTALLED)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
 check: lint types contracts $(READY)  ## format, lint, types, import contracts, fast tests
 	$(BIN)/pytest -q -m 'not slow and not long'
 
-test: $(READY)        ## the whole test suite
-	$(BIN)/pytest -q
+test: $(READY)        ## the whole test suite, on two cores
+	$(BIN)/pytest -q -n 2
 
 long: $(READY)        ## the long profiles; GREENROOM_SCHEDULES=100000 make long: so many simulations
 	$(BIN)/pytest -q -s -m long
@@ -39,7 +44,7 @@ peers: $(READY)       ## fetch the programs of others that process agents are te
 	cd $(VENV)/peers && tar xzf agent_client_protocol-*.tar.gz
 	! command -v npm || npm install --silent --no-audit --no-fund --ignore-scripts --prefix $(VENV)/peers @zed-industries/codex-acp
 
-demo: $(READY)        ## agents survey Python's own standard library
+demo: $(INSTALLED)    ## agents survey Python's own standard library
 	$(BIN)/python examples/survey.py
 
 bench: $(READY)       ## all benchmarks, and the results in benchmarks/README.md

@@ -136,14 +136,15 @@ class AsyncRuntime:
         under: str = "/",
         *,
         status: AgentStatus | None = None,
+        resident: bool = False,
         limit: int = 1000,
         after: str | None = None,
     ) -> AgentInfos:
         """See `Runtime.list`."""
-        calls.checked_list(under, status, limit, after)
+        calls.checked_list(under, status, limit, after, resident=resident)
         agents: list[AgentInfo] = []
         while len(agents) < limit:
-            page = await self._ask(calls.page(under, status, after, limit - len(agents)))
+            page = await self._ask(calls.page(under, status, after, limit - len(agents), resident=resident))
             agents += [AgentInfo.of(agent) for agent in page.agents]
             after = page.next
             if after is None:

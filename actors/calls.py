@@ -171,13 +171,17 @@ def await_run(run_id: str) -> Call:
     return Call("ledger", lambda request, to: AwaitRun(request, to, RunId(run_id)), reads=True)
 
 
-def page(under: str, status: AgentStatus | None, after: str | None, limit: int) -> Call:
+def page(
+    under: str, status: AgentStatus | None, after: str | None, limit: int, *, resident: bool = False
+) -> Call:
     """One page of `Runtime.list`: of those with `status` there may be few among many, so look at many."""
     limit = min(limit, MOST_IN_PAGE)
     if status in ("idle", "failed"):
         limit = max(limit, PAGE)
     return Call(
-        "ledger", lambda request, to: DescribeAgents(request, to, under, status, after, limit), reads=True
+        "ledger",
+        lambda request, to: DescribeAgents(request, to, under, status, after, limit, resident),
+        reads=True,
     )
 
 
@@ -204,13 +208,17 @@ def describe_slots(agent_id: AgentId | None = None) -> Call:
 # What was given
 
 
-def checked_list(under: object, status: object, limit: object, after: object) -> None:
+def checked_list(
+    under: object, status: object, limit: object, after: object, *, resident: object = False
+) -> None:
     """Raise what is wrong with the arguments of `Runtime.list`."""
     check_under(under)
     if status is not None and status not in get_args(AgentStatus):
         raise ValueError(f"status= is one of {', '.join(get_args(AgentStatus))}, not {status!r}")
     if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
         raise ValueError(f"limit= is an int from 1 on, not {limit!r}")
+    if not isinstance(resident, bool):
+        raise TypeError(f"resident= is True or False, not {resident!r}")
     if after is not None:
         check_path(after)
 

@@ -153,17 +153,19 @@ class Runtime:
         under: str = "/",
         *,
         status: AgentStatus | None = None,
+        resident: bool = False,
         limit: int = 1000,
         after: str | None = None,
     ) -> AgentInfos:
         """Agents at or below `under` by path, at most `limit`, with paths greater than `after`.
 
-        Open ones, or those with `status`; closed ones only with `status="closed"`.
+        Open ones, or those with `status`; closed ones only with `status="closed"`. With `resident=True`
+        those in memory alone.
         """
-        calls.checked_list(under, status, limit, after)
+        calls.checked_list(under, status, limit, after, resident=resident)
         agents: list[AgentInfo] = []
         while len(agents) < limit:
-            page = self._ask(calls.page(under, status, after, limit - len(agents)))
+            page = self._ask(calls.page(under, status, after, limit - len(agents), resident=resident))
             agents += [AgentInfo.of(agent) for agent in page.agents]
             after = page.next
             if after is None:
@@ -470,6 +472,7 @@ def stats_of(ledger: Any, residency: Any, slots: Any) -> Stats:
         events_dropped=ledger.events_dropped,
         latencies=ledger.latencies,
         store_problem=ledger.store_problem,
+        holders=slots.holders,
     )
 
 

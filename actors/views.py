@@ -169,6 +169,7 @@ class Stats(Struct, frozen=True):
     events_dropped: int  # `run.progress` alone, when the disk was far behind
     latencies: dict[str, tuple[float, float]]
     store_problem: str | None = None  # why nothing can be written now; it is tried again
+    holders: tuple[str, ...] = ()  # paths of agents whose turns hold a slot, longest first, at most 100
 
 
 class Explanation(Struct, frozen=True):

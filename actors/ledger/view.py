@@ -71,12 +71,13 @@ class View:
         )
 
     def agents(self, ask: DescribeAgents) -> list[Effect]:
-        """A status that only busy agents have is looked for among the desks, any other in the store."""
-        if ask.status in LIVE:
+        """What only agents with a desk can be is looked for among the desks, the rest in the store."""
+        if ask.status in LIVE or ask.resident:
             matching = (
                 (desk.path, desk.agent_id)
                 for desk in self._desks.values()
-                if desk.live_status == ask.status
+                if (ask.status not in LIVE or desk.live_status == ask.status)
+                and (desk.present or not ask.resident)
                 and is_under(desk.path, ask.under)
                 and (ask.after is None or desk.path > ask.after)
             )
@@ -106,6 +107,8 @@ class View:
         agents = tuple(self._live(row) for row in page.rows)
         if ask.status is not None:
             agents = tuple(agent for agent in agents if agent.status == ask.status)
+        if ask.resident:
+            agents = tuple(agent for agent in agents if agent.resident and agent.status != "closed")
         rest = page.next
         if len(agents) > ask.limit:
             agents = agents[: ask.limit]

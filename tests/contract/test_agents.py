@@ -659,3 +659,33 @@ def test_it_waits_for_its_kind(runtime: Any, tmp_path: Path) -> None:
     ref.close()
     assert open_.run("why-run").outcome(timeout=10).status == "interrupted"
     assert open_.list() == []
+
+
+def test_those_in_memory_can_be_listed_alone(runtime: Any, door: Any, until: Any) -> None:
+    gate = door()
+    open_ = runtime(slots=1, residents=3)
+    for number in range(20):
+        open_.spawn(plain, f"/memory/{number:02}", input=1).run.result(timeout=10)
+    stands = gated("c-agents-memory", gate)
+    open_.spawn(stands, "/memory/stands", input=1)
+    gate.arrived()
+    open_.spawn(stands, "/memory/waits", input=1)
+    until(lambda: len(open_.list(resident=True)) == 3 == open_.stats().resident, "three are in memory")
+    listed = open_.list("/memory", resident=True)
+    assert all(info.resident for info in listed)
+    assert [info.path for info in listed] == sorted(info.path for info in listed)
+    assert "/memory/stands" in [info.path for info in listed]
+    assert [info.path for info in open_.list(resident=True, status="running")] == ["/memory/stands"]
+    idle = [info.path for info in open_.list(resident=True, status="idle")]
+    assert idle == [info.path for info in listed if info.status == "idle"] != []
+    assert [info.path for info in open_.list(resident=True, limit=1, after=idle[0])] != [idle[0]]
+    assert open_.stats().holders == ("/memory/stands",)
+    with pytest.raises(TypeError, match="resident="):
+        open_.list(resident="yes")
+
+
+def test_a_closed_agent_is_not_listed_among_those_in_memory(runtime: Any) -> None:
+    open_ = runtime()
+    open_.spawn(plain, "/memory/closed", input=1).run.result(timeout=10)
+    open_.agent("/memory/closed").close()
+    assert open_.list(resident=True) == []

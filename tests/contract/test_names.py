@@ -65,7 +65,7 @@ RUNTIME = {
     "agent": {"path": P.empty},
     "run": {"run_id": P.empty},
     "wait": {"runs": P.empty, "*timeout": None, "*until": "all"},
-    "list": {"under": "/", "*status": None, "*limit": 1000, "*after": None},
+    "list": {"under": "/", "*status": None, "*resident": False, "*limit": 1000, "*after": None},
     "events": {"under": "/", "*since": None, "*follow": True},
     "stats": {},
 }

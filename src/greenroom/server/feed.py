@@ -1,0 +1,157 @@
+"""The newest events as they go over the wire, kept once for all who read them.
+
+Plain values: no loop, no clock. A reader has a *place* of its own and nothing else is kept for it, so one
+that never reads costs what it is being sent just now. One that is so slow that the feed has forgotten
+its place (`read` says None) goes on from the store, which has what it has not read, and is told if even
+the store has not.
+"""
+
+from collections.abc import Sequence
+from typing import NewType, TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from .. import Event
+from ..actors.vocabulary import is_under
+
+Place = NewType("Place", int)
+"""Before which entry of the feed a reader stands. Events' numbers have gaps and repeat, places do not."""
+
+KEPT = 4_096
+MOST_BYTES = 8 << 20
+"""Of all events in the feed together, as they are sent."""
+CHUNK = 64 << 10
+"""Bytes after which a reader's portion ends; one event may be larger."""
+LOOK = 2_000
+"""Entries that are looked at for one portion, most of which may not be wanted."""
+
+MISSED = "stream.missed"
+"""The type of what is no event of the store: a stream says by it what it cannot tell any more."""
+
+_encode = msgspec.json.encode
+
+
+class Wanted(Struct, frozen=True):
+    """Which events somebody reads: at or below a path, of some types (`run.*` is all of runs), of a run."""
+
+    under: str = "/"
+    types: Sequence[str] = ()
+    run_id: str | None = None
+    below: bool = True  # else of the path itself alone
+
+    def has(self, event: "Event | Entry") -> bool:
+        """Whether an event is one of these."""
+        if self.run_id is not None and event.run_id != self.run_id:
+            return False
+        if self.types and not any(_is_of(event.type, wanted) for wanted in self.types):
+            return False
+        return is_under(event.path, self.under) and (self.below or event.path == self.under)
+
+
+def _is_of(type: str, wanted: str) -> bool:
+    return type.startswith(wanted[:-1]) if wanted.endswith(".*") else type == wanted
+
+
+class Entry(Struct, frozen=True):
+    """An event and its bytes on the wire."""
+
+    seq: int
+    type: str
+    path: str
+    run_id: str | None
+    data: bytes
+
+
+Portion: TypeAlias = tuple[list[bytes], Place]
+"""What to send now, and where the reader stands then."""
+
+
+class Feed:
+    """Events in, portions out."""
+
+    def __init__(self, last: int, *, keep: int = KEPT, most_bytes: int = MOST_BYTES) -> None:
+        self.last = last  # the number of the newest event that was told
+        self.counts: dict[str, int] = {}  # of each type, since the feed began
+        self._forgotten = last  # the number of the newest event that is not kept any more
+        self._keep, self._most = keep, most_bytes
+        self._entries: dict[int, Entry] = {}
+        self._first = self._next = 0
+        self._bytes = 0
+
+    def add(self, event: Event) -> None:
+        """This happened after all that was added before."""
+        entry = Entry(event.seq, event.type, event.path, event.run_id, on_wire(event))
+        self._entries[self._next] = entry
+        self._next += 1
+        self._bytes += len(entry.data)
+        self.last = max(self.last, event.seq)
+        self.counts[event.type] = self.counts.get(event.type, 0) + 1
+        while len(self._entries) > self._keep or (self._bytes > self._most and len(self._entries) > 1):
+            oldest = self._entries.pop(self._first)
+            self._first += 1
+            self._bytes -= len(oldest.data)
+            self._forgotten = oldest.seq
+
+    @property
+    def end(self) -> Place:
+        """After the newest event."""
+        return Place(self._next)
+
+    def after(self, seq: int) -> Place | None:
+        """Before the first event with a greater number; None if the feed may not have all of them."""
+        if seq < self._forgotten:
+            return None
+        low, high = self._first, self._next
+        while low < high:
+            middle = (low + high) // 2
+            if self._entries[middle].seq > seq:
+                high = middle
+            else:
+                low = middle + 1
+        return Place(low)
+
+    def seq_before(self, place: Place) -> int:
+        """The number of the last event before `place`, which `read` has just reached."""
+        entry = self._entries.get(place - 1)
+        return self._forgotten if entry is None else entry.seq
+
+    def read(self, place: Place, wanted: Wanted) -> Portion | None:
+        """The next portion for a reader at `place`, empty if there is nothing; None if it is forgotten."""
+        if place < self._first:
+            return None
+        found: list[bytes] = []
+        size, at = 0, int(place)
+        until = min(self._next, at + LOOK)
+        while at < until and size < CHUNK:
+            entry = self._entries[at]
+            at += 1
+            if wanted.has(entry):
+                found.append(entry.data)
+                size += len(entry.data)
+        return found, Place(at)
+
+
+def on_wire(event: Event) -> bytes:
+    """An event as a server-sent event. JSON has no line ends in it, so `data` is one line.
+
+    What is in no store has no id of its own: a client that resumes asks for what comes after the last
+    event that has.
+    """
+    head = "" if event.type == "store.failing" else f"id: {event.seq}\n"
+    return f"{head}event: {event.type}\ndata: ".encode() + _encode(event) + b"\n\n"
+
+
+def missed(after: int, before: int | None, now: float) -> Event:
+    """Says that events after number `after` are not to be had; those from `before` on follow.
+
+    Without `before`, the store has no event `after` at all: it is another one, or lost its end.
+    """
+    return Event(
+        seq=after if before is None else before - 1,
+        at=now,
+        type=MISSED,
+        path="/",
+        run_id=None,
+        data={"after": after, "before": before},
+    )

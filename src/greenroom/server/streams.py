@@ -1,0 +1,221 @@
+"""Live streams: the relay from the runtime into the feed, and one generator of bytes for each client.
+
+Live clients are served from the feed, all from the same bytes. Who resumes, or has fallen behind, reads
+from the store in small pages, two clients at a time, until the feed has what comes next.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
+
+from .. import AsyncRuntime, Event, RuntimeClosing
+from ..actors.async_runtime import AsyncEventStream
+from .feed import CHUNK, Feed, Place, Wanted, missed, on_wire
+from .problems import TooManyStreams
+
+HEARTBEAT = 15.0
+"""Seconds after which a stream without events says that it is there."""
+PAGE = 64
+"""Events that are read from the store at a time; each may have a megabyte."""
+READERS = 2
+"""How many clients may be reading from the store at a time."""
+GROUP = 32
+"""Clients that are woken before others on the loop have their turn."""
+
+LONGEST_PAUSE = 0.25
+"""Seconds that news may wait for others to have had their turn."""
+
+OPENING = b": greenroom\n"
+# A comment alone, without the empty line that would end an event: some clients tell an empty event then.
+BEAT = b": heartbeat\n"
+
+
+class Streams:
+    """All clients that listen. `run` is its life, which ends with the runtime's."""
+
+    def __init__(self, runtime: AsyncRuntime, *, most: int, heartbeat: float = HEARTBEAT) -> None:
+        self.feed = Feed(0)
+        self.open = 0  # streams, and requests that wait
+        self._runtime, self._most, self._heartbeat = runtime, most, heartbeat
+        self._listening: set[asyncio.Future[None]] = set()
+        self._fresh = False  # something came that not all who listen were told of
+        self._waking: asyncio.Task[None] | None = None
+        self._readers = asyncio.Semaphore(READERS)
+        self._events: AsyncEventStream
+        self._over = False
+
+    async def begin(self) -> None:
+        """Once the runtime is started, before `run`: from now on no event is missed."""
+        self._events = self._runtime.events()
+        self.feed = Feed(await self._events.begin())
+
+    async def run(self) -> None:
+        """Relay events until the runtime closes; raises what it fails with."""
+        try:
+            async for event in self._events:
+                self.feed.add(event)
+                self._wake()
+        finally:
+            self._over = True
+            self._wake()
+
+    def _wake(self) -> None:
+        """Have all who listen look; those who are being woken, once more."""
+        self._fresh = True
+        if self._listening and (self._waking is None or self._waking.done()):
+            self._waking = asyncio.ensure_future(self._wake_all())
+
+    async def _wake_all(self) -> None:
+        """In groups with others' turns between them, and no more than half of the time."""
+        clock = asyncio.get_running_loop().time
+        while self._fresh:
+            self._fresh = False
+            begun = clock()
+            waking, self._listening = list(self._listening), set()
+            for begin in range(0, len(waking), GROUP):
+                for listening in waking[begin : begin + GROUP]:
+                    if not listening.done():
+                        listening.set_result(None)
+                await asyncio.sleep(0)
+            await asyncio.sleep(min(LONGEST_PAUSE, clock() - begun))
+
+    # One client
+
+    def check_room(self) -> None:
+        """Raise `TooManyStreams` if there is no room for one more."""
+        if self.open >= self._most:
+            raise TooManyStreams(f"{self._most} streams and waits are open already. Close some.", 5.0)
+
+    @contextmanager
+    def one_more(self) -> Iterator[None]:
+        """A stream or a wait, as long as it is open."""
+        self.check_room()
+        self.open += 1
+        try:
+            yield
+        finally:
+            self.open -= 1
+
+    async def tell(self, wanted: Wanted, since: int | None, *, follow: bool) -> AsyncIterator[bytes]:
+        """The stream of one client: events with numbers above `since`, or those from now on.
+
+        Ends with the runtime, or without `follow` with the newest event there is.
+        """
+        reading = _Reading(self, wanted, since if follow else since or 0)
+        upto = None if follow else self.feed.last
+        with self.one_more(), suppress(RuntimeClosing):  # the client comes again, and resumes
+            yield OPENING
+            while True:
+                over = self._over  # before looking: what came until then is there to be read
+                portion = await reading.portion()
+                if portion:
+                    yield portion
+                    await asyncio.sleep(0)  # others' turn, and the news that the client is gone
+                if upto is not None and reading.seq >= upto:
+                    return
+                if portion or not reading.idle:
+                    continue
+                if over:
+                    return
+                if not await self._news():
+                    yield BEAT
+
+    async def _news(self) -> bool:
+        """Wait for something new; False if there was nothing for a heartbeat's time."""
+        if self._over:
+            return True
+        listening: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._listening.add(listening)
+        try:
+            async with asyncio.timeout(self._heartbeat):
+                await listening
+        except TimeoutError:
+            return False
+        finally:
+            self._listening.discard(listening)
+        return True
+
+    async def page(self, under: str, since: int, limit: int = PAGE) -> list[Event]:
+        """The next events of the store after number `since`; the last page is shorter."""
+        async with self._readers:
+            stream = self._runtime.events(under, since=since, follow=False)
+            stream.page = limit
+            found: list[Event] = []
+            async for event in stream:
+                found.append(event)
+                if len(found) == limit:
+                    break
+            await stream.aclose()
+            return found
+
+
+class _Reading:
+    """How far one client has read: at a place of the feed, or up to a number in the store."""
+
+    def __init__(self, streams: Streams, wanted: Wanted, since: int | None) -> None:
+        self._streams, self._wanted = streams, wanted
+        feed = streams.feed
+        self.seq = feed.last if since is None else since
+        self.idle = False  # there was nothing to read
+        self._place: Place | None = feed.end if since is None else None
+        self._checked = since in (None, 0)  # that nothing is missing after `seq`
+
+    async def portion(self) -> bytes:
+        """What to send next; empty if nothing of what was looked at is wanted."""
+        feed = self._streams.feed
+        if not self._checked:
+            gap = await self._gap()
+            self._checked = True
+            if gap:
+                return gap
+        if self._place is None:
+            self._place = feed.after(self.seq)
+        read = None if self._place is None else feed.read(self._place, self._wanted)
+        if read is None:
+            self.idle = False
+            if self._place is not None:  # it was too slow for the feed
+                self._place, self._checked = None, False
+                return b""
+            return await self._older()
+        found, place = read
+        self.idle = place == self._place
+        self._place, self.seq = place, max(self.seq, feed.seq_before(place))
+        return b"".join(found)
+
+    async def _older(self) -> bytes:
+        """A portion from the store."""
+        feed = self._streams.feed
+        all_told = feed.last
+        page = await self._streams.page(self._wanted.under, self.seq)
+        found: list[bytes] = []
+        size = 0
+        for event in page:
+            if event.seq > all_told:
+                break  # the feed is about to have it
+            if event.type == "store.failing":
+                continue  # it is told live only
+            if size >= CHUNK:
+                return b"".join(found)  # the rest is read again: nothing is kept for a slow client
+            self.seq = event.seq
+            if self._wanted.has(event):
+                found.append(on_wire(event))
+                size += len(found[-1])
+        if len(page) < PAGE or page[-1].seq > all_told:
+            self.seq = max(self.seq, all_told)  # up to there all was looked at
+        return b"".join(found)
+
+    async def _gap(self) -> bytes:
+        """What to say if events after `seq` are gone; then it goes on with those that are not."""
+        feed = self._streams.feed
+        if self.seq > feed.last:
+            news = missed(self.seq, None, time.time())
+            self.seq, self._place = feed.last, feed.end
+            # its id leads back to numbers that there are
+            return on_wire(news).replace(b"id: %d\n" % news.seq, b"id: %d\n" % self.seq, 1)
+        oldest = await self._streams.page("/", 0, 1)
+        if not oldest or oldest[0].seq <= self.seq + 1:
+            return b""
+        news = missed(self.seq, oldest[0].seq, time.time())
+        self.seq = news.seq
+        return on_wire(news)
