@@ -7,7 +7,7 @@ READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
 
-.PHONY: help setup check test long thespian peers demo bench format lint types contracts docs clean
+.PHONY: help setup check test long thespian peers demo bench format lint types contracts docs pictures clean
 
 help:                 ## show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -66,6 +66,9 @@ contracts: $(READY)
 
 docs: $(READY)        ## redraw the pictures that are made from code
 	$(BIN)/python docs/draw_lifecycle.py
+
+pictures: $(READY)    ## take the pictures of the dashboard anew (needs chromium; two minutes)
+	$(BIN)/python docs/photograph_dashboard.py
 	$(BIN)/python docs/tell_http.py
 
 clean:                ## remove what the targets above made

@@ -125,4 +125,8 @@ def test_the_wheel_puts_one_name_into_site_packages(tmp_path: Path) -> None:
     assert {name for name in ours if not name.endswith(".dist-info")} == {"greenroom"}
     assert (site / "greenroom/actors/ledger/ledger.py").is_file()
     assert (site / "greenroom/persistence/store.py").is_file()
+    page = Path("greenroom/server/dashboard")
+    assert [path.name for path in sorted((ROOT / "src" / page).iterdir())] == sorted(
+        path.name for path in (site / page).iterdir()
+    )
     subprocess.run([python, "-c", "import greenroom"], check=True, cwd=tmp_path)

@@ -9,13 +9,24 @@ const TAKES = "JSON, or a text as it stands. Ctrl+Enter sends.";
 export const acts = {
   run: (path) =>
     askForText(
-      { title: `Give ${nameOf(path)} a run`, why: `It is accepted at once and executed in its turn. ${TAKES}`, what: "Input", button: "Run" },
+      {
+        title: `Give ${nameOf(path)} a run`,
+        why: `It is accepted at once and executed in its turn. ${TAKES}`,
+        what: "Input",
+        button: "Run",
+      },
       (input) => api.post(api.ofAgent(path, "runs"), { input }),
     ),
 
   message: (path) =>
     askForText(
-      { title: `Send ${nameOf(path)} a message`, why: `It is read at the agent's next turn, and starts none. ${TAKES}`, what: "Message", button: "Send", needed: true },
+      {
+        title: `Send ${nameOf(path)} a message`,
+        why: `It is read at the agent's next turn, and starts none. ${TAKES}`,
+        what: "Message",
+        button: "Send",
+        needed: true,
+      },
       async (body) => {
         await api.post(api.ofAgent(path, "messages"), { body });
         toast(`${path} has the message in its inbox.`);
@@ -50,7 +61,9 @@ export const acts = {
     askWhetherSure(
       {
         title: `Close ${nameOf(path)} for good?`,
-        why: `${path} and all agents below it end: their runs are interrupted, their paths are free again. This cannot be undone.`,
+        why:
+          `${path} and all agents below it end: their runs are interrupted, their paths are free again. ` +
+          "This cannot be undone.",
         button: "Close for good",
       },
       async () => {

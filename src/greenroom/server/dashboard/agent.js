@@ -43,12 +43,15 @@ export class AgentPanel {
     const crumbs = names.map((name, n) => {
       const path = "/" + names.slice(0, n + 1).join("/");
       const last = n === names.length - 1;
-      return [h("span", { class: "slash", "aria-hidden": "true" }, "/"), last ? h("b", {}, name) : h("a", { href: `#${path}` }, name)];
+      return [h("span", { class: "slash" }, "/"), last ? h("b", {}, name) : h("a", { href: `#${path}` }, name)];
     });
     const action = (name, text, key, more = "") =>
       h(
         "button",
-        { type: "button", class: `button ${more}`, data: { act: name }, title: `${text} (${key})`, onclick: () => this.act(name, this.path) },
+        {
+          type: "button", class: `button ${more}`, title: `${text} (${key})`,
+          onclick: () => this.act(name, this.path),
+        },
         text, h("kbd", { "aria-hidden": "true" }, key),
       );
     this.dot = h("span", { class: "dot" });
@@ -78,7 +81,7 @@ export class AgentPanel {
       "div", { class: "page", data: { agent: this.path } },
       h(
         "div", { class: "panel-head" },
-        h("a", { class: "button icon back", href: "#/", "aria-label": "Back to what goes on now", title: "Back (Esc)" }, "←"),
+        h("a", { class: "button icon back", href: "#/", "aria-label": "Back to what goes on now" }, "←"),
         h("h2", { class: "crumbs" }, crumbs), h("span", { class: "state-now" }, this.dot, this.status, this.kind),
       ),
       this.missing, this.body,
@@ -138,7 +141,8 @@ export class AgentPanel {
     set(this.status, "data-look", seen);
     say(this.kind, agent.version > 1 ? `${agent.kind} version ${agent.version}` : agent.kind);
     const waits = reason(why);
-    const time = why.since === null ? [] : [", ", h("span", { class: "number", "data-since": why.since }, since(why.since))];
+    const from = why.since;
+    const time = from === null ? [] : [", for ", h("span", { class: "number", "data-since": from }, since(from))];
     this.why.replaceChildren(
       ...(agent.status === "closed" || (waits === "to begin" && !agent.queued_runs)
         ? [capital(because(why)), "."]
@@ -156,7 +160,9 @@ export class AgentPanel {
       ["Changed", clock(agent.updated_at), agent.updated_at],
     ];
     this.facts.replaceChildren(
-      ...facts.map(([name, text, at]) => h("div", {}, h("dt", {}, name), " ", h("dd", at ? { title: exactly(at) } : {}, text))),
+      ...facts.map(([name, text, at]) =>
+        h("div", {}, h("dt", {}, name), " ", h("dd", { title: at ? exactly(at) : null }, text)),
+      ),
     );
     for (const button of this.actions.children) button.disabled = agent.status === "closed";
     this.runs.outcome(agent.last_outcome);

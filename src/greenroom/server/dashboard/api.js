@@ -30,13 +30,14 @@ function storage(use) {
 
 let token = null;
 
-/** Take the token out of the address that `greenroom serve` shows, and out of the page's history. */
+/** Take the token out of the address that `greenroom serve` shows, and out of the page's history; is there one? */
 export function takeToken() {
   const found = /[#&]token=([^&]+)/.exec(location.hash);
   if (found) {
     setToken(decodeURIComponent(found[1]));
     history.replaceState(null, "", `${location.pathname}#/`);
   } else token = storage((kept) => kept.getItem(KEPT));
+  return Boolean(token);
 }
 
 export function setToken(value) {

@@ -8,12 +8,17 @@ export function typed(text) {
   if (!trimmed) return { said: "", given: false };
   try {
     const value = JSON.parse(trimmed);
-    const kind = value === null ? "null" : Array.isArray(value) ? "list" : typeof value === "object" ? "object" : typeof value;
-    return { said: `is sent as JSON (${kind === "string" ? "text" : kind})`, given: true, value };
+    return { said: `is sent as JSON (${kindOf(value)})`, given: true, value };
   } catch {
     const meant = /^[[{"]/.test(trimmed);
     return { said: meant ? "is no JSON, and is sent as text" : "is sent as text", given: true, value: text, meant };
   }
+}
+
+function kindOf(value) {
+  if (value === null) return "null";
+  if (Array.isArray(value)) return "list";
+  return typeof value === "string" ? "text" : typeof value;
 }
 
 for (const field of document.querySelectorAll("dialog textarea")) {
@@ -74,14 +79,15 @@ function show(dialog, done) {
 
 export const isOpen = () => document.querySelector("dialog[open]") !== null;
 
+/** Ask for the token; null if that is being asked already. */
 export async function askForToken(wrong, take) {
   const dialog = $("ask-token");
-  if (dialog.open) return;
+  if (dialog.open) return null;
   const field = $("token");
   field.value = "";
-  const asked = show(dialog, async () => take(field.value.trim()));
+  const asked = show(dialog, () => take(field.value.trim()));
   $("token-wrong").hidden = !wrong;
-  await asked;
+  return asked;
 }
 
 export function askToSpawn(kinds, path, spawn) {
@@ -92,7 +98,12 @@ export function askToSpawn(kinds, path, spawn) {
   form.path.value = path;
   form.input.value = form.config.value = "";
   return show(dialog, () =>
-    spawn({ kind: form.kind.value.trim(), path: form.path.value.trim(), config: typed(form.config.value), input: typed(form.input.value) }),
+    spawn({
+      kind: form.kind.value.trim(),
+      path: form.path.value.trim(),
+      config: typed(form.config.value),
+      input: typed(form.input.value),
+    }),
   );
 }
 

@@ -13,7 +13,7 @@ class Card {
     this.note = h("span", { class: "note quiet" });
     this.element = h(
       "article", { class: "card" },
-      h("h3", {}, title),
+      h("h2", {}, title),
       h("p", { class: "figure" }, this.value, " ", this.unit),
       ...below,
       this.note,
@@ -68,7 +68,7 @@ export class Figures {
     const { slots, slots_taken: taken, residents, resident, queued, running, agents } = stats;
     say(this.slots.value, count(taken));
     say(this.slots.unit, `of ${count(slots)} taken`);
-    say(this.slots.note, running > taken ? `${many(running, "turn")} under way, some without a slot` : "");
+    say(this.slots.note, running > taken ? `${many(running - taken, "turn")} without a slot` : "");
     const few = slots <= CELLS;
     this.cells.hidden = !few;
     this.slotMeter.element.hidden = few;

@@ -21,7 +21,8 @@ export function brief(value) {
   const plain = (one) => one === null || typeof one !== "object";
   if (plain(value)) return json(value);
   const entries = Object.entries(value);
-  if (Array.isArray(value) || entries.length > 4 || !entries.every(([, one]) => plain(one))) return json(value, { open: 0 });
+  const small = !Array.isArray(value) && entries.length <= 4 && entries.every(([, one]) => plain(one));
+  if (!small) return json(value, { open: 0 });
   return h(
     "span", { class: "json brief" },
     entries.map(([key, one]) => h("span", {}, h("span", { class: "j-key" }, key), " ", show(one, "", new Set(), 0))),

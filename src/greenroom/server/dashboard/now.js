@@ -36,6 +36,12 @@ export class Now {
     this.draw();
   }
 
+  /** Begin anew, with these events. */
+  begin(events) {
+    this.recent = [];
+    this.add(events);
+  }
+
   add(events) {
     this.recent.push(...events.slice(-LATELY));
     if (this.recent.length > 2 * LATELY) this.recent = this.recent.slice(-LATELY);
@@ -60,6 +66,8 @@ export class Now {
   fill({ at_work: all, more }) {
     const working = all.filter(({ explanation }) => reason(explanation) === null);
     const waiting = all.filter(({ explanation }) => reason(explanation) !== null);
+    const place = ({ explanation }) => explanation.place ?? -1;
+    waiting.sort((a, b) => place(a) - place(b)); // as they stand in line
     const plus = more ? "+" : "";
     say(this.workingCount, working.length ? count(working.length) : "");
     say(this.waitingCount, waiting.length ? count(waiting.length) + plus : "");
@@ -106,12 +114,14 @@ function lineOf({ agent, explanation }, kept) {
   const dot = h("span", { class: "dot", "data-look": look(agent), title: agent.status });
   const marks = { "data-path": agent.path, "data-told": told };
   if (why === null) {
-    return h("li", { ...marks, title: because(explanation) }, dot, agentLink(agent.path), h("span", { class: "kind" }, agent.kind), time);
+    const kind = h("span", { class: "kind" }, agent.kind);
+    return h("li", { ...marks, title: because(explanation) }, dot, agentLink(agent.path), kind, time);
   }
+  const more = what === "slot" ? agent.kind : what === "run" ? holders(held) : because(explanation);
   return h(
     "li", marks,
     dot,
-    h("div", { class: "who" }, agentLink(agent.path), h("p", { class: "quiet" }, what === "slot" || what === "run" ? holders(held) : because(explanation))),
+    h("div", { class: "who" }, agentLink(agent.path), h("p", { class: "quiet" }, more)),
     h("div", { class: "what" }, h("span", { class: "chip wait" }, why), time),
   );
 }

@@ -18,6 +18,13 @@ export class Pace {
     this.accepted = new Map();
   }
 
+  /** Begin anew, with these. */
+  begin(events) {
+    this.seconds.clear();
+    this.accepted.clear();
+    this.add(events);
+  }
+
   /** Take note of events, in their order. */
   add(events) {
     for (const event of events) {

@@ -108,7 +108,8 @@ export class Runs {
     const runs = all.slice(0, SHOWN);
     const opened = this.opened && all.find((run) => run.id === this.opened);
     if (opened && !runs.includes(opened)) runs.push(opened);
-    const longest = Math.max(1e-3, ...runs.map((run) => (run.ended ?? now()) - (run.accepted ?? run.started ?? now())));
+    const length = (run) => (run.ended ?? now()) - (run.accepted ?? run.started ?? now());
+    const longest = Math.max(1e-3, ...runs.map(length));
     const kept = new Map();
     for (const run of runs) {
       const line = this.lines.get(run.id) ?? this.line(run);
@@ -215,8 +216,9 @@ function inFull(run, events, opened) {
   if (run.error) parts.push(part("Error", h("pre", { class: "error" }, run.error)));
   if (run.status === "completed") parts.push(part("Result", of(run.result, "/result")));
   parts.push(part("Input", of(run.input, "/input")));
-  if (run.awaits.length) parts.push(part("Starts after", h("p", {}, ...run.awaits.map((id) => h("code", {}, `${id} `)))));
-  parts.push(h("p", { class: "quiet" }, "Run ", h("code", {}, run.run_id), run.attempt > 1 ? `, attempt ${run.attempt}` : ""));
+  if (run.awaits.length) parts.push(part("Starts after", h("code", {}, run.awaits.join(" "))));
+  const attempt = run.attempt > 1 ? `, attempt ${run.attempt}` : "";
+  parts.push(h("p", { class: "quiet" }, "Run ", h("code", {}, run.run_id), attempt));
   return parts;
 }
 

@@ -84,7 +84,8 @@ export const agentLink = (path) => h("a", { class: "path", href: `#${path}`, tit
 export function holders(held) {
   if (!held.length) return [];
   const agents = held[0].startsWith("/");
-  const named = held.slice(0, 3).flatMap((one, n) => [n ? ", " : "", agents ? agentLink(one) : h("code", { title: one }, short(one))]);
+  const name = (one) => (agents ? agentLink(one) : h("code", { title: one }, short(one)));
+  const named = held.slice(0, 3).flatMap((one, n) => [n ? ", " : "", name(one)]);
   const more = held.length > 3 ? ` and ${count(held.length - 3)} more` : "";
   return [agents ? "held by " : "", ...named, more];
 }
