@@ -474,13 +474,20 @@ class Ledger:
         return [*effects, Send(session, TurnSettled(ask.agent_id, more)), *self._count_turns()]
 
     def checkpoint(self, ask: Checkpoint, session: Address) -> list[Effect]:
-        desk = self.desks.get(ask.agent_id)
-        if desk is None or desk.running is None or desk.running.row.run_id != ask.run_id:
+        desk = self._desk_of(ask)
+        if desk is None:
             over = GreenroomError(f"run {ask.run_id} is over: nothing more of its turn is kept")
             return [Send(session, Refused(ask.request, over))]  # code on a thread would wait for ever
         records, facts = self._changes(ask, desk)
         reply = Send(session, CheckpointRecorded(ask.request))
         return self._commit(records, facts, self._unless_crowded(), reply)
+
+    def _desk_of(self, ask: Checkpoint | ReportProgress) -> Desk | None:
+        """Where the turn that says this is under way; None if it is over, or was begun again since."""
+        desk = self.desks.get(ask.agent_id)
+        if desk is None or desk.running is None or desk.incarnation != ask.incarnation:
+            return None
+        return desk if desk.running.row.run_id == ask.run_id else None
 
     def _changes(
         self, ask: EndTurn | Checkpoint, desk: Desk
@@ -493,8 +500,8 @@ class Ledger:
         return records, facts
 
     def progress(self, ask: ReportProgress) -> list[Effect]:
-        desk = self.desks.get(ask.agent_id)
-        if desk is None or desk.running is None or desk.running.row.run_id != ask.run_id:
+        desk = self._desk_of(ask)
+        if desk is None:
             return []
         if self.journal.size.crowded:  # nobody waits for these, so nobody could be held up
             self.events_dropped += 1

@@ -1,0 +1,303 @@
+"""Mistakes, planted one at a time: the windows in which they do harm show each of them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from greenroom.actors.agent import lifecycle
+from greenroom.actors.agent.session import Session
+from greenroom.actors.directory.paths import PathTable
+from greenroom.actors.ledger.desk import Desk
+from greenroom.actors.ledger.ledger import Ledger
+from greenroom.actors.residency.table import ResidencyTable
+from greenroom.actors.slots.table import SlotTable
+
+from . import windows
+from .explorer import Wrong, explore
+
+Patch = Callable[[pytest.MonkeyPatch], None]
+PLANTED: dict[Patch, windows.Make] = {}
+
+
+def planted(window: windows.Make) -> Callable[[Patch], Patch]:
+    """Register a mistake, with the window that should show it."""
+
+    def register(patch: Patch) -> Patch:
+        PLANTED[patch] = window
+        return patch
+
+    return register
+
+
+def _wrap(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, wrapper: Callable[..., Any]) -> None:
+    """Have `wrapper(original, self, …)` called instead of a method."""
+    original = getattr(owner, name)
+    monkeypatch.setattr(owner, name, lambda *given, **named: wrapper(original, *given, **named))
+
+
+# A slot is handed over
+
+
+@planted(windows.the_holder_may_crash)
+def a_slot_is_released_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    def release(original: Any, self: SlotTable, lease: Any) -> Any:
+        self._slots += lease in self._holding  # what counting free slots up twice comes to
+        return original(self, lease)
+
+    _wrap(monkeypatch, SlotTable, "release", release)
+
+
+@planted(windows.one_of_two_is_interrupted)
+def a_slot_asked_for_and_no_longer_wanted_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    def release(original: Any, self: SlotTable, lease: Any) -> Any:
+        claim = self._agents.get(lease.agent_id, {}).get(lease)
+        return () if claim is not None and claim.tree is not None else original(self, lease)
+
+    _wrap(monkeypatch, SlotTable, "release", release)
+
+
+@planted(windows.the_only_one_may_crash)
+def a_crashed_holder_keeps_its_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SlotTable, "end_holder", lambda *_: ())
+
+
+@planted(windows.the_only_one_may_crash)
+def who_asked_for_a_slot_and_crashed_is_granted_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def end_holder(original: Any, self: SlotTable, agent_id: Any, incarnation: Any) -> Any:
+        effects = original(self, agent_id, incarnation)
+        self._ended.clear()
+        return effects
+
+    _wrap(monkeypatch, SlotTable, "end_holder", end_holder)
+
+
+@planted(windows.the_only_one_may_crash)
+def a_session_that_crashed_still_takes_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it was, until an exploration showed it."""
+
+    def left(original: Any, self: Ledger, news: Any) -> Any:
+        effects = original(self, news)
+        desk = self.desks.get(news.agent_id)
+        if desk is not None and not news.orderly:
+            desk.incarnation = news.incarnation
+        return effects
+
+    _wrap(monkeypatch, Ledger, "left", left)
+
+
+@planted(windows.what_it_asked_before_it_crashed_comes_late)
+def a_desk_does_not_remember_that_its_session_crashed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def at_rest(self: Desk) -> bool:
+        return not (self.present or self.opening or self.running or self.queue or self.waiting)
+
+    monkeypatch.setattr(Desk, "at_rest", property(at_rest))
+
+
+@planted(windows.a_turn_waits_for_another)
+def a_turn_that_waits_keeps_its_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    def waits(original: Any, self: Session, **named: Any) -> Any:
+        return [action for action in original(self, **named) if getattr(action, "to", None) != "slots"]
+
+    _wrap(monkeypatch, Session, "waits", waits)
+
+
+# An eviction meets a delivery
+
+
+@planted(windows.room_is_needed_for_another)
+def an_agent_is_idle_though_work_is_on_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    def idle(original: Any, self: ResidencyTable, agent_id: Any, number: Any, seen: int, **now: Any) -> Any:
+        return original(self, agent_id, number, 1 << 30, **now)
+
+    _wrap(monkeypatch, ResidencyTable, "session_idle", idle)
+
+
+@planted(windows.it_is_asked_to_leave)
+def work_for_one_that_unloads_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    def summon(original: Any, self: ResidencyTable, agent_id: Any, path: str, **named: Any) -> Any:
+        entry = self._entries.get(agent_id)
+        return (
+            ()
+            if entry is not None and entry.stage == "unloading"
+            else original(self, agent_id, path, **named)
+        )
+
+    _wrap(monkeypatch, ResidencyTable, "summon", summon)
+
+
+@planted(windows.room_is_needed_for_another)
+def a_place_is_given_away_before_it_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unload(original: Any, self: ResidencyTable, entry: Any, now: Any, **named: Any) -> Any:
+        effects = original(self, entry, now, **named)
+        del self._residents[entry.agent_id]
+        return effects
+
+    _wrap(monkeypatch, ResidencyTable, "_unload", unload)
+
+
+@planted(windows.it_is_asked_to_leave)
+def mail_is_kept_at_hand_only_once_the_session_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    def started(original: Any, self: Ledger, news: Any) -> Any:
+        desk = self.desks.get(news.agent_id)
+        if desk is not None:
+            desk.mail = []
+        return original(self, news)
+
+    _wrap(monkeypatch, Ledger, "session_started", started)
+
+
+# An interrupt meets a completion
+
+
+@planted(windows.the_code_returns_or_raises)
+def a_run_that_is_interrupted_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(original: Any, self: Ledger, desk: Any, run: Any, reason: str) -> Any:
+        effects = original(self, desk, run, reason)
+        return [*effects, *self._end(desk, run, "interrupted", reason)] if run is desk.running else effects
+
+    _wrap(monkeypatch, Ledger, "_interrupt", interrupt)
+
+
+@planted(windows.the_code_may_not_have_begun)
+def who_finds_nothing_to_run_keeps_the_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing(original: Any, self: Session) -> Any:
+        return [action for action in original(self) if getattr(action, "to", None) != "slots"]
+
+    _wrap(monkeypatch, Session, "nothing", nothing)
+
+
+@planted(windows.the_code_may_not_have_begun)
+def who_has_nothing_to_run_any_more_keeps_asking_for_a_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    def rest(original: Any, self: Session) -> Any:
+        return [action for action in original(self) if getattr(action, "to", None) != "slots"]
+
+    _wrap(monkeypatch, Session, "rest", rest)
+
+
+@planted(windows.the_code_may_not_have_begun)
+def a_rest_that_comes_late_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = {event: state for event, state in lifecycle.TABLE["ending"].items() if event != "rest"}
+    monkeypatch.setitem(lifecycle.TABLE, "ending", row)
+
+
+# A close meets an opening
+
+
+@planted(windows.its_turn_is_under_way)
+def a_session_that_has_ended_is_not_to_hear_of_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it was, until an exploration showed it."""
+    row = {
+        event: state
+        for event, state in lifecycle.TABLE["ended"].items()
+        if event not in ("settled", "more")
+    }
+    monkeypatch.setitem(lifecycle.TABLE, "ended", row)
+
+
+@planted(windows.its_turn_is_under_way)
+def a_closed_agent_keeps_its_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    def record_close(original: Any, self: Ledger, ask: Any) -> Any:
+        kept = {agent_id: self.desks.pop(agent_id) for agent_id, _ in ask.agents if agent_id in self.desks}
+        effects = original(self, ask)
+        self.desks.update(kept)
+        return effects
+
+    _wrap(monkeypatch, Ledger, "record_close", record_close)
+
+
+@planted(windows.it_was_just_spawned)
+def an_agent_that_is_closed_while_it_opens_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    def dismiss(original: Any, self: ResidencyTable, agent_id: Any, *, gone: bool, now: Any) -> Any:
+        entry = self._entries.get(agent_id)
+        opening = entry is not None and entry.stage == "opening"
+        return () if opening else original(self, agent_id, gone=gone, now=now)
+
+    _wrap(monkeypatch, ResidencyTable, "dismiss", dismiss)
+
+
+@planted(windows.it_was_just_spawned)
+def a_load_that_was_called_off_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forget(original: Any, self: ResidencyTable, entry: Any) -> None:
+        request = entry.request
+        original(self, entry)
+        if request is not None:
+            self._loads[request] = entry
+
+    _wrap(monkeypatch, ResidencyTable, "_forget", forget)
+
+
+@planted(windows.two_want_its_path)
+def spawns_of_one_path_do_not_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    def spawn(original: Any, self: PathTable, command: Any, place: Any) -> Any:
+        place.row = None
+        effects = original(self, command, place)
+        place.busy = False
+        return effects
+
+    _wrap(monkeypatch, PathTable, "_spawn", spawn)
+
+
+# `after` meets the last outcome
+
+
+@planted(windows.one_of_two_is_interrupted_meanwhile)
+def a_continuation_does_not_wait_for_its_last_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def join(original: Any, self: Ledger, desk: Any, run: Any) -> None:
+        last = run.row.awaits[-1:]
+        hidden = {run_id: self.runs.pop(run_id) for run_id in last if run_id in self.runs}
+        original(self, desk, run)
+        self.runs.update(hidden)
+
+    _wrap(monkeypatch, Ledger, "_join", join)
+
+
+@planted(windows.one_of_two_is_interrupted_meanwhile)
+def only_runs_that_complete_let_a_continuation_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def end(
+        original: Any, self: Ledger, desk: Any, run: Any, status: str, *given: Any, **named: Any
+    ) -> Any:
+        if status != "completed":
+            run.continuations = []
+        return original(self, desk, run, status, *given, **named)
+
+    _wrap(monkeypatch, Ledger, "_end", end)
+
+
+@planted(windows.one_of_two_is_interrupted_meanwhile)
+def each_end_starts_the_continuation(monkeypatch: pytest.MonkeyPatch) -> None:
+    def end(original: Any, self: Ledger, desk: Any, run: Any, *given: Any, **named: Any) -> Any:
+        for continuation in run.continuations:
+            continuation.waiting_for.clear()
+        return original(self, desk, run, *given, **named)
+
+    _wrap(monkeypatch, Ledger, "_end", end)
+
+
+@planted(windows.who_asked_is_evicted)
+def a_continuation_goes_on_and_nobody_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    def go_on(original: Any, self: Ledger, run: Any) -> Any:
+        original(self, run)
+        return []
+
+    _wrap(monkeypatch, Ledger, "_continue", go_on)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("patch", PLANTED, ids=lambda patch: patch.__name__)
+def test_a_planted_mistake_is_found(patch: Patch, monkeypatch: pytest.MonkeyPatch) -> None:
+    patch(monkeypatch)
+    seen: list[None] = []
+    # it may show while the window is prepared
+    with pytest.raises((Wrong, AssertionError)) as found:
+        explore(PLANTED[patch](), visit=lambda house: seen.append(None))
+    what = str(found.value).strip().splitlines()[0][:120]
+    print(f"\n{patch.__name__}: {len(seen)} states; {what}")
+
+
+def test_each_nasty_moment_has_a_mistake() -> None:
+    shown = set(PLANTED.values())
+    moments = {window.name.partition(":")[0] for window in windows.WINDOWS if window.make in shown}
+    assert moments == {window.name.partition(":")[0] for window in windows.WINDOWS}
