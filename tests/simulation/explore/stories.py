@@ -143,8 +143,8 @@ def runs(path: str, *inputs_and_ids: Any) -> Callable[[AsyncRuntime], Awaitable[
     async def caller(aio: AsyncRuntime) -> None:
         with suppress(AgentClosed, AgentNotFound):
             ref = await aio.agent(path)
-            for input, run_id in zip(inputs_and_ids[::2], inputs_and_ids[1::2], strict=True):
-                run = await ref.followup(input, run_id=run_id)
+            for what, run_id in zip(inputs_and_ids[::2], inputs_and_ids[1::2], strict=True):
+                run = await ref.followup(what, run_id=run_id)
                 if run_id != inputs_and_ids[-1]:
                     await run.outcome()
 
