@@ -10,7 +10,7 @@ import pytest
 
 from greenroom import Event, Runtime
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 """Seconds after which a wait in these tests has failed."""
 
 
