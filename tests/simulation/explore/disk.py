@@ -55,7 +55,7 @@ class Disk:
         for record in records:
             if isinstance(record, AddEvent):
                 continue  # who is told is told by the journal
-            about = getattr(record, "row", record)
+            about: Any = getattr(record, "row", record)
             agent_id = about.agent_id
             image = fold_image(self.agents.get(agent_id), (record,))
             if image is not None:

@@ -46,7 +46,7 @@ class _Packer(pickle.Pickler):
 
 
 class _Unpacker(pickle.Unpickler):
-    persistent_load = _VALUES.__getitem__  # type: ignore[assignment]
+    persistent_load = _VALUES.__getitem__
 
 
 def _function(number: int, name: str, defaults: tuple[Any, ...] | None) -> FunctionType:

@@ -4,8 +4,7 @@ It is the real `AgentActor` around the real `Session`, but for what needs an asy
 start a task, this one notes what is under way, and `moment` says that it has come to its next point.
 
 What a run does is its input, a few words: `wait r1` waits for that run without a slot, `after r1 r2` has
-a continuation, `tell 7 /t/b` sends a message to agent 7; then the code returns. `fails` raises at the end,
-`may-fail` either returns or raises.
+a continuation; then the code returns. `may-fail` either returns or raises.
 """
 
 from typing import Any
@@ -128,7 +127,7 @@ class PlainAgent(AgentActor):
             return ["has closed"]
         if self.opens:
             if self.session.state == "leaving":
-                return ["stops opening"]
+                return ["stops opening", "opens"]  # it may have opened as it was called off
             return ["opens", "fails to open"] if self.may_not_open else ["opens"]
         turn = self.turn
         if turn is None:
@@ -142,8 +141,6 @@ class PlainAgent(AgentActor):
         match turn.left[0].partition(" ")[0]:
             case "wait":
                 return ["waits"]
-            case "fails":
-                return ["raises"]
             case "may-fail":
                 return ["returns", "raises"]
             case _:
@@ -201,15 +198,10 @@ class PlainAgent(AgentActor):
         """What its code does on the way to its end."""
         run = turn.do.run
         for words in turn.left:
-            match words.split():
-                case ["after", *awaited]:
-                    run_id = RunId(run.run_id + AFTER + "+".join(awaited))
-                    turn.continuation = Continuation(run_id, tuple(map(RunId, awaited)), b"do")
-                case ["tell", agent_id, path]:
-                    body = f"from {run.run_id}".encode()
-                    turn.outbox.append(OutgoingMessage(AgentId(int(agent_id)), path, body))
-                case _:
-                    pass
+            what, *awaited = words.split()
+            if what == "after":
+                run_id = RunId(run.run_id + AFTER + "+".join(awaited))
+                turn.continuation = Continuation(run_id, tuple(map(RunId, awaited)), b"do")
         seen = [f"{row.run_id}:{row.status}" for row in turn.do.results]
         read = [f"{message.serial}" for message in self.inbox]
         turn.state = " ".join(filter(None, (turn.state, run.run_id, *seen, *(f"#{n}" for n in read))))

@@ -62,6 +62,7 @@ def test_choices_outside_of_the_window_are_natural() -> None:
     assert choices.choose(2) == 0
 
 
+@pytest.mark.slow
 def test_the_schedules_of_a_story_are_those_that_a_schedule_can_name() -> None:
     """Counted and told in another way: by the public `schedule`, from what the natural one was asked."""
     name = "a_close_meets_an_opening"

@@ -18,13 +18,16 @@ from .explorer import Wrong, explore
 
 Patch = Callable[[pytest.MonkeyPatch], None]
 PLANTED: dict[Patch, windows.Make] = {}
+MARKED: list[Any] = []
 
 
-def planted(window: windows.Make) -> Callable[[Patch], Patch]:
-    """Register a mistake, with the window that should show it."""
+def planted(window: windows.Make, *, long: bool = False) -> Callable[[Patch], Patch]:
+    """Register a mistake, with the window that should show it; `long` if that takes seconds."""
 
     def register(patch: Patch) -> Patch:
         PLANTED[patch] = window
+        mark = pytest.mark.long if long else pytest.mark.slow
+        MARKED.append(pytest.param(patch, id=patch.__name__, marks=mark))
         return patch
 
     return register
@@ -86,7 +89,7 @@ def a_session_that_crashed_still_takes_a_run(monkeypatch: pytest.MonkeyPatch) ->
     _wrap(monkeypatch, Ledger, "left", left)
 
 
-@planted(windows.what_it_asked_before_it_crashed_comes_late)
+@planted(windows.what_it_asked_before_it_crashed_comes_late, long=True)
 def a_desk_does_not_remember_that_its_session_crashed(monkeypatch: pytest.MonkeyPatch) -> None:
     def at_rest(self: Desk) -> bool:
         return not (self.present or self.opening or self.running or self.queue or self.waiting)
@@ -113,7 +116,7 @@ def an_agent_is_idle_though_work_is_on_its_way(monkeypatch: pytest.MonkeyPatch) 
     _wrap(monkeypatch, ResidencyTable, "session_idle", idle)
 
 
-@planted(windows.it_is_asked_to_leave)
+@planted(windows.it_is_asked_to_leave, long=True)
 def work_for_one_that_unloads_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     def summon(original: Any, self: ResidencyTable, agent_id: Any, path: str, **named: Any) -> Any:
         entry = self._entries.get(agent_id)
@@ -126,7 +129,7 @@ def work_for_one_that_unloads_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> N
     _wrap(monkeypatch, ResidencyTable, "summon", summon)
 
 
-@planted(windows.room_is_needed_for_another)
+@planted(windows.room_is_needed_for_another, long=True)
 def a_place_is_given_away_before_it_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     def unload(original: Any, self: ResidencyTable, entry: Any, now: Any, **named: Any) -> Any:
         effects = original(self, entry, now, **named)
@@ -283,10 +286,9 @@ def a_continuation_goes_on_and_nobody_is_called(monkeypatch: pytest.MonkeyPatch)
     _wrap(monkeypatch, Ledger, "_continue", go_on)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("patch", PLANTED, ids=lambda patch: patch.__name__)
+@pytest.mark.parametrize("patch", MARKED)
 def test_a_planted_mistake_is_found(patch: Patch, monkeypatch: pytest.MonkeyPatch) -> None:
     patch(monkeypatch)
     seen: list[None] = []

@@ -6,6 +6,7 @@ states and steps. The process is killed in each of these states as well. Run wit
 
 import random
 import time
+from itertools import count
 
 import pytest
 
@@ -16,9 +17,9 @@ from .packing import pack, unpack
 from .recovering import Kills
 from .windows import WINDOWS, Window
 
-BY_HAND = 250
+BY_HAND = 120
 """Schedules of each window that are counted by repeating them with live actors."""
-WALKS = 3
+WALKS = 2
 
 SHORT = [window for window in WINDOWS if not window.long]
 LONG = [window for window in WINDOWS if window.long]
@@ -50,7 +51,7 @@ def check_the_count(window: Window, house: House, explored: Explored) -> None:
     assert explored.schedules >= window.at_least, (
         "the window has shrunk: far fewer schedules than there were"
     )
-    length = max(n for n in range(40) if explored.prefixes(n) <= BY_HAND)
+    length = next(n for n in count() if explored.prefixes(n + 1) > BY_HAND)
     live = pack(window.make(Live()))
     assert count_by_repeating(lambda: unpack(live), length) == explored.prefixes(length)
     for seed in range(WALKS):

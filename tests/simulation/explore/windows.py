@@ -86,7 +86,7 @@ def one_of_two_is_interrupted(cast: Cast | None = None) -> House:
     return made
 
 
-@window(SLOT, at_least=4e13)
+@window(SLOT, at_least=4e13, long=True)
 def the_holder_may_crash(cast: Cast | None = None) -> House:
     made = house("/a/x", "/b/y", cast=cast, prompt=(*DIRECTORY, *DISK))
     under_way(made, ("run", "/a/x", "r1"), ("run", "/b/y", "r2"))
@@ -102,7 +102,7 @@ def the_only_one_may_crash(cast: Cast | None = None) -> House:
     return made
 
 
-@window(SLOT, at_least=1e9)
+@window(SLOT, at_least=3e12, long=True)
 def what_it_asked_before_it_crashed_comes_late(cast: Cast | None = None) -> House:
     made = house("/a/x", cast=cast, prompt=(*DIRECTORY, *DISK, *EXITS))
     made.call(setup=(("run", "/a/x", "r1"),))
@@ -138,14 +138,14 @@ def three_take_turns(cast: Cast | None = None) -> House:
 EVICTION = "an eviction meets a delivery"
 
 
-@window(EVICTION, at_least=1e16)
+@window(EVICTION, at_least=5e15)
 def room_is_needed_for_another(cast: Cast | None = None) -> House:
     made = house("/a/x", "/a/y", residents=1, cast=cast, prompt=(*DIRECTORY, *DISK, *EXITS))
     made.call(one=(("run", "/a/x", "r1"),), two=(("run", "/a/y", "r2"),))
     return made
 
 
-@window(EVICTION, at_least=5e8)
+@window(EVICTION, at_least=1e9)
 def it_is_asked_to_leave(cast: Cast | None = None) -> House:
     made = house("/a/y", residents=1, cast=cast, prompt=(*DIRECTORY, *DISK, *EXITS))
     mail = (("send", "/a/y", "m"), ("send", "/a/y", "n"))
@@ -153,14 +153,14 @@ def it_is_asked_to_leave(cast: Cast | None = None) -> House:
     return made
 
 
-@window(EVICTION, at_least=150_000, long=True)
+@window(EVICTION, at_least=8e18, long=True)
 def it_may_take_too_long(cast: Cast | None = None) -> House:
     made = house("/a/x", "/a/y", residents=1, timers=True, cast=cast, prompt=(*DIRECTORY, *DISK))
     made.call(one=(("run", "/a/x", "r1"),), two=(("run", "/a/y", "r2"),))
     return made
 
 
-@window(EVICTION, at_least=350_000, long=True)
+@window(EVICTION, at_least=7e20, long=True)
 def the_disk_takes_its_time(cast: Cast | None = None) -> House:
     made = house("/a/x", "/a/y", residents=1, cast=cast, prompt=(*DIRECTORY, *ASKS))
     made.call(one=(("run", "/a/x", "r1"),), two=(("run", "/a/y", "r2"),))
@@ -172,7 +172,7 @@ def the_disk_takes_its_time(cast: Cast | None = None) -> House:
 INTERRUPT = "an interrupt meets a completion"
 
 
-@window(INTERRUPT, at_least=1e6)
+@window(INTERRUPT, at_least=3e7)
 def the_code_returns_or_raises(cast: Cast | None = None) -> House:
     made = house("/a/x", residents=1, cast=cast, prompt=DIRECTORY)
     under_way(made, ("run", "/a/x", "r1", "may-fail"), ("run", "/a/x", "r2"))
@@ -180,7 +180,7 @@ def the_code_returns_or_raises(cast: Cast | None = None) -> House:
     return made
 
 
-@window(INTERRUPT, at_least=1e7)
+@window(INTERRUPT, at_least=2e12)
 def the_code_may_not_have_begun(cast: Cast | None = None) -> House:
     made = house("/a/x", residents=1, cast=cast, prompt=(*DIRECTORY, *ASKS))
     runs = (("run", "/a/x", "r1", "may-fail"), ("run", "/a/x", "r2"))
@@ -188,7 +188,7 @@ def the_code_may_not_have_begun(cast: Cast | None = None) -> House:
     return made
 
 
-@window(INTERRUPT, at_least=75_000, long=True)
+@window(INTERRUPT, at_least=3e13, long=True)
 def nothing_is_prompt_but_the_directory(cast: Cast | None = None) -> House:
     made = house("/a/x", residents=1, cast=cast, prompt=DIRECTORY)
     under_way(made, ("run", "/a/x", "r1", "may-fail"), ("run", "/a/x", "r2"))
@@ -208,7 +208,7 @@ def it_was_just_spawned(cast: Cast | None = None) -> House:
     return made
 
 
-@window(CLOSE, at_least=1e9)
+@window(CLOSE, at_least=3e7)
 def its_turn_is_under_way(cast: Cast | None = None) -> House:
     made = house("/a/x", residents=1, cast=cast, prompt=(*DIRECTORY, *ASKS))
     under_way(made, ("run", "/a/x", "r1", "may-fail"), ("run", "/a/x", "r2"))
@@ -216,7 +216,7 @@ def its_turn_is_under_way(cast: Cast | None = None) -> House:
     return made
 
 
-@window(CLOSE, at_least=1e14)
+@window(CLOSE, at_least=5e13)
 def its_path_is_used_again(cast: Cast | None = None) -> House:
     made = house(residents=1, cast=cast, prompt=(*DIRECTORY, *DISK, *EXITS))
     made.call(setup=(("spawn", "/a/x", "fragile"),))
@@ -236,7 +236,7 @@ def two_want_its_path(cast: Cast | None = None) -> House:
     return made
 
 
-@window(CLOSE, at_least=120_000, long=True)
+@window(CLOSE, at_least=3e20, long=True)
 def nothing_is_prompt(cast: Cast | None = None) -> House:
     made = house(residents=1, cast=cast)
     made.call(one=(("spawn", "/a/x", "fragile"),), two=(("close", "/a/x"), ("spawn", "/a/x")))
@@ -265,7 +265,7 @@ def who_asked_is_evicted(cast: Cast | None = None) -> House:
     return made
 
 
-@window(AFTER, at_least=80_000, long=True)
+@window(AFTER, at_least=1e10, long=True)
 def the_disk_takes_its_time_meanwhile(cast: Cast | None = None) -> House:
     made = house("/a/x", "/a/p", slots=2, cast=cast, prompt=(*DIRECTORY, *ASKS))
     under_way(made, ("run", "/a/x", "c1"), ("run", "/a/p", "p1", "after c1"))
@@ -273,7 +273,7 @@ def the_disk_takes_its_time_meanwhile(cast: Cast | None = None) -> House:
     return made
 
 
-@window(AFTER, at_least=150_000, long=True)
+@window(AFTER, at_least=3e15, long=True)
 def who_asked_is_evicted_and_interrupted(cast: Cast | None = None) -> House:
     made = house("/a/x", "/a/p", slots=2, cast=cast, prompt=(*DIRECTORY, *DISK))
     under_way(made, ("run", "/a/x", "c1"), ("run", "/a/p", "p1", "after c1"))
