@@ -219,7 +219,7 @@ def an_agent_that_is_closed_while_it_opens_stays(monkeypatch: pytest.MonkeyPatch
     _wrap(monkeypatch, ResidencyTable, "dismiss", dismiss)
 
 
-@planted(windows.it_was_just_spawned)
+@planted(windows.it_was_just_spawned, long=True)
 def a_load_that_was_called_off_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     def forget(original: Any, self: ResidencyTable, entry: Any) -> None:
         request = entry.request
@@ -267,7 +267,7 @@ def only_runs_that_complete_let_a_continuation_go_on(monkeypatch: pytest.MonkeyP
     _wrap(monkeypatch, Ledger, "_end", end)
 
 
-@planted(windows.one_of_two_is_interrupted_meanwhile)
+@planted(windows.one_of_two_is_interrupted_meanwhile, long=True)
 def each_end_starts_the_continuation(monkeypatch: pytest.MonkeyPatch) -> None:
     def end(original: Any, self: Ledger, desk: Any, run: Any, *given: Any, **named: Any) -> Any:
         for continuation in run.continuations:
