@@ -68,15 +68,21 @@ def test_a_client_of_either_era_has_its_work_done(stdio: Connect, tmp_path: Path
     assert "keeper" in str(told) or "0 of 1 agents at rest" in str(told)
 
 
-def test_every_line_on_stdout_is_json(team: Path) -> None:
-    command = [sys.executable, "-m", "greenroom", "mcp", str(team)]
-    hello = (
+def said_first(kind: str) -> str:
+    """What a client says to have an agent of a kind spawned."""
+    return (
         '{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18",'
         '"capabilities":{},"clientInfo":{"name":"test","version":"1"}}}\n'
         '{"jsonrpc":"2.0","method":"notifications/initialized"}\n'
         '{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"spawn_agent",'
-        '"arguments":{"kind":"mcp-noise","name":"a","input":1}}}\n'
-        "this is no JSON\n"
+        f'"arguments":{{"kind":"{kind}","name":"a","input":1}}}}}}\n'
+    )
+
+
+def test_every_line_on_stdout_is_json(team: Path) -> None:
+    command = [sys.executable, "-m", "greenroom", "mcp", str(team)]
+    hello = (
+        said_first("mcp-noise") + "this is no JSON\n"
         '{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{"name":"wait_agent","arguments":{}}}\n'
     )
     process = subprocess.Popen(
@@ -101,6 +107,37 @@ def test_every_line_on_stdout_is_json(team: Path) -> None:
     for said in ("printed while the file is loaded", "printed in a turn", "past the redirection",
                  "to the descriptor", "by a program"):  # fmt: skip
         assert said in err
+
+
+def test_it_ends_though_a_turn_does_not(tmp_path: Path) -> None:
+    team = tmp_path / "stubborn.py"
+    team.write_text(
+        "import asyncio\n"
+        "from greenroom import agent\n\n"
+        '@agent(name="mcp-stubborn")\n'
+        "async def stubborn(turn):\n"
+        "    print('at work', flush=True)\n"
+        "    while True:\n"
+        "        try:\n"
+        "            await asyncio.Event().wait()\n"
+        "        except asyncio.CancelledError:\n"
+        "            pass\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "greenroom", "mcp", str(team)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+    )
+    assert process.stdin is not None
+    assert process.stderr is not None
+    process.stdin.write(said_first("mcp-stubborn"))
+    process.stdin.flush()
+    assert any("at work" in line for line in process.stderr)
+    process.communicate(timeout=DEADLINE)  # the client hangs up
+    assert process.returncode == 0
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from ..actors.errors import InvalidPath
 from . import stores
 from .extras import needs
 from .loading import NoSuchKind, choose_kind, load_file, split_target
+from .loops import run
 from .program import leave
 from .signals import ONE_PRESS, STOPPED
 from .tokens import make_token, token_file
@@ -129,7 +130,7 @@ def mcp(
         kinds = _kinds(targets)
         serve = _over_http(http, store, names, with_token=not no_token, as_json=as_json)
     runtime = AsyncRuntime(store, slots=slots, residents=residents)
-    asyncio.run(_serve(runtime, kinds, trees, slots, serve))
+    run(_serve(runtime, kinds, trees, slots, serve))
     leave(0)  # a thread may be reading from a client that says nothing
 
 

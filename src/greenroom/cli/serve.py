@@ -24,6 +24,7 @@ from ..actors.vocabulary import Durability
 from . import stores
 from .extras import needs
 from .loading import NoSuchKind, load_file
+from .loops import run
 from .program import leave
 from .signals import ONE_PRESS, STOPPED
 from .tokens import make_token, token_file
@@ -155,12 +156,12 @@ def serve(files: tuple[str, ...], **options: Any) -> None:
       130  a second signal cut the end short
     """
     with needs("server", *EXTRA):
-        from ..server import hosting
+        from ..server import hosting  # noqa: F401  (whether it can be)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     command = _Command(files, **options)
     stopper = _Stopper(options["drain"] + LONGEST_END)
     try:
-        hosting.run(command.run(stopper))
+        run(command.run(stopper))
     finally:
         stopper.over()
 

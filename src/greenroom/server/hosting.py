@@ -12,7 +12,7 @@ import logging
 import resource
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import uvicorn
@@ -28,8 +28,6 @@ from .wire import BoundedProtocol
 
 LAST_ANSWERS = 3.0
 """Seconds that answers under way get once the runtime is closed."""
-LAST_STEPS = 1.0
-"""Seconds that tasks get to end which nobody waits for."""
 UNREAD = 60.0
 """Seconds after which a connection is given up whose client does not read what it is sent."""
 FILES = 65_536
@@ -158,24 +156,3 @@ def _keep_pauses_short() -> None:
     gc.freeze()
     gc.set_threshold(1_000, 5, 1_000)
     sys.setswitchinterval(0.0005)
-
-
-def run(work: Coroutine[Any, Any, None]) -> None:
-    """Run it on the fastest loop there is. Unlike `asyncio.run`, it waits for no code that does not end."""
-    try:
-        from uvloop import new_event_loop
-    except ImportError:
-        new_event_loop = asyncio.new_event_loop
-    loop = new_event_loop()
-    asyncio.set_event_loop(loop)
-    try:
-        loop.run_until_complete(work)
-    finally:
-        left = asyncio.all_tasks(loop)
-        for task in left:
-            task.cancel()
-        if left:  # of turns on threads that never return, say
-            loop.run_until_complete(asyncio.wait(left, timeout=LAST_STEPS))
-        asyncio.set_event_loop(None)
-        if all(task.done() for task in left):
-            loop.close()
