@@ -62,6 +62,8 @@ def _flat(numbers: dict[str, Any], within: str = "") -> Iterator[tuple[str, str]
                 f"{within}{name}",
                 " / ".join(f"{seconds * 1000:.2f} ms" for seconds in value) + " (p50 / p99)",
             )
+        elif isinstance(value, list):
+            yield f"{within}{name}", " ".join(map(str, value)) or "nobody"
         elif value is not None:
             yield f"{within}{name}", f"{value:,}" if type(value) is int else str(value)
 
