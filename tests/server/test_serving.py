@@ -57,6 +57,10 @@ def test_the_link_is_shown_once_and_the_token_lies_beside_the_store(tmp_path: Pa
     assert f"/#token={token}" in said[0]
     assert token not in said[1]
     assert str(file) in said[1]
+    file.chmod(0o644)
+    refused = command(KINDS, "--store", tmp_path / "agents.db", "--port", "0")
+    assert refused.returncode == 1
+    assert f"{file} is open to others" in refused.stderr
 
 
 def test_a_store_in_memory_has_a_token_at_each_start(serve: Callable[..., Served]) -> None:

@@ -39,8 +39,14 @@ def read_token(file: Path) -> str:
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         with open(descriptor, encoding="ascii", errors="replace") as given:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            mode = os.fstat(descriptor).st_mode
+            if not stat.S_ISREG(mode):
                 raise click.ClickException(f"{file} is not a plain file.")
+            if mode & (stat.S_IRWXG | stat.S_IRWXO):
+                raise click.ClickException(
+                    f"{file} is open to others than its owner: who has read it may use the server. "
+                    "Remove it to have a new one made, or chmod 600 it."
+                )
             token = given.read(1024).strip()
     except OSError as error:
         raise click.ClickException(f"the token {file} cannot be read: {error.strerror}.") from error
