@@ -12,6 +12,8 @@ from greenroom import Event, Runtime
 
 DEADLINE = 60.0
 """Seconds after which a wait in these tests has failed."""
+STANDING: set[int] = set()
+"""Processes below this one that were there before the test: of other tests, such as a browser."""
 
 
 @pytest.fixture
@@ -88,8 +90,14 @@ def alive(pid: int) -> bool:
         return False
 
 
+@pytest.fixture(autouse=True)
+def _standing() -> None:
+    STANDING.clear()
+    STANDING.update(descendants())
+
+
 def descendants(pid: int | None = None) -> list[int]:
-    """All processes below this one, zombies as well."""
+    """All processes below this one, or below `pid`, zombies as well, that the test has brought about."""
     parents: dict[int, int] = {}
     for name in os.listdir("/proc"):
         if name.isdigit():
@@ -101,7 +109,7 @@ def descendants(pid: int | None = None) -> list[int]:
     found, border = [], [os.getpid() if pid is None else pid]
     while border:
         parent = border.pop()
-        below = [child for child, its in parents.items() if its == parent]
+        below = [child for child, its in parents.items() if its == parent and child not in STANDING]
         found += below
         border += below
     return found
