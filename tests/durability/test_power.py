@@ -123,7 +123,7 @@ def test_in_memory_mode_a_cut_costs_much_and_tears_nothing(shim: Path, room: Pat
     logs = record(shim, room, 0, durability="memory")
     found = explore(logs, "not even a kill", 0, room)
     assert not found.problems, found.problems[:5]
-    assert found.behind >= 50
+    assert found.behind >= 10, "a cut costs all since the start, and commits are few"
 
 
 @pytest.mark.long

@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 
 from greenroom import Runtime, Turn, agent
+from greenroom.actors.systems.simulated import SimulatedThreadCell, name_of
 from greenroom.persistence.protocol import AddAgent, PutSnapshot, SetAgent
+from greenroom.testing import Simulation
 
 from .conftest import Disk, Later, Listener, asked_until, store_on
 
@@ -292,14 +294,15 @@ SLACK = 0.002
 class Stopwatch:
     """What callers of one runtime meet: seconds, by what they asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
         self.samples: dict[str, list[float]] = {}
+        self._now = now
 
     def time(self, what: str, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call, and note how long it takes."""
-        start = time.perf_counter()
+        start = self._now()
         value = call(*args, **kwargs)
-        self.note(what, time.perf_counter() - start)
+        self.note(what, self._now() - start)
         return value
 
     def note(self, what: str, seconds: float) -> None:
@@ -345,7 +348,46 @@ def measure(watch: Stopwatch, store: Path, level: str, begun: dict[int, float]) 
         stream.close()
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("level", ["runtime", "call"])
+def test_with_100_ms_per_commit_nobody_waits_a_moment_of_virtual_time(
+    monkeypatch: pytest.MonkeyPatch, level: str
+) -> None:
+    """Exact, where clocks are not: in a simulation only the writer takes time."""
+    begun: dict[int, float] = {}
+
+    @agent(name="slow-simulated")
+    async def timed(turn: Turn) -> None:
+        begun[turn.input] = simulation.loop.time()
+
+    def only_the_writer(cell: SimulatedThreadCell, do: Callable[[], None]) -> None:
+        loop = cell.base.loop
+        loop.after(0.05 if name_of(cell.address) == "writer" else 0.0, cell.address, do)  # before and after
+
+    monkeypatch.setattr(SimulatedThreadCell, "_later", only_the_writer)
+    watch = Stopwatch(lambda: simulation.loop.time())
+    light: dict[str, Any] = {} if level == "runtime" else {"durability": "memory"}
+    simulation = Simulation(
+        schedule={}, durability="memory" if level == "runtime" else "process", residents=8
+    )
+    with simulation as runtime:
+        stream = runtime.events()
+        refs = [
+            watch.time("spawn", runtime.spawn, "slow-simulated", f"/t/a{n}", **light) for n in range(AGENTS)
+        ]
+        for n in range(RUNS):
+            simulation.advance(0.03)  # so that commits begin and end between any two calls
+            asked = simulation.loop.time()
+            run = watch.time("accept", refs[n % AGENTS].followup, n, **light)
+            if level == "runtime":  # else events are facts of the disk, and told when they are on it
+                watch.time("event", lambda: next(event for event in stream if event.type == "run.accepted"))
+            watch.time("list", runtime.list, limit=20)
+            watch.time("outcome", run.outcome, timeout=30)
+            watch.note("turn", begun[n] - asked)
+    assert simulation.loop.time() > 1.0, "the disk has taken its time"
+    assert {what: max(times) for what, times in watch.samples.items()} == dict.fromkeys(watch.samples, 0.0)
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("level", ["runtime", "call"])
 def test_with_100_ms_per_commit_nobody_waits_longer_than_with_a_fast_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: str
