@@ -272,6 +272,15 @@ class ExternalCell:
         self.received.put(message)
 
 
+class Echo:
+    """Sent to the system, it comes back when all before it, and what that sent at once, was handled."""
+
+    __slots__ = ("rounds",)
+
+    def __init__(self) -> None:
+        self.rounds = 2
+
+
 class SystemCell:
     """The system itself as an address: what is sent to it that it does not know is dropped."""
 
@@ -287,6 +296,9 @@ class SystemCell:
             self.base.validated(message)
         elif isinstance(message, Thespian_StatusReq):
             self.base.put(sender, self.base.system_status(), self.base.system_address)
+        elif isinstance(message, Echo):
+            message.rounds -= 1
+            self.base.put(self.base.system_address if message.rounds else sender, message, sender)
 
 
-__all__ = ["Cell", "DeadEnvelope", "ExternalCell", "LocalAddress", "SystemCell", "ThreadCell"]
+__all__ = ["Cell", "DeadEnvelope", "Echo", "ExternalCell", "LocalAddress", "SystemCell", "ThreadCell"]

@@ -38,7 +38,7 @@ from thespian.actors import (
 from thespian.system import isInternalActorSystemMessage
 from thespian.system.timing import timePeriodSeconds
 
-from .cell import Cell, ExternalCell, LocalAddress, SystemCell, ThreadCell
+from .cell import Cell, Echo, ExternalCell, LocalAddress, SystemCell, ThreadCell
 from .creation import class_of, instantiate, suits
 from .sources import Sources
 
@@ -313,6 +313,20 @@ class LocalSystemBase(Sources):
         return Outsider(self, self._outsider(f"System:ExternalRequester:{self._outsiders}"))
 
     # System affairs
+
+    def loadActorSource(self, source: Any) -> str:
+        """Called from outside, it returns when an authority that decides at once has decided."""
+        if threading.get_ident() == self.thread_id:
+            return super().loadActorSource(source)
+        self._settle()  # it may have been told to register by the message before
+        digest = super().loadActorSource(source)
+        self._settle()
+        return digest
+
+    def _settle(self) -> None:
+        """Wait, outside, until what was sent so far is handled, and what that sent at once."""
+        if not self._closed:
+            self.ask_as(self._outsider("System:Settling"), self.system_address, Echo(), SHUTDOWN)
 
     def _handleDeadLetters(self, address: ActorAddress, enable: bool) -> None:
         if enable:

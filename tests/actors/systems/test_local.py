@@ -2,9 +2,11 @@
 
 import asyncio
 import gc
+import io
 import threading
 import time
 import weakref
+import zipfile
 from collections.abc import Iterator
 from queue import SimpleQueue
 from typing import Any
@@ -19,6 +21,8 @@ from thespian.actors import (
     ActorSystemMessage,
     ChildActorExited,
     PoisonMessage,
+    ValidatedSource,
+    ValidateSource,
     WakeupMessage,
 )
 
@@ -308,3 +312,31 @@ def test_it_runs_on_a_loop_that_somebody_else_owns() -> None:
     where, here, cell = asyncio.run(story())
     assert where == here
     assert cell is None
+
+
+class Trusting(Actor):
+    """Registers as the source authority when it is told anything, and lets everything pass."""
+
+    def receiveMessage(self, message: Any, sender: ActorAddress) -> None:  # noqa: N802
+        if isinstance(message, ValidateSource):
+            self.send(sender, ValidatedSource(message.sourceHash, message.sourceData))
+        elif not isinstance(message, ActorSystemMessage):
+            self.registerSourceAuthority()
+
+
+def test_a_source_can_be_used_as_soon_as_it_was_loaded(system: ActorSystem) -> None:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as packed:
+        packed.writestr(
+            "loaded_greeter.py",
+            "from thespian.actors import ActorTypeDispatcher\n\n"
+            "class Greeter(ActorTypeDispatcher):\n"
+            "    def receiveMsg_str(self, message, sender):\n"
+            "        self.send(sender, f'hello {message}')\n",
+        )
+    for n in range(20):  # no moment in between
+        system.tell(system.createActor(Trusting), "register")
+        digest = system.loadActorSource(io.BytesIO(archive.getvalue()))
+        greeter = system.createActor("loaded_greeter.Greeter", sourceHash=digest)
+        assert system.ask(greeter, f"{n}", DEADLINE) == f"hello {n}"
+        system.unloadActorSource(digest)
