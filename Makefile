@@ -26,8 +26,8 @@ $(READY): $(INSTALLED)
 check: lint types contracts $(READY)  ## format, lint, types, import contracts, fast tests
 	$(BIN)/pytest -q -m 'not slow and not long'
 
-test: $(READY)        ## the whole test suite, on two cores
-	$(BIN)/pytest -q -n 2
+test: $(READY)        ## the whole test suite, on two cores (three processes: some tests wait)
+	$(BIN)/pytest -q -n 3 --maxschedchunk 1
 
 long: $(READY)        ## the long profiles; GREENROOM_SCHEDULES=100000 make long: so many simulations
 	$(BIN)/pytest -q -s -m long

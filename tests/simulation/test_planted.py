@@ -10,6 +10,13 @@ from .mistakes import PLANTED
 
 FIRST, MOST_SCHEDULES = 500_000, 1000
 
+RARE = {
+    "a_slot_asked_for_and_no_longer_wanted_is_kept",
+    "an_interrupt_does_not_reach_the_descendants",
+    "what_is_promised_for_a_power_cut_is_not_flushed",
+}
+"""These take hundreds of schedules, and a quarter of a minute each or more."""
+
 
 def schedules_until_found() -> tuple[int, BaseException | None]:
     """How many schedules it takes until one shows that something is wrong, and what it says."""
@@ -24,7 +31,9 @@ def schedules_until_found() -> tuple[int, BaseException | None]:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", PLANTED)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] if name in RARE else []) for name in PLANTED]
+)
 def test_a_planted_mistake_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     PLANTED[name](monkeypatch)
     count, found = schedules_until_found()
