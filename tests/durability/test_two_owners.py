@@ -24,7 +24,7 @@ from greenroom.persistence.store import Store
 pytestmark = pytest.mark.timeout(120)
 
 ROOT = Path(__file__).parents[2]
-DEADLINE = 30.0
+DEADLINE = 60.0
 HOUR = 3_600.0
 
 WORKER = """

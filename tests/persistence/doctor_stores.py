@@ -14,7 +14,7 @@ from greenroom import Runtime, Turn, agent
 from greenroom.persistence import doctor
 
 TABLES = ("agents", "runs", "inbox", "snapshots", "events")
-DEADLINE = 30.0
+DEADLINE = 60.0
 
 
 @agent(name="doc-counter")

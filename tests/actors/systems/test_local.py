@@ -28,7 +28,7 @@ from thespian.actors import (
 
 from greenroom.actors.systems.local import THREAD, LocalSystemBase
 
-DEADLINE = 10.0
+DEADLINE = 60.0
 
 
 @pytest.fixture
