@@ -285,7 +285,8 @@ class AsyncAgentRef:
         agent_id = described.agent.row.agent_id
         residency = await ask(calls.describe_residency(agent_id))
         slots = await ask(calls.describe_slots(agent_id))
-        return explain(described, residency, slots)
+        places = await ask(calls.describe_places(agent_id))
+        return explain(described, residency, slots, places)
 
 
 class AsyncRun:

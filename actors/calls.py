@@ -30,6 +30,7 @@ from .ledger.protocol import (
     DescribeRun,
     DescribeState,
 )
+from .processes.protocol import DescribePlaces
 from .residency.protocol import DescribeResidency
 from .slots.protocol import DescribeSlots
 from .vocabulary import (
@@ -203,6 +204,11 @@ def describe_residency(*agent_ids: AgentId) -> Call:
 def describe_slots(agent_id: AgentId | None = None) -> Call:
     """The slots' part of the same."""
     return Call("slots", lambda n, _: DescribeSlots(n, agent_id), relayed=True, reads=True)
+
+
+def describe_places(agent_id: AgentId) -> Call:
+    """What a process of the agent waits for."""
+    return Call("supervisor", lambda n, to: DescribePlaces(n, to, agent_id), reads=True)
 
 
 # What was given

@@ -1,13 +1,16 @@
-"""Why an agent does what it does: three reports made into one explanation."""
+"""Why an agent does what it does: the reports of those who know made into one explanation."""
 
 from .ledger.protocol import AgentDescribed
+from .processes.protocol import PlacesReport
 from .residency.protocol import Residence, ResidencyReport
 from .slots.protocol import SlotReport
 from .views import Explanation
 
 
-def explain(described: AgentDescribed, residency: ResidencyReport, slots: SlotReport) -> Explanation:
-    """The agent as the ledger, the residency and the slots see it."""
+def explain(
+    described: AgentDescribed, residency: ResidencyReport, slots: SlotReport, places: PlacesReport
+) -> Explanation:
+    """The agent as the ledger, the residency, the slots and the room of processes see it."""
     agent = described.agent
     home = residency.agents[0] if residency.agents else Residence(agent.row.agent_id, "absent")
     path, status = agent.row.path, agent.status
@@ -23,6 +26,15 @@ def explain(described: AgentDescribed, residency: ResidencyReport, slots: SlotRe
     elif agent.running and agent.awaits and slots.place is None:
         waits, held = "run", agent.awaits
         text = f"its turn waits for {len(agent.awaits)} runs to end, without a slot"
+    elif agent.running and places.places is not None:
+        waits, since, place, held = "process", places.since, places.place, places.holders
+        text = (
+            f"it waits for one of the {places.places} processes that its kind may have, all taken; "
+            f"{place} wait before it"
+        )
+    elif agent.running and places.haunted:
+        waits, since = "process", places.since
+        text = "it waits until the processes have ended that a runtime before this one left of it"
     elif agent.running and slots.place is None and home.stage == "open" and status == "running":
         text = f"it executes run {agent.running}"
     elif home.stage == "waiting":

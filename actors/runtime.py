@@ -327,7 +327,8 @@ class AgentRef:
         agent_id = described.agent.row.agent_id
         ask_residency = calls.describe_residency(agent_id)
         ask_slots = calls.describe_slots(agent_id)
-        return explain(described, self._runtime._ask(ask_residency), self._runtime._ask(ask_slots))
+        residency, slots = self._runtime._ask(ask_residency), self._runtime._ask(ask_slots)
+        return explain(described, residency, slots, self._runtime._ask(calls.describe_places(agent_id)))
 
 
 class Run:

@@ -176,12 +176,13 @@ class Explanation(Struct, frozen=True):
     """Why an agent does what it does, or does not.
 
     `waits_for` is "slot", "room" (a place in memory), "session" (its own to open), "run" (others to
-    end), "commit" (the disk), "kind" (its code is not registered here), or None.
+    end), "process" (a place for its program), "commit" (the disk), "kind" (its code is not registered
+    here), or None.
     """
 
     path: str
     status: AgentStatus
-    waits_for: Literal["slot", "room", "session", "run", "commit", "kind"] | None
+    waits_for: Literal["slot", "room", "session", "run", "process", "commit", "kind"] | None
     since: Timestamp | None
     place: int | None  # how many come before it
     held_by: tuple[str, ...]  # who holds what it needs: paths of agents, or ids of runs

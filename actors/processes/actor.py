@@ -19,6 +19,7 @@ from .left import end_left
 from .protocol import (
     CloseStreams,
     ConfigureProcesses,
+    DescribePlaces,
     DismissWarden,
     EndAllProcesses,
     EndErased,
@@ -60,7 +61,7 @@ class ProcessRoom(ActorShell):
         table = self.table
         match message:
             case StartProcess():
-                return table.start(message)
+                return table.start(message, self.clock())
             case Forked():
                 return table.forked(message, instant())
             case ProcessesKept():
@@ -93,6 +94,8 @@ class ProcessRoom(ActorShell):
                 return table.write_again()
             case _LookAgain():
                 return table.look_again()
+            case DescribePlaces():
+                return table.describe(message)
             case EndAllProcesses():
                 return table.end_all(sender)
             case ConfigureProcesses():

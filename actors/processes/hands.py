@@ -52,13 +52,15 @@ class Hands:
             "cwd": program.cwd,
             "limits": program.limits,
         }
+        made: list[int] = []
         try:
             spec = os.memfd_create("greenroom")  # and not in the packet: those are small
+            made.append(spec)
             with open(os.dup(spec), "wb") as file:
                 file.write(json.dumps(description).encode())
             self._start()
         except OSError as error:
-            close_streams(order.streams)
+            close_streams((*order.streams, *made))
             self._heard(Failed(order.number, f"no process can be started: {error.strerror or error}"))
             return
         self._send(["fork", order.number, order.mark], (spec, *order.streams))

@@ -33,7 +33,7 @@ class Seen(Struct, frozen=True):
     started: int
     group: int
     session: int
-    mark: str  # b"" where it has none, or hides it
+    mark: str  # "" where it has none, or hides it
 
 
 def end_left(rows: Sequence[LeftRow], file: str, *, owned: bool) -> LeftEnded:
@@ -46,15 +46,17 @@ def end_left(rows: Sequence[LeftRow], file: str, *, owned: bool) -> LeftEnded:
     wanted = [row for row in rows if verdicts[row.number] != "spared"]
     spared = {row.token for row in rows if verdicts[row.number] == "spared" and row.token}
     problems: dict[int, str] = {}
+    # only a dead owner's warden is ended: a live one has others' processes, or is our own next one
+    wardens = {} if owned else {row.token: row.number for row in reversed(wanted) if row.token is not None}
     for turn in range(ROUNDS):
-        found = list(_of(wanted, verdicts, spared))
+        found = list(_of(wanted, verdicts, spared, wardens))
         if not found:
             problems = {}
             break
         patient = turn == 0
         problems = _end(found, patient=patient)
     else:
-        for number, one in _of(wanted, verdicts, spared):
+        for number, one in _of(wanted, verdicts, spared, wardens):
             problems.setdefault(number, f"process {one.pid} does not go")
     cleared = {number: verdict for number, verdict in verdicts.items() if number not in problems}
     return LeftEnded({number: str(verdict) for number, verdict in cleared.items()}, problems)
@@ -76,17 +78,14 @@ def _judge(row: LeftRow, me: Process, file: str, *, owned: bool) -> Verdict:
 
 
 def _of(
-    rows: Iterable[LeftRow], verdicts: dict[int, Verdict], spared: set[str]
+    rows: Iterable[LeftRow], verdicts: dict[int, Verdict], spared: set[str], wardens: dict[str, int]
 ) -> Iterator[tuple[int, Seen]]:
     """The processes that belong to `rows`, each with its record's number."""
     marks: dict[str, int] = {}
-    wardens: dict[str, int] = {}
     leaders: dict[int, ProcessRow] = {}
     for row in rows:
         if row.mark is not None and row.token not in spared:
             marks[row.mark] = row.number
-            if row.token is not None:
-                wardens.setdefault(row.token, row.number)
         if isinstance(row, ProcessRow) and verdicts[row.number] == "there":
             leaders[row.process.pid] = row
     seen = list(everybody())
@@ -104,8 +103,8 @@ def _of(
         number = ours.get(one.group, ours.get(one.session))
         if number is None:
             number = marks.get(one.mark)
-        if number is None and one.mark in wardens:
-            number = wardens[one.mark]
+        if number is None and one.mark not in spared:
+            number = wardens.get(one.mark)
         if number is not None:
             yield number, one
 

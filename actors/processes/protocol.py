@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from ...persistence.processes import LeftRow
 from ..errors import GreenroomError
-from ..vocabulary import Address, AgentId, Incarnation
+from ..vocabulary import Address, AgentId, Incarnation, RequestId, Timestamp
 
 Key: TypeAlias = tuple[AgentId, Incarnation, int]
 """Whose process: the session, and which of its own it is."""
@@ -85,6 +85,14 @@ class EndErased(Struct, frozen=True):
     agent_ids: tuple[AgentId, ...]
 
 
+class DescribePlaces(Struct, frozen=True):
+    """Answered by `PlacesReport`: what a process of this agent waits for, if one waits."""
+
+    request: RequestId
+    reply_to: Address
+    agent_id: AgentId
+
+
 class EndAllProcesses(Struct, frozen=True):
     """The runtime closes: start nothing more, end everything. Answered by `AllProcessesEnded`."""
 
@@ -132,8 +140,25 @@ class AllProcessesEnded(Struct, frozen=True):
     left: int = 0
 
 
+class PlacesReport(Struct, frozen=True):
+    """`holders` are the paths that hold places of the kind, longest first; at most the first 100 are named.
+
+    Without `places` nothing of the agent waits for one. It may still wait for the end of what a dead owner
+    left of it, which is `haunted`.
+    """
+
+    request: RequestId
+    places: int | None = None
+    place: int | None = None  # how many come before it
+    since: Timestamp | None = None  # when it began to wait
+    holders: tuple[str, ...] = ()
+    haunted: bool = False
+
+
 SessionCommand: TypeAlias = StartProcess | RestProcess | EndProcess | EndSession
-ProcessCommand: TypeAlias = SessionCommand | ConfigureProcesses | EndErased | EndAllProcesses
+ProcessCommand: TypeAlias = (
+    SessionCommand | ConfigureProcesses | EndErased | DescribePlaces | EndAllProcesses
+)
 ProcessNews: TypeAlias = ProcessStarted | ProcessRefused | PlaceWanted | ProcessExited | ProcessGone
 
 # What the warden tells, by number

@@ -23,13 +23,14 @@ from ...persistence.processes import WHY, LeftRow, ProcessRow
 from ...persistence.protocol import ProcessesKept
 from ..effects import Effect, Send, StartTimer
 from ..errors import GreenroomError, ProcessFailed, RuntimeClosing
-from ..vocabulary import Address, AgentId, Incarnation, Seconds
+from ..vocabulary import Address, AgentId, Incarnation, Seconds, Timestamp
 from .places import Places
 from .protocol import (
     AllProcessesEnded,
     CloseStreams,
     ConfigureProcesses,
     Deed,
+    DescribePlaces,
     DismissWarden,
     EndLeft,
     EndProcess,
@@ -39,6 +40,7 @@ from .protocol import (
     Key,
     LeftEnded,
     OpenGate,
+    PlacesReport,
     PlaceWanted,
     ProcessExited,
     ProcessGone,
@@ -56,6 +58,9 @@ GRACE: Seconds = 2.0
 
 PATIENCE: Seconds = 60.0
 """The longest time between two tries of what fails: ending a process, removing a record."""
+
+MOST_NAMED = 100
+"""Holders of places that a report names."""
 
 Stage: TypeAlias = Literal["queued", "forking", "recording", "opening", "running", "ending", "dropping"]
 
@@ -84,8 +89,8 @@ Effects: TypeAlias = list["Effect | Deed | Say"]
 class _Entry:
     """One process of this opening."""
 
-    def __init__(self, number: int, ask: StartProcess) -> None:
-        self.number, self.ask = number, ask
+    def __init__(self, number: int, ask: StartProcess, since: Timestamp) -> None:
+        self.number, self.ask, self.since = number, ask, since
         self.stage: Stage = "queued"
         self.row: ProcessRow | None = None  # once it is forked
         self.told = False  # that it was started, or refused
@@ -108,6 +113,7 @@ class ProcessTable:
         self._places: dict[str, Places] = {}
         self._left: dict[int, LeftRow] = {}  # of dead owners, until they are gone
         self._spared: dict[int, LeftRow] = {}  # of live ones
+        self._erased: set[int] = set()  # of `_left`: whoever owns them, as their agents were deleted
         self._records = Records()
         self._looks = 0
         self._looking = False
@@ -124,12 +130,12 @@ class ProcessTable:
 
     # Starting
 
-    def start(self, ask: StartProcess) -> Effects:
+    def start(self, ask: StartProcess, now: Timestamp) -> Effects:
         error = RuntimeClosing() if self._closing is not None else self._records.lost
         if error is not None:
             return [CloseStreams(ask.streams), Send(ask.reply_to, ProcessRefused(ask.request, error))]
         places = self._places_of(ask)
-        entry = _Entry(self._next, ask)
+        entry = _Entry(self._next, ask, now)
         haunted = any(row.agent_id == entry.agent_id for row in self._left.values())
         if not ask.wait and (haunted or not places.free):
             full = ProcessFailed(ask.path, f"all {ask.places} places for processes of {ask.kind} are taken")
@@ -163,6 +169,20 @@ class ProcessTable:
         asked = (self._entries[number].ask for number in places.wanted())
         return [Send(ask.reply_to, PlaceWanted(ask.request)) for ask in asked]
 
+    def describe(self, ask: DescribePlaces) -> Effects:
+        """Who holds the places that an agent waits for, and how many come before it."""
+        mine = (entry for entry in self._entries.values() if entry.agent_id == ask.agent_id)
+        entry = next((entry for entry in mine if entry.stage == "queued"), None)
+        if entry is None:
+            return [Send(ask.reply_to, PlacesReport(ask.request))]
+        places = self._places_of(entry.ask)
+        if entry.number not in places.waiting:
+            return [Send(ask.reply_to, PlacesReport(ask.request, since=entry.since, haunted=True))]
+        holders = [self._entries[number].ask.path for number in sorted(places.holders)[:MOST_NAMED]]
+        place = places.waiting.index(entry.number)
+        report = PlacesReport(ask.request, places.limit, place, entry.since, tuple(holders))
+        return [Send(ask.reply_to, report)]
+
     def rest(self, told: RestProcess) -> Effects:
         entry = self._by_key.get(told.request)
         if entry is None or entry.stage != "running":
@@ -186,7 +206,7 @@ class ProcessTable:
             self._file,
         )
         if entry.stage == "ending":  # meanwhile nobody wants it any more; it has done nothing
-            return [SignalProcess(entry.number, signal.SIGKILL)]
+            return self._signal(entry, signal.SIGKILL)
         entry.stage = "recording"
         self._records.add(entry.row)
         return self._write()
@@ -240,6 +260,7 @@ class ProcessTable:
         for row in rows:
             self._spared.pop(row.number, None)
             self._left[row.number] = row
+            self._erased.add(row.number)
         return [*effects, EndLeft(rows, owned=True)] if rows else effects
 
     def _end(self, entry: _Entry) -> Effects:
@@ -341,12 +362,15 @@ class ProcessTable:
                 effects += self.exited(entry.number, None)
                 rows.append(entry.row)
         effects = [effect for effect in effects if not isinstance(effect, SignalProcess)]
+        effects.append(Say("the warden of processes has ended, and all programs with it", grave=True))
         if rows:
             effects.append(EndLeft(tuple(rows), owned=True))
         return effects
 
     def _look_at_left(self) -> Effects:
-        return [EndLeft(tuple(self._left.values()))] if self._left else []
+        erased = tuple(row for row in self._left.values() if row.number in self._erased)
+        others = tuple(row for row in self._left.values() if row.number not in self._erased)
+        return [EndLeft(rows, owned=rows is erased) for rows in (others, erased) if rows]
 
     def left_ended(self, news: LeftEnded) -> Effects:
         """Some are gone, some are not ours, some would not go: those are tried again."""
@@ -355,9 +379,12 @@ class ProcessTable:
         for number, verdict in news.verdicts.items():
             if number in self._entries:
                 effects += self.gone(number)
+            if verdict == "spared" and number in self._erased:
+                continue  # its agent was deleted while this was looked at
             row = self._left.pop(number, None)
             if row is None:
                 continue
+            self._erased.discard(number)
             freed.add(row.agent_id)
             if verdict == "spared":
                 self._spared[number] = row

@@ -25,6 +25,7 @@ What it tells:
 
 import contextlib
 import ctypes
+import errno
 import json
 import os
 import resource
@@ -57,6 +58,7 @@ class Job:
         self.gate: int | None = gate  # until it is opened
         self.mark = f"{MARK}={mark}".encode()
         self.alive = True  # its leader
+        self.grouped = True  # its group may have members; once it has none, its number may be another's
         self.signal: int | None = None  # the last one it was sent
 
 
@@ -110,9 +112,11 @@ class Warden:
 
     def hear(self) -> bool:
         """Do what one packet says; whether there was one."""
-        packet, descriptors, _, _ = socket.recv_fds(self.channel, 65536, 4, socket.MSG_CMSG_CLOEXEC)
+        packet, descriptors, _, _ = socket.recv_fds(self.channel, 65536, 4)
         if not packet:
             return False
+        for descriptor in descriptors:  # of `recv_fds` itself, which takes MSG_CMSG_CLOEXEC and ignores it
+            os.set_inheritable(descriptor, False)
         what, number, *rest = json.loads(packet)
         if what == "fork":
             try:
@@ -130,14 +134,23 @@ class Warden:
         return True
 
     def fork(self, number: int, mark: str, descriptors: list[int]) -> None:
+        if len(descriptors) < 4:  # the system drops those that there is no room for
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         with open(descriptors[0], encoding="utf-8", closefd=False) as file:
             file.seek(0)
             program: dict[str, Any] = json.load(file)
         program["env"][MARK] = mark
-        gate, opener = os.pipe()
-        errors, error = os.pipe()
+        pipes: list[int] = []
         warden = os.getpid()
-        pid = os.fork()
+        try:
+            for _ in range(2):
+                pipes += os.pipe()
+            pid = os.fork()
+        except OSError:
+            for end in pipes:
+                os.close(end)
+            raise
+        gate, opener, errors, error = pipes
         if pid == 0:
             try:
                 os.close(opener)  # or it would keep its own gate open when the warden is gone
@@ -165,7 +178,7 @@ class Warden:
         """The end of its errors' pipe: closed by what is executed now, or told why nothing is."""
         job = self.by_errors.pop(descriptor)
         self.poll.unregister(descriptor)
-        problem = os.read(descriptor, 4096).decode()
+        problem = os.read(descriptor, 4096).decode(errors="replace")  # it may be cut anywhere
         os.close(descriptor)
         if problem:
             self.tell("failed", job.number, problem)
@@ -197,7 +210,8 @@ class Warden:
 
     def look(self, job: Job) -> None:
         """Whether anything of a job whose leader has ended is left."""
-        if not exists(-job.pid) and not self.strays(job):
+        job.grouped = job.grouped and exists(-job.pid)
+        if not job.grouped and not self.strays(job):
             if job.gate is not None:
                 os.close(job.gate)
             del self.jobs[job.number]
@@ -212,7 +226,11 @@ class Warden:
 
     def signal(self, job: Job, number: int) -> None:
         job.signal = number
-        problem = send(-job.pid, number) if job.alive or exists(-job.pid) else None
+        problem = None
+        if exists(-job.pid) if job.alive else job.grouped:
+            problem = send(-job.pid, number)
+        elif job.alive:  # it is forked, and has no group of its own yet
+            problem = send(job.pid, number)
         for stray in self.strays(job):
             problem = send(stray, number) or problem
         if problem:
@@ -240,7 +258,7 @@ class Warden:
                 if not pids:
                     return
                 for job in list(self.jobs.values()):
-                    if exists(-job.pid):
+                    if job.grouped and exists(-job.pid):
                         send(-job.pid, number)
                 for pid in pids:
                     send(pid, number)

@@ -42,10 +42,12 @@ from ..ledger.protocol import (
 from ..processes.protocol import (
     AllProcessesEnded,
     ConfigureProcesses,
+    DescribePlaces,
     EndAllProcesses,
     EndErased,
     EndProcess,
     EndSession,
+    PlacesReport,
     RestProcess,
     StartProcess,
 )
@@ -134,6 +136,10 @@ class Supervisor(ActorShell):
                 return [*self.process_room(), Send("processes", message)]
             case EndErased():
                 return [Send("processes", message)] if "processes" in self.roles else []
+            case DescribePlaces():
+                if "processes" in self.roles:
+                    return [Send("processes", message)]
+                return [Send(message.reply_to, PlacesReport(message.request))]
             case LedgerClosed():
                 self.unwritten = message.problem
                 return self.begin(self.course.done("writing"))

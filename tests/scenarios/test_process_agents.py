@@ -26,7 +26,7 @@ from greenroom.persistence.store import Store
 
 STUB = Path(__file__).parents[1] / "drivers/programs/acp_stub.py"
 NAMES = (f"process-agent-{n}" for n in count())
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 
 @pytest.fixture
@@ -338,6 +338,31 @@ def test_49_a_copy_of_a_store_leaves_the_programs_of_the_original_alone(
     until(lambda: len(records(tmp_path / "copy.db")) == 1)
     assert start_of(pid) is not None
     assert not run.done()
+
+
+def test_49_a_delete_in_a_copy_ends_the_programs_of_that_agent_alone(
+    runtime: Any, shell: Any, work: Path, tmp_path: Path
+) -> None:
+    kind = shell("read x; echo $$ > $x.new; mv $x.new $x; exec sleep 1000")
+    original = runtime()
+    runs = {name: original.spawn(kind, f"/t/{name}", input=name).run for name in "ab"}
+    until(lambda: (work / "a").exists() and (work / "b").exists(), "the programs")
+    pids = {name: int((work / name).read_text()) for name in "ab"}
+    with sqlite3.connect(tmp_path / "agents.db") as connection, sqlite3.connect(tmp_path / "copy.db") as to:
+        connection.backup(to)
+        to.execute("UPDATE owner SET released_at = 1")  # else its owner is respected
+        to.execute("UPDATE runs SET status = 'interrupted', ended_at = accepted_at")
+    connection.close()
+    to.close()
+    os.chmod(tmp_path / "copy.db", 0o600)
+    shutil.copy(tmp_path / "agents.db.key", tmp_path / "copy.db.key")
+    copy = runtime(tmp_path / "copy.db")
+    copy.agent("/t/a").delete()
+    until(lambda: start_of(pids["a"]) is None and runs["a"].done(), "the end of what was deleted")
+    until(lambda: len(records(tmp_path / "copy.db")) == 1)
+    assert original.spawn(shell("echo 1"), "/t/c", input="x").run.result(DEADLINE) == 1
+    assert start_of(pids["b"]) is not None
+    assert not runs["b"].done()
 
 
 def test_50_one_removal_that_fails_is_tried_again_and_does_not_stop_the_others(

@@ -11,6 +11,7 @@ from greenroom.actors.processes.protocol import (
     AllProcessesEnded,
     CloseStreams,
     ConfigureProcesses,
+    DescribePlaces,
     DismissWarden,
     EndLeft,
     EndProcess,
@@ -19,6 +20,7 @@ from greenroom.actors.processes.protocol import (
     ForkProcess,
     LeftEnded,
     OpenGate,
+    PlacesReport,
     PlaceWanted,
     ProcessExited,
     ProcessGone,
@@ -74,7 +76,7 @@ def of(effects: list[Any], kind: type) -> list[Any]:
 
 def started(made: ProcessTable, request: StartProcess) -> int:
     """Take a process through all steps until it runs; its number."""
-    (fork,) = of(made.start(request), ForkProcess)
+    (fork,) = of(made.start(request, 0.0), ForkProcess)
     return run(made, fork.number)
 
 
@@ -93,7 +95,7 @@ def written(made: ProcessTable, effects: list[Any]) -> list[Any]:
 
 def test_nothing_is_executed_before_it_is_recorded() -> None:
     made = table()
-    (fork,) = of(made.start(ask(1)), ForkProcess)
+    (fork,) = of(made.start(ask(1), 0.0), ForkProcess)
     assert fork.mark == "token.1"
     effects = made.forked(Forked(1, 1234, 77), NOW)
     (keep,) = of(effects, KeepProcesses)
@@ -106,7 +108,7 @@ def test_nothing_is_executed_before_it_is_recorded() -> None:
 
 def test_a_record_that_cannot_be_written_is_tried_again_and_the_gate_stays_closed() -> None:
     made = table()
-    made.start(ask(1))
+    made.start(ask(1), 0.0)
     (keep,) = of(made.forked(Forked(1, 1234, 77), NOW), KeepProcesses)
     again = made.kept(ProcessesKept(keep.number, StoreError("s", "the disk is full")))
     assert again == [StartTimer(0.2, WriteAgain())]
@@ -117,13 +119,13 @@ def test_a_record_that_cannot_be_written_is_tried_again_and_the_gate_stays_close
 
 def test_a_store_that_was_lost_has_nothing_started_any_more() -> None:
     made = table()
-    made.start(ask(1))
+    made.start(ask(1), 0.0)
     (keep,) = of(made.forked(Forked(1, 1234, 77), NOW), KeepProcesses)
     effects = made.kept(ProcessesKept(keep.number, StoreError("s", "lost"), True))
     assert of(effects, ProcessRefused)
     assert of(effects, SignalProcess) == [SignalProcess(1, signal.SIGKILL)]
-    assert of(made.start(ask(2)), ProcessRefused)
-    assert of(made.start(ask(3)), CloseStreams)
+    assert of(made.start(ask(2), 0.0), ProcessRefused)
+    assert of(made.start(ask(3), 0.0), CloseStreams)
     made.end_all("supervisor")
     made.exited(1, -9)
     assert of(made.gone(1), DismissWarden)  # without a word to the store
@@ -132,7 +134,7 @@ def test_a_store_that_was_lost_has_nothing_started_any_more() -> None:
 def test_a_process_that_ends_frees_its_place_then_its_record_goes() -> None:
     made = table()
     started(made, ask(1, 1, places=1))
-    assert not of(made.start(ask(2, 2, places=1)), ForkProcess)
+    assert not of(made.start(ask(2, 2, places=1), 0.0), ForkProcess)
     effects = made.exited(1, 3)
     assert of(effects, ProcessExited) == [ProcessExited((1, 1, 1), 3)]
     assert of(effects, SignalProcess) == [SignalProcess(1, signal.SIGTERM)]  # what it left behind
@@ -159,7 +161,7 @@ def test_ending_is_asked_for_then_enforced_then_complained_of() -> None:
 def test_what_is_not_wanted_any_more_is_never_executed(stage: str) -> None:
     made = table()
     number = started(made, ask(9, 9, places=1)) if stage == "queued" else 0
-    made.start(ask(1, places=1))
+    made.start(ask(1, places=1), 0.0)
     number += 1
     if stage in ("recording", "opening"):
         (keep,) = of(made.forked(Forked(number, 1234, 77), NOW), KeepProcesses)
@@ -172,7 +174,8 @@ def test_what_is_not_wanted_any_more_is_never_executed(stage: str) -> None:
             assert of(effects, ProcessGone)
         case "forking":
             effects = made.forked(Forked(number, 1234, 77), NOW)
-            assert effects == [SignalProcess(number, signal.SIGKILL)]
+            assert effects == [SignalProcess(number, signal.SIGKILL), StartTimer(2.0, _TimeIsUp(number, 1))]
+            assert of(made.time_is_up(_TimeIsUp(number, 1)), SignalProcess)  # again, should that not help
         case "recording":
             assert of(effects, SignalProcess) == [SignalProcess(number, signal.SIGKILL)]
             assert not of(made.kept(ProcessesKept(keep.number)), OpenGate)
@@ -185,7 +188,7 @@ def test_what_is_not_wanted_any_more_is_never_executed(stage: str) -> None:
 
 def test_one_that_cannot_be_executed_is_refused_once() -> None:
     made = table()
-    made.start(ask(1))
+    made.start(ask(1), 0.0)
     (keep,) = of(made.forked(Forked(1, 1234, 77), NOW), KeepProcesses)
     made.kept(ProcessesKept(keep.number))
     (refused,) = of(made.failed(Failed(1, "no such file")), ProcessRefused)
@@ -209,7 +212,7 @@ def test_a_place_is_asked_of_the_one_that_has_been_idle_longest() -> None:
     started(made, ask(2, 2, places=2))
     made.rest(RestProcess((2, 1, 2), True))
     made.rest(RestProcess((1, 1, 1), True))
-    effects = made.start(ask(3, 3, places=2))
+    effects = made.start(ask(3, 3, places=2), 0.0)
     assert effects == [Send("session-2", PlaceWanted((2, 1, 2)))]
     assert made.rest(RestProcess((2, 1, 2), False)) == [Send("session-1", PlaceWanted((1, 1, 1)))]
 
@@ -217,49 +220,83 @@ def test_a_place_is_asked_of_the_one_that_has_been_idle_longest() -> None:
 def test_who_does_not_want_to_wait_is_told_that_all_places_are_taken() -> None:
     made = table()
     started(made, ask(1, 1, places=1))
-    effects = made.start(ask(2, 2, places=1, wait=False))
+    effects = made.start(ask(2, 2, places=1, wait=False), 0.0)
     (refused,) = of(effects, ProcessRefused)
     assert refused.full
     assert of(effects, CloseStreams)
+
+
+def test_who_waits_for_a_place_is_told_by_whom_and_since_when() -> None:
+    made = table(left_over(1, 9))
+    busy = [started(made, ask(n, n, places=2)) for n in (1, 2)]
+    made.start(ask(3, 3, places=2), 7.0)
+    made.start(ask(4, 4, places=2), 8.0)
+    made.start(ask(9, 9, places=2), 9.0)
+
+    def told(agent_id: int) -> PlacesReport:
+        (send,) = made.describe(DescribePlaces("q", "caller", agent_id))  # type: ignore[arg-type]
+        assert isinstance(send, Send)
+        assert send.to == "caller"
+        assert isinstance(send.message, PlacesReport)
+        return send.message
+
+    assert told(4) == PlacesReport("q", 2, 1, 8.0, ("/t/1", "/t/2"))  # type: ignore[arg-type]
+    assert told(9) == PlacesReport("q", since=9.0, haunted=True)  # type: ignore[arg-type]
+    assert told(1) == told(77) == PlacesReport("q")  # type: ignore[arg-type]
+    made.exited(busy[0], 0)
+    made.gone(busy[0])
+    assert told(3) == PlacesReport("q")  # type: ignore[arg-type]
+    assert told(4).place == 0
 
 
 def test_what_a_dead_owner_left_is_ended_before_its_agent_starts_anything() -> None:
     made = ProcessTable()
     told = ConfigureProcesses(5, "store", (left_over(3, 1), left_over(4, 2)))
     assert made.configure(told, ME, "token", "8:15") == [EndLeft(told.left)]
-    assert made.start(ask(1, 1)) == []
-    assert of(made.start(ask(1, 7)), ForkProcess)  # others are not held up
+    assert made.start(ask(1, 1), 0.0) == []
+    assert of(made.start(ask(1, 7), 0.0), ForkProcess)  # others are not held up
     effects = made.left_ended(LeftEnded({3: "there"}, {4: "it cannot be ended"}))
     assert len(of(effects, ForkProcess)) == 1
     assert of(effects, KeepProcesses)[0].drop == (3,)
     assert StartTimer(1.0, _LookAgain()) in effects
     assert any(say.grave for say in of(effects, Say))
     assert made.look_again() == [EndLeft((left_over(4, 2),))]
-    assert made.start(ask(1, 2)) == []  # its past is still there
-    assert of(made.start(ask(2, 2, wait=False)), ProcessRefused)
+    assert made.start(ask(1, 2), 0.0) == []  # its past is still there
+    assert of(made.start(ask(2, 2, wait=False), 0.0), ProcessRefused)
 
 
 def test_what_is_spared_stays_until_its_agent_is_deleted() -> None:
     made = table(left_over(3, 1))
     effects = made.left_ended(LeftEnded({3: "spared"}, {}))
     assert not of(effects, KeepProcesses)
-    assert of(made.start(ask(1, 1)), ForkProcess)
+    assert of(made.start(ask(1, 1), 0.0), ForkProcess)
     assert made.end_erased([2]) == []
     assert of(made.end_erased([1]), EndLeft) == [EndLeft((left_over(3, 1),), owned=True)]
     effects = made.left_ended(LeftEnded({3: "there"}, {}))
     assert of(effects, KeepProcesses)[0].drop == (3,)
 
 
+def test_what_was_deleted_is_ended_again_whoever_owns_it() -> None:
+    made = table(left_over(3, 1), left_over(4, 2))
+    assert made.end_erased([1]) == [EndLeft((left_over(3, 1),), owned=True)]
+    made.left_ended(LeftEnded({3: "spared", 4: "spared"}, {}))  # of the look at the start
+    made.left_ended(LeftEnded({}, {3: "it cannot be ended"}))
+    assert made.look_again() == [EndLeft((left_over(3, 1),), owned=True)]
+    assert of(made.left_ended(LeftEnded({3: "there"}, {})), KeepProcesses)[0].drop == (3,)
+    assert made.look_again() == []
+
+
 def test_without_its_warden_everything_is_looked_for_by_what_is_known_of_it() -> None:
     made = table()
     running = started(made, ask(1, 1))
-    made.start(ask(2, 2))  # it is being forked
+    made.start(ask(2, 2), 0.0)  # it is being forked
     effects = made.warden_lost()
     assert of(effects, ProcessExited) == [ProcessExited((1, 1, 1), None)]
     assert of(effects, ProcessRefused)[0].request == (2, 1, 2)
     (look,) = of(effects, EndLeft)
     assert [row.number for row in look.rows] == [running]
     assert look.owned
+    assert any(say.grave for say in of(effects, Say))
     effects = made.left_ended(LeftEnded({running: "there"}, {}))
     assert of(effects, KeepProcesses)[0].drop == (running,)
 
@@ -267,11 +304,11 @@ def test_without_its_warden_everything_is_looked_for_by_what_is_known_of_it() ->
 def test_all_have_ended_when_their_records_are_gone() -> None:
     made = table()
     number = started(made, ask(1, 1, places=1))
-    made.start(ask(2, 2, places=1))
+    made.start(ask(2, 2, places=1), 0.0)
     effects = made.end_all("supervisor")
     assert isinstance(of(effects, ProcessRefused)[0].error, RuntimeClosing)
     assert of(effects, SignalProcess)
-    assert of(made.start(ask(3, 3)), ProcessRefused)
+    assert of(made.start(ask(3, 3), 0.0), ProcessRefused)
     assert not of(made.exited(number, -15), DismissWarden)
     effects = made.gone(number)
     assert not of(effects, DismissWarden)

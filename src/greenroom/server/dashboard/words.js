@@ -32,6 +32,8 @@ export function reason({ waits_for: what, place, held_by: held, status }) {
       return "for its session to open";
     case "run":
       return `for ${many(held.length, "run")} to end`;
+    case "process":
+      return `for a process${line}`;
     case "commit":
       return "for the disk";
     case "kind":
