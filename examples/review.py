@@ -63,10 +63,9 @@ def review(folder: Path, at_once: int, store: str = ":memory:") -> Any:
         for event in runtime.events("/review", since=0):
             if event.type == "run.progress" and event.data["name"] == "message":
                 print(f"  {event.data['data']}", file=sys.stderr)
-            if (
-                event.path == "/review/chief"
-                and event.type == "run.completed"
-                and event.run_id != asked.run_id
+            if event.path == "/review/chief" and (
+                event.type in ("run.failed", "run.interrupted")
+                or (event.type == "run.completed" and event.run_id != asked.run_id)
             ):
                 break
         return runtime.run(asked.result()).result()

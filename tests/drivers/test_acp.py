@@ -115,7 +115,69 @@ def test_a_program_that_dies_fails_its_run_alone(runtime: Any, stub: Any) -> Non
     assert ask(ref, "hello")["message"] == "you said hello"
 
 
+def test_what_no_client_knows_is_passed_over_and_tells_no_secret(
+    runtime: Any, stub: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    ref = runtime().spawn(stub(env={"STUB_KEY": "hunter2hunter2"}), "/t/a")
+    assert ask(ref, "odd")["message"] == "none the worse"
+    assert "hunter2" not in caplog.text
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+def test_an_answer_that_is_none_fails_its_run_alone(runtime: Any, stub: Any) -> None:
+    ref = runtime().spawn(stub(), "/t/a")
+    with pytest.raises(RunFailed, match="answered with error -32603 during its turn: out of sorts"):
+        ask(ref, "wrong")
+    assert ask(ref, "hello")["message"] == "you said hello"
+
+
+def test_one_that_closes_its_output_is_started_again(runtime: Any, stub: Any, tmp_path: Path) -> None:
+    ref = runtime().spawn(stub(), "/t/a")
+    with pytest.raises(RunFailed, match="closed its input or output during its turn"):
+        ask(ref, "close")
+    assert pids(tmp_path / "work") == []
+    assert ask(ref, "hello")["message"] == "you said hello"
+
+
+def test_one_that_asks_and_never_listens_fills_no_memory(
+    runtime: Any, stub: Any, tmp_path: Path, until: Any
+) -> None:
+    large = tmp_path / "work/large"
+    agents = runtime()
+    ref = agents.spawn(stub(), "/t/a")
+    ask(ref, "hello")
+    large.write_bytes(b"x" * (4 << 20))
+    before = resident()
+    run = ref.followup(f"flood {large}")
+    until(lambda: resident() - before > 8 << 20 or run.done(), "a first answer")
+    for _ in range(50):
+        agents.stats()
+        assert resident() - before < 200 << 20  # 4,000 answers are 16 GB
+        threading.Event().wait(0.02)
+    run.interrupt()
+    with pytest.raises(RunInterrupted):
+        run.result(DEADLINE)
+
+
+def resident() -> int:
+    """Bytes of memory that this process has."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 # Interrupting
+
+
+def test_one_that_is_interrupted_while_it_makes_a_session_is_ended(
+    runtime: Any, stub: Any, tmp_path: Path, until: Any
+) -> None:
+    ref = runtime().spawn(stub(env={"STUB_OPEN": "stuck"}), "/t/a")
+    run = ref.followup("hello")
+    until(lambda: (tmp_path / "work/stuck").exists())
+    run.interrupt()
+    with pytest.raises(RunInterrupted):
+        run.result(DEADLINE)
+    (tmp_path / "work/unstuck").touch()
+    assert ask(ref, "hello")["message"] == "you said hello"
 
 
 def test_an_interrupt_cancels_the_turn_and_keeps_the_program(
@@ -221,6 +283,16 @@ def test_an_interrupt_calls_the_question_off(runtime: Any, stub: Any, happened: 
     with pytest.raises(PermissionNotAsked):
         answer(asked["id"], True)
     assert ask(ref, "hello")["message"] == "you said hello"
+
+
+def test_a_question_about_a_large_change_can_be_answered(runtime: Any, stub: Any, happened: Any) -> None:
+    agents = runtime()
+    run = agents.spawn(stub(permissions="ask"), "/t/a", input="permit-large").run
+    asked = happened(agents, "permission", "/t/a").data["data"]
+    assert len(asked["options"]) == 3
+    assert "tool_call" not in asked
+    answer(asked["id"], True)
+    assert json.loads(run.result(DEADLINE)["message"])["optionId"] == "yes"
 
 
 # Files

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from greenroom import KindTaken, RunFailed, RunInterrupted
+from greenroom.actors.processes import left
 from greenroom.drivers import Limits, command_agent
 
 from .conftest import DEADLINE, alive, descendants
@@ -223,6 +224,22 @@ def test_places_are_given_in_order_and_never_exceeded(runtime: Any, shell: Any, 
     assert [run.result(DEADLINE) for run in runs] == list(range(12))
 
 
+def test_an_agent_that_waits_for_a_place_explains_it(runtime: Any, shell: Any, until: Any) -> None:
+    agents = runtime(slots=2)
+    kind = shell("exec sleep 1000", limits=Limits(processes=1))
+    busy = agents.spawn(kind, "/t/busy", input="x")
+    until(lambda: busy.explain().waits_for is None and busy.info().status == "running")
+    waits = agents.spawn(kind, "/t/waits", input="x")
+    until(lambda: waits.explain().waits_for == "process", "waiting for a place")
+    why = waits.explain()
+    assert (why.place, why.held_by) == (0, ("/t/busy",))
+    assert why.since is not None
+    assert "one of the 1 processes that its kind may have, all taken; 0 wait before it" in str(why)
+    assert busy.explain().waits_for is None
+    busy.run.interrupt()
+    until(lambda: waits.explain().waits_for is None)
+
+
 def test_a_turns_time_is_limited(runtime: Any, shell: Any, tmp_path: Path) -> None:
     kind = shell("echo $$ > pid; sleep 1000", turn_timeout=0.5)
     assert "took longer than 0.5 s" in failure(runtime(), kind)
@@ -311,6 +328,27 @@ def test_a_warden_that_is_killed_takes_its_programs_along_and_is_followed(
         run.result(DEADLINE)
     until(lambda: not alive(pid))
     assert agents.agent("/t/a").followup("go").result(DEADLINE) == 7
+
+
+def test_the_end_of_a_lost_wardens_programs_leaves_those_of_the_next_one_alone(
+    runtime: Any, shell: Any, happened: Any, until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it left does not want to go, and meanwhile there is another warden."""
+    monkeypatch.setattr(left, "GRACE", 0.5)
+    agents = runtime()
+    stubborn = "(trap '' TERM; while :; do sleep 0.1; done) & echo $!; echo go; wait"
+    run = agents.spawn(shell(stubborn), "/t/old", input="x").run
+    pid = happened(agents, "message", "/t/old").data["data"]
+    (warden,) = [one for one in descendants() if b"warden.py" in command_of(one)]
+    os.kill(warden, signal.SIGKILL)
+    new = agents.spawn(shell("echo $$; echo go; exec sleep 1000"), "/t/new", input="x").run
+    happened(agents, "message", "/t/new")
+    assert alive(pid)
+    with pytest.raises(RunFailed, match="nobody saw how"):
+        run.result(DEADLINE)  # nothing is left of it
+    assert not alive(pid)
+    assert agents.spawn(shell("echo 1"), "/t/more", input="x").run.result(DEADLINE) == 1
+    assert not new.done()
 
 
 # Definitions

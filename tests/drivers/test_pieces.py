@@ -1,16 +1,20 @@
 """The plain pieces of the drivers: environments, masks, permissions, files, last messages."""
 
 import os
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from greenroom.actors.errors import CannotStore
 from greenroom.actors.views import AgentInfo
 from greenroom.drivers.environment import BASICS, Limits, Mask, setting
 from greenroom.drivers.files import LARGEST, FileRefused, Folder
 from greenroom.drivers.messages import CHUNK, LastMessage
+from greenroom.drivers.messages import LARGEST as LARGEST_MESSAGE
 from greenroom.drivers.permissions import Option, checked_policy, choose, may_write
+from greenroom.drivers.telling import tell
 
 INFO = AgentInfo(
     "/t/a", "kind", 1, {"api_key": "secret-1", "model": "plain-model", "deep": [{"note": "used-in-env"}]},
@@ -27,7 +31,8 @@ def test_the_basics_and_what_the_kind_says(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("PATH", "/bin")
     monkeypatch.setenv("AWS_SECRET", "not for others")
     made = setting(["ls"], None, {"A": "1", "PATH": None}, None)
-    assert made.environment(INFO) == {"A": "1", "HOME": "/home/of/the/runtime"}
+    program, _ = made.program(INFO)
+    assert program.env == {"A": "1", "HOME": "/home/of/the/runtime"}
 
 
 def test_limits_are_given_by_the_systems_names() -> None:
@@ -38,13 +43,54 @@ def test_a_mask_hides_what_is_secret_by_its_name_and_what_of_the_config_is_in_th
     made = setting(
         ["ls"], None, {"NOTE": "is used-in-env", "MY_TOKEN": "token-value", "MODE": "verbose"}, None
     )
-    mask = made.mask(INFO)
+    _, mask = made.program(INFO)
     told = {"k": ["secret-1", "plain-model used-in-env"], "token-value": "verbose", "n": 3}
     assert mask.value(told) == {"k": ["[secret]", "plain-model [secret]"], "[secret]": "verbose", "n": 3}
 
 
 def test_the_longer_of_two_secrets_is_hidden_whole() -> None:
     assert Mask(["abcdef", "abcdefghi"]).text("abcdefghi abcdef abc") == "[secret] [secret] abc"
+
+
+def test_a_key_that_is_made_for_each_start_is_the_one_that_is_hidden() -> None:
+    keys = (f"key-number-{n}" for n in count())
+    made = setting(["ls"], None, lambda info: {"API_KEY": next(keys)}, None)
+    for _ in range(2):
+        program, mask = made.program(INFO)
+        assert mask.text(program.env["API_KEY"]) == "[secret]"
+
+
+def test_what_is_nested_deeply_is_hidden_all_the_same() -> None:
+    deep: Any = "secret-1"
+    for _ in range(700):
+        deep = [deep]
+    assert Mask(["secret-1"]).value(deep) == "[" * 700 + '"[secret]"' + "]" * 700
+
+
+# Progress
+
+
+class Told:
+    """A turn that is told too much."""
+
+    over = False
+
+    def __init__(self) -> None:
+        self.events: list[Any] = []
+
+    def emit(self, name: str, data: Any) -> None:
+        if len(str(data)) > 1 << 20:
+            raise CannotStore("it", "it is too long")
+        self.events.append(data)
+
+
+def test_of_a_question_that_is_too_long_the_id_and_the_options_are_told() -> None:
+    turn: Any = Told()
+    question = {"id": "permission-1", "options": [{"id": "yes"}], "tool_call": "x" * (2 << 20)}
+    tell(turn, "permission", question, Mask([]))
+    (told,) = turn.events
+    assert (told["id"], told["options"], "tool_call" in told) == ("permission-1", [{"id": "yes"}], False)
+    assert "it is too long" in told["why"]
 
 
 # Permissions
@@ -92,6 +138,28 @@ def test_a_file_is_read_by_lines(folder: Folder) -> None:
     assert folder.read(path, limit=0) == ""
     assert folder.read(path, line=9) == ""
     assert folder.read(f"{folder.root}//sub/text") == "one\ntwo\nthree\n"
+
+
+def test_lines_end_at_newlines_alone(folder: Folder) -> None:
+    path = f"{folder.root}/sub/text"
+    Path(path).write_text("one\x0c still\u2028one\r\ntwo", newline="")
+    assert folder.read(path, line=1, limit=1) == "one\x0c still\u2028one\r\n"
+    assert folder.read(path, line=2) == "two"
+
+
+def test_a_folder_that_is_a_link_is_known_by_both_names(folder: Folder) -> None:
+    link = Path(folder.root).parent / "known-as"
+    link.symlink_to(folder.root)
+    known = Folder(str(link))
+    assert known.read(f"{link}/sub/text") == known.read(f"{folder.root}/sub/text")
+    with pytest.raises(FileRefused, match="is not in"):
+        known.read(f"{link.parent}/outside")
+
+
+def test_the_longest_names_are_written(folder: Folder) -> None:
+    name = "ü" * 127
+    folder.write(f"{folder.root}/{name}", "text")
+    assert os.listdir(f"{folder.root}/sub") + sorted(os.listdir(folder.root)) == ["text", "sub", name]
 
 
 def test_a_file_is_written_whole_and_keeps_its_mode(folder: Folder) -> None:
@@ -168,4 +236,7 @@ def test_the_last_message_begins_after_whatever_else_was_done() -> None:
     assert last((CHUNK, None, "a"), ("tool_call", None, "")) == "a"
     assert last((CHUNK, "1", "a"), ("tool_call", None, ""), (CHUNK, "1", "b")) == "ab"
     assert last((CHUNK, "1", "a"), (CHUNK, "2", "b")) == "b"
+    assert (
+        last((CHUNK, None, "a"), *[(CHUNK, None, "x" * LARGEST_MESSAGE)] * 3) == "a"
+    )  # and that it was more
     assert last() == ""

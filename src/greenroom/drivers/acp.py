@@ -55,9 +55,7 @@ class AcpAgent:
             self._rest(idle=True)
 
     async def _begin(self, child: Child) -> None:
-        folder = self.setting.folder(self.info)
-        mask = self.setting.mask(self.info)
-        self.talk = Conversation(child, self.setting.argv[0], folder, type(self).policy, mask)
+        self.talk = Conversation(child, self.setting.argv[0], type(self).policy)
         self.watching = asyncio.ensure_future(self._watch(child))
         await self.talk.shake_hands()
 

@@ -32,8 +32,8 @@ LAST_WORDS: Seconds = 1.0
 class Child:
     """One process. Made by `start`."""
 
-    def __init__(self, info: AgentInfo, mask: Mask) -> None:
-        self.path, self._mask = info.path, mask
+    def __init__(self, info: AgentInfo, folder: str, mask: Mask) -> None:
+        self.path, self.folder, self.mask = info.path, folder, mask
         self.started: Started
         self._stdin: Inlet
         self._stdout: Outlet
@@ -48,8 +48,8 @@ class Child:
         Waits for a place if there is none and `wait`, else raises `NoPlace`. Raises `ProcessFailed`.
         Cancelled, it leaves nothing behind.
         """
-        program = setting.program(info)
-        child = cls(info, setting.mask(info))
+        program, mask = setting.program(info)
+        child = cls(info, program.cwd or "/", mask)
         theirs = child._open()
         places = setting.limits.processes
         child.started = way.start(program, theirs, path=info.path, kind=kind, places=places, wait=wait)
@@ -92,6 +92,10 @@ class Child:
     async def write(self, data: bytes) -> None:
         """Write to its standard input. Raises `BrokenPipeError`."""
         await self._stdin.write(data)
+
+    async def written(self) -> None:
+        """Wait until it has taken what it was told."""
+        await self._stdin.written()
 
     def hush(self) -> None:
         """Say nothing more to it: the end of its standard input, behind what is being written."""
@@ -149,7 +153,7 @@ class Child:
         if self._listening is not None:
             await asyncio.wait({self._listening}, timeout=LAST_WORDS)
         text = b"".join(self._tail)[-TAIL:].decode(errors="replace").strip()
-        return self._mask.text(text)
+        return self.mask.text(text)
 
     async def failure(self, what: str) -> ProcessFailed:
         """How it ended: `what`, code or signal, and what it said last."""

@@ -87,7 +87,7 @@ class CommandAgent:
             writing.cancel()
         last = reading.end(well=code == 0)
         if last is not None:
-            _tell(turn, last, self.setting.mask(self.info))
+            _tell(turn, last, child.mask)
         if code != 0:
             raise await child.failure(f"{self.setting.argv[0]!r} ended")
         return reading.result
@@ -95,7 +95,7 @@ class CommandAgent:
     async def _read(self, turn: Turn, child: Child) -> Reading:
         """Every line there is, told as it comes but for the last one."""
         splitter, reading = Splitter(self.longest), Reading(type(self).answer)
-        mask = self.setting.mask(self.info)
+        mask = child.mask
         async for chunk in child.chunks():
             for number, line in enumerate(splitter.feed(chunk)):
                 _tell(turn, reading.line(line), mask)

@@ -15,18 +15,14 @@ from ..actors.agent.turn import Turn
 from ..actors.errors import ProcessFailed
 from ..actors.vocabulary import Seconds
 from .child import Child
-from .environment import Mask
 from .files import FileRefused, Folder
-from .lines import Splitter, TooLong, Value
-from .messages import LastMessage
+from .messages import LARGEST, LastMessage
 from .permissions import Option, PermissionAsked, Policy, Questions, choose, decide, may_write, new_id
 from .telling import tell
+from .wire import Wire
 
 log = logging.getLogger("greenroom")
 T = TypeVar("T")
-
-LONGEST = 64 << 20
-"""Bytes of one message of the protocol: pictures are among them."""
 
 LOGIN = -32000
 """The protocol's code for an agent that wants a login first."""
@@ -35,47 +31,12 @@ EXITING: Seconds = 1.0
 """How long after the end of its output a program's exit is waited for, to be told."""
 
 
-class Wire:
-    """The protocol's lines, as the SDK wants a transport: bounded, and deaf to what is no message."""
-
-    def __init__(self, child: Child) -> None:
-        self._child = child
-        self._chunks = child.chunks()
-        self._splitter = Splitter(LONGEST)
-        self._ready: list[dict[str, Any]] = []
-        self.problem = ""
-
-    async def send(self, message: dict[str, Any]) -> None:
-        await self._child.write(msgspec.json.encode(message) + b"\n")
-
-    async def receive(self) -> dict[str, Any] | None:
-        """The next message, None at the end."""
-        while not self._ready:
-            try:
-                lines = self._splitter.feed(await anext(self._chunks))
-            except StopAsyncIteration:
-                return None
-            for line in lines:
-                match line:
-                    case Value(dict() as message):
-                        self._ready.append(message)
-                    case TooLong(_, size):
-                        self.problem = f"it sent a message of {size:,} bytes, {LONGEST:,} are allowed"
-                        return None
-                    case _:
-                        log.debug("%s printed what is no message of the protocol", self._child.path)
-            self._ready.reverse()
-        return self._ready.pop()
-
-    async def close(self) -> None:
-        """The child's owner closes its pipes."""
-
-
 class Client:
     """What the agent may ask of us. Its methods are called by the SDK."""
 
     def __init__(self, talk: "Conversation") -> None:
         self._talk = talk
+        self._one_by_one = asyncio.Lock()
 
     async def session_update(self, session_id: str, update: Any, **_: Any) -> None:
         self._talk.updated(session_id, update)
@@ -102,18 +63,21 @@ class Client:
         return schema.WriteTextFileResponse()
 
     async def _in_folder(self, call: Any) -> Any:
+        """One file at a time, and none before the one before it is with the agent: they are large."""
         try:
-            return await run_in_thread(call, f"files of {self._talk.child.path}")
-        except FileRefused as error:
+            async with self._one_by_one:
+                await self._talk.child.written()
+                return await run_in_thread(call, f"files of {self._talk.child.path}")
+        except (FileRefused, ValueError) as error:  # of a path that cannot be encoded
             raise acp.RequestError.invalid_params({"details": str(error)}) from None
 
 
 class Conversation:
     """A program that speaks the protocol, and what is known of it."""
 
-    def __init__(self, child: Child, program: str, folder: str, policy: Policy, mask: Mask) -> None:
-        self.child, self.policy, self.mask = child, policy, mask
-        self.folder = Folder(folder)
+    def __init__(self, child: Child, program: str, policy: Policy) -> None:
+        self.child, self.policy, self.mask = child, policy, child.mask
+        self.folder = Folder(child.folder)
         self._program = program
         self._wire = Wire(child)
         self._agent = acp.connect_to_agent(Client(self), self._wire)  # type: ignore[arg-type]
@@ -127,7 +91,7 @@ class Conversation:
 
     @property
     def alive(self) -> bool:
-        return self.child.alive and not self._wire.problem
+        return self.child.alive and not self._wire.over
 
     async def shake_hands(self) -> None:
         """Raises `ProcessFailed`."""
@@ -150,9 +114,14 @@ class Conversation:
         """One prompt turn, in the agent's own session."""
         self._turn = turn
         try:
-            session = await self._in_session(turn)
+            try:
+                session = await self._in_session(turn)
+            except asyncio.CancelledError:  # what it is at now, nobody knows
+                await self.child.end()
+                raise
             turn.state = {"session": session}
             self._last = LastMessage()
+            self._kinds.clear()
             block = schema.TextContentBlock(type="text", text=prompt)
             asking = asyncio.ensure_future(
                 self._asked(self._agent.prompt(session_id=session, prompt=[block]), "during its turn")
@@ -162,6 +131,9 @@ class Conversation:
             except asyncio.CancelledError:
                 await self._cancel(asking, session, patience)
                 raise
+            if self._last.size > LARGEST:
+                said = f"said a message of {self._last.size:,} characters, {LARGEST:,} are allowed"
+                raise self._failed(said)
             return {"message": self._last.text, "stop_reason": answer.stop_reason}
         finally:
             self._turn = None
@@ -174,8 +146,8 @@ class Conversation:
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(patience):
                     await self._agent.cancel(session_id=session)
-            done, _ = await asyncio.wait({asking}, timeout=patience)
-            if not done:
+                    await asyncio.wait({asking})
+            if not asking.done():
                 await self.child.end()
         finally:
             if not asking.done():
@@ -302,7 +274,7 @@ class Conversation:
                 raise self._failed(f"broke the protocol {when}: {self._wire.problem}") from None
             await asyncio.wait({self.child.started.exited}, timeout=EXITING)
             if self.child.alive:
-                raise self._failed(f"closed its output {when}") from None
+                raise self._failed(f"closed its input or output {when}") from None
             raise await self.child.failure(f"{self._program!r} ended {when}") from None
         except ValueError as error:  # of pydantic: an answer of another shape
             raise self._failed(f"gave an answer {when} that is none of the protocol's: {error}") from None

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import msgspec
 from msgspec import Struct
 
 from ..actors.errors import ProcessFailed
@@ -68,41 +69,34 @@ class Setting(Struct, frozen=True):
     env: Any  # an `Env`
     limits: Limits
 
-    def program(self, info: AgentInfo) -> Program:
-        """The program for one agent. Raises `ProcessFailed` for a folder that is none."""
-        folder = self.folder(info)
+    def program(self, info: AgentInfo) -> "tuple[Program, Mask]":
+        """The program for one agent, and what must not be told of what it got.
+
+        Both of one call of `env`, which may make a key for each start. Raises `ProcessFailed` for a folder
+        that is none, and whatever the kind's functions raise.
+        """
+        folder = self._folder(info)
         if not os.path.isdir(folder):
             raise ProcessFailed(info.path, f"there is no folder {folder} for it to work in")
-        return Program(self.argv, self.environment(info), folder, self.limits.of_system)
+        said = checked_env(self.env(info) if callable(self.env) else self.env)
+        given = {name: value for name, value in said.items() if value is not None}
+        found = {name: os.environ[name] for name in BASICS if name in os.environ and name not in said}
+        return Program(self.argv, {**found, **given}, folder, self.limits.of_system), mask_of(info, given)
 
-    def folder(self, info: AgentInfo) -> str:
+    def _folder(self, info: AgentInfo) -> str:
         """Where it works, as an absolute path."""
         cwd = self.cwd(info) if callable(self.cwd) else self.cwd
         return os.path.abspath(os.fspath(cwd)) if cwd is not None else os.getcwd()
 
-    def environment(self, info: AgentInfo) -> dict[str, str]:
-        """The basics, and what the kind says."""
-        found: dict[str, str] = {name: os.environ[name] for name in BASICS if name in os.environ}
-        for name, value in self._said(info).items():
-            if value is None:
-                found.pop(name, None)
-            else:
-                found[name] = value
-        return found
 
-    def _said(self, info: AgentInfo) -> dict[str, str | None]:
-        said = self.env(info) if callable(self.env) else self.env
-        return checked_env(said)
-
-    def mask(self, info: AgentInfo) -> "Mask":
-        """What must not be told of this agent: what is secret by its name, in its config or in the kind's
-        `env`, and whatever of its config is in the environment."""
-        said = {name: value for name, value in self._said(info).items() if value is not None}
-        secrets = [value for name, value in said.items() if SECRETIVE.search(name)]
-        for name, value in _texts(info.config):
-            if SECRETIVE.search(name) or any(value in other for other in said.values() if value):
-                secrets.append(value)
-        return Mask(secrets)
+def mask_of(info: AgentInfo, given: Mapping[str, str]) -> "Mask":
+    """What must not be told of an agent: what is secret by its name, in its config or in what the kind's
+    `env` gave, and whatever of its config is in the environment."""
+    secrets = [value for name, value in given.items() if SECRETIVE.search(name)]
+    for name, value in _texts(info.config):
+        if SECRETIVE.search(name) or any(value in other for other in given.values() if value):
+            secrets.append(value)
+    return Mask(secrets)
 
 
 class Mask:
@@ -118,16 +112,22 @@ class Mask:
         return text
 
     def value(self, value: Any) -> Any:
-        """The same for JSON-like data."""
+        """The same for JSON-like data; what is nested too deeply to be gone through becomes its text."""
         if not self._secrets:
             return value
+        try:
+            return self._value(value)
+        except RecursionError:
+            return self.text(msgspec.json.encode(value).decode())
+
+    def _value(self, value: Any) -> Any:
         match value:
             case str():
                 return self.text(value)
             case dict():
-                return {self.value(key): self.value(item) for key, item in value.items()}
+                return {self._value(key): self._value(item) for key, item in value.items()}
             case list() | tuple():
-                return [self.value(item) for item in value]
+                return [self._value(item) for item in value]
             case _:
                 return value
 

@@ -5,6 +5,7 @@ so nothing that changes meanwhile leads outside. This bounds what is done *for* 
 itself, it does with the rights of its user.
 """
 
+import io
 import os
 import secrets
 import stat
@@ -24,6 +25,7 @@ class Folder:
 
     def __init__(self, root: str) -> None:
         self.root = os.path.abspath(root)
+        self._real = os.path.realpath(root)  # programs that ask where they are find this one
 
     def read(self, path: str, line: int | None = None, limit: int | None = None) -> str:
         """The text of a file; from `line` on (the first is 1), at most `limit` lines."""
@@ -45,7 +47,9 @@ class Folder:
         if line is None and limit is None:
             return text
         begin = max((line or 1) - 1, 0)
-        lines = text.splitlines(keepends=True)[begin:]
+        lines = io.StringIO(text, newline="\n").readlines()[
+            begin:
+        ]  # by newlines alone, as everybody counts
         return "".join(lines if limit is None else lines[:limit])
 
     def write(self, path: str, text: str) -> None:
@@ -59,7 +63,7 @@ class Folder:
                 there = os.stat(name, dir_fd=folder, follow_symlinks=False)
                 _check_plain(path, there)
                 mode = stat.S_IMODE(there.st_mode)
-            draft = f".{name[:200]}.{secrets.token_hex(4)}"
+            draft = f".greenroom-{secrets.token_hex(8)}"
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             descriptor = _opened(path, draft, flags, folder, mode)
             try:
@@ -100,11 +104,12 @@ class Folder:
         names = path.split("/")[1:]
         if any(name in (".", "..") for name in names):
             raise FileRefused(f"{path} goes by '.' or '..'")
-        root = self.root.split("/")[1:] if self.root != "/" else []
         names = [name for name in names if name]
-        if names[: len(root)] != root or len(names) <= len(root):
-            raise FileRefused(f"{path} is not in {self.root}")
-        return names[len(root) :]
+        for folder in (self.root, self._real):
+            root = [name for name in folder.split("/") if name]
+            if names[: len(root)] == root and len(names) > len(root):
+                return names[len(root) :]
+        raise FileRefused(f"{path} is not in {self.root}")
 
 
 def _opened(path: str, name: str, flags: int, folder: int, mode: int = 0o666) -> int:

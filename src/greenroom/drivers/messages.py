@@ -8,6 +8,10 @@ ASIDE = frozenset(
 """Updates that say nothing about what is being done: a message goes on after one."""
 
 
+LARGEST = 64 << 20
+"""Characters of a message; no more of it are kept."""
+
+
 class LastMessage:
     """Told every update of a turn."""
 
@@ -15,6 +19,7 @@ class LastMessage:
         self._id: str | None = None
         self._over = True  # whatever comes next is another message
         self._parts: list[str] = []
+        self.size = 0  # characters in all
 
     def update(self, kind: str, message_id: str | None, text: str) -> None:
         """`message_id` where the agent gives one; else a message ends when it does something else."""
@@ -25,9 +30,11 @@ class LastMessage:
             return
         same = message_id == self._id if message_id and self._id else not self._over
         if not same:
-            self._parts = []
+            self._parts, self.size = [], 0
         self._id, self._over = message_id, False
-        self._parts.append(text)
+        self.size += len(text)
+        if self.size <= LARGEST:
+            self._parts.append(text)
 
     @property
     def text(self) -> str:

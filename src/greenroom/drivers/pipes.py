@@ -73,6 +73,10 @@ class Inlet:
         if self._descriptor is None and not self._ending:
             raise BrokenPipeError
 
+    async def written(self) -> None:
+        """Wait until nothing is left to be written, or nobody reads it any more."""
+        await self._dry.wait()
+
     def end(self) -> None:
         """Close it behind what is still to be written."""
         self._ending = True

@@ -1,6 +1,9 @@
 """Progress of a program as events: masked, and cut where an event has no room for it."""
 
+from contextlib import suppress
 from typing import Any
+
+import msgspec
 
 from ..actors.agent.turn import Turn
 from ..actors.errors import CannotStore
@@ -8,6 +11,10 @@ from .environment import Mask
 
 KEPT = 1024
 """Characters that are told of what an event has no room for."""
+
+FIELDS = 32
+SHORT = 16_384
+"""Fields of it, and their bytes, that are told as they are: a question keeps its id and its options."""
 
 
 def tell(turn: Turn, name: str, data: Any, mask: Mask) -> None:
@@ -18,6 +25,17 @@ def tell(turn: Turn, name: str, data: Any, mask: Mask) -> None:
     try:
         turn.emit(name, data)
     except CannotStore as error:
-        turn.emit(
-            name, {"cut": str(data)[:KEPT].encode(errors="replace").decode(), "why": str(error)[:KEPT]}
-        )
+        cut = str(data)[:KEPT].encode(errors="replace").decode()
+        turn.emit(name, {**_short(data), "cut": cut, "why": str(error)[:KEPT]})
+
+
+def _short(data: Any) -> dict[str, Any]:
+    """The fields of an object that an event has room for."""
+    if not isinstance(data, dict):
+        return {}
+    short: dict[str, Any] = {}
+    for key, value in data.items():
+        with suppress(TypeError, ValueError, RecursionError):
+            if len(short) < FIELDS and len(msgspec.json.encode({key: value})) <= SHORT:
+                short[key] = value
+    return short

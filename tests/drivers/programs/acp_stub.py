@@ -1,7 +1,8 @@
 """An ACP agent for the tests, by the standard library alone so that it starts in no time.
 
 What it does is what its prompt says; how it opens, its environment: STUB_OPEN is "fail", "hang", "login",
-"version", "deaf" (to SIGTERM) or "wait" (until the file STUB_GATE is there).
+"version", "deaf" (to SIGTERM), "stuck" (when a session is made, until there is a file "unstuck") or "wait"
+(until the file STUB_GATE is there).
 """
 
 import json
@@ -59,7 +60,7 @@ def memory(session):
 
 
 def prompt(session, text):
-    """The stop reason."""
+    """The stop reason, or None for an answer that is none."""
     word, _, rest = text.partition(" ")
     match word:
         case "work":
@@ -83,7 +84,7 @@ def prompt(session, text):
                 signal.pause()  # nor does it see the end of its input
             while True:
                 hear()
-        case "permit":
+        case "permit" | "permit-large":
             update(session, "tool_call", toolCallId="call-2", title="Edit it", kind=rest or "edit")
             options = [
                 {"optionId": "yes", "name": "Yes", "kind": "allow_once"},
@@ -91,6 +92,8 @@ def prompt(session, text):
                 {"optionId": "no", "name": "No", "kind": "reject_once"},
             ]
             call = {"toolCallId": "call-2"}
+            if word == "permit-large":
+                call["content"] = [{"type": "diff", "path": "/x", "newText": "x" * 2_000_000}]
             said = ask("session/request_permission", sessionId=session, toolCall=call, options=options)
             chunk(session, json.dumps(said["outcome"]))
         case "read":
@@ -112,10 +115,29 @@ def prompt(session, text):
         case "garbage":
             print("this is\nno protocol\n[1, 2]\n7")
             chunk(session, "none the worse")
+        case "odd":  # what no client knows, with a secret in it
+            secret = os.environ.get("STUB_KEY")
+            update(session, "of_a_later_version", secret=secret)
+            say(method="session/update", params={"nothing": secret})
+            say(method="of/a/later/version", params={"secret": secret})
+            say(id=[1], result={"secret": secret})
+            ask("terminal/create", sessionId=session, command=secret)
+            ask("fs/read_text_file", path=7, secret=secret)
+            chunk(session, "none the worse")
+        case "close":
+            os.close(1)
+            signal.pause()
+        case "flood":  # many questions, no answer is read
+            asked = {"sessionId": session, "path": rest}
+            for number in range(4000):
+                say(id=f"flood-{number}", method="fs/read_text_file", params=asked)
+            signal.pause()
         case "long":
             chunk(session, "x" * int(rest))
         case "refuse":
             return "refusal"
+        case "wrong":
+            return None
         case "remember":
             chunk(session, json.dumps(json.loads(memory(session).read_text())))
         case _:
@@ -147,6 +169,9 @@ def main():
                     result={"protocolVersion": version, "agentCapabilities": can, "authMethods": logins},
                 )
             case "session/new":
+                if OPEN == "stuck" and not Path("unstuck").exists():
+                    Path("stuck").touch()
+                    signal.pause()
                 if OPEN == "login":
                     say(id=number, error={"code": -32000, "message": "Authentication required"})
                     continue
@@ -165,7 +190,11 @@ def main():
                 text = params["prompt"][0]["text"]
                 said = json.loads(memory(session).read_text())
                 memory(session).write_text(json.dumps([*said, text]))
-                say(id=number, result={"stopReason": prompt(session, text)})
+                reason = prompt(session, text)
+                say(
+                    id=number,
+                    **({"result": {"stopReason": reason}} if reason else {"error": "out of sorts"}),
+                )
             case "session/cancel":
                 note(message)
 
