@@ -7,10 +7,10 @@ READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
 
-.PHONY: help setup check test long thespian peers demo bench format lint types contracts docs pictures clean
+.PHONY: help setup check test long thespian peers demo bench bench-peers format lint types contracts docs pictures clean
 
 help:                 ## show the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
 
 setup: $(READY)       ## make the virtual environment
 
@@ -49,6 +49,9 @@ demo: $(INSTALLED)    ## agents survey Python's own standard library
 
 bench: $(READY)       ## all benchmarks, and the results in benchmarks/README.md
 	$(BIN)/python benchmarks/run.py
+
+bench-peers: $(READY) ## other systems at the same work, each in an environment of its own (1 GB, a quarter of an hour)
+	cd benchmarks && ../$(BIN)/python -m peers.run
 
 format: $(READY)      ## rewrite the sources in the project's format
 	$(BIN)/ruff format .

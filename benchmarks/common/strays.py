@@ -29,15 +29,16 @@ def output_within(seconds: float, *words: str) -> tuple[str, str]:
     try:
         return process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
-        _end(mark)
+        end(mark)
         out, error = process.communicate(timeout=10)
         return out, f"{error}\nit was ended after {seconds:.0f} s"
     finally:
-        _end(mark)
+        end(mark)
         process.wait()
 
 
-def _end(mark: str) -> None:
+def end(mark: str) -> None:
+    """End every process that has this mark in its environment."""
     wanted = f"{MARK}={mark}".encode()
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):

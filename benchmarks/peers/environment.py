@@ -1,0 +1,36 @@
+"""A virtual environment for each peer: made when it is first needed, anew when requirements change."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from common.machine import ROOT
+
+HERE = Path(__file__).parent
+ENVIRONMENTS = ROOT / ".venv" / "peers-bench"
+
+
+class NotInstalled(Exception):
+    """A peer cannot be had here; says why."""
+
+
+def python_of(script: str) -> Path:
+    """The interpreter that a script runs with. Raises `NotInstalled`."""
+    folder = ENVIRONMENTS / script
+    wanted = (HERE / "requirements" / f"{script}.txt").read_text()
+    python, stamp = folder / "bin" / "python", folder / "requirements.txt"
+    if stamp.exists() and stamp.read_text() == wanted:
+        return python
+    _run(sys.executable, "-m", "venv", "--clear", str(folder))
+    install = ("install", "--quiet", "--disable-pip-version-check")
+    _run(str(python), "-m", "pip", *install, *wanted.split())
+    stamp.write_text(wanted)  # last: what was broken off is made anew
+    return python
+
+
+def _run(*words: str) -> None:
+    try:
+        subprocess.run(words, check=True, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        said = (getattr(error, "stderr", "") or str(error)).strip().splitlines()
+        raise NotInstalled(said[-1] if said else "no reason was given") from error
