@@ -2,7 +2,8 @@
 
 A thousand agents in memory are each asked once a round, all at once, and each answer is awaited: a run is
 accepted, executed and committed with its state. Once for each durability, against the floor at the same
-level; then with a hundred times as many agents known. Afterwards every run is counted in the file.
+level; then against a turn's messages and commits with nothing decided on the way (`common.limit`); then
+with a hundred times as many agents known. Afterwards every run is counted in the file.
 
     python benchmarks/bench_turns.py --json
 """
@@ -15,6 +16,7 @@ from typing import Any, get_args
 
 from common.check import equal
 from common.floor import Agents, Floor, Writer
+from common.limit import Hall
 from common.measure import Round, interleaved
 from common.report import FLOOR, OURS, Row, at_least, row
 from common.script import Options, main
@@ -93,6 +95,16 @@ class ByHand(Ours):
         return await self._all([one(agent) for agent in range(self.asked)], turns)
 
 
+class Limit(ByHand):
+    """A turn's messages and commits, and nothing decided on the way."""
+
+    async def open(self, stack: AsyncExitStack) -> None:
+        writer = Writer(self.store)
+        await stack.enter_async_context(writer)
+        self.agents = Hall(Floor(writer), self.asked)
+        stack.push_async_callback(self.agents.close)
+
+
 async def compare(ours: Ours, other: Ours, turns: int, names: tuple[str, str], repeats: int) -> Any:
     """Both in turn, then what they left behind."""
     async with AsyncExitStack() as stack:
@@ -121,6 +133,15 @@ async def measure(options: Options) -> list[Row]:
                 target=targets.get(level), wanted=wanted.get(level),
             )
         )  # fmt: skip
+    ours = Ours(options, "ours-limit", known=asked, asked=asked, level="process")
+    limit = Limit(options, "limit", asked=asked, level="process")
+    rounds = await compare(ours, limit, turns, (OURS, FLOOR), options.repeats)
+    rows.append(
+        row(
+            f"{asked:,} agents, process, its messages and commits alone", "turns/s", rounds, "turns/s",
+            better="more", floor_name="deciding nothing",
+        )
+    )  # fmt: skip
     many = asked * 100
     large = Ours(options, "many", known=many, asked=asked, level="process")
     small = Ours(options, "few", known=asked, asked=asked, level="process")

@@ -119,15 +119,21 @@ class Floor:
         self._serials, self._seqs = count(1), count(1)
         self._loop = asyncio.get_running_loop()
 
+    def next_serial(self) -> int:
+        return next(self._serials)
+
+    def next_seq(self) -> int:
+        return next(self._seqs)
+
     def rows_of(self, agent_id: int, input: Any, result: Any, state: Any) -> Rows:
         """The five rows of a turn."""
-        serial = next(self._serials)
+        serial = self.next_serial()
         return [
             (ADD_RUN, (serial, agent_id, pickle.dumps(input, 5))),
-            (ADD_EVENT, (next(self._seqs), "run.accepted", agent_id, serial)),
+            (ADD_EVENT, (self.next_seq(), "run.accepted", agent_id, serial)),
             (PUT, (agent_id, pickle.dumps(state, 5))),
             (END_RUN, (pickle.dumps(result, 5), serial)),
-            (ADD_EVENT, (next(self._seqs), "run.completed", agent_id, serial)),
+            (ADD_EVENT, (self.next_seq(), "run.completed", agent_id, serial)),
         ]
 
     def settle(self, rows: Rows, answer: "asyncio.Future[Any]", result: Any) -> None:
