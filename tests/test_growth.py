@@ -7,8 +7,8 @@ import sys
 import pytest
 
 STORY = """
-import gc, json, sys
-from greenroom import Runtime, agent
+import asyncio, gc, json, sys
+from greenroom import AsyncRuntime, agent
 
 @agent(name="growth")
 async def grows(turn):
@@ -20,21 +20,24 @@ def resident_kib():
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
 
-count = int(sys.argv[2])
-with Runtime(sys.argv[1], residents=64) as runtime:
-    def some(first, last):
-        runs = []
-        for number in range(first, last):
-            runs.append(runtime.spawn(grows, f"/growth/a{number}", input=number).run)
-            if len(runs) == 500:
-                runtime.wait(runs)
-                runs.clear()
-        runtime.wait(runs)
-    some(0, 2_000)  # whatever is allocated once
-    before = resident_kib()
-    some(2_000, count)
-    stats = runtime.stats()
-    print(json.dumps([before, resident_kib(), stats.agents, stats.resident]))
+async def main(store, count):
+    async with AsyncRuntime(store, residents=64) as runtime:
+        async def one(number):
+            ref = await runtime.spawn(grows, f"/growth/a{number}", input=number)
+            return await ref.run
+
+        async def some(first, last):
+            for begin in range(first, last, 500):
+                done = await asyncio.gather(*map(one, range(begin, min(begin + 500, last))))
+                assert set(done) == {1}
+
+        await some(0, 2_000)  # whatever is allocated once
+        before = resident_kib()
+        await some(2_000, count)
+        stats = await runtime.stats()
+        print(json.dumps([before, resident_kib(), stats.agents, stats.resident]))
+
+asyncio.run(main(sys.argv[1], int(sys.argv[2])))
 """
 
 
