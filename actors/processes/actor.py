@@ -87,7 +87,7 @@ class ProcessRoom(ActorShell):
             case LeftEnded():
                 return table.left_ended(message)
             case WardenLost():
-                return table.warden_lost()
+                return table.warden_lost(message)
             case _TimeIsUp():
                 return table.time_is_up(message)
             case WriteAgain():

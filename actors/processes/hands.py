@@ -42,6 +42,7 @@ class Hands:
         self._channel: socket.socket | None = None
         self._warden: subprocess.Popen[bytes] | None = None
         self._unsent: deque[tuple[bytes, tuple[int, ...]]] = deque()
+        self._asked: dict[int, None] = {}  # of this warden, and not gone
 
     def fork(self, order: ForkProcess) -> None:
         """Have a program forked, up to its gate. The streams are the warden's from here on."""
@@ -63,6 +64,7 @@ class Hands:
             close_streams((*order.streams, *made))
             self._heard(Failed(order.number, f"no process can be started: {error.strerror or error}"))
             return
+        self._asked[order.number] = None
         self._send(["fork", order.number, order.mark], (spec, *order.streams))
 
     def go(self, number: int) -> None:
@@ -129,11 +131,15 @@ class Hands:
                 self._lost()
                 return
             what, *words = json.loads(packet)
-            self._heard(_NEWS[what](*words))
+            news = _NEWS[what](*words)
+            if isinstance(news, Gone):
+                self._asked.pop(news.number, None)
+            self._heard(news)
 
     def _lost(self) -> None:
+        asked, self._asked = self._asked, {}
         self.dismiss()
-        self._heard(WardenLost())
+        self._heard(WardenLost(tuple(asked)))
 
     def _send(self, words: list[Any], descriptors: tuple[int, ...] = ()) -> None:
         if self._channel is None:

@@ -200,7 +200,12 @@ class Stuck(Struct, frozen=True):
 
 
 class WardenLost(Struct, frozen=True):
-    """Its socket has ended, and all its children with it as far as the system sees to that."""
+    """Its socket has ended, and all its children with it as far as the system sees to that.
+
+    `numbers`: those that it was asked for and that were not gone. There may be another warden by now.
+    """
+
+    numbers: tuple[int, ...]
 
 
 WardenNews: TypeAlias = Forked | Failed | Running | Exited | Gone | Stuck | WardenLost

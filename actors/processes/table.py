@@ -50,6 +50,7 @@ from .protocol import (
     SignalProcess,
     StartProcess,
     Stuck,
+    WardenLost,
 )
 from .records import Records
 
@@ -348,12 +349,12 @@ class ProcessTable:
 
     # Without a warden
 
-    def warden_lost(self) -> Effects:
+    def warden_lost(self, news: WardenLost) -> Effects:
         """Its children died with it, where the system sees to that; make sure, by what is known of them."""
         effects: Effects = []
         rows: list[LeftRow] = []
-        for entry in list(self._entries.values()):
-            if entry.stage in ("queued", "dropping"):
+        for entry in filter(None, map(self._entries.get, news.numbers)):
+            if entry.stage == "dropping":
                 continue
             if entry.row is None:
                 effects += self._refuse(entry, "the process that starts processes has ended")

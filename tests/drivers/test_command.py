@@ -331,7 +331,7 @@ def test_a_warden_that_is_killed_takes_its_programs_along_and_is_followed(
 
 
 def test_the_end_of_a_lost_wardens_programs_leaves_those_of_the_next_one_alone(
-    runtime: Any, shell: Any, happened: Any, until: Any, monkeypatch: pytest.MonkeyPatch
+    runtime: Any, shell: Any, happened: Any, until: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
     """What it left does not want to go, and meanwhile there is another warden."""
     monkeypatch.setattr(left, "GRACE", 0.5)
@@ -341,9 +341,9 @@ def test_the_end_of_a_lost_wardens_programs_leaves_those_of_the_next_one_alone(
     pid = happened(agents, "message", "/t/old").data["data"]
     (warden,) = [one for one in descendants() if b"warden.py" in command_of(one)]
     os.kill(warden, signal.SIGKILL)
+    until(lambda: "the warden of processes has ended" in caplog.text)  # what is asked of it now is refused
     new = agents.spawn(shell("echo $$; echo go; exec sleep 1000"), "/t/new", input="x").run
     happened(agents, "message", "/t/new")
-    assert alive(pid)
     with pytest.raises(RunFailed, match="nobody saw how"):
         run.result(DEADLINE)  # nothing is left of it
     assert not alive(pid)

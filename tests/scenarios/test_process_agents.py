@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -196,7 +197,7 @@ class Sleeper:
     """A program that an earlier opening of a store would have left, with its record."""
 
     def __init__(self, store: Path, agent_id: int, path: str, **changes: Any) -> None:
-        self.token = f"token-of-{agent_id}-before"
+        self.token = uuid4().hex  # marks are looked for all over the system, where other tests are at work
         env = {**os.environ, "GREENROOM_PROCESS": f"{self.token}.{agent_id}"}
         self.popen = subprocess.Popen(["sleep", "1000"], env=env, start_new_session=True)
         me = this_process()
@@ -267,7 +268,7 @@ def test_49_a_start_ends_what_dead_owners_left_and_nothing_else(
     reused_owner = sleeper(
         3, "/t/reused-owner", owner=Owner(before, 1, LEASE, instant(), False), **elsewhere
     )
-    reused = sleeper(4, "/t/reused", token="token-of-nobody")
+    reused = sleeper(4, "/t/reused", token=uuid4().hex)
     stranger = reused.process
     reused.row = ProcessRow(
         **{
@@ -277,7 +278,7 @@ def test_49_a_start_ends_what_dead_owners_left_and_nothing_else(
     )
     torn = sleeper(5, "/t/torn")
     gone = Process(me.host, "another boot", me.pid_namespace, torn.process.pid, torn.process.started)
-    rebooted = sleeper(6, "/t/rebooted", token="token-of-nobody", process=gone)
+    rebooted = sleeper(6, "/t/rebooted", token=uuid4().hex, process=gone)
     keep(store, left_over, live, reused_owner, reused, torn, rebooted)
     with sqlite3.connect(store) as connection:
         connection.execute("UPDATE processes SET pid = NULL, started = NULL WHERE number = 5")

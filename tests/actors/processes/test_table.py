@@ -30,6 +30,7 @@ from greenroom.actors.processes.protocol import (
     RestProcess,
     SignalProcess,
     StartProcess,
+    WardenLost,
 )
 from greenroom.actors.processes.records import WriteAgain
 from greenroom.actors.processes.table import ProcessTable, Say, _LookAgain, _TimeIsUp
@@ -290,7 +291,7 @@ def test_without_its_warden_everything_is_looked_for_by_what_is_known_of_it() ->
     made = table()
     running = started(made, ask(1, 1))
     made.start(ask(2, 2), 0.0)  # it is being forked
-    effects = made.warden_lost()
+    effects = made.warden_lost(WardenLost((running, 2)))
     assert of(effects, ProcessExited) == [ProcessExited((1, 1, 1), None)]
     assert of(effects, ProcessRefused)[0].request == (2, 1, 2)
     (look,) = of(effects, EndLeft)
@@ -299,6 +300,17 @@ def test_without_its_warden_everything_is_looked_for_by_what_is_known_of_it() ->
     assert any(say.grave for say in of(effects, Say))
     effects = made.left_ended(LeftEnded({running: "there"}, {}))
     assert of(effects, KeepProcesses)[0].drop == (running,)
+
+
+def test_the_news_of_a_lost_warden_is_not_about_those_of_the_next_one() -> None:
+    """It waited behind a start, for which there was another warden by then."""
+    made = table()
+    lost = started(made, ask(1, 1))
+    (fork,) = of(made.start(ask(2, 2), 0.0), ForkProcess)
+    effects = made.warden_lost(WardenLost((lost,)))
+    assert of(effects, ProcessExited) == [ProcessExited((1, 1, 1), None)]
+    assert not of(effects, ProcessRefused)
+    assert run(made, fork.number) == fork.number
 
 
 def test_all_have_ended_when_their_records_are_gone() -> None:

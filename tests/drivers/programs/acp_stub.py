@@ -131,6 +131,8 @@ def prompt(session, text):
             asked = {"sessionId": session, "path": rest}
             for number in range(4000):
                 say(id=f"flood-{number}", method="fs/read_text_file", params=asked)
+                if number == 200:
+                    Path("flooded").touch()
             signal.pause()
         case "long":
             chunk(session, "x" * int(rest))
