@@ -306,12 +306,13 @@ def test_hypothesis_draws_faults(schedule: dict[int, int], drawn: Faults) -> Non
         simulation.run_until_idle()
 
 
+@pytest.mark.slow
 def test_hypothesis_shrinks_a_failing_schedule_to_a_short_one() -> None:
     """Two turns that begin in one order by nature: a few departures from it are enough for the other."""
     sizes = []
 
     @settings(
-        max_examples=1000,
+        max_examples=300,
         derandomize=True,  # it is about shrinking, and not about luck
         deadline=None,
         database=None,
