@@ -62,8 +62,8 @@ def spawn(server: Server, durability: str) -> bytes:
 
 
 async def accepting(options: Options) -> list[Row]:
-    seconds = options.pick(10.0, 0.5)
-    async with served(options.store("accepting"), "--drain", "0") as server:
+    seconds = options.pick(5.0, 0.5)
+    async with served(options.store("accepting"), "--drain", "0", "--backlog", "1000000") as server:
         contestants = {
             **{
                 level: partial(asked, server, seconds, partial(spawn, server, level), 202)
