@@ -212,7 +212,7 @@ class AgentActor(ActorShell):
 
     async def execute(self, do: DoTurn) -> None:
         """Execute a turn and tell how it ended; nothing that the user's code does gets past here."""
-        begun_at = self.clock()
+        begun_at, loop = self.clock(), asyncio.get_running_loop()
         turn: Turn | None = None
         status, error = "failed", None
         result: bytes | None = None
@@ -245,8 +245,8 @@ class AgentActor(ActorShell):
             ours = turn is not None and seconds is not None and limit.expired()
             error = f"its turn took longer than {seconds:g} s" if ours else explain_error(raised)
         except BaseException as raised:
-            if isinstance(raised, GeneratorExit) and asyncio._get_running_loop() is None:
-                raise  # the loop is gone, and everything with it
+            if isinstance(raised, GeneratorExit) and asyncio._get_running_loop() is not loop:
+                raise  # the loop is gone, and everything with it; another one may run here
             error = explain_error(raised)
         if self.interruption is not None:
             status = "suspended" if self.interruption.suspend else "interrupted"

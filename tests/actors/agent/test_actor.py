@@ -1,10 +1,12 @@
 """The agent's actor by itself, where what happens at once can be said at once."""
 
+import asyncio
 from typing import Any
 
+import pytest
 from thespian.actors import Actor, ActorSystem
 
-from greenroom import agent
+from greenroom import AsyncRuntime, Turn, agent
 from greenroom.actors.agent.actor import AgentActor
 from greenroom.actors.residency.protocol import OpenSession, SessionEnded, Unload
 from greenroom.actors.shell import Meet
@@ -48,3 +50,29 @@ def test_a_session_that_is_to_go_before_its_opening_has_begun_goes() -> None:
         assert isinstance(ended, SessionEnded)
     finally:
         system.shutdown()
+
+
+def test_a_turn_whose_loop_is_gone_unwinds_in_silence_beside_another_loop() -> None:
+    """As the garbage collector has it: at any moment, wherever it runs."""
+    begun: list[bool] = []
+
+    @agent(name="actor-left-behind")
+    async def left_behind(turn: Turn) -> None:
+        begun.append(True)
+        await asyncio.Event().wait()
+
+    async def begin() -> Any:
+        runtime = await AsyncRuntime(":memory:").start()
+        run = await (await runtime.spawn(left_behind, "/a")).followup(1)
+        with pytest.raises(TimeoutError):
+            await run.result(timeout=0.05)
+        return next(task for task in asyncio.all_tasks() if task.get_name().startswith("turn /a"))
+
+    async def elsewhere() -> None:
+        turn.get_coro().cr_await.close()
+
+    loop = asyncio.new_event_loop()
+    turn = loop.run_until_complete(begin())
+    assert begun
+    loop.close()
+    asyncio.run(elsewhere())
