@@ -100,7 +100,7 @@ def test_scenario_41_a_crash_at_some_steps_of_every_kind_loses_and_repeats_nothi
     check(explore(room, first=3, stride=11), points=30)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_scenario_41_a_crash_at_every_step_loses_and_repeats_nothing(room: Path) -> None:
     trials = explore(room)
