@@ -139,7 +139,10 @@ class Lane:
         self.runtime.agent(ask.path).close()
 
     def do_delete(self, ask: Asks) -> None:
-        self.runtime.agent(ask.path).delete()
+        ref = self.runtime.agent(ask.path)
+        if ref.info().status == "closed":  # of an agent before: ours was deleted, and nobody heard of it
+            raise AgentClosed(ask.path)
+        ref.delete()
 
     def do_evict(self, ask: Asks) -> Any:
         return self.runtime.agent(ask.path).evict()
