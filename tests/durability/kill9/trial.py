@@ -24,7 +24,7 @@ from .record import read_record
 from .report import differences
 
 KILLS = int(os.environ.get("GREENROOM_KILLS") or 10)
-"""Deaths of a trial. `make kill9` has a hundred."""
+"""Deaths of a trial. `make long` has a hundred."""
 
 SEED = os.environ.get("GREENROOM_SEED") or secrets.token_hex(4)
 """What the instants are drawn from. Every failure names it."""
