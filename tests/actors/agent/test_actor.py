@@ -1,12 +1,14 @@
 """The agent's actor by itself, where what happens at once can be said at once."""
 
-import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
-import pytest
 from thespian.actors import Actor, ActorSystem
 
-from greenroom import AsyncRuntime, Turn, agent
+from greenroom import agent
 from greenroom.actors.agent.actor import AgentActor
 from greenroom.actors.residency.protocol import OpenSession, SessionEnded, Unload
 from greenroom.actors.shell import Meet
@@ -52,27 +54,44 @@ def test_a_session_that_is_to_go_before_its_opening_has_begun_goes() -> None:
         system.shutdown()
 
 
-def test_a_turn_whose_loop_is_gone_unwinds_in_silence_beside_another_loop() -> None:
-    """As the garbage collector has it: at any moment, wherever it runs."""
-    begun: list[bool] = []
+LEFT_BEHIND = """
+import asyncio
+from greenroom import AsyncRuntime, agent
 
-    @agent(name="actor-left-behind")
-    async def left_behind(turn: Turn) -> None:
-        begun.append(True)
-        await asyncio.Event().wait()
+@agent(name="actor-left-behind")
+async def left_behind(turn):
+    begun.append(True)
+    await asyncio.Event().wait()
 
-    async def begin() -> Any:
-        runtime = await AsyncRuntime(":memory:").start()
-        run = await (await runtime.spawn(left_behind, "/a")).followup(1)
-        with pytest.raises(TimeoutError):
-            await run.result(timeout=0.05)
+async def begin():
+    runtime = await AsyncRuntime(":memory:").start()
+    run = await (await runtime.spawn(left_behind, "/a")).followup(1)
+    try:
+        await run.result(timeout=0.05)
+    except TimeoutError:
         return next(task for task in asyncio.all_tasks() if task.get_name().startswith("turn /a"))
 
-    async def elsewhere() -> None:
-        turn.get_coro().cr_await.close()
+async def elsewhere():
+    turn.get_coro().cr_await.close()
 
-    loop = asyncio.new_event_loop()
-    turn = loop.run_until_complete(begin())
-    assert begun
-    loop.close()
-    asyncio.run(elsewhere())
+begun = []
+loop = asyncio.new_event_loop()
+turn = loop.run_until_complete(begin())
+assert begun
+loop.close()
+asyncio.run(elsewhere())
+print("in silence")
+"""
+
+
+def test_a_turn_whose_loop_is_gone_unwinds_in_silence_beside_another_loop() -> None:
+    """As the garbage collector has it: at any moment, wherever it runs."""
+    source = Path(__file__).parents[3] / "src"
+    done = subprocess.run(
+        [sys.executable, "-c", LEFT_BEHIND],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(source)},
+        check=False,
+    )
+    assert done.stdout == "in silence\n", done.stderr
