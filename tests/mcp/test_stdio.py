@@ -79,14 +79,10 @@ def said_first(kind: str) -> str:
     )
 
 
-def test_every_line_on_stdout_is_json(team: Path) -> None:
-    command = [sys.executable, "-m", "greenroom", "mcp", str(team)]
-    hello = (
-        said_first("mcp-noise") + "this is no JSON\n"
-        '{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{"name":"wait_agent","arguments":{}}}\n'
-    )
+def told(team: Path, hello: str) -> "subprocess.Popen[str]":
+    """A server of a file's kinds that was told this."""
     process = subprocess.Popen(
-        command,
+        [sys.executable, "-m", "greenroom", "mcp", str(team)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -94,9 +90,18 @@ def test_every_line_on_stdout_is_json(team: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
     )
     assert process.stdin is not None
-    assert process.stdout is not None
     process.stdin.write(hello)
     process.stdin.flush()
+    return process
+
+
+def test_every_line_on_stdout_is_json(team: Path) -> None:
+    hello = (
+        said_first("mcp-noise") + "this is no JSON\n"
+        '{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{"name":"wait_agent","arguments":{}}}\n'
+    )
+    process = told(team, hello)
+    assert process.stdout is not None
     lines = []
     while not lines or '"id":3' not in lines[-1]:
         lines.append(process.stdout.readline())
@@ -123,18 +128,8 @@ def test_it_ends_though_a_turn_does_not(tmp_path: Path) -> None:
         "        except asyncio.CancelledError:\n"
         "            pass\n"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-m", "greenroom", "mcp", str(team)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
-    )
-    assert process.stdin is not None
+    process = told(team, said_first("mcp-stubborn"))
     assert process.stderr is not None
-    process.stdin.write(said_first("mcp-stubborn"))
-    process.stdin.flush()
     assert any("at work" in line for line in process.stderr)
     process.communicate(timeout=DEADLINE)  # the client hangs up
     assert process.returncode == 0

@@ -251,6 +251,20 @@ def keep(store: Path, *sleepers: Sleeper) -> None:
     opened.close()
 
 
+def copied(store: Path) -> Path:
+    """A copy of a store in use, with its key, that nobody owns and in which no run is unfinished."""
+    copy = store.with_name("copy.db")
+    with sqlite3.connect(store) as connection, sqlite3.connect(copy) as to:
+        connection.backup(to)
+        to.execute("UPDATE owner SET released_at = 1")  # else its owner is respected
+        to.execute("UPDATE runs SET status = 'interrupted', ended_at = accepted_at")
+    connection.close()
+    to.close()
+    os.chmod(copy, 0o600)
+    shutil.copy(f"{store}.key", f"{copy}.key")
+    return copy
+
+
 def test_49_a_start_ends_what_dead_owners_left_and_nothing_else(
     runtime: Any, shell: Any, sleeper: Any, tmp_path: Path
 ) -> None:
@@ -325,15 +339,7 @@ def test_49_a_copy_of_a_store_leaves_the_programs_of_the_original_alone(
     run = original.spawn(kind, "/t/a", input="x").run
     until(lambda: (work / "pid").exists() and (work / "pid").read_text(), "the program")
     pid = int((work / "pid").read_text())
-    with sqlite3.connect(tmp_path / "agents.db") as connection, sqlite3.connect(tmp_path / "copy.db") as to:
-        connection.backup(to)
-        to.execute("UPDATE owner SET released_at = 1")  # else its owner is respected
-        to.execute("UPDATE runs SET status = 'interrupted', ended_at = accepted_at")
-    connection.close()
-    to.close()
-    os.chmod(tmp_path / "copy.db", 0o600)
-    shutil.copy(tmp_path / "agents.db.key", tmp_path / "copy.db.key")
-    copy = runtime(tmp_path / "copy.db")
+    copy = runtime(copied(tmp_path / "agents.db"))
     other = copy.spawn(shell("echo 1"), "/t/b", input="x").run
     assert other.result(DEADLINE) == 1  # its room of processes is at work
     until(lambda: len(records(tmp_path / "copy.db")) == 1)
@@ -349,15 +355,7 @@ def test_49_a_delete_in_a_copy_ends_the_programs_of_that_agent_alone(
     runs = {name: original.spawn(kind, f"/t/{name}", input=name).run for name in "ab"}
     until(lambda: (work / "a").exists() and (work / "b").exists(), "the programs")
     pids = {name: int((work / name).read_text()) for name in "ab"}
-    with sqlite3.connect(tmp_path / "agents.db") as connection, sqlite3.connect(tmp_path / "copy.db") as to:
-        connection.backup(to)
-        to.execute("UPDATE owner SET released_at = 1")  # else its owner is respected
-        to.execute("UPDATE runs SET status = 'interrupted', ended_at = accepted_at")
-    connection.close()
-    to.close()
-    os.chmod(tmp_path / "copy.db", 0o600)
-    shutil.copy(tmp_path / "agents.db.key", tmp_path / "copy.db.key")
-    copy = runtime(tmp_path / "copy.db")
+    copy = runtime(copied(tmp_path / "agents.db"))
     copy.agent("/t/a").delete()
     until(lambda: start_of(pids["a"]) is None and runs["a"].done(), "the end of what was deleted")
     until(lambda: len(records(tmp_path / "copy.db")) == 1)

@@ -37,7 +37,7 @@ def planted(patch: Patch) -> Patch:
     return patch
 
 
-def _wrap(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, wrapper: Callable[..., Any]) -> None:
+def wrap(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, wrapper: Callable[..., Any]) -> None:
     """Have `wrapper(original, self, …)` called instead of a method."""
     original = getattr(owner, name)
     monkeypatch.setattr(owner, name, lambda *given, **named: wrapper(original, *given, **named))
@@ -48,7 +48,7 @@ def one_slot_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     def resize(original: Any, self: SlotTable, slots: int) -> Any:
         return original(self, slots + 1)
 
-    _wrap(monkeypatch, SlotTable, "resize", resize)
+    wrap(monkeypatch, SlotTable, "resize", resize)
 
 
 @planted
@@ -62,7 +62,7 @@ def a_slot_is_released_twice(monkeypatch: pytest.MonkeyPatch) -> None:
             self._slots -= 1
         return effects
 
-    _wrap(monkeypatch, SlotTable, "release", release)
+    wrap(monkeypatch, SlotTable, "release", release)
 
 
 @planted
@@ -71,7 +71,7 @@ def a_slot_asked_for_and_no_longer_wanted_is_kept(monkeypatch: pytest.MonkeyPatc
         claim = self._agents.get(lease.agent_id, {}).get(lease)
         return () if claim is not None and claim.tree is not None else original(self, lease)
 
-    _wrap(monkeypatch, SlotTable, "release", release)
+    wrap(monkeypatch, SlotTable, "release", release)
 
 
 @planted
@@ -80,7 +80,7 @@ def a_waiting_turn_keeps_its_slot(monkeypatch: pytest.MonkeyPatch) -> None:
         lease = self._lease
         return [a for a in original(self, **named) if getattr(a, "to", None) != "slots" or lease is None]
 
-    _wrap(monkeypatch, Session, "waits", waits)
+    wrap(monkeypatch, Session, "waits", waits)
 
 
 @planted
@@ -91,7 +91,7 @@ def a_turn_goes_on_before_it_has_its_slot_back(monkeypatch: pytest.MonkeyPatch) 
         done.set_result(None)
         return done
 
-    _wrap(monkeypatch, AgentActor, "regain_slot", regain_slot)
+    wrap(monkeypatch, AgentActor, "regain_slot", regain_slot)
 
 
 @planted
@@ -99,7 +99,7 @@ def acceptance_is_answered_before_its_commit(monkeypatch: pytest.MonkeyPatch) ->
     def commit(original: Any, self: Journal, commit: Any) -> Any:
         return [*original(self, replace(commit, then=())), *commit.then]
 
-    _wrap(monkeypatch, Journal, "commit", commit)
+    wrap(monkeypatch, Journal, "commit", commit)
 
 
 @planted
@@ -111,7 +111,7 @@ def events_are_told_before_their_commit(monkeypatch: pytest.MonkeyPatch) -> None
         finally:
             self.durability = durability
 
-    _wrap(monkeypatch, Journal, "commit", commit)
+    wrap(monkeypatch, Journal, "commit", commit)
 
 
 @planted
@@ -126,7 +126,7 @@ def a_batch_that_failed_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
         original(self)
         self._unsent = unsent
 
-    _wrap(monkeypatch, Journal, "rejected", rejected)
+    wrap(monkeypatch, Journal, "rejected", rejected)
 
 
 @planted
@@ -134,13 +134,13 @@ def a_batch_is_called_written_though_it_failed(monkeypatch: pytest.MonkeyPatch) 
     def batch_failed(original: Any, self: LedgerActor, message: Any) -> Any:
         return self.batch_written(BatchWritten(message.number, 0.0))
 
-    _wrap(monkeypatch, LedgerActor, "batch_failed", batch_failed)
+    wrap(monkeypatch, LedgerActor, "batch_failed", batch_failed)
 
 
 @planted
 def what_is_not_on_disk_yet_is_not_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Overlay, "known", lambda *_: None)
-    _wrap(
+    wrap(
         monkeypatch,
         Overlay,
         "merge",
@@ -154,7 +154,7 @@ def the_outbox_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
         records, facts = original(self, ask, desk)
         return tuple(r for r in records if type(r).__name__ != "AddMessage"), facts
 
-    _wrap(monkeypatch, Ledger, "_changes", changes)
+    wrap(monkeypatch, Ledger, "_changes", changes)
 
 
 @planted
@@ -163,7 +163,7 @@ def what_was_read_stays_in_the_inbox(monkeypatch: pytest.MonkeyPatch) -> None:
         records, facts = original(self, ask, desk)
         return tuple(r for r in records if type(r).__name__ != "DropMessages"), facts
 
-    _wrap(monkeypatch, Ledger, "_changes", changes)
+    wrap(monkeypatch, Ledger, "_changes", changes)
 
 
 @planted
@@ -174,7 +174,7 @@ def a_failed_turn_leaves_its_state(monkeypatch: pytest.MonkeyPatch) -> None:
             return await original(self)
         return self._state
 
-    _wrap(monkeypatch, StateKeeper, "take", take)
+    wrap(monkeypatch, StateKeeper, "take", take)
 
 
 @planted
@@ -189,7 +189,7 @@ def the_state_is_committed_apart_from_the_outcome(monkeypatch: pytest.MonkeyPatc
                 return [Send(effect.to, replace(batch, records=tuple(kept)))]
         return effects
 
-    _wrap(monkeypatch, Journal, "take_batch", take_batch)
+    wrap(monkeypatch, Journal, "take_batch", take_batch)
 
 
 @planted
@@ -197,7 +197,7 @@ def an_interrupt_covers_the_whole_tree(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(original: Any, self: Ledger, ask: Any) -> Any:
         return original(self, replace(ask, cascade=True, path=ask.path.rpartition("/")[0] or ask.path))
 
-    _wrap(monkeypatch, Ledger, "interrupt", interrupt)
+    wrap(monkeypatch, Ledger, "interrupt", interrupt)
 
 
 @planted
@@ -214,7 +214,7 @@ def the_end_of_a_run_that_was_interrupted_ends_it_again(monkeypatch: pytest.Monk
 
         return Fact(self.now, "run.interrupted", desk.path, run.row.run_id)
 
-    _wrap(monkeypatch, Ledger, "_interrupt", interrupt)
+    wrap(monkeypatch, Ledger, "_interrupt", interrupt)
 
 
 @planted
@@ -222,7 +222,7 @@ def accepted_runs_are_not_taken_up_after_a_crash(monkeypatch: pytest.MonkeyPatch
     def recover(original: Any, self: Ledger, unfinished: Any) -> Any:
         return original(self, replace(unfinished, runs=unfinished.runs[:-1]))
 
-    _wrap(monkeypatch, Ledger, "recover", recover)
+    wrap(monkeypatch, Ledger, "recover", recover)
 
 
 @planted
@@ -233,7 +233,7 @@ def a_continuation_does_not_wait_for_the_last_run(monkeypatch: pytest.MonkeyPatc
         original(self, desk, run)
         self.runs.update(hidden)
 
-    _wrap(monkeypatch, Ledger, "_join", join)
+    wrap(monkeypatch, Ledger, "_join", join)
 
 
 @planted
@@ -247,7 +247,7 @@ def spawns_of_one_path_do_not_wait_for_each_other(monkeypatch: pytest.MonkeyPatc
         place.row = None
         return place
 
-    _wrap(monkeypatch, PathTable, "_spawn", spawn)
+    wrap(monkeypatch, PathTable, "_spawn", spawn)
 
 
 @planted
@@ -256,7 +256,7 @@ def the_limit_of_residents_is_one_too_many(monkeypatch: pytest.MonkeyPatch) -> N
         self._limit += len(self._residents) == self._limit - 1  # counted before and after
         return original(self, entry, now)
 
-    _wrap(monkeypatch, ResidencyTable, "_load", load)
+    wrap(monkeypatch, ResidencyTable, "_load", load)
 
 
 @planted
@@ -264,7 +264,7 @@ def an_agent_is_evicted_though_work_is_on_its_way(monkeypatch: pytest.MonkeyPatc
     def idle(original: Any, self: ResidencyTable, agent_id: Any, number: Any, seen: int, **now: Any) -> Any:
         return original(self, agent_id, number, 1 << 30, **now)
 
-    _wrap(monkeypatch, ResidencyTable, "session_idle", idle)
+    wrap(monkeypatch, ResidencyTable, "session_idle", idle)
 
 
 @planted
@@ -275,7 +275,7 @@ def a_closed_agent_keeps_its_runs(monkeypatch: pytest.MonkeyPatch) -> None:
         self.desks.update(kept)
         return effects
 
-    _wrap(monkeypatch, Ledger, "record_close", record_close)
+    wrap(monkeypatch, Ledger, "record_close", record_close)
 
 
 @planted
@@ -290,7 +290,7 @@ def a_run_id_given_twice_is_two_runs(monkeypatch: pytest.MonkeyPatch) -> None:
             return self._accept(replace(ask, run_id=f"{ask.run_id}-again"))
         return original(self, ask)
 
-    _wrap(monkeypatch, Ledger, "accept_run", accept_run)
+    wrap(monkeypatch, Ledger, "accept_run", accept_run)
 
 
 @planted
@@ -313,7 +313,7 @@ def what_is_promised_for_a_power_cut_is_not_flushed(monkeypatch: pytest.MonkeyPa
         entry.sync = False
         return entry
 
-    _wrap(monkeypatch, Journal, "_append", append)
+    wrap(monkeypatch, Journal, "_append", append)
 
 
 @planted
@@ -329,7 +329,7 @@ def an_interrupt_does_not_reach_the_descendants(monkeypatch: pytest.MonkeyPatch)
     def interrupt(original: Any, self: Ledger, ask: Any) -> Any:
         return original(self, replace(ask, cascade=False))
 
-    _wrap(monkeypatch, Ledger, "interrupt", interrupt)
+    wrap(monkeypatch, Ledger, "interrupt", interrupt)
 
 
 @planted
@@ -337,7 +337,7 @@ def an_interrupt_names_a_run_and_ends_them_all(monkeypatch: pytest.MonkeyPatch) 
     def interrupt(original: Any, self: Ledger, ask: Any) -> Any:
         return original(self, replace(ask, run_id=None))
 
-    _wrap(monkeypatch, Ledger, "interrupt", interrupt)
+    wrap(monkeypatch, Ledger, "interrupt", interrupt)
 
 
 @planted
@@ -347,7 +347,7 @@ def an_older_session_is_taken_for_the_new_one(monkeypatch: pytest.MonkeyPatch) -
     def current(original: Any, self: ResidencyTable, agent_id: Any, incarnation: Any) -> Any:
         return self._entries.get(agent_id)
 
-    _wrap(monkeypatch, ResidencyTable, "_current", current)
+    wrap(monkeypatch, ResidencyTable, "_current", current)
 
 
 @planted
@@ -357,4 +357,4 @@ def a_queued_run_counts_as_running(monkeypatch: pytest.MonkeyPatch) -> None:
         report = send.message
         return [Send(send.to, replace(report, running=report.running + report.queued, queued=0))]
 
-    _wrap(monkeypatch, Ledger, "describe", describe)
+    wrap(monkeypatch, Ledger, "describe", describe)

@@ -13,6 +13,8 @@ from greenroom.actors.ledger.ledger import Ledger
 from greenroom.actors.residency.table import ResidencyTable
 from greenroom.actors.slots.table import SlotTable
 
+from .. import mistakes
+from ..mistakes import wrap
 from . import windows
 from .explorer import Wrong, explore
 
@@ -33,12 +35,6 @@ def planted(window: windows.Make, *, long: bool = False) -> Callable[[Patch], Pa
     return register
 
 
-def _wrap(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, wrapper: Callable[..., Any]) -> None:
-    """Have `wrapper(original, self, …)` called instead of a method."""
-    original = getattr(owner, name)
-    monkeypatch.setattr(owner, name, lambda *given, **named: wrapper(original, *given, **named))
-
-
 # A slot is handed over
 
 
@@ -48,16 +44,10 @@ def a_slot_is_released_twice(monkeypatch: pytest.MonkeyPatch) -> None:
         self._slots += lease in self._holding  # what counting free slots up twice comes to
         return original(self, lease)
 
-    _wrap(monkeypatch, SlotTable, "release", release)
+    wrap(monkeypatch, SlotTable, "release", release)
 
 
-@planted(windows.one_of_two_is_interrupted)
-def a_slot_asked_for_and_no_longer_wanted_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    def release(original: Any, self: SlotTable, lease: Any) -> Any:
-        claim = self._agents.get(lease.agent_id, {}).get(lease)
-        return () if claim is not None and claim.tree is not None else original(self, lease)
-
-    _wrap(monkeypatch, SlotTable, "release", release)
+planted(windows.one_of_two_is_interrupted)(mistakes.a_slot_asked_for_and_no_longer_wanted_is_kept)
 
 
 @planted(windows.the_only_one_may_crash)
@@ -72,7 +62,7 @@ def who_asked_for_a_slot_and_crashed_is_granted_one(monkeypatch: pytest.MonkeyPa
         self._ended.clear()
         return effects
 
-    _wrap(monkeypatch, SlotTable, "end_holder", end_holder)
+    wrap(monkeypatch, SlotTable, "end_holder", end_holder)
 
 
 @planted(windows.the_only_one_may_crash)
@@ -86,7 +76,7 @@ def a_session_that_crashed_still_takes_a_run(monkeypatch: pytest.MonkeyPatch) ->
             desk.incarnation = news.incarnation
         return effects
 
-    _wrap(monkeypatch, Ledger, "left", left)
+    wrap(monkeypatch, Ledger, "left", left)
 
 
 @planted(windows.what_it_asked_before_it_crashed_comes_late, long=True)
@@ -102,18 +92,13 @@ def a_turn_that_waits_keeps_its_slot(monkeypatch: pytest.MonkeyPatch) -> None:
     def waits(original: Any, self: Session, **named: Any) -> Any:
         return [action for action in original(self, **named) if getattr(action, "to", None) != "slots"]
 
-    _wrap(monkeypatch, Session, "waits", waits)
+    wrap(monkeypatch, Session, "waits", waits)
 
 
 # An eviction meets a delivery
 
 
-@planted(windows.room_is_needed_for_another)
-def an_agent_is_idle_though_work_is_on_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    def idle(original: Any, self: ResidencyTable, agent_id: Any, number: Any, seen: int, **now: Any) -> Any:
-        return original(self, agent_id, number, 1 << 30, **now)
-
-    _wrap(monkeypatch, ResidencyTable, "session_idle", idle)
+planted(windows.room_is_needed_for_another)(mistakes.an_agent_is_evicted_though_work_is_on_its_way)
 
 
 @planted(windows.it_is_asked_to_leave, long=True)
@@ -126,7 +111,7 @@ def work_for_one_that_unloads_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> N
             else original(self, agent_id, path, **named)
         )
 
-    _wrap(monkeypatch, ResidencyTable, "summon", summon)
+    wrap(monkeypatch, ResidencyTable, "summon", summon)
 
 
 @planted(windows.room_is_needed_for_another, long=True)
@@ -136,7 +121,7 @@ def a_place_is_given_away_before_it_is_free(monkeypatch: pytest.MonkeyPatch) -> 
         del self._residents[entry.agent_id]
         return effects
 
-    _wrap(monkeypatch, ResidencyTable, "_unload", unload)
+    wrap(monkeypatch, ResidencyTable, "_unload", unload)
 
 
 @planted(windows.it_is_asked_to_leave)
@@ -147,7 +132,7 @@ def mail_is_kept_at_hand_only_once_the_session_is_open(monkeypatch: pytest.Monke
             desk.mail = []
         return original(self, news)
 
-    _wrap(monkeypatch, Ledger, "session_started", started)
+    wrap(monkeypatch, Ledger, "session_started", started)
 
 
 # An interrupt meets a completion
@@ -159,7 +144,7 @@ def a_run_that_is_interrupted_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> N
         effects = original(self, desk, run, reason)
         return [*effects, *self._end(desk, run, "interrupted", reason)] if run is desk.running else effects
 
-    _wrap(monkeypatch, Ledger, "_interrupt", interrupt)
+    wrap(monkeypatch, Ledger, "_interrupt", interrupt)
 
 
 @planted(windows.the_code_may_not_have_begun)
@@ -167,7 +152,7 @@ def who_finds_nothing_to_run_keeps_the_slot(monkeypatch: pytest.MonkeyPatch) -> 
     def nothing(original: Any, self: Session) -> Any:
         return [action for action in original(self) if getattr(action, "to", None) != "slots"]
 
-    _wrap(monkeypatch, Session, "nothing", nothing)
+    wrap(monkeypatch, Session, "nothing", nothing)
 
 
 @planted(windows.the_code_may_not_have_begun)
@@ -175,7 +160,7 @@ def who_has_nothing_to_run_any_more_keeps_asking_for_a_slot(monkeypatch: pytest.
     def rest(original: Any, self: Session) -> Any:
         return [action for action in original(self) if getattr(action, "to", None) != "slots"]
 
-    _wrap(monkeypatch, Session, "rest", rest)
+    wrap(monkeypatch, Session, "rest", rest)
 
 
 @planted(windows.the_code_may_not_have_begun)
@@ -198,15 +183,7 @@ def a_session_that_has_ended_is_not_to_hear_of_its_turn(monkeypatch: pytest.Monk
     monkeypatch.setitem(lifecycle.TABLE, "ended", row)
 
 
-@planted(windows.its_turn_is_under_way)
-def a_closed_agent_keeps_its_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    def record_close(original: Any, self: Ledger, ask: Any) -> Any:
-        kept = {agent_id: self.desks.pop(agent_id) for agent_id, _ in ask.agents if agent_id in self.desks}
-        effects = original(self, ask)
-        self.desks.update(kept)
-        return effects
-
-    _wrap(monkeypatch, Ledger, "record_close", record_close)
+planted(windows.its_turn_is_under_way)(mistakes.a_closed_agent_keeps_its_runs)
 
 
 @planted(windows.it_was_just_spawned)
@@ -216,7 +193,7 @@ def an_agent_that_is_closed_while_it_opens_stays(monkeypatch: pytest.MonkeyPatch
         opening = entry is not None and entry.stage == "opening"
         return () if opening else original(self, agent_id, gone=gone, now=now)
 
-    _wrap(monkeypatch, ResidencyTable, "dismiss", dismiss)
+    wrap(monkeypatch, ResidencyTable, "dismiss", dismiss)
 
 
 @planted(windows.it_was_just_spawned, long=True)
@@ -227,7 +204,7 @@ def a_load_that_was_called_off_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
         if request is not None:
             self._loads[request] = entry
 
-    _wrap(monkeypatch, ResidencyTable, "_forget", forget)
+    wrap(monkeypatch, ResidencyTable, "_forget", forget)
 
 
 @planted(windows.two_want_its_path)
@@ -238,21 +215,13 @@ def spawns_of_one_path_do_not_wait_for_each_other(monkeypatch: pytest.MonkeyPatc
         place.busy = False
         return effects
 
-    _wrap(monkeypatch, PathTable, "_spawn", spawn)
+    wrap(monkeypatch, PathTable, "_spawn", spawn)
 
 
 # `after` meets the last outcome
 
 
-@planted(windows.one_of_two_is_interrupted_meanwhile)
-def a_continuation_does_not_wait_for_its_last_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    def join(original: Any, self: Ledger, desk: Any, run: Any) -> None:
-        last = run.row.awaits[-1:]
-        hidden = {run_id: self.runs.pop(run_id) for run_id in last if run_id in self.runs}
-        original(self, desk, run)
-        self.runs.update(hidden)
-
-    _wrap(monkeypatch, Ledger, "_join", join)
+planted(windows.one_of_two_is_interrupted_meanwhile)(mistakes.a_continuation_does_not_wait_for_the_last_run)
 
 
 @planted(windows.one_of_two_is_interrupted_meanwhile)
@@ -264,7 +233,7 @@ def only_runs_that_complete_let_a_continuation_go_on(monkeypatch: pytest.MonkeyP
             run.continuations = []
         return original(self, desk, run, status, *given, **named)
 
-    _wrap(monkeypatch, Ledger, "_end", end)
+    wrap(monkeypatch, Ledger, "_end", end)
 
 
 @planted(windows.one_of_two_is_interrupted_meanwhile, long=True)
@@ -274,7 +243,7 @@ def each_end_starts_the_continuation(monkeypatch: pytest.MonkeyPatch) -> None:
             continuation.waiting_for.clear()
         return original(self, desk, run, *given, **named)
 
-    _wrap(monkeypatch, Ledger, "_end", end)
+    wrap(monkeypatch, Ledger, "_end", end)
 
 
 @planted(windows.who_asked_is_evicted)
@@ -283,7 +252,7 @@ def a_continuation_goes_on_and_nobody_is_called(monkeypatch: pytest.MonkeyPatch)
         original(self, run)
         return []
 
-    _wrap(monkeypatch, Ledger, "_continue", go_on)
+    wrap(monkeypatch, Ledger, "_continue", go_on)
 
 
 @pytest.mark.timeout(300)
