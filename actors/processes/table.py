@@ -371,7 +371,7 @@ class ProcessTable:
     def _look_at_left(self) -> Effects:
         erased = tuple(row for row in self._left.values() if row.number in self._erased)
         others = tuple(row for row in self._left.values() if row.number not in self._erased)
-        return [EndLeft(rows, owned=rows is erased) for rows in (others, erased) if rows]
+        return [EndLeft(rows, owned) for rows, owned in ((others, False), (erased, True)) if rows]
 
     def left_ended(self, news: LeftEnded) -> Effects:
         """Some are gone, some are not ours, some would not go: those are tried again."""

@@ -78,7 +78,7 @@ class Ledger(Room):
     """Commits three times: a run's acceptance, its beginning, its end with the agent's state."""
 
     floor: Floor
-    states: dict[int, Any]
+    states: list[Any]  # by agent
 
     def step(self, step: Step) -> None:
         run, put = step.run, self.floor.writer.put
@@ -140,9 +140,9 @@ class Hall:
         self.sessions = [self.system.createActor(Session) for _ in range(number)]
         for address in (*self.rooms.values(), *self.sessions):
             self.system.tell(address, self.rooms)
-        states = {number: new_state() for number in range(number)}
-        for number, address in enumerate(self.sessions):
-            address.cell.instance.state = states[number]
+        states = [new_state() for _ in self.sessions]
+        for state, address in zip(states, self.sessions, strict=True):
+            address.cell.instance.state = state
         ledger: Any = self.rooms["ledger"]
         ledger.cell.instance.floor, ledger.cell.instance.states = floor, states
         self._floor = floor

@@ -10,7 +10,7 @@ asks for it, and not turn by turn, so there are no stored turns here.
 import asyncio
 import os
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -30,6 +30,7 @@ from peers.contest import (
     PAUSE,
     SLOTS,
     Contest,
+    Values,
     microseconds,
     pick,
     resident_kib,
@@ -40,8 +41,6 @@ from peers.contest import (
 )
 
 contest = Contest("autogen-core", note="SingleThreadedAgentRuntime, no telemetry")
-
-Values = AsyncGenerator[Sequence[float], None]
 
 
 @dataclass

@@ -67,6 +67,9 @@ MARK = "GREENROOM_BENCH_MARK"
 Rounds = (
     Generator[Sequence[float]] if sys.version_info >= (3, 13) else Generator[Sequence[float], None, None]
 )
+Values = AsyncGenerator[Sequence[float], None]
+"""The same on a loop: the values of a round each time."""
+
 Work = Callable[..., Any]
 """Makes a generator, also an async one: prepares, yields the values of a round each time, and tidies up."""
 

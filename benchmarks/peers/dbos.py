@@ -12,7 +12,7 @@ import logging
 import sqlite3
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
@@ -24,6 +24,7 @@ from peers.contest import (
     PAUSE,
     SLOTS,
     Contest,
+    Values,
     advance,
     microseconds,
     new_state,
@@ -34,8 +35,6 @@ from peers.contest import (
 )
 
 contest = Contest("dbos", note="an async workflow a run, SQLite in WAL mode")
-
-Values = AsyncGenerator[Sequence[float], None]
 
 
 class Normal(sqlite3.Connection):

@@ -29,6 +29,7 @@ from peers.contest import (
     PAUSE,
     SLOTS,
     Contest,
+    Values,
     advance,
     microseconds,
     new_state,
@@ -41,8 +42,6 @@ from peers.contest import (
 
 contest = Contest("langgraph", "langgraph-checkpoint-sqlite", note="")
 STORED = 'AsyncSqliteSaver, durability="exit", synchronous='
-
-Values = AsyncGenerator[Sequence[float], None]
 
 
 class Keeper(TypedDict):

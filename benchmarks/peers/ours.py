@@ -5,7 +5,6 @@ import logging
 import multiprocessing
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AsyncExitStack
 from itertools import count
@@ -28,11 +27,9 @@ from common.work import ACCESS, new_state, sleeper, trivial
 
 from greenroom import AsyncRuntime
 from greenroom.actors.vocabulary import Durability
-from peers.contest import PAUSE, QUICK, SLOTS, Contest, Rounds, microseconds, pick, to_ideal
+from peers.contest import PAUSE, QUICK, SLOTS, Contest, Rounds, Values, microseconds, pick, to_ideal
 
 contest = Contest("greenroom", note="")
-
-Values = AsyncGenerator[Sequence[float], None]
 
 
 def options(stack: AsyncExitStack) -> Options:

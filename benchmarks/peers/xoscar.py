@@ -5,7 +5,7 @@ Actors are called, also from actors, and a call is awaited. It stores nothing.
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any
@@ -17,6 +17,7 @@ from peers.contest import (
     PAUSE,
     SLOTS,
     Contest,
+    Values,
     microseconds,
     pick,
     resident_kib,
@@ -27,8 +28,6 @@ from peers.contest import (
 )
 
 contest = Contest("xoscar", note="a pool of one process")
-
-Values = AsyncGenerator[Sequence[float], None]
 
 
 class Child(xo.Actor):

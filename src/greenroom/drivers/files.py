@@ -47,9 +47,8 @@ class Folder:
         if line is None and limit is None:
             return text
         begin = max((line or 1) - 1, 0)
-        lines = io.StringIO(text, newline="\n").readlines()[
-            begin:
-        ]  # by newlines alone, as everybody counts
+        # by newlines alone, as everybody counts
+        lines = io.StringIO(text, newline="\n").readlines()[begin:]
         return "".join(lines if limit is None else lines[:limit])
 
     def write(self, path: str, text: str) -> None:
