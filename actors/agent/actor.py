@@ -55,7 +55,25 @@ class _OpenFunction(Struct, frozen=True):
 class AgentActor(ActorShell):
     """Told once who it is; then work, slots, runs, and the end."""
 
-    role = "an agent"
+    __slots__ = (
+        "agent_id",
+        "asked",
+        "behaviour",
+        "called_off",
+        "healed",
+        "inbox",
+        "incarnation",
+        "interruption",
+        "link",
+        "opening",
+        "regaining",
+        "requests",
+        "session",
+        "tasks",
+        "turn",
+        "turn_task",
+    )
+
     agent_id: AgentId
     incarnation: Incarnation
     session: Session
@@ -63,7 +81,7 @@ class AgentActor(ActorShell):
 
     def __init__(self) -> None:
         super().__init__()
-        self.inbox: list[MessageRow] = []
+        self.inbox: tuple[MessageRow, ...] = ()
         self.healed = False
         self.asked: dict[RequestId, asyncio.Future[Any]] = {}
         self.requests = 0
@@ -73,8 +91,14 @@ class AgentActor(ActorShell):
         self.turn_task: asyncio.Task[None] | None = None
         self.interruption: DoInterrupt | None = None
         self.regaining: asyncio.Future[None] | None = None
-        self.tasks: set[asyncio.Task[None]] = set()
+        self.tasks: tuple[asyncio.Task[None], ...] = ()  # beside turns: opening, closing
         self.link: Link | None = None  # to its processes, if it started any
+
+    @property
+    def role(self) -> str:  # type: ignore[override]
+        """For what is told of it."""
+        session = getattr(self, "session", None)  # none before it was told who it is
+        return "an agent" if session is None else f"agent {session.path}"
 
     @property
     def address(self) -> Address:
@@ -132,7 +156,7 @@ class AgentActor(ActorShell):
         for action in actions:
             self.perform(action)
 
-    def start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+    def start(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Run a coroutine beside the actor, and have a bug in it end the actor as in a message."""
 
         async def guarded() -> None:
@@ -141,11 +165,10 @@ class AgentActor(ActorShell):
             except Exception:
                 self.fail(name)
             finally:
-                self.tasks.discard(task)
+                self.tasks = tuple(other for other in self.tasks if other is not task)
 
         task = asyncio.get_running_loop().create_task(guarded(), name=name)
-        self.tasks.add(task)
-        return task
+        self.tasks += (task,)
 
     # Opening and closing
 
@@ -153,9 +176,8 @@ class AgentActor(ActorShell):
         image = message.image
         row = image.row
         self.agent_id, self.incarnation = row.agent_id, message.incarnation
-        self.inbox = list(image.inbox)
+        self.inbox = image.inbox
         self.healed = row.status == "failed"
-        self.role = f"agent {row.path}"
         self.session = Session(row.agent_id, row.path, message.incarnation)
         kind = find_kind(row.kind)
         if kind is None:
@@ -205,10 +227,17 @@ class AgentActor(ActorShell):
     def begin_turn(self, do: DoTurn) -> None:
         if do.inbox:
             known = {message.serial: message for message in (*self.inbox, *do.inbox)}
-            self.inbox = [known[serial] for serial in sorted(known)]
+            self.inbox = tuple(known[serial] for serial in sorted(known))
         self.interruption = None
         name = f"turn {self.behaviour.path} ({self.behaviour.kind.name})"
-        self.turn_task = self.start(self.execute(do), name)
+        self.turn_task = asyncio.get_running_loop().create_task(self.guarded(do), name=name)
+
+    async def guarded(self, do: DoTurn) -> None:
+        """Have a bug in what is around a turn end the actor, as in a message."""
+        try:
+            await self.execute(do)
+        except Exception:
+            self.fail(do)
 
     async def execute(self, do: DoTurn) -> None:
         """Execute a turn and tell how it ended; nothing that the user's code does gets past here."""
@@ -224,7 +253,7 @@ class AgentActor(ActorShell):
                 again=do.again,
                 config=self.behaviour.config,
                 state=await self.behaviour.states.take(),
-                inbox=tuple(self.inbox),
+                inbox=self.inbox,
                 results=do.results,
             )
             if self.interruption is not None:
@@ -276,7 +305,7 @@ class AgentActor(ActorShell):
         )
         if status == "completed" and turn is not None:
             read_upto = self.inbox[-1].serial if self.inbox else None
-            self.inbox = []
+            self.inbox = ()
             self.behaviour.states.keep(turn.state, snapshot)
             outbox, after = tuple(turn.outbox), turn.continuation
             end = replace(
@@ -353,6 +382,6 @@ class AgentActor(ActorShell):
     def ended(self) -> None:
         if self.link is not None:
             self.link.cut()
-        for task in self.tasks:
-            if task is not asyncio.current_task():
+        for task in (*self.tasks, self.turn_task):
+            if task is not None and task is not asyncio.current_task():
                 task.cancel()

@@ -58,6 +58,8 @@ _late_closings: set["asyncio.Future[None]"] = set()
 class Behaviour:
     """One session's use of a kind."""
 
+    __slots__ = ("_instance", "config", "kind", "path", "states")
+
     def __init__(self, kind: Kind, path: str, config: bytes, snapshot: Snapshot | None) -> None:
         self.kind = kind
         self.path = path

@@ -63,6 +63,21 @@ Action: TypeAlias = Effect | DoTurn | DoInterrupt | DoResume | DoCancelOpen | Do
 class Session:
     """Events in, actions out. `state` is one of the lifecycle's."""
 
+    __slots__ = (
+        "_given_up",
+        "_interrupted",
+        "_lease",
+        "_leases",
+        "_owed",
+        "_run_id",
+        "_seen",
+        "_told_waiting",
+        "agent_id",
+        "incarnation",
+        "path",
+        "state",
+    )
+
     def __init__(self, agent_id: AgentId, path: str, incarnation: Incarnation) -> None:
         self.agent_id = agent_id
         self.path = path
@@ -73,7 +88,7 @@ class Session:
         self._leases = 0
         self._lease: Lease | None = None  # asked for or held
         self._run_id: RunId | None = None
-        self._interrupted: dict[RunId, InterruptTurn] = {}  # before the run itself arrived
+        self._interrupted: InterruptTurn | None = None  # before the run itself arrived
         self._told_waiting = False
         self._given_up = False  # the ledger was told that this session will not work
 
@@ -156,8 +171,8 @@ class Session:
             return []
         self._run_id = news.run.run_id
         actions: list[Action] = [DoTurn(news.run, news.again, news.inbox, news.results)]
-        early = self._interrupted.pop(news.run.run_id, None)
-        if early is not None:
+        early, self._interrupted = self._interrupted, None
+        if early is not None and early.run_id == news.run.run_id:
             actions.append(DoInterrupt(early.reason, early.suspend))
         return actions
 
@@ -165,13 +180,13 @@ class Session:
         """No run waits any more."""
         if self._move("nothing") != "taking":
             return []
-        self._interrupted.clear()
+        self._interrupted = None
         return [*self._give_back(), *self._go_on()]
 
     def interrupt(self, news: InterruptTurn) -> list[Action]:
         """End the turn of this run, also if the run itself is still on its way here."""
         if self.state == "taking":
-            self._interrupted[news.run_id] = news
+            self._interrupted = news
             return []
         if self._run_id != news.run_id:
             return []

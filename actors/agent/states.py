@@ -30,6 +30,8 @@ log = logging.getLogger("greenroom")
 class StateKeeper:
     """The state of one session, from turn to turn. All on the loop."""
 
+    __slots__ = ("_fresh", "_kind", "_large", "_path", "_recorded", "_state", "_storing", "_warned")
+
     def __init__(self, kind: Kind, path: str, recorded: Snapshot | None) -> None:
         self._kind, self._path = kind, path
         self._recorded = recorded

@@ -8,7 +8,7 @@ it is looked up, spawned or closed, and can never overtake each other. Knows no 
 from collections import OrderedDict, deque
 from collections.abc import Callable
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 from ...persistence.journal import AgentPage
 from ...persistence.protocol import AgentRow, Answer, Ask, FindAgent, HasAgents, ListAgents
@@ -57,7 +57,13 @@ class _Place(Struct):
 
     row: AgentRow | None = None
     busy: bool = False
-    line: deque[DirectoryCommand] = field(default_factory=deque)
+    line: deque[DirectoryCommand] | None = None  # what waits for that
+
+    def wait(self, command: DirectoryCommand) -> None:
+        """Have `command` wait behind all others."""
+        if self.line is None:
+            self.line = deque()
+        self.line.append(command)
 
 
 class _Closing(Struct):
@@ -114,14 +120,14 @@ class PathTable:
         else:
             self._places.move_to_end(command.path)
         if place.busy:
-            place.line.append(command)
+            place.wait(command)
             return []
         if place.row is not None or (
             isinstance(command, SpawnAgent) and self._novelty.is_new(command.path)
         ):
             return self._decide(command, place)
         place.busy = True
-        place.line.append(command)
+        place.wait(command)
         return self._look_up(command)
 
     def _look_up(self, command: DirectoryCommand) -> list[Effect]:
@@ -146,7 +152,7 @@ class PathTable:
         place = self._places[path]
         if answer.error is not None:
             del self._places[path]
-            return [_refuse(command, answer.error) for command in place.line]
+            return [_refuse(command, answer.error) for command in place.line or ()]
         return self._resume(path, place, answer.value)  # type: ignore[arg-type]
 
     def _tree_looked_up(self, answer: Answer) -> list[Effect]:
@@ -155,7 +161,7 @@ class PathTable:
             self._novelty.found_empty(tree)
         lines = [self._places.pop(path).line for path in self._trees_asked.pop(tree)]
         # as if they came now: the subtree around a path may be closing by this time
-        return [effect for line in lines for command in line for effect in self.handle(command)]
+        return [effect for line in lines for command in line or () for effect in self.handle(command)]
 
     def settled(self, news: SpawnSettled) -> list[Effect]:
         """A spawn was recorded, or refused and so never was."""
@@ -176,8 +182,10 @@ class PathTable:
             effects += self._decide(place.line.popleft(), place)
         if not place.busy and any(is_under(path, closed) for closed in self._closing):
             place.row = None  # it is closed by now, or will be before anybody asks again
-        if place.row is None and not place.busy and not place.line:
-            self._places.pop(path, None)
+        if not place.line:
+            place.line = None
+            if place.row is None and not place.busy:
+                self._places.pop(path, None)
         self._forget_oldest()
         return effects
 

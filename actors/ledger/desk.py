@@ -34,17 +34,51 @@ class Desk(Struct):
     agent_id: AgentId
     path: str
     kind: str
-    queue: deque[OpenRun]
-    waiting: dict[RunId, OpenRun]  # continuations whose runs have not all ended
+    queue: deque[OpenRun] | tuple[()] = ()  # none, or some: an empty deque takes as much as all the rest
+    waiting: dict[RunId, OpenRun] = {}  # continuations whose runs have not all ended
     running: OpenRun | None = None
     executor: Address | None = None  # the session that runs it
     called: bool = False  # the residency was asked to have the session take a run
     present: bool = False  # the agent is being loaded, or in memory
     opening: bool = False  # … and its session is not open yet
     incarnation: Incarnation = Incarnation(0)
-    mail: list[MessageRow] = []  # accepted since the agent was loaded, and not read yet
+    mail: list[MessageRow] | tuple[()] = ()  # accepted since the agent was loaded, and not read yet
     kind_missing: bool = False
     haunted: bool = False  # its last session crashed, and there is no newer one yet
+
+    def post(self, message: MessageRow) -> None:
+        """A message was accepted."""
+        if self.mail:
+            self.mail.append(message)
+        else:
+            self.mail = [message]
+
+    def push(self, run: OpenRun) -> None:
+        """Queue a run behind all others."""
+        if self.queue:
+            self.queue.append(run)
+        else:
+            self.queue = deque((run,))
+
+    def put_back(self, run: OpenRun) -> None:
+        """Queue a run again, before all others."""
+        if self.queue:
+            self.queue.appendleft(run)
+        else:
+            self.queue = deque((run,))
+
+    def pull(self) -> OpenRun:
+        """Take the first run."""
+        assert isinstance(self.queue, deque)
+        run = self.queue.popleft()
+        self.queue = self.queue or ()
+        return run
+
+    def drop(self, run: OpenRun) -> None:
+        """Take a run out of the queue."""
+        assert isinstance(self.queue, deque)
+        self.queue.remove(run)
+        self.queue = self.queue or ()
 
     @property
     def at_rest(self) -> bool:

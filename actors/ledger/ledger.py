@@ -308,7 +308,7 @@ class Ledger:
             facts.append(Fact(self.now, "message.accepted", message.path, None, _json(sender=sender)))
             desk = self.desks.get(message.agent_id)
             if desk is not None and desk.present:
-                desk.mail.append(row)
+                desk.post(row)
         return tuple(records), tuple(facts)
 
     def _refusal(self, ask: RecordSpawn | AcceptRun | AcceptMessage) -> GreenroomError | None:
@@ -354,7 +354,7 @@ class Ledger:
             return [Send(session, NothingToRun(ask.agent_id))]
         if self.health.problem is not None and desk.queue[0].durability != "memory":
             return self._postpone(desk, session)
-        run = desk.queue.popleft()
+        run = desk.pull()
         again = run.row.started_at is not None
         run.row = replace(run.row, attempt=run.row.attempt + 1, started_at=self.now)
         run.state, desk.running, desk.executor = "running", run, session
@@ -439,7 +439,7 @@ class Ledger:
 
     @staticmethod
     def _mail(desk: Desk) -> tuple[MessageRow, ...]:
-        mail, desk.mail = tuple(desk.mail), []
+        mail, desk.mail = tuple(desk.mail), ()
         return mail
 
     def end_turn(self, ask: EndTurn, session: Address) -> list[Effect]:
@@ -544,7 +544,7 @@ class Ledger:
         desk = self._desk(query.agent_id, "", "")
         if desk.opening and not desk.present:
             self._spawning -= 1
-        desk.present, desk.opening, desk.mail = True, True, []
+        desk.present, desk.opening, desk.mail = True, True, ()
 
         def found(answer: Answer) -> Iterable[Effect]:
             image: AgentImage | None = answer.value  # type: ignore[assignment]
@@ -606,7 +606,7 @@ class Ledger:
         if desk is None or news.incarnation != desk.incarnation:
             return []
         desk.present = desk.opening = False
-        desk.mail = []
+        desk.mail = ()
         effects: list[Effect] = []
         if news.evicted:
             effects += self._commit((), (Fact(self.now, "agent.evicted", desk.path),), lazy=True)
@@ -617,7 +617,7 @@ class Ledger:
             effects += self._end(desk, run, "interrupted", run.interrupted)
         elif run is not None:
             desk.running, desk.executor, run.state = None, None, "queued"
-            desk.queue.appendleft(run)
+            desk.put_back(run)
             if run.row.attempt >= (self._attempts_of(desk.kind) or 1):
                 reason = f"its session was lost {run.row.attempt} times, which is all its attempts"
                 effects += self._end(desk, run, "failed", reason)
@@ -712,7 +712,7 @@ class Ledger:
     def _suspend(self, desk: Desk, run: OpenRun) -> list[Effect]:
         """Queue a run again that the runtime itself cut off: that is no attempt."""
         run.state, run.row = "queued", replace(run.row, attempt=run.row.attempt - 1)
-        desk.queue.appendleft(run)
+        desk.put_back(run)
         desk.called = False
         row = run.row
         begun = BeginRun(row.run_id, desk.agent_id, row.attempt, row.started_at or self.now)
@@ -734,7 +734,7 @@ class Ledger:
     def _desk(self, agent_id: AgentId, path: str, kind: str) -> Desk:
         desk = self.desks.get(agent_id)
         if desk is None:
-            desk = self.desks[agent_id] = Desk(agent_id, path, kind, deque(), {})
+            desk = self.desks[agent_id] = Desk(agent_id, path, kind)
         elif not desk.path:
             desk.path, desk.kind = path, kind
         return desk
@@ -760,7 +760,7 @@ class Ledger:
             run_id = RunId(f"run-{self._epoch}-{self._made}")
         run = OpenRun(self._run_row(desk, input, run_id), set(), durability or self.journal.durability)
         self.runs[run_id] = run
-        desk.queue.append(run)
+        desk.push(run)
         return run
 
     def _run_row(
@@ -789,7 +789,7 @@ class Ledger:
             desk.waiting[run.row.run_id] = run
         else:
             run.state = "queued"
-            desk.queue.append(run)
+            desk.push(run)
 
     def _call(self, desk: Desk, *, open_only: bool = False) -> list[Effect]:
         """Have the agent brought into memory; with a run waiting, have its session take it."""
@@ -823,7 +823,7 @@ class Ledger:
         if run is desk.running:
             desk.running = desk.executor = None
         elif desk.waiting.pop(row.run_id, None) is None:
-            desk.queue.remove(run)
+            desk.drop(run)
         ended = EndRun(
             row.run_id, row.agent_id, status, result, error, row.attempt, row.started_at, self.now
         )
@@ -842,7 +842,7 @@ class Ledger:
         desk = self.desks[run.row.agent_id]
         del desk.waiting[run.row.run_id]
         run.state = "queued"
-        desk.queue.append(run)
+        desk.push(run)
         return self._call(desk)
 
     def _commit(

@@ -98,7 +98,7 @@ class _Entry:
         # Why it is to be loaded, or, while it unloads, to be loaded again.
         self.wants_open = self.wants_work = False
         # Whom to answer once it is out of memory.
-        self.evictions: list[tuple[Address, RequestId]] = []
+        self.evictions: tuple[tuple[Address, RequestId], ...] = ()
         self.wait(now)
 
     def wait(self, now: Timestamp) -> None:
@@ -213,7 +213,7 @@ class ResidencyTable:
         entry = self._entries.get(agent_id)
         if entry is None or not (entry.stage == "unloading" or agent_id in self._lru):
             return (Send(reply_to, EvictionAnswered(request, evicted=False)),)
-        entry.evictions.append((reply_to, request))
+        entry.evictions += ((reply_to, request),)
         return () if entry.stage == "unloading" else self._unload(entry, now, evicted=True)
 
     def pin(
@@ -465,7 +465,7 @@ class ResidencyTable:
         answers = [Send(to, EvictionAnswered(asked, evicted=True)) for to, asked in entry.evictions]
         self._evictions += entry.evicted
         self._leave(entry)
-        entry.evictions = []
+        entry.evictions = ()
         entry.wait(now)
         if not (entry.wants_open or entry.wants_work):
             del self._entries[entry.agent_id]

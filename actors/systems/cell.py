@@ -12,6 +12,7 @@ import traceback
 from contextlib import suppress
 from heapq import heappop, heappush
 from queue import Empty, SimpleQueue
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from thespian.actors import (
@@ -31,6 +32,9 @@ from thespian.system.timing import ExpirationTimer, timePeriodSeconds
 
 if TYPE_CHECKING:
     from .local import LocalSystemBase
+
+NONE: Any = MappingProxyType({})
+"""The children and the timers of an actor that never had one, as most have not."""
 
 TRIES = 2
 """How often a handler is called with a message before it goes back as poison: one retry."""
@@ -84,8 +88,8 @@ class Cell:
         self.instance = instance
         self.source = source
         self.globalName: str | None = None
-        self.children: dict[LocalAddress, None] = {}
-        self.timers: dict[asyncio.TimerHandle, ExpirationTimer] = {}
+        self.children: dict[LocalAddress, None] = NONE
+        self.timers: dict[asyncio.TimerHandle, ExpirationTimer] = NONE
         self._children_made = 0
         instance._myRef = self
         if type(instance).send is Actor.send:
@@ -124,7 +128,7 @@ class Cell:
             self.base.put(sender, self.base.status_of(self), self.address)
             return
         if isinstance(message, ChildActorExited):
-            self.children.pop(message.childAddress, None)
+            self.without_child(message.childAddress)
         try:
             self.instance.receiveMessage(message, sender)
         except Exception:
@@ -139,7 +143,7 @@ class Cell:
         self.address.cell = None
         for timer in self.timers:
             timer.cancel()
-        self.timers.clear()
+        self.timers = NONE
         if recursive:
             for child in self.children:
                 self.base.put(child, ActorExitRequest(), self.address)
@@ -165,6 +169,23 @@ class Cell:
     ) -> ActorAddress:
         return self.base.create_child(self, actor_class, requirements, global_name, source)
 
+    def with_child(self, address: LocalAddress) -> None:
+        """The actor has made another one."""
+        if self.children is NONE:
+            self.children = {}
+        self.children[address] = None
+
+    def without_child(self, address: LocalAddress) -> None:
+        """… which is gone, if it was one of its own."""
+        if self.children:
+            self.children.pop(address, None)
+
+    def with_timer(self, timer: asyncio.TimerHandle, rings: ExpirationTimer) -> None:
+        """A wake-up is on its way."""
+        if self.timers is NONE:
+            self.timers = {}
+        self.timers[timer] = rings
+
     def next_child_name(self) -> str:
         """A name under the actor's own, never used before."""
         self._children_made += 1
@@ -178,11 +199,11 @@ class Cell:
             return
 
         def ring() -> None:
-            del self.timers[timer]
+            self.timers.pop(timer, None)
             self.base.put(self.address, WakeupMessage(period, payload), self.address)
 
         timer = self.base.loop.call_later(max(0.0, timePeriodSeconds(period)), ring)
-        self.timers[timer] = ExpirationTimer(period)
+        self.with_timer(timer, ExpirationTimer(period))
 
     def handleDeadLetters(self, address: ActorAddress, enable: bool) -> None:
         self.base._handleDeadLetters(address, enable)

@@ -216,7 +216,7 @@ class LocalSystemBase(Sources):
             found = class_of(actor_class, source, self.sources)
             if suits(found, self.capabilities, requirements or {}):
                 cell = self._create(found, parent.address, name, requirements, source)
-                parent.children[cell.address] = None
+                parent.with_child(cell.address)
                 return self._named(cell, global_name)
             log.warning("Actor %s not created: capabilities do not suit", actor_class)
         except ImportError:
@@ -262,7 +262,7 @@ class LocalSystemBase(Sources):
         self.forget_source_listener(cell.address)
         parent = getattr(cell.parent, "cell", None)
         if isinstance(parent, Cell):
-            parent.children.pop(cell.address, None)
+            parent.without_child(cell.address)
 
     # From outside
 

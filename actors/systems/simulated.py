@@ -36,11 +36,12 @@ class SimulatedCell(Cell):
 
     def wakeupAfter(self, period: Any, payload: Any) -> None:
         def ring() -> None:
-            self.timers.pop(timer, None)
+            if self.timers:  # else the actor is gone
+                self.timers.pop(timer, None)
             self.base.put(self.address, WakeupMessage(period, payload), self.address)
 
         timer = self.base.loop.call_later(max(0.0, timePeriodSeconds(period)), ring)
-        self.timers[timer] = None  # type: ignore[assignment]
+        self.with_timer(timer, None)  # type: ignore[arg-type]  # no clock is looked at
 
 
 class SimulatedThreadCell(Cell):
