@@ -28,6 +28,7 @@ from thespian.actors import (
     ActorExitRequest,
     ActorSystemException,
     ActorSystemFailure,
+    ActorSystemMessage,
     ChildActorExited,
     DeadEnvelope,
     InvalidActorAddress,
@@ -95,8 +96,8 @@ class LocalSystemBase(Sources):
             "Python Version": tuple(sys.version_info),
             **(capabilities or {}),
         }
-        self._queue: deque[tuple[Any, Any, Any]] = deque()
-        self._scheduled = False  # a drain is on its way, or under way
+        self.queue: deque[tuple[Any, Any, Any]] = deque()
+        self.scheduled = False  # a drain is on its way, or under way
         self._cells: dict[LocalAddress, Cell] = {}
         self._global_names: dict[str, LocalAddress] = {}
         self._dead_letters: ActorAddress | None = None
@@ -120,25 +121,25 @@ class LocalSystemBase(Sources):
 
     def put(self, to: ActorAddress, message: Any, sender: ActorAddress) -> None:
         """Queue a message; on any thread."""
-        self._queue.append((to, message, sender))
-        if not self._scheduled:
-            self._schedule()
+        self.queue.append((to, message, sender))
+        if not self.scheduled:
+            self.schedule()
 
-    def _schedule(self) -> None:
+    def schedule(self) -> None:
         # Set before the drain is asked for: who appends after this needs not ask again, and the drain
         # looks into the queue once more after it has reset the flag.
-        self._scheduled = True
+        self.scheduled = True
         if threading.get_ident() == self.thread_id:
             self.loop.call_soon(self._drain)
         else:
             try:
                 self.loop.call_soon_threadsafe(self._drain)
             except RuntimeError:
-                self._queue.clear()  # the loop is closed: there is nobody to hand anything to
+                self.queue.clear()  # the loop is closed: there is nobody to hand anything to
 
     def _drain(self) -> None:
         """Hand out a batch of messages."""
-        queue = self._queue
+        queue = self.queue
         take = queue.popleft
         try:
             for _ in range(BATCH):
@@ -149,14 +150,19 @@ class LocalSystemBase(Sources):
                     cell = to.cell
                 except AttributeError:  # an address of another system
                     cell = None
-                if cell is not None:
-                    cell.deliver(message, sender)
-                else:
+                if cell is None:
                     self.bury(to, message, sender)
+                elif cell.direct and not isinstance(message, ActorSystemMessage):
+                    try:  # what `deliver` does, a call less for each message
+                        cell.instance.receiveMessage(message, sender)
+                    except Exception:
+                        cell.deliver_again(message, sender)
+                else:
+                    cell.deliver(message, sender)
         finally:
-            self._scheduled = False
+            self.scheduled = False
             if queue:
-                self._schedule()
+                self.schedule()
 
     def on_loop(self, call: Callable[..., Any], *args: Any) -> None:
         """Do `call` on the loop's thread: now if this is it."""
@@ -352,7 +358,7 @@ class LocalSystemBase(Sources):
         )
         for child in cell.children:
             status.addChild(child)
-        for to, message, sender in list(self._queue):
+        for to, message, sender in list(self.queue):
             if to is cell.address:
                 status.addReceivedMessage(sender, to, type(message).__name__)
         status.addWakeups([(cell.address, timer) for timer in cell.timers.values()])

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from thespian.actors import ActorAddress, ActorExitRequest, WakeupMessage
+from thespian.actors import ActorAddress, ActorExitRequest, InvalidActorAddress, WakeupMessage
 from thespian.system import isInternalActorSystemMessage
 from thespian.system.timing import timePeriodSeconds
 
@@ -34,6 +34,9 @@ class SimulatedCell(Cell):
 
     base: "SimulatedSystemBase"
 
+    def send(self, to: ActorAddress, message: Any) -> None:
+        self.base.put(to, message, self.address)
+
     def wakeupAfter(self, period: Any, payload: Any) -> None:
         def ring() -> None:
             if self.timers:  # else the actor is gone
@@ -48,6 +51,8 @@ class SimulatedThreadCell(Cell):
     """One actor that has a thread in production: busy with one message at a time."""
 
     __slots__ = ("_busy", "_held", "_waiting")
+
+    direct = False
 
     base: "SimulatedSystemBase"
 
@@ -89,11 +94,11 @@ class SimulatedThreadCell(Cell):
             self.base.bury(self.address, message, sender)
         self._waiting.clear()
 
-    def actor_send(self, to: ActorAddress, message: Any) -> None:
+    def send(self, to: ActorAddress, message: Any) -> None:
         if self._held is not None:
             self._held.append((to, message))
         else:
-            super().actor_send(to, message)
+            self.base.put(to, message, self.address)
 
     def wakeupAfter(self, period: Any, payload: Any) -> None:
         """It rings before what has come meanwhile."""
@@ -129,6 +134,8 @@ class SimulatedSystemBase(LocalSystemBase):
 
     def put(self, to: ActorAddress, message: Any, sender: ActorAddress) -> None:
         """Queue a message behind all that its sender has sent to the same receiver."""
+        if not isinstance(to, ActorAddress):
+            raise InvalidActorAddress(to, "not a valid ActorAddress for sending messages to")
 
         def hand_out() -> None:
             cell = getattr(to, "cell", None)

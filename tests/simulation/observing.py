@@ -104,6 +104,8 @@ class Witness:
             if outlives(spec.level, loss):
                 assert event.type in LAZY, f"G3: told, and lost: {event}"
                 self.gone[event.seq] = event
+        if not outlives(spec.level, loss):  # what is old may have been pruned or lost: nobody can tell
+            self.events = {seq: event for seq, event in self.events.items() if now.get(seq) == event}
         first_lost = min((event.seq for event in lost), default=1 << 60)
         assert all(seq < first_lost for seq in kept), "G3: a later event outlived an earlier one"
         self.incarnations.clear()

@@ -60,6 +60,25 @@ def heard(choices: Choices, requirements: dict[str, Any] | None = None) -> tuple
     return tuple(answer)
 
 
+class Clerk(Actor):
+    """Says when it was at work."""
+
+    def receiveMessage(self, message: Any, sender: ActorAddress) -> None:  # noqa: N802
+        if callable(message):
+            self.send(sender, message())
+
+
+def test_the_answers_of_an_actor_with_a_thread_come_some_time_after_its_work() -> None:
+    delays = set()
+    for seed in range(20):
+        system, loop = simulated(Seeded(seed))
+        worked_at = system.ask(system.createActor(Clerk, {THREAD: True}), loop.time, 5)
+        delays.add(loop.time() - worked_at > 0.0)
+        system.shutdown()
+        loop.bury()
+    assert delays == {True, False}
+
+
 @pytest.mark.parametrize("requirements", [None, {THREAD: True}])
 def test_order_holds_between_two_and_nowhere_else(requirements: dict[str, Any] | None) -> None:
     orders = {heard(Seeded(seed), requirements) for seed in range(300)}
