@@ -75,11 +75,10 @@ class ActorShell(Actor):
 
     def receiveMessage(self, message: object, sender: ActorAddress) -> None:  # noqa: N802
         try:
-            effects = (
-                self.decide(message, sender)
-                if type(message) not in _NOT_FOR_CORES
-                else self.translate(message, sender)
-            )
+            if type(message) in _NOT_FOR_CORES:
+                effects = self.translate(message, sender)
+            else:
+                effects = self.decide(message, sender)
             for effect in effects:
                 if type(effect) is Send:  # nearly all are; a call less for each
                     to = effect.to

@@ -10,7 +10,17 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from .protocol import AddAgent, AddEvent, AddMessage, AddRun, EndRun, PutSnapshot, Record, SetAgent
+from .protocol import (
+    AddAgent,
+    AddMessage,
+    AddRun,
+    BeginRun,
+    EndRun,
+    EventRow,
+    PutSnapshot,
+    Record,
+    SetAgent,
+)
 
 MOST_RECORDS = 200_000
 """Not on disk: some hundred MB; a disk that writes them within a second is not behind."""
@@ -26,40 +36,68 @@ class Size(Struct, frozen=True):
     agents: int = 0  # spawned
     pieces: int = 0  # runs that ended, messages
 
-    def __sub__(self, other: "Size") -> "Size":
-        """What came after `other`."""
-        return Size(
-            self.records - other.records,
-            self.bytes - other.bytes,
-            self.agents - other.agents,
-            self.pieces - other.pieces,
-        )
+
+class Debt:
+    """The commits that are not on disk, as a size."""
+
+    __slots__ = ("_made", "_paid")
+
+    def __init__(self) -> None:
+        self._made = self._paid = Size()  # of all commits, of those on disk
+
+    def grow(self, records: Sequence[Record], events: Sequence[EventRow]) -> Size:
+        """A commit more; the size of all commits up to it."""
+        self._made = grown(self._made, records, events)
+        return self._made
+
+    def paid(self, upto: Size) -> None:
+        """All commits up to this one are on disk."""
+        self._paid = upto
+
+    @property
+    def records(self) -> int:
+        return self._made.records - self._paid.records
+
+    @property
+    def bytes(self) -> int:
+        return self._made.bytes - self._paid.bytes
+
+    @property
+    def agents(self) -> int:
+        return self._made.agents - self._paid.agents
+
+    @property
+    def pieces(self) -> int:
+        return self._made.pieces - self._paid.pieces
 
     @property
     def heavy(self) -> bool:
         """Whether no more may be handed in, however few pieces it is in."""
-        return self.bytes >= MOST_BYTES
+        return self._made.bytes - self._paid.bytes >= MOST_BYTES
 
     @property
     def crowded(self) -> bool:
         """Whether it is so much that more should wait."""
-        return self.records >= MOST_RECORDS or self.bytes >= MOST_BYTES
+        made, paid = self._made, self._paid
+        return made.records - paid.records >= MOST_RECORDS or made.bytes - paid.bytes >= MOST_BYTES
 
 
-def grown(size: Size, records: Sequence[Record]) -> Size:
+def grown(size: Size, records: Sequence[Record], events: Sequence[EventRow]) -> Size:
     """`size` with a commit more; O(records)."""
     values, agents, pieces = size.bytes, size.agents, size.pieces
+    for event in events:
+        values += len(event.data)
     for record in records:
         kind = type(record)  # compared by identity: this is done for every record there is
-        if kind is AddEvent:
-            values += len(record.row.data)  # type: ignore[union-attr]
-        elif kind is PutSnapshot:
-            values += len(record.snapshot.data)  # type: ignore[union-attr]
+        if kind is BeginRun:
+            pass
         elif kind is AddRun:
             values += len(record.row.input)  # type: ignore[union-attr]
         elif kind is EndRun:
             pieces += 1
             values += len(record.result or b"") + len(record.error or "")  # type: ignore[union-attr]
+        elif kind is PutSnapshot:
+            values += len(record.snapshot.data)  # type: ignore[union-attr]
         elif kind is AddMessage:
             pieces += 1
             values += len(record.row.body)  # type: ignore[union-attr]
@@ -68,4 +106,4 @@ def grown(size: Size, records: Sequence[Record]) -> Size:
             values += len(record.row.config)  # type: ignore[union-attr]
         elif kind is SetAgent:
             values += len(record.error or "")  # type: ignore[union-attr]
-    return Size(size.records + len(records), values, agents, pieces)
+    return Size(size.records + len(records) + len(events), values, agents, pieces)

@@ -39,7 +39,7 @@ def fold_row(row: AgentRow | None, records: Iterable[Record]) -> AgentRow | None
         elif type(record) is PutSnapshot:
             row = replace(row, version=record.snapshot.version)
         elif type(record) is SetIncarnation:
-            row = replace(row, incarnation=record.incarnation)
+            row = replace(row, incarnation=max(row.incarnation, record.incarnation))
         elif type(record) is EndRun:
             row = replace(row, last=_ended(row.path, record), updated_at=record.ended_at)
         elif type(record) is AddMessage:

@@ -17,7 +17,7 @@ from msgspec import Struct
 from ..actors.effects import Effect, Send, StartTimer
 from ..actors.errors import StoreError
 from ..actors.vocabulary import Address, AgentId, Durability, RequestId, RunId
-from .debt import Size, grown
+from .debt import Debt, Size
 from .overlay import AgentPage, Overlay
 from .protocol import (
     AddEvent,
@@ -78,13 +78,13 @@ class Journal:
     def __init__(self, *, durability: Durability, next_seq: int) -> None:
         self.durability = durability
         self.commits = 0  # but lazy ones
-        self._size = self._size_written = Size()  # of all commits, of those on disk
+        self.debt = Debt()
         self._next_seq = next_seq
         self._last = 0  # the number of the last entry
-        self._sent = 0  # … of the last one handed to the writer
+        self.sent = 0  # … of the last one handed to the writer
         self._written = 0  # … of the last one on disk
         self._flushed = -1  # … of the last one that a power cut leaves there
-        self._urgent = 0  # … of the last one that is not lazy
+        self.urgent = 0  # … of the last one that is not lazy
         self._entries: deque[_Entry] = deque()  # not yet on disk, one for each number after `_written`
         self._unsent: deque[_Entry] = deque()
         self._overlay = Overlay()
@@ -101,12 +101,7 @@ class Journal:
     @property
     def unwritten(self) -> int:
         """How many commits are not on disk yet, but for lazy ones that nothing urgent came after."""
-        return max(0, self._urgent - self._written)
-
-    @property
-    def size(self) -> Size:
-        """Of what is not on disk."""
-        return self._size - self._size_written
+        return max(0, self.urgent - self._written)
 
     @property
     def last(self) -> int:
@@ -129,7 +124,7 @@ class Journal:
     def unwritten_of(self, agent_id: AgentId) -> bool:
         """Whether something of this agent is on its way to the disk."""
         numbers = self._overlay.numbers_of_agent(agent_id)
-        return next((number > self._written for number in numbers if number <= self._urgent), False)
+        return next((number > self._written for number in numbers if number <= self.urgent), False)
 
     def commit(self, commit: Commit) -> list[Effect]:
         """Take `commit` down after all before it; what it lets go comes back now or with `written`."""
@@ -137,21 +132,20 @@ class Journal:
         if not commit.records and not commit.facts:
             effects: list[Effect] = []
             for news in commit.then:
-                effects += self.tell(self._urgent, level, news)
+                effects += self.tell(self.urgent, level, news)
             return effects
-        events = tuple(self._number(fact) for fact in commit.facts)
-        entry = self._append(commit.records + tuple(map(AddEvent, events)), level)
+        events = tuple([self._number(fact) for fact in commit.facts])
+        entry = self._append(commit.records, events, level)
         self._overlay.lay(entry.number, entry.records)
-        if commit.lazy:
-            self._urgent = self._last if self._last - self._urgent >= MOST_LAZY else self._urgent
-        else:
-            self._urgent = self._last
+        if not commit.lazy:
+            self.urgent = self._last
             self.commits += 1
+        elif self._last - self.urgent >= MOST_LAZY:
+            self.urgent = self._last
         effects = []
-        if events and (self.durability == "memory" or self._urgent <= self._written):
+        if events and (self.durability == "memory" or self.urgent <= self._written):
+            entry.events = ()
             effects.append(Send("events", Publish(events)))
-        else:
-            entry.events = events
         if level == "memory":
             effects.extend(commit.then)
         else:
@@ -165,13 +159,13 @@ class Journal:
         flush = level == "power" and self.durability != "power"
         if number <= self._written and not (flush and self._flushed < self._written):
             return [news]
-        if number > self._written and (not flush or self._entry(number).sync or number > self._sent):
+        if number > self._written and (not flush or self._entry(number).sync or number > self.sent):
             entry = self._entry(number)
             entry.sync = entry.sync or flush
-            self._urgent = max(self._urgent, number)
+            self.urgent = max(self.urgent, number)
         else:
-            entry = self._append((), level)  # it is written, or being written, and needs a flush behind it
-            self._urgent = self._last
+            entry = self._append((), (), level)  # it is or will be written, and needs a flush behind it
+            self.urgent = self._last
         entry.then.append(news)
         self._told_later[getattr(news.message, "request", None)] = entry
         return []
@@ -187,10 +181,13 @@ class Journal:
         entry = self._entry(number)
         entry.then = [send for send in entry.then if send is not news]
 
-    def _append(self, records: tuple[Record, ...], level: Durability) -> _Entry:
+    def _append(
+        self, records: tuple[Record, ...], events: tuple[EventRow, ...], level: Durability
+    ) -> _Entry:
         self._last += 1
-        self._size = grown(self._size, records)
-        entry = _Entry(self._last, records, (), [], level, level == "power", self._size)
+        size = self.debt.grow(records, events)
+        all_of_it = records + tuple(map(AddEvent, events))
+        entry = _Entry(self._last, all_of_it, events, [], level, level == "power", size)
         self._entries.append(entry)
         self._unsent.append(entry)
         return entry
@@ -215,11 +212,11 @@ class Journal:
 
     def flush(self) -> None:
         """Have lazy commits written as well."""
-        self._urgent = self._last
+        self.urgent = self._last
 
     def take_batch(self) -> list[Effect]:
         """The next batch for the writer, if it is free and there is one."""
-        if self._paused or self._sent > self._written or self._urgent <= self._sent:
+        if self.sent > self._written or self.urgent <= self.sent or self._paused:
             return []
         records: list[Record] = []
         self._syncs, self._taken = False, 0
@@ -227,9 +224,9 @@ class Journal:
             entry = self._unsent.popleft()
             records.extend(entry.records)
             self._syncs = self._syncs or entry.sync
-            self._sent = entry.number
+            self.sent = entry.number
             self._taken += 1
-        return [Send("writer", WriteBatch(self._sent, tuple(records), self._syncs))]
+        return [Send("writer", WriteBatch(self.sent, tuple(records), self._syncs))]
 
     def written(self, number: int) -> list[Effect]:
         """The batch up to `number` is on disk: let its news go, hand over the next one."""
@@ -239,15 +236,18 @@ class Journal:
         self._portion = min(MOST_RECORDS, 2 * self._portion)
         events: list[EventRow] = []
         effects: list[Effect] = []
-        while self._entries and self._entries[0].number <= number:
-            entry = self._entries.popleft()
-            self._size_written = entry.upto
+        entries, upto = self._entries, None
+        while entries and entries[0].number <= number:
+            entry = entries.popleft()
             events.extend(entry.events)
             effects.extend(entry.then)
+            upto = entry.upto
             if self._told_later:
                 for send in entry.then:
                     self._told_later.pop(getattr(send.message, "request", None), None)
-        if self._urgent <= number:
+        if upto is not None:
+            self.debt.paid(upto)
+        if self.urgent <= number:
             events.extend(self._told_before_they_are_written())
         if events:
             effects.insert(0, Send("events", Publish(tuple(events))))
@@ -264,7 +264,7 @@ class Journal:
         """The last batch was not written: keep all of it, and hand nothing over until `resume`."""
         self._paused = True
         self._unsent = deque(self._entries)
-        self._sent = self._written
+        self.sent = self._written
 
     def resume(self) -> list[Effect]:
         """Go on handing over batches."""

@@ -6,6 +6,7 @@ What is a user's value is sealed on its way in.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import chain
+from operator import itemgetter
 from typing import Any, Protocol, TypeAlias
 
 import msgspec
@@ -76,19 +77,22 @@ def statements(write: Write, rows: Sequence[Row]) -> Iterator[tuple[str, Row]]:
     executes one per row waits for its turn as often, and is slowest when the others are busiest.
     """
     for part in _apart(rows, write.key):
-        begin = 0
-        while begin < len(part):
-            count = next(size for size in ROWS if size <= len(part) - begin)
-            taken = part[begin : begin + count]
-            if count > 1 and write.value is not None and _weight(taken, write.value) > MOST_BYTES:
-                count, taken = 1, part[begin : begin + 1]
-            yield statement(write.head, write.width, write.tail, count), tuple(chain.from_iterable(taken))
-            begin += count
+        begin, rest = 0, len(part)
+        for count in ROWS if rest > 1 else ROWS[-1:]:
+            while rest >= count:
+                taken = part[begin : begin + count]
+                if count > 1 and write.value is not None and _weight(taken, write.value) > MOST_BYTES:
+                    break  # in smaller portions
+                yield (
+                    statement(write.head, write.width, write.tail, count),
+                    tuple(chain.from_iterable(taken)),
+                )
+                begin, rest = begin + count, rest - count
 
 
 def _apart(rows: Sequence[Row], key: int | None) -> Iterator[Sequence[Row]]:
     """Rows with equal keys in different parts, in their order: one statement changes a row once."""
-    if key is None:
+    if key is None or len(set(map(itemgetter(key), rows))) == len(rows):
         yield rows
         return
     begin = 0
@@ -103,7 +107,7 @@ def _apart(rows: Sequence[Row], key: int | None) -> Iterator[Sequence[Row]]:
 
 
 def _weight(rows: Sequence[Row], column: int) -> int:
-    return sum([len(row[column] or b"") for row in rows])
+    return sum(map(len, filter(None, map(itemgetter(column), rows))))
 
 
 def _insert(table: str, columns: str, encode: Encode, *, value: str, then: str = "") -> Write:
@@ -195,7 +199,13 @@ WRITES: dict[type[Record | LastRun], tuple[Write, ...]] = {
         ),
     ),
     SetIncarnation: (
-        _update("agents", "incarnation", "agent_id", lambda _, r: (r.incarnation, r.agent_id)),
+        Write(  # news of an older session may come late
+            "UPDATE agents SET incarnation = max(incarnation, given.column1) FROM (VALUES ",
+            2,
+            ") AS given WHERE agents.agent_id = given.column2",
+            lambda _, r: (r.incarnation, r.agent_id),
+            key=1,
+        ),
     ),
     EraseAgent: (  # triggers do the rest
         Write("DELETE FROM agents WHERE agent_id IN (", 1, ")", lambda _, r: (r.agent_id,)),
@@ -276,6 +286,7 @@ _ORDER: tuple[type[Record], ...] = (
     AddEvent,
 )
 _BARRIERS = (SetAgent, EraseAgent)
+_PLACE = {kind: place for place, kind in enumerate((*_BARRIERS, *_ORDER))}
 
 
 def grouped(records: Iterable[Record]) -> Iterator[tuple[type[Record | LastRun], list[Any]]]:
@@ -311,11 +322,12 @@ def _emptied(buckets: dict[type[Record], list[Any]]) -> Iterator[tuple[type[Reco
         _fold_runs(buckets)
     if PutSnapshot in buckets:  # of an agent's snapshots the last one stays, and they may be large
         buckets[PutSnapshot] = list({put.agent_id: put for put in buckets[PutSnapshot]}.values())
-    for kind in (*_BARRIERS, *_ORDER):
-        if group := buckets.pop(kind, None):
+    for kind in sorted(buckets, key=_PLACE.__getitem__):
+        if group := buckets[kind]:
             yield kind, group
-        if kind is EndRun and last:
+        if kind is EndRun:
             yield LastRun, last
+    buckets.clear()
 
 
 def _fold_runs(buckets: dict[type[Record], list[Any]]) -> None:

@@ -17,7 +17,7 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from ..actors.vocabulary import AgentId, RunId, Seconds, Timestamp
-from .protocol import AddRun, EndRun, EraseAgent, Record, RunRow
+from .protocol import AddEvent, AddRun, EndRun, EraseAgent, Record, RunRow
 
 # How far each queue goes
 
@@ -107,8 +107,11 @@ class Awaited:
         released: list[RunId] = []
         for record in records:
             kind = type(record)
+            if kind is AddEvent:  # nearly half of them all
+                continue
             if kind is AddRun:
-                self._add(record.row)  # type: ignore[union-attr,arg-type]
+                if record.row.awaits:  # type: ignore[union-attr]
+                    self._add(record.row)  # type: ignore[union-attr,arg-type]
             elif kind is EndRun and self._waiting:
                 released += self._drop(record.run_id)  # type: ignore[union-attr]
             elif kind is EraseAgent and self._waiting:

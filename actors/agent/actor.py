@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
-from msgspec import Struct
 from msgspec.structs import replace
 from thespian.actors import ActorExitRequest
 
@@ -46,10 +45,6 @@ from .session import (
     Session,
 )
 from .turn import Pending, Turn
-
-
-class _OpenFunction(Struct, frozen=True):
-    pass
 
 
 class AgentActor(ActorShell):
@@ -125,8 +120,6 @@ class AgentActor(ActorShell):
                 return self.session.unload()
             case OpenSession():
                 self.open(message)
-            case _OpenFunction():
-                self.open_function()
             case _:
                 self.answered(message)
         return ()
@@ -147,7 +140,11 @@ class AgentActor(ActorShell):
                 if self.opening is not None:
                     self.opening.cancel()
             case DoClose():
-                self.start(self.close(), f"close {self.role}")
+                behaviour = getattr(self, "behaviour", None)
+                if behaviour is not None and behaviour.kind.is_class:
+                    self.start(self.close(), f"close {self.role}")
+                else:
+                    self.act(self.session.closed())
             case DoLeave():
                 self.send(self.myAddress, ActorExitRequest())
 
@@ -173,12 +170,15 @@ class AgentActor(ActorShell):
     # Opening and closing
 
     def open(self, message: OpenSession) -> None:
+        self.roles, self.clock = message.roles, message.clock
         image = message.image
         row = image.row
         self.agent_id, self.incarnation = row.agent_id, message.incarnation
         self.inbox = image.inbox
         self.healed = row.status == "failed"
         self.session = Session(row.agent_id, row.path, message.incarnation)
+        if message.work:
+            self.act(self.session.work())
         kind = find_kind(row.kind)
         if kind is None:
             self.start(self.open_failed(UnknownKind(row.kind, row.path)), f"open {self.role}")
@@ -188,7 +188,7 @@ class AgentActor(ActorShell):
         if kind.is_class or self.behaviour.states.takes_long:
             self.start(self.open_kind(live), f"open {row.path} ({kind.name})")
         else:
-            self.send(self.myAddress, _OpenFunction())  # after the work that comes with the opening
+            self.open_function()
 
     def open_function(self) -> None:
         """A function has nothing to open but its state."""
@@ -217,9 +217,7 @@ class AgentActor(ActorShell):
         self.act(self.session.failed(tellable(str(error))))
 
     async def close(self) -> None:
-        behaviour = getattr(self, "behaviour", None)
-        if behaviour is not None:
-            await behaviour.close()
+        await self.behaviour.close()
         self.act(self.session.closed())
 
     # Turns

@@ -58,14 +58,15 @@ _late_closings: set["asyncio.Future[None]"] = set()
 class Behaviour:
     """One session's use of a kind."""
 
-    __slots__ = ("_instance", "config", "kind", "path", "states")
+    __slots__ = ("_instance", "_is_async", "config", "kind", "path", "states")
 
     def __init__(self, kind: Kind, path: str, config: bytes, snapshot: Snapshot | None) -> None:
         self.kind = kind
         self.path = path
         self.config = config
         self.states = StateKeeper(kind, path, snapshot)
-        self._instance: Any = None
+        self._instance: Any = None  # of a class
+        self._is_async: bool | None = None  # the code of its turns, once it is known
 
     # Opening and closing
 
@@ -134,8 +135,11 @@ class Behaviour:
 
     async def run(self, turn: Turn) -> bytes:
         """Execute a turn and return its result as bytes. Raises what the code raises."""
-        code: Callable[[Any], Any] = self._instance.run if self.kind.is_class else self.kind.behaviour
-        if inspect.iscoroutinefunction(code):
+        code: Callable[[Any], Any]
+        code = self.kind.behaviour if self._instance is None else self._instance.run
+        if self._is_async is None:
+            self._is_async = inspect.iscoroutinefunction(code)
+        if self._is_async:
             watch = getattr(
                 asyncio.get_running_loop(), "watch_turn", None
             )  # a simulation has faults happen

@@ -102,12 +102,11 @@ class Session:
         """The kind is open."""
         if self._move("opened") == "leaving":
             return [DoClose()]
-        names = (self.agent_id, self.incarnation)
-        news: list[Action] = [
-            Send("residency", SessionOpened(*names)),
-            Send("ledger", SessionStarted(*names, healed)),
-        ]
-        return news + self._go_on()
+        started = Send("ledger", SessionStarted(self.agent_id, self.incarnation, healed))
+        if not self._owed:
+            return [started, self._idle()]
+        opened = Send("residency", SessionOpened(self.agent_id, self.incarnation))
+        return [started, opened, *self._go_on()]
 
     def failed(self, error: str) -> list[Action]:
         """The kind could not be opened; close what was."""

@@ -44,12 +44,14 @@ class EventRing:
         return self._tell((event,))
 
     def _keep(self, place: Cursor, event: EventRow) -> None:
-        if len(self._kept) == self._kept.maxlen:
+        kept = self._kept
+        if len(kept) == kept.maxlen:
             self._forget_oldest()
-        self._kept.append((place, event))
+        kept.append((place, event))
         self._bytes += len(event.data)
-        while self._bytes > MOST_BYTES and len(self._kept) > 1:
-            self._forget_oldest()
+        if self._bytes > MOST_BYTES:
+            while self._bytes > MOST_BYTES and len(kept) > 1:
+                self._forget_oldest()
         self.last = place
 
     def _forget_oldest(self) -> None:

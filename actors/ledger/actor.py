@@ -1,6 +1,7 @@
 """The actor around the ledger and its journal: the only one that talks to the two disk actors."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
 
 from msgspec import Struct
 
@@ -73,14 +74,15 @@ class LedgerActor(ActorShell):
         self.held: list[tuple[TakeRun, Address]] = []  # until the disk has caught up
 
     def decide(self, message: object, sender: Address) -> Iterable[Effect]:
-        if isinstance(message, ConfigureLedger):
+        if type(message) is ConfigureLedger:
             return self.configure(message)
         self.ledger.now = self.clock()
-        effects = self.handle(message, sender)
+        effects = HANDLERS[type(message)](self, message, sender)
         if self.closed_stores:
             return effects
-        batch = self.journal.take_batch()
-        if self.closing is not None and not self.journal.unwritten and not self.journal.asking:
+        journal = self.journal
+        batch = journal.take_batch() if journal.urgent > journal.sent else []
+        if self.closing is not None and not journal.unwritten and not journal.asking:
             batch = [*batch, *self.close_stores()]
         return [*effects, *batch] if batch else effects
 
@@ -99,89 +101,17 @@ class LedgerActor(ActorShell):
         self.ledger.now = self.clock()
         return [*self.ledger.recover(unfinished), *self.journal.take_batch()]
 
-    def handle(self, message: object, sender: Address) -> Iterable[Effect]:
-        ledger = self.ledger
-        match message:
-            case TakeRun():
-                if self.journal.size.crowded and not ledger.closing:
-                    self.held.append((message, sender))
-                    return ()
-                return ledger.take_run(message, sender)
-            case EndTurn():
-                return ledger.end_turn(message, sender)
-            case BatchWritten():
-                return self.batch_written(message)
-            case AcceptRun():
-                return ledger.accept_run(message)
-            case AwaitRun():
-                return ledger.await_run(message)
-            case Ask(query=LoadAgent()):
-                return ledger.load(message, sender)
-            case Ask():
-                return self.journal.ask(message.request, sender, message.query)
-            case Answer():
-                return self.journal.answered(message)
-            case AgentEntered():
-                return ledger.entered(message)
-            case SessionStarted():
-                return ledger.session_started(message)
-            case AgentLeft():
-                return ledger.left(message)
-            case RecordSpawn():
-                return ledger.record_spawn(message)
-            case AcceptMessage():
-                return ledger.accept_message(message)
-            case ReportProgress():
-                return ledger.progress(message)
-            case Checkpoint():
-                return ledger.checkpoint(message, sender)
-            case ForgetRequest():
-                ledger.forget(message)
-            case InterruptRuns():
-                return ledger.interrupt(message)
-            case RecordClose():
-                return ledger.record_close(message)
-            case SessionFailed():
-                return ledger.session_failed(message)
-            case LoadFailed():
-                return ledger.load_failed(message)
-            case DescribeAgent():
-                return ledger.view.agent(message)
-            case DescribeAgents():
-                return ledger.view.agents(message)
-            case DescribeState():
-                return ledger.view.state(message)
-            case DescribeRun():
-                return ledger.view.run(message)
-            case DescribeLedger():
-                return ledger.describe(message)
-            case BatchFailed():
-                return self.batch_failed(message)
-            case _RetryBatch():
-                episode = ledger.health.episode
-                if episode is not None and episode.tries == message.tries:
-                    return self.journal.resume()
-            case _GiveUp():
-                return self.give_up()
-            case ReadAgain():
-                return self.journal.read_again(message)
-            case KindRegistered():
-                return ledger.kind_registered(message)
-            case StopBeginning():
-                return [*ledger.stop_beginning(message, sender), *self.release()]
-            case InterruptTurns():
-                return ledger.interrupt_turns(message)
-            case CloseLedger():
-                self.closing = sender
-                self.patience_ends = self.clock() + message.patience
-                ledger.sealed = True
-                self.journal.flush()
-                return [*self.journal.resume(), StartTimer(message.patience, _GiveUp())]
-            case StoreClosed():
-                return self.store_closed()
-            case _:
-                raise TypeError(f"the ledger does not know {message!r}")
-        return ()
+    def take_run(self, message: TakeRun, sender: Address) -> Iterable[Effect]:
+        """Begin a turn, or hold it up until the disk has caught up."""
+        if self.journal.debt.crowded and not self.ledger.closing:
+            self.held.append((message, sender))
+            return ()
+        return self.ledger.take_run(message, sender)
+
+    def ask(self, message: Ask, sender: Address) -> Iterable[Effect]:
+        if type(message.query) is LoadAgent:
+            return self.ledger.load(message, sender)
+        return self.journal.ask(message.request, sender, message.query)
 
     # The writer's answers
 
@@ -193,7 +123,7 @@ class LedgerActor(ActorShell):
             seconds = self.clock() - over.began
             log.warning("the store can be written again, after %.1f s and %d tries", seconds, over.tries)
             effects += self.ledger.store_healed(over)
-        return effects + ([] if self.journal.size.crowded else self.release())
+        return effects + ([] if self.journal.debt.crowded else self.release())
 
     def release(self) -> list[Effect]:
         """Let the turns begin that were held up."""
@@ -233,7 +163,23 @@ class LedgerActor(ActorShell):
         problem = f"a commit of {what} cannot be stored: {message.problem}"
         return [Send("supervisor", StoreFailing(problem, True, InternalError(problem)))]
 
+    def retry(self, message: _RetryBatch) -> list[Effect]:
+        episode = self.ledger.health.episode
+        again = episode is not None and episode.tries == message.tries
+        return self.journal.resume() if again else []
+
     # The end
+
+    def stop_beginning(self, message: StopBeginning, sender: Address) -> list[Effect]:
+        return [*self.ledger.stop_beginning(message, sender), *self.release()]
+
+    def close(self, message: CloseLedger, sender: Address) -> list[Effect]:
+        """Write all that is left, then close the stores; give up when patience ends."""
+        self.closing = sender
+        self.patience_ends = self.clock() + message.patience
+        self.ledger.sealed = True
+        self.journal.flush()
+        return [*self.journal.resume(), StartTimer(message.patience, _GiveUp())]
 
     def give_up(self) -> list[Effect]:
         """While closing: what cannot be written by now is left behind."""
@@ -253,3 +199,47 @@ class LedgerActor(ActorShell):
         lost = self.journal.unwritten
         problem = f"{lost} commits could not be written: {self.ledger.health.told}" if lost else None
         return [Send(self.closing, LedgerClosed(problem))]
+
+
+Handler: TypeAlias = Callable[[LedgerActor, Any, Address], Iterable[Effect]]
+
+HANDLERS: dict[type, Handler] = {
+    # callers, through the directory or by run id
+    RecordSpawn: lambda room, ask, _: room.ledger.record_spawn(ask),
+    RecordClose: lambda room, ask, _: room.ledger.record_close(ask),
+    AcceptRun: lambda room, ask, _: room.ledger.accept_run(ask),
+    AcceptMessage: lambda room, ask, _: room.ledger.accept_message(ask),
+    InterruptRuns: lambda room, ask, _: room.ledger.interrupt(ask),
+    AwaitRun: lambda room, ask, _: room.ledger.await_run(ask),
+    ForgetRequest: lambda room, news, _: room.ledger.forget(news),
+    DescribeAgent: lambda room, ask, _: room.ledger.view.agent(ask),
+    DescribeAgents: lambda room, ask, _: room.ledger.view.agents(ask),
+    DescribeState: lambda room, ask, _: room.ledger.view.state(ask),
+    DescribeRun: lambda room, ask, _: room.ledger.view.run(ask),
+    DescribeLedger: lambda room, ask, _: room.ledger.describe(ask),
+    Ask: LedgerActor.ask,
+    # sessions, and the residency about them
+    AgentEntered: lambda room, news, _: room.ledger.entered(news),
+    SessionStarted: lambda room, news, _: room.ledger.session_started(news),
+    SessionFailed: lambda room, news, _: room.ledger.session_failed(news),
+    LoadFailed: lambda room, news, _: room.ledger.load_failed(news),
+    AgentLeft: lambda room, news, _: room.ledger.left(news),
+    TakeRun: LedgerActor.take_run,
+    Checkpoint: lambda room, ask, session: room.ledger.checkpoint(ask, session),
+    ReportProgress: lambda room, news, _: room.ledger.progress(news),
+    EndTurn: lambda room, end, session: room.ledger.end_turn(end, session),
+    KindRegistered: lambda room, news, _: room.ledger.kind_registered(news),
+    # the disks
+    BatchWritten: lambda room, news, _: room.batch_written(news),
+    BatchFailed: lambda room, news, _: room.batch_failed(news),
+    _RetryBatch: lambda room, timer, _: room.retry(timer),
+    Answer: lambda room, answer, _: room.journal.answered(answer),
+    ReadAgain: lambda room, timer, _: room.journal.read_again(timer),
+    # the end, from the supervisor
+    StopBeginning: LedgerActor.stop_beginning,
+    InterruptTurns: lambda room, ask, _: room.ledger.interrupt_turns(ask),
+    CloseLedger: LedgerActor.close,
+    _GiveUp: lambda room, _, __: room.give_up(),
+    StoreClosed: lambda room, _, __: room.store_closed(),
+}
+"""By type, as there are many and every turn is told of several: found at once."""

@@ -39,9 +39,11 @@ class Desk(Struct):
     running: OpenRun | None = None
     executor: Address | None = None  # the session that runs it
     called: bool = False  # the residency was asked to have the session take a run
+    offered: bool = False  # its image was handed to the residency, which has not loaded it yet
     present: bool = False  # the agent is being loaded, or in memory
     opening: bool = False  # … and its session is not open yet
     incarnation: Incarnation = Incarnation(0)
+    recorded: Incarnation = Incarnation(0)  # the last one that was committed
     mail: list[MessageRow] | tuple[()] = ()  # accepted since the agent was loaded, and not read yet
     kind_missing: bool = False
     haunted: bool = False  # its last session crashed, and there is no newer one yet

@@ -200,7 +200,7 @@ class Ledger:
         return [
             *self._commit(records, facts, ask.durability, Send(ask.reply_to, reply)),
             Send("directory", SpawnSettled(row.agent_id, row.path, recorded=True)),
-            *self._call(desk, open_only=ask.input is None),
+            *self._call(desk, open_only=ask.input is None, image=AgentImage(row, None, ())),
         ]
 
     def record_close(self, ask: RecordClose) -> list[Effect]:
@@ -307,7 +307,7 @@ class Ledger:
             records.append(AddMessage(row))
             facts.append(Fact(self.now, "message.accepted", message.path, None, _json(sender=sender)))
             desk = self.desks.get(message.agent_id)
-            if desk is not None and desk.present:
+            if desk is not None and (desk.present or desk.offered):
                 desk.post(row)
         return tuple(records), tuple(facts)
 
@@ -317,7 +317,7 @@ class Ledger:
         if self.sealed:
             return RuntimeClosing()
         of_a_turn = isinstance(ask.request, tuple)
-        if self._pieces() >= self._backlog or (self.journal.size.heavy and not of_a_turn):
+        if self._pieces() >= self._backlog or (self.journal.debt.heavy and not of_a_turn):
             return BacklogFull(path, self._backlog)
         if of_a_turn and not self._under_way(*ask.request[:2]):  # type: ignore[index]
             return AgentClosed(path)  # its turn was ended meanwhile, with its agent
@@ -335,12 +335,12 @@ class Ledger:
 
         So a writer that has fallen behind holds up what is accepted, and memory is bounded.
         """
-        unwritten = self.journal.size
+        unwritten = self.journal.debt
         return len(self.runs) + unwritten.pieces + max(self._spawning, unwritten.agents)
 
     def _unless_crowded(self) -> Durability | None:
         """The level of what may come as often as somebody likes: beyond the bound it waits for the disk."""
-        return "process" if self.journal.size.crowded and self.journal.durability == "memory" else None
+        return "process" if self.journal.debt.crowded and self.journal.durability == "memory" else None
 
     # Turns
 
@@ -503,7 +503,7 @@ class Ledger:
         desk = self._desk_of(ask)
         if desk is None:
             return []
-        if self.journal.size.crowded:  # nobody waits for these, so nobody could be held up
+        if self.journal.debt.crowded:  # nobody waits for these, so nobody could be held up
             self.events_dropped += 1
             return []
         return self._commit((), (Fact(self.now, "run.progress", desk.path, ask.run_id, ask.data),))
@@ -544,7 +544,7 @@ class Ledger:
         desk = self._desk(query.agent_id, "", "")
         if desk.opening and not desk.present:
             self._spawning -= 1
-        desk.present, desk.opening, desk.mail = True, True, ()
+        desk.offered, desk.present, desk.opening, desk.mail = False, True, True, ()
 
         def found(answer: Answer) -> Iterable[Effect]:
             image: AgentImage | None = answer.value  # type: ignore[assignment]
@@ -560,27 +560,45 @@ class Ledger:
         desk = self.desks.get(news.agent_id)
         if desk is None:
             return []
-        desk.incarnation = max(desk.incarnation, news.incarnation)
-        desk.haunted = False
-        return self._commit((SetIncarnation(news.agent_id, news.incarnation),), (), lazy=True)
+        if news.incarnation >= desk.incarnation:
+            self._met(desk, news.incarnation)
+        return []
+
+    def _met(self, desk: Desk, incarnation: Incarnation) -> None:
+        """There is such a session."""
+        if desk.offered:
+            desk.offered, desk.present = False, True
+            self._spawning -= 1
+        desk.incarnation, desk.haunted = incarnation, False
+
+    @staticmethod
+    def _incarnation(desk: Desk, incarnation: Incarnation) -> tuple[Record, ...]:
+        """Record a session's number, with the first of its news that are recorded."""
+        if incarnation <= desk.recorded:
+            return ()
+        desk.recorded = incarnation
+        return (SetIncarnation(desk.agent_id, incarnation),)
 
     def session_started(self, news: SessionStarted) -> list[Effect]:
         desk = self.desks.get(news.agent_id)
         if desk is None or news.incarnation < desk.incarnation:
             return []
-        desk.incarnation, desk.opening = news.incarnation, False
+        self._met(desk, news.incarnation)
+        desk.opening = False
         first = news.incarnation == 1 or news.healed
         kind = "agent.started" if first else "agent.reloaded"
         fact = Fact(self.now, kind, desk.path, None, _json(incarnation=news.incarnation))
-        healed = (SetAgent(desk.agent_id, "idle", None, self.now),) if news.healed else ()
-        return self._commit(healed, (fact,), lazy=not first)
+        records = self._incarnation(desk, news.incarnation)
+        if news.healed:
+            records += (SetAgent(desk.agent_id, "idle", None, self.now),)
+        return self._commit(records, (fact,), lazy=not first)
 
     def session_failed(self, news: SessionFailed) -> list[Effect]:
         desk = self.desks.get(news.agent_id)
         if desk is None or news.incarnation < desk.incarnation:
             return []
-        desk.incarnation = news.incarnation
-        return self._fail_start(desk, news.error)
+        self._met(desk, news.incarnation)
+        return self._fail_start(desk, news.error, self._incarnation(desk, news.incarnation))
 
     def load_failed(self, news: LoadFailed) -> list[Effect]:
         desk = self.desks.get(news.agent_id)
@@ -591,10 +609,10 @@ class Ledger:
         self._tidy(desk)
         return effects
 
-    def _fail_start(self, desk: Desk, error: str) -> list[Effect]:
+    def _fail_start(self, desk: Desk, error: str, records: tuple[Record, ...] = ()) -> list[Effect]:
         """No session: the runs that wait for one fail, the next one tries again."""
         desk.opening = desk.called = False
-        records = (SetAgent(desk.agent_id, "failed", error, self.now),)
+        records += (SetAgent(desk.agent_id, "failed", error, self.now),)
         facts = (Fact(self.now, "agent.start_failed", desk.path, None, _json(error=error)),)
         effects = self._commit(records, facts)
         for run in list(desk.queue):
@@ -608,8 +626,10 @@ class Ledger:
         desk.present = desk.opening = False
         desk.mail = ()
         effects: list[Effect] = []
-        if news.evicted:
-            effects += self._commit((), (Fact(self.now, "agent.evicted", desk.path),), lazy=True)
+        records = self._incarnation(desk, news.incarnation)
+        facts = (Fact(self.now, "agent.evicted", desk.path),) if news.evicted else ()
+        if records or facts:
+            effects += self._commit(records, facts, lazy=True)
         if not news.orderly:  # then what it asked for may still be on its way here
             desk.incarnation, desk.haunted = Incarnation(news.incarnation + 1), True
         run = desk.running
@@ -656,12 +676,13 @@ class Ledger:
         self._looked_for.add(ask.request)
         return self.journal.ask(ask.request, found, FindRuns((ask.run_id,)))
 
-    def forget(self, ask: ForgetRequest) -> None:
+    def forget(self, ask: ForgetRequest) -> list[Effect]:
         run = self.runs.get(ask.run_id)
         if run is not None:
             run.waiters.pop(ask.request, None)
         self._looked_for.discard(ask.request)
         self.journal.forget(ask.request)
+        return []
 
     # Describing
 
@@ -791,18 +812,22 @@ class Ledger:
             run.state = "queued"
             desk.push(run)
 
-    def _call(self, desk: Desk, *, open_only: bool = False) -> list[Effect]:
-        """Have the agent brought into memory; with a run waiting, have its session take it."""
+    def _call(
+        self, desk: Desk, *, open_only: bool = False, image: AgentImage | None = None
+    ) -> list[Effect]:
+        """Have the agent brought into memory; with a run waiting, have its session take it.
+
+        `image` is what it is opened from, if that is known here.
+        """
         if desk.kind_missing:  # it may have been registered since
             desk.kind_missing = self._attempts_of(desk.kind) is None
         if desk.kind_missing or self._closing is not None:
             return []
-        if open_only:
-            return [Send("residency", SummonAgent(desk.agent_id, desk.path, work=False))]
-        if desk.called or not desk.queue:
+        if not open_only and (desk.called or not desk.queue):
             return []
-        desk.called = True
-        return [Send("residency", SummonAgent(desk.agent_id, desk.path))]
+        desk.called = desk.called or not open_only
+        desk.offered = desk.offered or image is not None
+        return [Send("residency", SummonAgent(desk.agent_id, desk.path, not open_only, image))]
 
     def _end(
         self,

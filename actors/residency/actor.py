@@ -1,12 +1,12 @@
 """The ResidencyLRU: the actor around the residency table, and the parent of all sessions."""
 
 from collections.abc import Iterable
-from typing import Any, assert_never, cast
+from typing import Any, assert_never
 
 from thespian.actors import Actor
 
 from ...persistence.protocol import Answer
-from ..shell import ActorShell, Meet
+from ..shell import ActorShell
 from ..vocabulary import Address, AgentId, Incarnation
 from .protocol import (
     ConfigureResidency,
@@ -47,13 +47,15 @@ class ResidencyLRU(ActorShell):
         return AgentActor
 
     def decide(self, message: object, sender: Address) -> Iterable[Any]:
-        command = cast(ResidencyCommand | SessionFact | Answer | _PatienceEnded, message)
+        command: ResidencyCommand | SessionFact | Answer | _PatienceEnded = message  # type: ignore[assignment]
         table, now = self.table, self.clock()
         match command:
             case SessionIdle():
                 return table.session_idle(command.agent_id, command.incarnation, command.seen, now=now)
             case SummonAgent():
-                return table.summon(command.agent_id, command.path, work=command.work, now=now)
+                return table.summon(
+                    command.agent_id, command.path, work=command.work, image=command.image, now=now
+                )
             case SessionWaits():
                 return table.session_waits(command.agent_id, command.incarnation, command.waits, now=now)
             case Answer():
@@ -63,7 +65,7 @@ class ResidencyLRU(ActorShell):
             case SessionEnded():
                 return table.session_ended(command.agent_id, command.incarnation, command.seen, now=now)
             case _PatienceEnded():
-                return table.patience_ended(command.agent_id, command.incarnation, now=now)
+                return table.patience_ended(now=now)
             case DismissAgent():
                 return table.dismiss(command.agent_id, gone=command.gone, now=now)
             case EvictAgent():
@@ -107,8 +109,8 @@ class ResidencyLRU(ActorShell):
         address = self.createActor(self.session_class())
         self.addresses[start.agent_id] = address
         self.children.add(address, (start.agent_id, start.incarnation))
-        self.send(address, Meet(self.roles, self.clock))
-        self.send(address, OpenSession(start.image, start.incarnation))
+        opening = OpenSession(start.image, start.incarnation, start.work, self.roles, self.clock)
+        self.send(address, opening)
 
 
 class Children:

@@ -5,13 +5,14 @@ between its choice as a victim and its end. An agent's session is one AgentActor
 ResidencyLRU, known by agent id and incarnation.
 """
 
+from collections.abc import Callable
 from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
 from ...persistence.protocol import AgentImage
 from ..errors import GreenroomError
-from ..vocabulary import Address, AgentId, Incarnation, RequestId, Seconds, Timestamp
+from ..vocabulary import Address, AgentId, Incarnation, RequestId, Role, Seconds, Timestamp
 
 # Commands
 
@@ -28,12 +29,14 @@ class SummonAgent(Struct, frozen=True):
 
     From the ledger: with work when the agent has a run to begin, without when it was spawned.
     Repeating it is harmless. A summons is kept until a session has seen its `Work`, or crashed:
-    after an `AgentLeft` that was not orderly summon again.
+    after an `AgentLeft` that was not orderly summon again. `image` comes with the first summons of a new
+    agent and saves the question for it; the ledger keeps what mail comes after it.
     """
 
     agent_id: AgentId
     path: str
     work: bool = True
+    image: AgentImage | None = None
 
 
 class DismissAgent(Struct, frozen=True):
@@ -83,7 +86,10 @@ class DescribeResidency(Struct, frozen=True):
 
 
 class SessionOpened(Struct, frozen=True):
-    """The session is open. One that could not be opened says `SessionEnded` instead."""
+    """The session is open and has work; one that has none says `SessionIdle`, which means that as well.
+
+    One that could not be opened says `SessionEnded` instead.
+    """
 
     agent_id: AgentId
     incarnation: Incarnation
@@ -206,10 +212,13 @@ class ResidencyReport(Struct, frozen=True):
 
 
 class OpenSession(Struct, frozen=True):
-    """To a new AgentActor, first of all: who you are. `Work` follows if there is any."""
+    """To a new AgentActor, first of all: who you are, whom you work with, and whether there is `Work`."""
 
     image: AgentImage
     incarnation: Incarnation
+    work: bool
+    roles: dict[Role, Address]
+    clock: Callable[[], Timestamp]
 
 
 ResidencyCommand: TypeAlias = (

@@ -45,11 +45,12 @@ REST = Rest()
 
 
 class StartSession(Struct, frozen=True):
-    """Create the agent's session and hand it its image."""
+    """Create the agent's session and hand it its image; with `work`, that is the first it was sent."""
 
     agent_id: AgentId
     incarnation: Incarnation
     image: AgentImage
+    work: bool
 
 
 class ToSession(Struct, frozen=True):
@@ -60,12 +61,10 @@ class ToSession(Struct, frozen=True):
 
 
 class _PatienceEnded(Struct, frozen=True):
-    """A victim was given its time to unload."""
-
-    agent_id: AgentId
-    incarnation: Incarnation
+    """The victims that there were when this was set were given their time to unload."""
 
 
+_Victim: TypeAlias = tuple[AgentId, Incarnation]
 ResidencyEffect: TypeAlias = Effect | StartSession | ToSession
 Effects: TypeAlias = Sequence[ResidencyEffect]
 
@@ -79,6 +78,7 @@ class _Entry:
         "evicted",
         "evictions",
         "idle",
+        "image",
         "incarnation",
         "next_in",
         "path",
@@ -106,6 +106,7 @@ class _Entry:
         self.stage: Stage = "waiting"
         self.since = now
         self.request: int | None = None  # the question for its image
+        self.image: AgentImage | None = None  # given with the summons
         self.incarnation: Incarnation | None = None
         self.sent = 0  # how many Work its session was sent
         self.idle = False  # its session has seen them all and has nothing to do
@@ -133,6 +134,7 @@ class ResidencyTable:
         "_loads",
         "_lru",
         "_patience",
+        "_patient",
         "_queue",
         "_reloads",
         "_request",
@@ -153,6 +155,8 @@ class ResidencyTable:
         self._coming = 0  # entries that are `coming`
         self._in_wait = 0  # entries whose turn `waits`
         self._request = 0
+        # Victims that a timer runs for, and those that have come since: they wait for the next one.
+        self._patient: tuple[list[_Victim], list[_Victim]] | None = None
         self._evictions = self._reloads = 0
         self._closing = False
         self._told: Address = None  # who asked to unload all
@@ -164,8 +168,19 @@ class ResidencyTable:
 
     # Commands
 
-    def summon(self, agent_id: AgentId, path: str, *, work: bool, now: Timestamp) -> Effects:
-        """Have the agent in memory, and with `work` tell its session that there is some."""
+    def summon(
+        self,
+        agent_id: AgentId,
+        path: str,
+        *,
+        work: bool,
+        image: AgentImage | None = None,
+        now: Timestamp,
+    ) -> Effects:
+        """Have the agent in memory, and with `work` tell its session that there is some.
+
+        `image` is what its first session opens from: until then, nothing but mail can come to it.
+        """
         entry = self._entries.get(agent_id)
         if entry is None:
             if self._closing:
@@ -182,6 +197,7 @@ class ResidencyTable:
             entry.wants_work = True
         else:
             entry.wants_open = True
+        entry.image = image or entry.image
         return self._settle(now)
 
     def dismiss(self, agent_id: AgentId, *, gone: bool, now: Timestamp) -> Effects:
@@ -263,16 +279,19 @@ class ResidencyTable:
         if not isinstance(value, AgentImage) or value.row.status == "closed":
             self._forget(entry)
             return self._settle(now)
-        incarnation = Incarnation(value.row.incarnation + 1)
-        self._reloads += value.row.incarnation > 0
+        return self._start(entry, value, now)
+
+    def _start(self, entry: _Entry, image: AgentImage, now: Timestamp) -> Effects:
+        """Start the agent's session, and tell it at once if there is work."""
+        agent_id, incarnation = entry.agent_id, Incarnation(image.row.incarnation + 1)
+        self._reloads += image.row.incarnation > 0
         entry.stage, entry.since, entry.incarnation = "opening", now, incarnation
-        work = self._work(entry) if entry.wants_work else ()
-        entry.wants_open = entry.wants_work = False
-        return [
+        work, entry.wants_open, entry.wants_work = entry.wants_work, False, False
+        entry.sent, entry.image = int(work), None
+        return (
             Send("ledger", AgentEntered(agent_id, incarnation)),
-            StartSession(agent_id, incarnation, value),
-            *work,
-        ]
+            StartSession(agent_id, incarnation, image, work),
+        )
 
     def session_opened(self, agent_id: AgentId, incarnation: Incarnation, *, now: Timestamp) -> Effects:
         """The session is open; it is busy until it says that it is idle."""
@@ -284,10 +303,12 @@ class ResidencyTable:
     def session_idle(
         self, agent_id: AgentId, incarnation: Incarnation, seen: int, *, now: Timestamp
     ) -> Effects:
-        """The session has nothing to do, unless there is Work on its way to it."""
+        """The session is open and has nothing to do, unless there is Work on its way to it."""
         entry = self._current(agent_id, incarnation)
-        if entry is None or entry.stage != "open":
+        if entry is None or entry.stage == "unloading":
             return ()
+        if entry.stage == "opening":
+            entry.stage, entry.since = "open", now
         self._set_waits(entry, False)
         if seen < entry.sent:
             return ()
@@ -331,14 +352,18 @@ class ResidencyTable:
         left = AgentLeft(agent_id, incarnation, orderly=False, evicted=entry.evicted)
         return [Send("slots", ended), Send("ledger", left), *self._end(entry, now)]
 
-    def patience_ended(self, agent_id: AgentId, incarnation: Incarnation, *, now: Timestamp) -> Effects:
+    def patience_ended(self, *, now: Timestamp) -> Effects:
         """A victim that still unloads is joined by another one, if its place is waited for."""
-        entry = self._current(agent_id, incarnation)
-        if entry is None:
-            return ()
-        entry.slow = True
-        self._set_coming(entry, False)
-        return self._settle(now)
+        slow, younger = self._patient or ([], [])
+        for agent_id, incarnation in slow:
+            entry = self._current(agent_id, incarnation)
+            if entry is not None:
+                entry.slow = True
+                self._set_coming(entry, False)
+        younger = [victim for victim in younger if self._current(*victim) is not None]
+        self._patient = (younger, []) if younger else None
+        timer = (StartTimer(self._patience, _PatienceEnded()),) if younger else ()
+        return [*timer, *self._settle(now)]
 
     # Questions
 
@@ -403,7 +428,7 @@ class ResidencyTable:
                 entry.next_in = True
                 self._set_coming(entry, False)
             elif entry.stage == "waiting" and (len(residents) < self._limit or self._stuck()):
-                effects.append(self._load(entry, now))
+                effects += self._load(entry, now)
             else:
                 break
             del queue[agent_id]
@@ -424,13 +449,15 @@ class ResidencyTable:
         """
         return 0 < self._in_wait == len(self._residents) - self._lru.kept
 
-    def _load(self, entry: _Entry, now: Timestamp) -> Effect:
-        """Give the agent a place and ask for its image."""
+    def _load(self, entry: _Entry, now: Timestamp) -> Effects:
+        """Give the agent a place and ask for its image, if it is not at hand."""
         entry.stage, entry.since = "loading", now
         self._residents[entry.agent_id] = entry
+        if entry.image is not None:
+            return self._start(entry, entry.image, now)
         entry.request = self._request = self._request + 1
         self._loads[entry.request] = entry
-        return Send("ledger", Ask(entry.request, LoadAgent(entry.agent_id)))
+        return (Send("ledger", Ask(entry.request, LoadAgent(entry.agent_id))),)
 
     def _work(self, entry: _Entry) -> Effects:
         """Tell the session that there is work: from now on it is busy."""
@@ -456,8 +483,12 @@ class ResidencyTable:
         unload = ToSession(entry.agent_id, Unload(gone))
         if self._closing:
             return (unload,)
-        ended = _PatienceEnded(entry.agent_id, entry.incarnation)
-        return (unload, StartTimer(self._patience, ended))
+        victim = (entry.agent_id, entry.incarnation)
+        if self._patient is not None:
+            self._patient[1].append(victim)
+            return (unload,)
+        self._patient = ([victim], [])
+        return (unload, StartTimer(self._patience, _PatienceEnded()))
 
     def _end(self, entry: _Entry, now: Timestamp) -> Effects:
         """A session is over: answer who waited for that, then give its place to the next."""

@@ -1,7 +1,7 @@
 """The SlotAllocator: the actor around the slot table."""
 
 from collections.abc import Iterable
-from typing import assert_never, cast
+from typing import assert_never
 
 from ..effects import Effect
 from ..shell import ActorShell
@@ -27,7 +27,7 @@ class SlotAllocator(ActorShell):
         self.table = SlotTable()
 
     def decide(self, message: object, sender: Address) -> Iterable[Effect]:
-        command = cast(SlotCommand, message)
+        command: SlotCommand = message  # type: ignore[assignment]
         match command:
             case AcquireSlot():
                 return self.table.acquire(command.lease, command.path, sender, now=self.clock())

@@ -141,7 +141,7 @@ def test_the_commit_at_fault_is_found_and_all_before_it_is_written(journal: Jour
 def test_what_is_not_on_disk_is_measured(journal: Journal) -> None:
     commit(journal, 1)
     commit(journal, 2)
-    assert (journal.size.records, journal.size.pieces) == (4, 0)
+    assert (journal.debt.records, journal.debt.pieces) == (4, 0)
     number = batch(journal.take_batch()).number
     journal.written(number)
-    assert (journal.size.records, journal.size.bytes) == (0, 0)
+    assert (journal.debt.records, journal.debt.bytes) == (0, 0)

@@ -216,6 +216,7 @@ class Specification:
         if run.outcome not in (None, status):
             assert not outlives(run.outcome_level, loss), f"G3: {run} was told, and is {status}"
             run.outcome, run.outcome_level = None, "memory"
+            run.cut_off += 1  # as far as anybody can know now, its turn was
 
     def may_be_pruned(self, run: Accepted, now: float) -> bool:
         """Whether a run that ended may be forgotten by now."""

@@ -58,7 +58,8 @@ NO_FAULTS = Faults()
 class FaultyTurn:
     """Awaits an agent's coroutine; when it goes on after an await of its own, something may go wrong.
 
-    What it awaits inside of greenroom (a turn's method) is left alone: that fails by other faults.
+    What it awaits inside of greenroom (a turn's method) is left alone: that fails by other faults. So is
+    what it awaits through an async generator, which cannot be looked into.
     """
 
     def __init__(
@@ -101,8 +102,10 @@ def _without_this_frame(error: BaseException) -> BaseException:
 
 
 def _inside(code: Any) -> bool:
-    """Whether the coroutine waits in code of greenroom's own."""
+    """Whether the coroutine waits in code of greenroom's own, or where that cannot be seen."""
     while code is not None:
+        if type(code).__name__.startswith("async_generator_"):  # `async with turn.paused()`, for one
+            return True
         frame = getattr(code, "cr_frame", None) or getattr(code, "gi_frame", None)
         if frame is not None and frame.f_globals.get("__name__", "").startswith("greenroom.actors"):
             return True

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ from thespian.actors import Actor, ActorSystem
 from greenroom import agent
 from greenroom.actors.agent.actor import AgentActor
 from greenroom.actors.residency.protocol import OpenSession, SessionEnded, Unload
-from greenroom.actors.shell import Meet
 from greenroom.actors.systems.local import LocalSystemBase
 from greenroom.actors.vocabulary import AgentId, Incarnation
 from greenroom.persistence.protocol import AgentImage, AgentRow
@@ -36,9 +36,10 @@ class Neighbour(Actor):
             self.asker = sender
             session = self.createActor(AgentActor)
             roles = ("directory", "ledger", "residency", "slots", "events", "processes", "supervisor")
-            self.send(session, Meet(dict.fromkeys(roles, self.myAddress)))  # type: ignore[arg-type]
+            here: Any = dict.fromkeys(roles, self.myAddress)
             row = AgentRow(AgentId(1), "/t/a", "actor-opens", 1, b"", 0.0, 0.0)
-            self.send(session, OpenSession(AgentImage(row, None, ()), Incarnation(1)))
+            image = AgentImage(row, None, ())
+            self.send(session, OpenSession(image, Incarnation(1), False, here, time.time))
             self.send(session, Unload())
         elif isinstance(message, SessionEnded):
             self.send(self.asker, message)

@@ -82,21 +82,27 @@ class PlayedSession(Actor):
 
     def receiveMessage(self, message: Any, sender: Any) -> None:  # noqa: N802
         match message:
-            case Meet(roles):
+            case OpenSession(image, incarnation, work, roles):
                 self.roles = roles
-            case OpenSession(image, incarnation):
                 self.kind, self.known_as = image.row.kind, (image.row.agent_id, incarnation)
                 self.send(sender, SessionOpened(*self.known_as))
-                self.send(sender, SessionIdle(*self.known_as, self.seen))
-            case Work() if self.kind == "crashing":
-                self.send(self.myAddress, ActorExitRequest())
+                if work:
+                    self.work(sender)
+                else:
+                    self.send(sender, SessionIdle(*self.known_as, self.seen))
             case Work():
-                self.seen += 1
-                self.send(self.roles["ledger"], Worked(*self.known_as))
-                self.send(sender, SessionIdle(*self.known_as, self.seen))
+                self.work(sender)
             case Unload():
                 self.send(sender, SessionEnded(*self.known_as, self.seen))
                 self.send(self.myAddress, ActorExitRequest())
+
+    def work(self, residency: Any) -> None:
+        if self.kind == "crashing":
+            self.send(self.myAddress, ActorExitRequest())
+            return
+        self.seen += 1
+        self.send(self.roles["ledger"], Worked(*self.known_as))
+        self.send(residency, SessionIdle(*self.known_as, self.seen))
 
 
 class ResidencyOfPlayedSessions(ResidencyLRU):
@@ -193,7 +199,11 @@ def test_it_reports_who_is_there(theatre: Theatre) -> None:
     report = theatre.system.ask(theatre.residency, query, DEADLINE)
     assert isinstance(report, ResidencyReport)
     assert (report.request, report.residents, report.resident) == (5, 1, 1)
-    assert [each.stage for each in report.agents] == ["open", "absent"]
+    here, elsewhere = (each.stage for each in report.agents)
+    assert (here in ("opening", "open"), elsewhere) == (
+        True,
+        "absent",
+    )  # its own news may cross the question
 
 
 def test_all_sessions_end_when_the_runtime_closes(theatre: Theatre) -> None:

@@ -54,17 +54,17 @@ class Room:
             case Send("ledger", Ask(request, LoadAgent(agent_id))):
                 self.requests[agent_id] = request
                 return f"load {agent_id}"
-            case StartSession(agent_id, incarnation, image):
+            case StartSession(agent_id, incarnation, image, work):
                 assert (image.row.agent_id, image.row.incarnation + 1) == (agent_id, incarnation)
-                return f"start {agent_id}.{incarnation}"
+                return f"start {agent_id}.{incarnation}" + " with work" * work
             case ToSession(agent_id, Work()):
                 return f"work {agent_id}"
             case ToSession(agent_id, Rest()):
                 return f"rest {agent_id}"
             case ToSession(agent_id, Unload(gone)):
                 return f"unload {agent_id}" + " gone" * gone
-            case StartTimer(after, _PatienceEnded(agent_id, incarnation)):
-                return f"patience {after} for {agent_id}.{incarnation}"
+            case StartTimer(after, _PatienceEnded()):
+                return f"patience {after}"
             case Send("ledger", AgentEntered(agent_id, incarnation)):
                 self.incarnations[agent_id] = incarnation
                 return f"entered {agent_id}.{incarnation}"
@@ -88,9 +88,10 @@ class Room:
 
     # What happens to agent n; each answers in words what the table does about it.
 
-    def summon(self, n: int, *, work: bool = True) -> list[str]:
+    def summon(self, n: int, *, work: bool = True, image: bool = False) -> list[str]:
         path = f"/t/{n}"
-        return self.words(self.table.summon(AgentId(n), path, work=work, now=self.now))
+        given = AgentImage(AgentRow(AgentId(n), path, "kind", 1, b"", 0, 0)) if image else None
+        return self.words(self.table.summon(AgentId(n), path, work=work, image=given, now=self.now))
 
     def dismiss(self, n: int, *, gone: bool = False) -> list[str]:
         return self.words(self.table.dismiss(AgentId(n), gone=gone, now=self.now))
@@ -126,8 +127,8 @@ class Room:
     def lost(self, n: int, of: int | None = None) -> list[str]:
         return self.words(self.table.session_lost(*self.news(n, of), now=self.now))
 
-    def patience_ended(self, n: int, of: int | None = None) -> list[str]:
-        return self.words(self.table.patience_ended(*self.news(n, of), now=self.now))
+    def patience_ended(self) -> list[str]:
+        return self.words(self.table.patience_ended(now=self.now))
 
     def evict(self, n: int, request: int = 5) -> list[str]:
         return self.words(self.table.evict(AgentId(n), request, "user", now=self.now))
@@ -169,7 +170,7 @@ class Room:
 def test_an_agent_is_loaded_then_opened_then_told_of_its_work() -> None:
     room = Room(1)
     assert room.summon(1) == ["load 1"]
-    assert room.loaded(1) == ["entered 1.1", "start 1.1", "work 1"]
+    assert room.loaded(1) == ["entered 1.1", "start 1.1 with work"]
     assert room.opened(1) == []
     assert room.idle(1) == []
     assert room.describe(1).agents == (Residence(AgentId(1), "open", Incarnation(1), True, since=0),)
@@ -186,7 +187,7 @@ def test_summoning_again_while_loading_loads_and_starts_once() -> None:
     room.summon(1, work=False)
     assert room.summon(1) == []
     assert room.summon(1) == []
-    assert room.loaded(1) == ["entered 1.1", "start 1.1", "work 1"]
+    assert room.loaded(1) == ["entered 1.1", "start 1.1 with work"]
 
 
 def test_a_resident_that_is_summoned_gets_its_work_at_once() -> None:
@@ -206,7 +207,7 @@ def test_each_session_has_a_greater_incarnation_than_the_one_before() -> None:
     room = Room(1)
     room.incarnations[1] = 6
     room.summon(1)
-    assert room.loaded(1) == ["entered 1.7", "start 1.7", "work 1"]
+    assert room.loaded(1) == ["entered 1.7", "start 1.7 with work"]
     assert room.describe().reloads == 1
 
 
@@ -250,7 +251,7 @@ def test_without_room_agents_wait_in_order() -> None:
     assert room.summon(2) == []
     assert room.summon(3) == []
     assert [each.place for each in room.describe(2, 3).agents] == [0, 1]
-    assert room.idle(1) == ["unload 1", "patience 1.0 for 1.1"]
+    assert room.idle(1) == ["unload 1", "patience 1.0"]
     assert room.ended(1) == ["left 1.1 evicted", "load 2"]
 
 
@@ -263,9 +264,9 @@ def test_the_least_recently_used_idle_resident_goes() -> None:
 
 def test_one_that_waits_takes_one_victim_and_no_more() -> None:
     room = Room(3).rest(1, 2, 3)
-    assert room.summon(4) == ["unload 1", "patience 1.0 for 1.1"]
+    assert room.summon(4) == ["unload 1", "patience 1.0"]
     assert room.summon(4) == []
-    assert room.summon(5) == ["unload 2", "patience 1.0 for 2.1"]
+    assert room.summon(5) == ["unload 2"]
 
 
 def test_free_room_takes_no_victim() -> None:
@@ -276,9 +277,9 @@ def test_a_starting_agent_is_never_a_victim() -> None:
     room = Room(1)
     room.summon(1)
     assert room.summon(2) == []
-    assert room.loaded(1) == ["entered 1.1", "start 1.1", "work 1"]
+    assert room.loaded(1) == ["entered 1.1", "start 1.1 with work"]
     assert room.opened(1) == []
-    assert room.idle(1) == ["unload 1", "patience 1.0 for 1.1"]
+    assert room.idle(1) == ["unload 1", "patience 1.0"]
 
 
 def test_a_resident_with_work_on_its_way_is_not_idle() -> None:
@@ -286,7 +287,7 @@ def test_a_resident_with_work_on_its_way_is_not_idle() -> None:
     room.summon(1)
     room.summon(2)
     assert room.idle(1, seen=1) == []
-    assert room.idle(1, seen=2) == ["unload 1", "patience 1.0 for 1.1"]
+    assert room.idle(1, seen=2) == ["unload 1", "patience 1.0"]
 
 
 def test_work_reaches_an_idle_resident_before_it_can_be_chosen() -> None:
@@ -315,7 +316,7 @@ def test_finished_agents_never_use_up_the_room() -> None:  # scenario 4
 def test_a_victim_that_takes_too_long_is_joined_by_another() -> None:  # scenario 7
     room = Room(2).rest(1, 2)
     assert room.summon(3)[0] == "unload 1"
-    assert room.patience_ended(1) == ["unload 2", "patience 1.0 for 2.1"]
+    assert room.patience_ended() == ["unload 2", "patience 1.0"]
     assert room.ended(2) == ["left 2.1 evicted", "load 3"]
     assert room.describe().resident == 2
     assert room.ended(1) == ["left 1.1 evicted"]
@@ -325,15 +326,39 @@ def test_a_victim_that_takes_too_long_is_joined_by_another() -> None:  # scenari
 def test_a_victim_that_takes_too_long_is_joined_by_the_next_that_becomes_idle() -> None:
     room = Room(2).rest(1).busy(2)
     room.summon(3)
-    assert room.patience_ended(1) == []
-    assert room.idle(2) == ["unload 2", "patience 1.0 for 2.1"]
+    assert room.patience_ended() == []
+    assert room.idle(2) == ["unload 2", "patience 1.0"]
+
+
+def test_one_timer_does_for_all_victims_and_each_has_its_whole_time() -> None:
+    room = Room(3).rest(1, 2, 3)
+    assert room.summon(4) == ["unload 1", "patience 1.0"]
+    assert room.summon(5) == ["unload 2"]
+    assert room.patience_ended() == ["patience 1.0", "unload 3"]  # for 1 alone: 2 came later
+    room.ended(3)
+    assert room.patience_ended() == []
+    assert room.describe().resident == 3  # 1 and 2 still unload, and 4 has the place of 3
+
+
+def test_an_image_that_comes_with_the_summons_saves_the_question_for_it() -> None:
+    room = Room(1)
+    assert room.summon(1, image=True) == ["entered 1.1", "start 1.1 with work"]
+    room.opened(1)
+    room.idle(1)
+    assert room.summon(2, image=True) == ["unload 1", "patience 1.0"]
+    assert room.summon(2) == []
+    assert room.ended(1) == ["left 1.1 evicted", "entered 2.1", "start 2.1 with work"]
+    room.opened(2)
+    room.idle(2)
+    assert room.summon(1)[0] == "unload 2"
+    assert room.ended(2) == ["left 2.1 evicted", "load 1"]  # what it was made with is an old one by now
 
 
 def test_patience_that_ends_after_the_victim_changes_nothing() -> None:
     room = Room(2).rest(1, 2)
     room.summon(3)
     room.ended(1)
-    assert room.patience_ended(1) == []
+    assert room.patience_ended() == []
 
 
 def test_when_who_needed_the_room_gives_up_the_victim_is_wholly_gone() -> None:  # scenario 8
@@ -352,16 +377,16 @@ def test_a_run_for_an_agent_that_unloads_is_executed_by_its_next_session() -> No
     assert room.ended(1) == ["left 1.1 evicted", "load 2"]
     room.loaded(2)
     room.opened(2)
-    assert room.idle(2) == ["unload 2", "patience 1.0 for 2.1"]
+    assert room.idle(2) == ["unload 2"]
     assert room.ended(2) == ["left 2.1 evicted", "load 1"]
-    assert room.loaded(1) == ["entered 1.2", "start 1.2", "work 1"]
+    assert room.loaded(1) == ["entered 1.2", "start 1.2 with work"]
 
 
 def test_an_agent_called_back_gets_its_own_place_if_nobody_is_before_it() -> None:
     room = Room(2).rest(1, 2)
     room.evict(1)
     assert room.summon(1) == []
-    assert room.summon(3) == ["unload 2", "patience 1.0 for 2.1"]
+    assert room.summon(3) == ["unload 2"]
     assert room.ended(2) == ["left 2.1 evicted", "load 3"]
     assert room.ended(1) == ["left 1.1 evicted", "user 5: evicted", "load 1"]
 
@@ -395,7 +420,7 @@ def test_agents_called_back_above_the_limit_come_in_the_order_of_their_summons()
 def test_a_slow_victim_called_back_in_vain_is_still_slow() -> None:
     room = Room(2).rest(1, 2)
     room.evict(1)
-    room.patience_ended(1)
+    room.patience_ended()
     room.summon(1)
     room.dismiss(1)
     assert room.summon(3)[0] == "unload 2"
@@ -508,7 +533,7 @@ def test_a_summons_that_came_after_the_failed_opening_starts_another_session() -
     room.loaded(1)
     room.summon(1)
     assert room.ended(1, seen=1) == ["left 1.1", "load 1"]
-    assert room.loaded(1) == ["entered 1.2", "start 1.2", "work 1"]
+    assert room.loaded(1) == ["entered 1.2", "start 1.2 with work"]
 
 
 def test_a_crashed_session_frees_its_room_and_its_slot() -> None:  # scenario 13
@@ -540,7 +565,7 @@ def test_late_news_of_an_older_incarnation_changes_nothing() -> None:  # G6
     assert room.idle(1, seen=9, of=1) == []
     assert room.ended(1, seen=0, of=1) == []
     assert room.lost(1, of=1) == []
-    assert room.patience_ended(1, of=1) == []
+    assert room.patience_ended() == []
     assert room.describe(1) == before
 
 
@@ -552,7 +577,7 @@ def test_a_pinned_resident_is_never_a_victim_until_unpinned() -> None:
     assert room.pin(1) == ["user 6: done"]
     assert room.summon(2) == []
     assert room.describe(2).agents[0].kept_by == ("/t/1",)
-    assert room.pin(1, pinned=False) == ["user 6: done", "unload 1", "patience 1.0 for 1.1"]
+    assert room.pin(1, pinned=False) == ["user 6: done", "unload 1", "patience 1.0"]
 
 
 def test_a_pin_of_an_absent_agent_holds_when_it_comes_and_does_not_load_it() -> None:
@@ -565,7 +590,7 @@ def test_a_pin_of_an_absent_agent_holds_when_it_comes_and_does_not_load_it() -> 
 
 def test_an_eviction_on_request_is_answered_when_the_agent_is_out() -> None:
     room = Room(2).rest(1)
-    assert room.evict(1, 5) == ["unload 1", "patience 1.0 for 1.1"]
+    assert room.evict(1, 5) == ["unload 1", "patience 1.0"]
     assert room.evict(1, 6) == []
     assert room.ended(1) == ["left 1.1 evicted", "user 5: evicted", "user 6: evicted"]
     assert room.describe().evictions == 1
@@ -666,7 +691,7 @@ def test_the_surplus_leaves_as_soon_as_it_is_idle_with_nobody_waiting() -> None:
     room.loaded(2)
     room.opened(2)
     room.waits(1, waits=False)
-    assert room.idle(1) == ["unload 1", "patience 1.0 for 1.1"]
+    assert room.idle(1) == ["unload 1", "patience 1.0"]
     assert room.idle(2) == []
     room.ended(1)
     assert room.describe().resident == 1

@@ -89,7 +89,7 @@ class ResidencyAgainstAList(RuleBasedStateMachine):
         self.questions: dict[AgentId, object] = {}  # not answered by the ledger yet
         self.stale: list[object] = []  # questions that nobody waits for any more
         self.sessions: list[Session] = []  # with anything left to do, say or read
-        self.timers: list[_PatienceEnded] = []
+        self.patient: set[tuple[AgentId, Incarnation | None]] | None = None  # while a timer runs: victims
         # The model
         self.waiting: list[AgentId] = []  # for room, in order; also those that still unload
         self.why: dict[AgentId, set[str]] = {}
@@ -119,8 +119,8 @@ class ResidencyAgainstAList(RuleBasedStateMachine):
                     self.admitted(agent_id, request)
                 case Send("ledger", AgentEntered(agent_id, incarnation)):
                     self.incarnations[agent_id] = incarnation
-                case StartSession(agent_id, incarnation):
-                    self.started(agent_id, incarnation)
+                case StartSession(agent_id, incarnation, _, work):
+                    self.started(agent_id, incarnation, work)
                 case ToSession(agent_id, Work()):
                     self.session_of(agent_id).inbox.append(Work())
                     resident = self.residents[agent_id]
@@ -131,8 +131,13 @@ class ResidencyAgainstAList(RuleBasedStateMachine):
                     self.session_of(agent_id).inbox.append(Rest())
                 case ToSession(agent_id, Unload() as unload):
                     self.sent_away(agent_id, unload)
-                case StartTimer(_, _PatienceEnded() as ended):
-                    self.timers.append(ended)
+                case StartTimer(_, _PatienceEnded()):
+                    assert self.patient is None, "one timer is enough"
+                    self.patient = {
+                        (each, resident.incarnation)
+                        for each, resident in self.residents.items()
+                        if resident.stage == "unloading" and not resident.slow
+                    }
                 case Send("ledger", AgentLeft(agent_id, incarnation, orderly)):
                     assert self.residents.pop(agent_id).incarnation == incarnation
                     self.used(agent_id)
@@ -173,13 +178,18 @@ class ResidencyAgainstAList(RuleBasedStateMachine):
         self.residents[agent_id] = Resident()
         self.questions[agent_id] = request
 
-    def started(self, agent_id: AgentId, incarnation: Incarnation) -> None:
+    def started(self, agent_id: AgentId, incarnation: Incarnation, work: bool) -> None:
+        assert work == ("work" in self.why.get(agent_id, ())), "it hears of its work at once"
         for other in self.sessions:
             assert other.agent_id != agent_id or other.state == "gone", "no agent has two sessions"
             assert other.agent_id != agent_id or other.incarnation < incarnation
         resident = self.residents[agent_id]
         resident.stage, resident.incarnation = "opening", incarnation
-        self.sessions.append(Session(agent_id, incarnation))
+        session = Session(agent_id, incarnation)
+        self.sessions.append(session)
+        if work:
+            resident.sent = session.seen = 1
+            session.has_work = True
         self.to_open.discard(agent_id)
         self.why.pop(agent_id, None)
 
@@ -318,15 +328,15 @@ class ResidencyAgainstAList(RuleBasedStateMachine):
                 self.rested.append(agent_id)
         self.perform(self.table.pin(agent_id, 0, "user", pinned=pinned, now=0))
 
-    @precondition(lambda self: self.timers)
-    @rule(data=st.data())
-    def patience_ends(self, data: st.DataObject) -> None:
-        ended = data.draw(st.sampled_from(self.timers))
-        self.timers.remove(ended)
-        resident = self.residents.get(ended.agent_id)
-        if resident and resident.incarnation == ended.incarnation:
-            resident.slow = True
-        self.perform(self.table.patience_ended(ended.agent_id, ended.incarnation, now=0))
+    @precondition(lambda self: self.patient is not None)
+    @rule()
+    def patience_ends(self) -> None:
+        for agent_id, incarnation in self.patient or ():
+            resident = self.residents.get(agent_id)
+            if resident and resident.incarnation == incarnation:
+                resident.slow = True
+        self.patient = None
+        self.perform(self.table.patience_ended(now=0))
 
     # The sessions
 
@@ -386,7 +396,8 @@ class ResidencyAgainstAList(RuleBasedStateMachine):
         session.news.insert(place, LOST)
 
     def open(self, session: Session) -> None:
-        session.news.append(SessionOpened(session.agent_id, session.incarnation))
+        if session.has_work:
+            session.news.append(SessionOpened(session.agent_id, session.incarnation))
         self.end_turn(session)
 
     def end_turn(self, session: Session) -> None:
@@ -433,6 +444,8 @@ class ResidencyAgainstAList(RuleBasedStateMachine):
                     resident.stage = "open"
                 effects = table.session_opened(agent_id, incarnation, now=0)
             case SessionIdle():
+                if resident and resident.stage == "opening":
+                    resident.stage = "open"
                 if resident and resident.stage == "open":
                     resident.waits = False
                     if news.seen == resident.sent:

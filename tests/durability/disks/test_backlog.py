@@ -186,7 +186,7 @@ def test_progress_is_dropped_and_counted_when_the_disk_is_far_behind(make: Make,
     asked_until(lambda: runtime.stats().unwritten, lambda count: count == 0)
     disk.stall()
     assert ref.followup(1).result(timeout=20) == "said"
-    assert journal_of(runtime).size.records < little_room + 20
+    assert journal_of(runtime).debt.records < little_room + 20
     dropped = runtime.stats().events_dropped
     assert 4 * little_room <= dropped <= 4 * little_room + 20
     disk.go_on()
@@ -211,10 +211,10 @@ def test_checkpoints_wait_for_a_disk_that_is_far_behind(make: Make, little_room:
     disk.stall()
     run = ref.followup(1)
     journal = journal_of(runtime)
-    asked_until(lambda: (runtime.stats(), journal.size.crowded)[1], lambda crowded: crowded)
+    asked_until(lambda: (runtime.stats(), journal.debt.crowded)[1], lambda crowded: crowded)
     with pytest.raises(TimeoutError):
         run.result(timeout=0.2)
-    assert journal.size.records < little_room + 20
+    assert journal.debt.records < little_room + 20
     disk.go_on()
     assert run.result(timeout=60) == 1
 
@@ -236,9 +236,9 @@ def test_turns_begin_when_the_disk_has_caught_up(make: Make, little_room: int) -
     disk.stall()
     runs = [ref.followup(1) for ref in refs]
     journal = journal_of(runtime)
-    asked_until(lambda: (runtime.stats(), journal.size.crowded)[1], lambda crowded: crowded)
+    asked_until(lambda: (runtime.stats(), journal.debt.crowded)[1], lambda crowded: crowded)
     asked_until(lambda: runtime.stats().running, lambda running: running == 0)
-    assert journal.size.records < little_room + 2 * 420, "what two slots could still add"
+    assert journal.debt.records < little_room + 2 * 420, "what two slots could still add"
     assert [info.path for info in runtime.list(limit=1)] == ["/t/a0"], "questions are answered meanwhile"
     disk.go_on()
     assert [run.result(timeout=60) for run in runs] == [1] * 10

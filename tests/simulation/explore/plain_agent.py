@@ -72,12 +72,15 @@ class PlainAgent(AgentActor):
     # What takes time
 
     def open(self, message: OpenSession) -> None:
+        self.roles, self.clock = message.roles, message.clock
         image = message.image
         row = image.row
         self.agent_id, self.incarnation = row.agent_id, message.incarnation
-        self.inbox = list(image.inbox)
+        self.inbox = image.inbox
         self.healed = row.status == "failed"
         self.session = Session(row.agent_id, row.path, message.incarnation)
+        if message.work:
+            self.act(self.session.work())
         state = image.snapshot.data.decode() if image.snapshot else ""
         self.behaviour = PlainBehaviour(PlainStates(state))
         self.opens, self.may_not_open = True, row.kind == "fragile" and message.incarnation == 1
@@ -94,7 +97,7 @@ class PlainAgent(AgentActor):
 
     def begin_turn(self, do: DoTurn) -> None:
         known = {message.serial: message for message in (*self.inbox, *do.inbox)}
-        self.inbox = [known[serial] for serial in sorted(known)]
+        self.inbox = tuple(known[serial] for serial in sorted(known))
         self.interruption = None
         self.turn = PlainTurn(do, do.run.input.decode().split("; "), self.behaviour.states.state)
 

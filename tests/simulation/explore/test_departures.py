@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from greenroom.actors.agent.actor import AgentActor
-from greenroom.actors.residency.table import ResidencyTable
 from greenroom.actors.systems.choices import Scheduled
 
+from .. import mistakes
 from .departures import Departing, explore_departures
 from .stories import STORIES, tell
 
@@ -134,19 +134,10 @@ def _not_interrupted_before_its_first_step(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(AgentActor, "interrupt_turn", interrupt_turn)
 
 
-def _evicted_though_work_is_on_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = ResidencyTable.session_idle
-
-    def idle(self: ResidencyTable, agent_id: Any, number: Any, seen: int, **now: Any) -> Any:
-        return original(self, agent_id, number, 1 << 30, **now)
-
-    monkeypatch.setattr(ResidencyTable, "session_idle", idle)
-
-
 PLANTED: dict[Callable[[pytest.MonkeyPatch], None], str] = {
     _one_slot_for_two: "a_slot_is_handed_over",
     _not_interrupted_before_its_first_step: "an_interrupt_meets_a_completion",
-    _evicted_though_work_is_on_its_way: "an_eviction_meets_a_delivery",
+    mistakes.what_was_read_stays_in_the_inbox: "an_eviction_meets_a_delivery",
 }
 
 

@@ -98,7 +98,7 @@ def a_turn_that_waits_keeps_its_slot(monkeypatch: pytest.MonkeyPatch) -> None:
 # An eviction meets a delivery
 
 
-planted(windows.room_is_needed_for_another)(mistakes.an_agent_is_evicted_though_work_is_on_its_way)
+planted(windows.more_comes_for_who_is_to_go)(mistakes.an_agent_is_evicted_though_work_is_on_its_way)
 
 
 @planted(windows.it_is_asked_to_leave, long=True)

@@ -138,10 +138,17 @@ def three_take_turns(cast: Cast | None = None) -> House:
 EVICTION = "an eviction meets a delivery"
 
 
-@window(EVICTION, at_least=5e15)
+@window(EVICTION, at_least=1e13)
 def room_is_needed_for_another(cast: Cast | None = None) -> House:
     made = house("/a/x", "/a/y", residents=1, cast=cast, prompt=(*DIRECTORY, *DISK, *EXITS))
     made.call(one=(("run", "/a/x", "r1"),), two=(("run", "/a/y", "r2"),))
+    return made
+
+
+@window(EVICTION, at_least=1e6)
+def more_comes_for_who_is_to_go(cast: Cast | None = None) -> House:
+    made = house("/a/x", residents=1, cast=cast, prompt=(*DIRECTORY, *DISK, *EXITS))
+    made.call(one=(("run", "/a/x", "r1"), ("run", "/a/x", "r2")), two=(("evict", "/a/x"),))
     return made
 
 
