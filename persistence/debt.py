@@ -28,7 +28,7 @@ MOST_BYTES = 512 << 20
 """Of values: eight states of 64 MB."""
 
 
-class Size(Struct, frozen=True):
+class Size(Struct, frozen=True, gc=False):
     """Of commits: of those up to one, or of those that are not on disk."""
 
     records: int = 0

@@ -27,7 +27,7 @@ from .processes import LeftRow, ProcessRow
 # Rows
 
 
-class RunRow(Struct, frozen=True):
+class RunRow(Struct, frozen=True, gc=False):
     """One run. `status` is `accepted` until it is one of the three outcomes."""
 
     run_id: RunId
@@ -45,7 +45,7 @@ class RunRow(Struct, frozen=True):
     ended_at: Timestamp | None = None
 
 
-class AgentRow(Struct, frozen=True):
+class AgentRow(Struct, frozen=True, gc=False):
     """One agent at rest. `status` is `idle`, `failed` (its session could not be opened) or `closed`."""
 
     agent_id: AgentId
@@ -63,7 +63,7 @@ class AgentRow(Struct, frozen=True):
     unread: tuple[int, ...] = ()  # the serials of its inbox, ascending
 
 
-class Snapshot(Struct, frozen=True):
+class Snapshot(Struct, frozen=True, gc=False):
     """An agent's state as bytes, as of the end of a turn."""
 
     codec: str
@@ -71,7 +71,7 @@ class Snapshot(Struct, frozen=True):
     data: bytes
 
 
-class MessageRow(Struct, frozen=True):
+class MessageRow(Struct, frozen=True, gc=False):
     """One unread message of an inbox; `serial` is its order of acceptance in this store."""
 
     serial: int
@@ -81,7 +81,7 @@ class MessageRow(Struct, frozen=True):
     at: Timestamp
 
 
-class AgentImage(Struct, frozen=True):
+class AgentImage(Struct, frozen=True, gc=False):
     """All that a session is opened from."""
 
     row: AgentRow
@@ -89,7 +89,7 @@ class AgentImage(Struct, frozen=True):
     inbox: tuple[MessageRow, ...] = ()
 
 
-class EventRow(Struct, frozen=True):
+class EventRow(Struct, frozen=True, gc=False):
     """A numbered fact; `data` is JSON."""
 
     seq: int
@@ -116,11 +116,11 @@ class Unfinished(Struct, frozen=True):
 # Records
 
 
-class AddAgent(Struct, frozen=True):
+class AddAgent(Struct, frozen=True, gc=False):
     row: AgentRow
 
 
-class SetAgent(Struct, frozen=True):
+class SetAgent(Struct, frozen=True, gc=False):
     """Change what an agent is at rest."""
 
     agent_id: AgentId
@@ -129,45 +129,45 @@ class SetAgent(Struct, frozen=True):
     at: Timestamp
 
 
-class SetIncarnation(Struct, frozen=True):
+class SetIncarnation(Struct, frozen=True, gc=False):
     agent_id: AgentId
     incarnation: Incarnation
 
 
-class EraseAgent(Struct, frozen=True):
+class EraseAgent(Struct, frozen=True, gc=False):
     """Remove an agent with its snapshot, inbox and runs."""
 
     agent_id: AgentId
 
 
-class PutSnapshot(Struct, frozen=True):
+class PutSnapshot(Struct, frozen=True, gc=False):
     agent_id: AgentId
     snapshot: Snapshot
 
 
-class AddMessage(Struct, frozen=True):
+class AddMessage(Struct, frozen=True, gc=False):
     row: MessageRow
 
 
-class DropMessages(Struct, frozen=True):
+class DropMessages(Struct, frozen=True, gc=False):
     """Forget the agent's messages up to and with `upto`: a committed turn has read them."""
 
     agent_id: AgentId
     upto: int
 
 
-class AddRun(Struct, frozen=True):
+class AddRun(Struct, frozen=True, gc=False):
     row: RunRow
 
 
-class BeginRun(Struct, frozen=True):
+class BeginRun(Struct, frozen=True, gc=False):
     run_id: RunId
     agent_id: AgentId
     attempt: int
     at: Timestamp
 
 
-class InterruptRun(Struct, frozen=True):
+class InterruptRun(Struct, frozen=True, gc=False):
     """A run that has begun was told to end; if its code does not live to do so, this is how it ended."""
 
     run_id: RunId
@@ -175,7 +175,7 @@ class InterruptRun(Struct, frozen=True):
     reason: str
 
 
-class EndRun(Struct, frozen=True):
+class EndRun(Struct, frozen=True, gc=False):
     """The outcome; it becomes the agent's last one, and the agent's `updated_at`."""
 
     run_id: RunId
@@ -188,7 +188,7 @@ class EndRun(Struct, frozen=True):
     ended_at: Timestamp
 
 
-class AddEvent(Struct, frozen=True):
+class AddEvent(Struct, frozen=True, gc=False):
     row: EventRow
 
 
@@ -210,31 +210,31 @@ Record: TypeAlias = (
 # Queries
 
 
-class FindAgent(Struct, frozen=True):
+class FindAgent(Struct, frozen=True, gc=False):
     """The open agent at a path, else the one closed there last. Value: `AgentRow | None`."""
 
     path: str
 
 
-class FindAgents(Struct, frozen=True):
+class FindAgents(Struct, frozen=True, gc=False):
     """Value: `tuple[AgentRow, ...]`, those that exist, in the order asked."""
 
     agent_ids: tuple[AgentId, ...]
 
 
-class LoadAgent(Struct, frozen=True):
+class LoadAgent(Struct, frozen=True, gc=False):
     """Value: `AgentImage | None`."""
 
     agent_id: AgentId
 
 
-class FindRuns(Struct, frozen=True):
+class FindRuns(Struct, frozen=True, gc=False):
     """Value: `tuple[RunRow | None, ...]`, one for each id."""
 
     run_ids: tuple[RunId, ...]
 
 
-class HasAgents(Struct, frozen=True):
+class HasAgents(Struct, frozen=True, gc=False):
     """Whether the store has agents of a tree, open or closed; of commits not on disk yet it may not know.
 
     Value: `bool`.
@@ -243,7 +243,7 @@ class HasAgents(Struct, frozen=True):
     tree: str
 
 
-class ListAgents(Struct, frozen=True):
+class ListAgents(Struct, frozen=True, gc=False):
     """A page of agents at or below `under`, by path (then by id), with paths greater than `after`.
 
     Open ones, or with `closed` the closed ones. Value: `tuple[AgentRow, ...]`.
@@ -255,7 +255,7 @@ class ListAgents(Struct, frozen=True):
     closed: bool = False
 
 
-class ListEvents(Struct, frozen=True):
+class ListEvents(Struct, frozen=True, gc=False):
     """Events at or below `under` with numbers greater than `since`. Value: `tuple[EventRow, ...]`."""
 
     under: str
@@ -268,7 +268,7 @@ Query: TypeAlias = FindAgent | FindAgents | LoadAgent | FindRuns | HasAgents | L
 # What the ledger's journal is given, and how it answers
 
 
-class Fact(Struct, frozen=True):
+class Fact(Struct, frozen=True, gc=False):
     """An event that has no number yet."""
 
     at: Timestamp
@@ -278,7 +278,7 @@ class Fact(Struct, frozen=True):
     data: bytes = b"{}"
 
 
-class Commit(Struct, frozen=True):
+class Commit(Struct, frozen=True, gc=False):
     """Record all of this or nothing, after everything committed before.
 
     `then` is sent once the records are as durable as `durability` says: at once for `memory`. A lazy
@@ -292,13 +292,13 @@ class Commit(Struct, frozen=True):
     lazy: bool = False
 
 
-class Publish(Struct, frozen=True):
+class Publish(Struct, frozen=True, gc=False):
     """To the event bus: these happened, in this order."""
 
     events: tuple[EventRow, ...]
 
 
-class Ask(Struct, frozen=True):
+class Ask(Struct, frozen=True, gc=False):
     """To the ledger: answer `query` as if everything committed so far were on disk.
 
     Answered once, by `Answer` to the sender.
@@ -338,7 +338,7 @@ class OpenReader(Struct, frozen=True):
     opener: Callable[..., Any] | None = None  # instead of `Reader.open`
 
 
-class WriteBatch(Struct, frozen=True):
+class WriteBatch(Struct, frozen=True, gc=False):
     """Write in one transaction, in this order. Answered by `BatchWritten` or `BatchFailed`.
 
     `sync` asks for an fsync before the answer, whatever the store's own level.
@@ -349,7 +349,7 @@ class WriteBatch(Struct, frozen=True):
     sync: bool = False
 
 
-class KeepProcesses(Struct, frozen=True):
+class KeepProcesses(Struct, frozen=True, gc=False):
     """Record processes and forget others, in one transaction. Answered by `ProcessesKept`.
 
     They belong to no run's commit, so they do not go through the journal.
@@ -360,11 +360,11 @@ class KeepProcesses(Struct, frozen=True):
     drop: tuple[int, ...] = ()
 
 
-class CloseStore(Struct, frozen=True):
+class CloseStore(Struct, frozen=True, gc=False):
     """Answered by `StoreClosed`."""
 
 
-class Read(Struct, frozen=True):
+class Read(Struct, frozen=True, gc=False):
     """Answered by `Answer`, in the order asked."""
 
     request: RequestId
@@ -376,7 +376,7 @@ class StoreOpened(Struct, frozen=True):
     file: str = ""  # what the reader opens: the store, or where `:memory:` lies
 
 
-class ReaderOpened(Struct, frozen=True):
+class ReaderOpened(Struct, frozen=True, gc=False):
     pass
 
 
@@ -384,7 +384,7 @@ class StoreRefused(Struct, frozen=True):
     error: GreenroomError
 
 
-class BatchWritten(Struct, frozen=True):
+class BatchWritten(Struct, frozen=True, gc=False):
     number: int
     seconds: float
 
@@ -419,5 +419,5 @@ class StoreTaken(Struct, frozen=True):
     error: StoreLost
 
 
-class StoreClosed(Struct, frozen=True):
+class StoreClosed(Struct, frozen=True, gc=False):
     pass

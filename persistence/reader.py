@@ -35,15 +35,16 @@ from .protocol import (
 
 Row: TypeAlias = tuple[Any, ...]
 
-_AGENT = """
+_AGENT_COLUMNS = """
     SELECT a.agent_id, a.path, a.kind,
            coalesce((SELECT s.version FROM snapshots AS s WHERE s.agent_id = a.agent_id), a.version),
            a.config, a.created_at, a.updated_at, a.status,
            a.error, a.incarnation, a.origin,
            (SELECT group_concat(serial) FROM inbox WHERE inbox.agent_id = a.agent_id),
            r.run_id, r.status, r.attempt, r.result, r.error, r.started_at, r.ended_at
-    FROM agents AS a LEFT JOIN runs AS r ON r.run_id = a.last_run_id
 """
+_AGENT_TABLES = "FROM agents AS a LEFT JOIN runs AS r ON r.run_id = a.last_run_id"
+_AGENT = f"{_AGENT_COLUMNS} {_AGENT_TABLES}"
 _RUN = """
     SELECT r.run_id, r.serial, r.agent_id, a.path, r.input, r.accepted_at, r.status, r.attempt,
            r.awaits, r.result, r.error, r.started_at, r.ended_at
@@ -68,7 +69,8 @@ RUN_BY_ID = f"{_RUN} WHERE r.run_id = ?"
 UNFINISHED_RUNS = f"{_RUN} WHERE r.status = 'accepted' ORDER BY r.serial"
 UNFINISHED_AGENTS = f"""{_AGENT} WHERE a.agent_id IN
     (SELECT agent_id FROM runs WHERE status = 'accepted') ORDER BY a.agent_id"""
-SNAPSHOT = "SELECT codec, version, data FROM snapshots WHERE agent_id = ?"
+IMAGE = f"""{_AGENT_COLUMNS}, n.codec, n.version, n.data {_AGENT_TABLES}
+    LEFT JOIN snapshots AS n ON n.agent_id = a.agent_id WHERE a.agent_id = ?"""
 COMPLETED = """
     SELECT 1 FROM agents WHERE agent_id = ?1 AND stateful = 1
     UNION ALL SELECT 1 FROM runs WHERE agent_id = ?1 AND status = 'completed' LIMIT 1
@@ -78,6 +80,14 @@ EVENTS = """
     SELECT seq, at, type, path, run_id, data FROM events
     WHERE seq > ? AND (path = ? OR path > ? AND path < ?) ORDER BY seq LIMIT ?
 """
+
+
+UNREAD = 11
+"""The column of an agent that names its mail."""
+
+
+class _Incomplete:
+    """Stands for an image of which more has to be read."""
 
 
 class Reader:
@@ -103,6 +113,10 @@ class Reader:
         agent's image is not to be had without all of it (`SnapshotTampered`).
         """
         try:
+            if type(query) is LoadAgent:  # most have a snapshot and no mail: one statement is one moment
+                image = self._image(query.agent_id, alone=True)
+                if not isinstance(image, _Incomplete):
+                    return image
             self._connection.execute("BEGIN")  # one moment for all that the answer is made of
             try:
                 return self._answer(query)
@@ -171,19 +185,25 @@ class Reader:
         rows += self._rows(between, max(low, after), high, limit - len(rows))
         return tuple(map(self._agent, rows))
 
-    def _image(self, agent_id: AgentId) -> AgentImage | None:
-        rows = self._agents((agent_id,))
+    def _image(self, agent_id: AgentId, *, alone: bool = False) -> "AgentImage | _Incomplete | None":
+        """An agent's image; with `alone` from one statement, if that tells all of it."""
+        rows = self._rows(IMAGE, agent_id)
         if not rows:
             return None
-        row = rows[0]
+        codec_tag, version, sealed = rows[0][-3:]
+        if alone and (codec_tag is None or rows[0][UNREAD]):
+            return _Incomplete()
+        row = self._agent(rows[0][:-3])
         codec.check_genuine(row.config)
-        snapshot = None
-        for codec_tag, version, sealed in self._rows(SNAPSHOT, agent_id):
+        if codec_tag is None:
+            if self._rows(COMPLETED, agent_id):
+                # every completed turn left one: to begin anew would silently forget what it was
+                raise SnapshotUnreadable(row.path, "its snapshot is missing from the store")
+            snapshot = None
+        else:
             place = ("state", agent_id, codec_tag, version)
             snapshot = Snapshot(codec_tag, version, self._sealer.open(sealed, place, row.path))
-        if snapshot is None and self._rows(COMPLETED, agent_id):
-            # every completed turn left one: to begin anew would silently forget what it was
-            raise SnapshotUnreadable(row.path, "its snapshot is missing from the store")
+        mail = self._rows(INBOX, agent_id) if row.unread else ()
         inbox = tuple(
             MessageRow(
                 serial,
@@ -192,12 +212,12 @@ class Reader:
                 sender,
                 at,
             )
-            for serial, body, sender, at in self._rows(INBOX, agent_id)
+            for serial, body, sender, at in mail
         )
         return AgentImage(row, snapshot, inbox)
 
     def _agent(self, row: Row) -> AgentRow:
-        fields, unread, last = list(row[:11]), row[11], row[12:]
+        fields, unread, last = list(row[:UNREAD]), row[UNREAD], row[UNREAD + 1 :]
         agent_id, path = fields[0], fields[1]
         fields[4] = self._payload(fields[4], ("config", agent_id), path)
         fields.append(None if last[0] is None else self._last(agent_id, path, last))

@@ -25,7 +25,7 @@ from ..vocabulary import AgentId, Incarnation, RunId
 from .lifecycle import Event, State, after
 
 
-class DoTurn(Struct, frozen=True):
+class DoTurn(Struct, frozen=True, gc=False):
     """Execute a turn; `interrupt` if it was interrupted before it began."""
 
     run: RunRow
@@ -34,26 +34,26 @@ class DoTurn(Struct, frozen=True):
     results: tuple[RunRow, ...]
 
 
-class DoInterrupt(Struct, frozen=True):
+class DoInterrupt(Struct, frozen=True, gc=False):
     """Interrupt the turn under way."""
 
     reason: str
     suspend: bool = False
 
 
-class DoResume(Struct, frozen=True):
+class DoResume(Struct, frozen=True, gc=False):
     """The turn has its slot back: let it go on."""
 
 
-class DoCancelOpen(Struct, frozen=True):
+class DoCancelOpen(Struct, frozen=True, gc=False):
     """Stop opening."""
 
 
-class DoClose(Struct, frozen=True):
+class DoClose(Struct, frozen=True, gc=False):
     """Close what was opened."""
 
 
-class DoLeave(Struct, frozen=True):
+class DoLeave(Struct, frozen=True, gc=False):
     """End the actor."""
 
 

@@ -21,7 +21,7 @@ class ConfigureDirectory(Struct, frozen=True):
     remember: int = 10_000  # how many paths are kept at hand
 
 
-class SpawnAgent(Struct, frozen=True):
+class SpawnAgent(Struct, frozen=True, gc=False):
     """Answered by `AgentSpawned`; `PathTaken` if an open agent has the path.
 
     An agent that was spawned from the same `origin` is that agent, not a second one.
@@ -39,7 +39,7 @@ class SpawnAgent(Struct, frozen=True):
     durability: Durability | None = None
 
 
-class SubmitRun(Struct, frozen=True):
+class SubmitRun(Struct, frozen=True, gc=False):
     """Answered by `RunAccepted`."""
 
     request: RequestId
@@ -51,7 +51,7 @@ class SubmitRun(Struct, frozen=True):
     durability: Durability | None = None
 
 
-class SubmitMessage(Struct, frozen=True):
+class SubmitMessage(Struct, frozen=True, gc=False):
     """Answered by `MessageAccepted`."""
 
     request: RequestId
@@ -62,7 +62,7 @@ class SubmitMessage(Struct, frozen=True):
     durability: Durability | None = None
 
 
-class LocateAgent(Struct, frozen=True):
+class LocateAgent(Struct, frozen=True, gc=False):
     """Answered by `AgentLocated`; a closed agent is refused unless `closed` allows it."""
 
     request: RequestId
@@ -71,7 +71,7 @@ class LocateAgent(Struct, frozen=True):
     closed: bool = False
 
 
-class InterruptAgent(Struct, frozen=True):
+class InterruptAgent(Struct, frozen=True, gc=False):
     """Answered by `RunsInterrupted`."""
 
     request: RequestId
@@ -82,7 +82,7 @@ class InterruptAgent(Struct, frozen=True):
     reason: str = "interrupted by its caller"
 
 
-class CloseAgent(Struct, frozen=True):
+class CloseAgent(Struct, frozen=True, gc=False):
     """End the agent and its descendants; `erase` also what is stored. Answered by `AgentsClosed`.
 
     A closed agent can still be erased; closing it again is refused as `AgentClosed`.
@@ -94,7 +94,7 @@ class CloseAgent(Struct, frozen=True):
     erase: bool = False
 
 
-class EvictPath(Struct, frozen=True):
+class EvictPath(Struct, frozen=True, gc=False):
     """Answered by `EvictionAnswered`."""
 
     request: RequestId
@@ -102,7 +102,7 @@ class EvictPath(Struct, frozen=True):
     path: str
 
 
-class PinPath(Struct, frozen=True):
+class PinPath(Struct, frozen=True, gc=False):
     """Answered by `PinAnswered`."""
 
     request: RequestId
@@ -111,13 +111,13 @@ class PinPath(Struct, frozen=True):
     pinned: bool
 
 
-class StopAccepting(Struct, frozen=True):
+class StopAccepting(Struct, frozen=True, gc=False):
     """The runtime closes: refuse every command from now on."""
 
     reason: str
 
 
-class AgentLocated(Struct, frozen=True):
+class AgentLocated(Struct, frozen=True, gc=False):
     request: RequestId
     agent_id: AgentId
     path: str

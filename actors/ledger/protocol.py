@@ -42,7 +42,7 @@ class ConfigureLedger(Struct, frozen=True):
 # Commands about agents, from the directory
 
 
-class RecordSpawn(Struct, frozen=True):
+class RecordSpawn(Struct, frozen=True, gc=False):
     """Record a new agent, with its first run if it has `input`. Answered by `AgentSpawned`.
 
     The directory hears `SpawnSettled` at once.
@@ -56,7 +56,7 @@ class RecordSpawn(Struct, frozen=True):
     durability: Durability | None = None
 
 
-class RecordClose(Struct, frozen=True):
+class RecordClose(Struct, frozen=True, gc=False):
     """End agents for good: their runs are interrupted, now.
 
     Answered by `AgentsClosed` if there is a `reply_to`.
@@ -72,7 +72,7 @@ class RecordClose(Struct, frozen=True):
 # Commands about runs and messages
 
 
-class AcceptRun(Struct, frozen=True):
+class AcceptRun(Struct, frozen=True, gc=False):
     """Accept a run. Answered by `RunAccepted`, as durable as asked.
 
     A `run_id` that names a run of this agent already is answered as that run; `fresh` says that it
@@ -91,7 +91,7 @@ class AcceptRun(Struct, frozen=True):
     closed: bool = False  # so is the agent: only a run that there is already can be meant
 
 
-class AcceptMessage(Struct, frozen=True):
+class AcceptMessage(Struct, frozen=True, gc=False):
     """Put a message in an inbox. Answered by `MessageAccepted`."""
 
     request: RequestId
@@ -103,7 +103,7 @@ class AcceptMessage(Struct, frozen=True):
     durability: Durability | None = None
 
 
-class InterruptRuns(Struct, frozen=True):
+class InterruptRuns(Struct, frozen=True, gc=False):
     """End one open run of the agent, or all accepted so far; `cascade`: its descendants' too.
 
     Answered by `RunsInterrupted`. A run that has begun ends when its code does.
@@ -118,7 +118,7 @@ class InterruptRuns(Struct, frozen=True):
     reason: str
 
 
-class AwaitRun(Struct, frozen=True):
+class AwaitRun(Struct, frozen=True, gc=False):
     """Answered by `RunEnded` when the run has an outcome, at once if it has; `RunNotFound` refused.
 
     With `tell_pending`, a run that is still open is told at once by `RunPending`, before `RunEnded`.
@@ -130,7 +130,7 @@ class AwaitRun(Struct, frozen=True):
     tell_pending: bool = False
 
 
-class ForgetRequest(Struct, frozen=True):
+class ForgetRequest(Struct, frozen=True, gc=False):
     """Nobody waits for the answer to this `AwaitRun` any more. Not answered."""
 
     request: RequestId
@@ -140,7 +140,7 @@ class ForgetRequest(Struct, frozen=True):
 # Queries
 
 
-class DescribeAgent(Struct, frozen=True):
+class DescribeAgent(Struct, frozen=True, gc=False):
     """Answered by `AgentDescribed`."""
 
     request: RequestId
@@ -148,7 +148,7 @@ class DescribeAgent(Struct, frozen=True):
     path: str
 
 
-class DescribeAgents(Struct, frozen=True):
+class DescribeAgents(Struct, frozen=True, gc=False):
     """A page of agents at or below `under`, by path. Answered by `AgentsDescribed`."""
 
     request: RequestId
@@ -160,7 +160,7 @@ class DescribeAgents(Struct, frozen=True):
     resident: bool = False  # those in memory alone
 
 
-class DescribeState(Struct, frozen=True):
+class DescribeState(Struct, frozen=True, gc=False):
     """Answered by `StateDescribed`."""
 
     request: RequestId
@@ -168,7 +168,7 @@ class DescribeState(Struct, frozen=True):
     path: str
 
 
-class DescribeRun(Struct, frozen=True):
+class DescribeRun(Struct, frozen=True, gc=False):
     """Answered by `RunDescribed`."""
 
     request: RequestId
@@ -176,7 +176,7 @@ class DescribeRun(Struct, frozen=True):
     run_id: RunId
 
 
-class DescribeLedger(Struct, frozen=True):
+class DescribeLedger(Struct, frozen=True, gc=False):
     """Answered by `LedgerReport`."""
 
     request: RequestId
@@ -186,7 +186,7 @@ class DescribeLedger(Struct, frozen=True):
 # From the sessions
 
 
-class SessionStarted(Struct, frozen=True):
+class SessionStarted(Struct, frozen=True, gc=False):
     """The session is open and can work; `healed`: the one before could not be opened."""
 
     agent_id: AgentId
@@ -194,7 +194,7 @@ class SessionStarted(Struct, frozen=True):
     healed: bool = False
 
 
-class SessionFailed(Struct, frozen=True):
+class SessionFailed(Struct, frozen=True, gc=False):
     """The session could not be opened: the runs that wait fail with `error`."""
 
     agent_id: AgentId
@@ -202,20 +202,20 @@ class SessionFailed(Struct, frozen=True):
     error: str
 
 
-class TakeRun(Struct, frozen=True):
+class TakeRun(Struct, frozen=True, gc=False):
     """The session holds a slot. Answered by `RunBegun` or `NothingToRun`."""
 
     agent_id: AgentId
     incarnation: Incarnation
 
 
-class OutgoingMessage(Struct, frozen=True):
+class OutgoingMessage(Struct, frozen=True, gc=False):
     agent_id: AgentId
     path: str
     body: Payload
 
 
-class Continuation(Struct, frozen=True):
+class Continuation(Struct, frozen=True, gc=False):
     """The run that starts when all of `awaits` have ended."""
 
     run_id: RunId
@@ -223,7 +223,7 @@ class Continuation(Struct, frozen=True):
     input: Payload
 
 
-class Checkpoint(Struct, frozen=True):
+class Checkpoint(Struct, frozen=True, gc=False):
     """Record state and outbox so far. Answered by `CheckpointRecorded` when it is durable."""
 
     request: RequestId
@@ -234,7 +234,7 @@ class Checkpoint(Struct, frozen=True):
     outbox: tuple[OutgoingMessage, ...]
 
 
-class ReportProgress(Struct, frozen=True):
+class ReportProgress(Struct, frozen=True, gc=False):
     """Something that a turn tells while it goes on. Not answered."""
 
     agent_id: AgentId
@@ -243,7 +243,7 @@ class ReportProgress(Struct, frozen=True):
     data: bytes
 
 
-class EndTurn(Struct, frozen=True):
+class EndTurn(Struct, frozen=True, gc=False):
     """The turn is over, with everything that it changes, or nothing if it did not complete.
 
     Answered by `TurnSettled`. `status` is `suspended` for a turn that was cut off by the runtime's own
@@ -267,7 +267,7 @@ class EndTurn(Struct, frozen=True):
 # From outside
 
 
-class KindRegistered(Struct, frozen=True):
+class KindRegistered(Struct, frozen=True, gc=False):
     """A kind of this name can be executed from now on. Not answered."""
 
     name: str
@@ -276,13 +276,13 @@ class KindRegistered(Struct, frozen=True):
 # From the supervisor
 
 
-class StopBeginning(Struct, frozen=True):
+class StopBeginning(Struct, frozen=True, gc=False):
     """The runtime closes: begin nothing. Answered by `TurnsEnded` when no turn is under way."""
 
     reason: str
 
 
-class InterruptTurns(Struct, frozen=True):
+class InterruptTurns(Struct, frozen=True, gc=False):
     """The time to drain is over: end the turns under way, as interrupted or (`suspend`) to begin again.
 
     `final`: do not wait for their code any longer; what it reports after this counts for nothing.
@@ -292,7 +292,7 @@ class InterruptTurns(Struct, frozen=True):
     final: bool = False
 
 
-class CloseLedger(Struct, frozen=True):
+class CloseLedger(Struct, frozen=True, gc=False):
     """Write what is left. Answered by `LedgerClosed` when all of it is on disk and the file closed.
 
     A store that cannot be written is tried for `patience`, and once in any case.
@@ -311,14 +311,14 @@ class Refused(Struct, frozen=True):
     error: GreenroomError
 
 
-class AgentSpawned(Struct, frozen=True):
+class AgentSpawned(Struct, frozen=True, gc=False):
     request: RequestId
     agent_id: AgentId
     path: str
     run_id: RunId | None
 
 
-class SpawnSettled(Struct, frozen=True):
+class SpawnSettled(Struct, frozen=True, gc=False):
     """To the directory: the spawn was recorded, or not."""
 
     agent_id: AgentId
@@ -326,37 +326,37 @@ class SpawnSettled(Struct, frozen=True):
     recorded: bool
 
 
-class AgentsClosed(Struct, frozen=True):
+class AgentsClosed(Struct, frozen=True, gc=False):
     request: RequestId
 
 
-class RunAccepted(Struct, frozen=True):
+class RunAccepted(Struct, frozen=True, gc=False):
     request: RequestId
     run_id: RunId
     path: str
 
 
-class MessageAccepted(Struct, frozen=True):
+class MessageAccepted(Struct, frozen=True, gc=False):
     request: RequestId
 
 
-class RunsInterrupted(Struct, frozen=True):
+class RunsInterrupted(Struct, frozen=True, gc=False):
     """`count` open runs were told to end."""
 
     request: RequestId
     count: int
 
 
-class RunPending(Struct, frozen=True):
+class RunPending(Struct, frozen=True, gc=False):
     request: RequestId
 
 
-class RunEnded(Struct, frozen=True):
+class RunEnded(Struct, frozen=True, gc=False):
     request: RequestId
     run: RunRow
 
 
-class LiveAgent(Struct, frozen=True):
+class LiveAgent(Struct, frozen=True, gc=False):
     """An agent as it is now: its row, and what is going on."""
 
     row: AgentRow
@@ -372,12 +372,12 @@ class LiveAgent(Struct, frozen=True):
     unwritten: bool = False  # something of it is not on disk yet
 
 
-class AgentDescribed(Struct, frozen=True):
+class AgentDescribed(Struct, frozen=True, gc=False):
     request: RequestId
     agent: LiveAgent
 
 
-class AgentsDescribed(Struct, frozen=True):
+class AgentsDescribed(Struct, frozen=True, gc=False):
     """`next` is what to give as `after` for the following page; None at the end."""
 
     request: RequestId
@@ -385,19 +385,19 @@ class AgentsDescribed(Struct, frozen=True):
     next: str | None
 
 
-class StateDescribed(Struct, frozen=True):
+class StateDescribed(Struct, frozen=True, gc=False):
     request: RequestId
     image: AgentImage
 
 
-class RunDescribed(Struct, frozen=True):
+class RunDescribed(Struct, frozen=True, gc=False):
     """`run.status` is `accepted`, `queued`, `running` or the outcome's."""
 
     request: RequestId
     run: RunRow
 
 
-class LedgerReport(Struct, frozen=True):
+class LedgerReport(Struct, frozen=True, gc=False):
     request: RequestId
     agents: int
     running: int
@@ -409,7 +409,7 @@ class LedgerReport(Struct, frozen=True):
     latencies: dict[str, tuple[float, float]]  # seconds: p50 and p99 of "commit", "queue", "turn"
 
 
-class RunBegun(Struct, frozen=True):
+class RunBegun(Struct, frozen=True, gc=False):
     """`inbox` are messages accepted since the session was loaded; `results` a continuation's outcomes."""
 
     agent_id: AgentId
@@ -419,11 +419,11 @@ class RunBegun(Struct, frozen=True):
     results: tuple[RunRow, ...]
 
 
-class NothingToRun(Struct, frozen=True):
+class NothingToRun(Struct, frozen=True, gc=False):
     agent_id: AgentId
 
 
-class InterruptTurn(Struct, frozen=True):
+class InterruptTurn(Struct, frozen=True, gc=False):
     """To a session: end the turn of this run, if it is still under way."""
 
     run_id: RunId
@@ -431,22 +431,22 @@ class InterruptTurn(Struct, frozen=True):
     suspend: bool = False
 
 
-class CheckpointRecorded(Struct, frozen=True):
+class CheckpointRecorded(Struct, frozen=True, gc=False):
     request: RequestId
 
 
-class TurnSettled(Struct, frozen=True):
+class TurnSettled(Struct, frozen=True, gc=False):
     """The outcome was taken down. `more`: another run waits, ask for it with a new slot."""
 
     agent_id: AgentId
     more: bool
 
 
-class TurnsEnded(Struct, frozen=True):
+class TurnsEnded(Struct, frozen=True, gc=False):
     pass
 
 
-class LedgerClosed(Struct, frozen=True):
+class LedgerClosed(Struct, frozen=True, gc=False):
     """`problem`: what could not be written, and why."""
 
     problem: str | None = None

@@ -17,14 +17,14 @@ from ..vocabulary import Address, AgentId, Incarnation, RequestId, Role, Seconds
 # Commands
 
 
-class ConfigureResidency(Struct, frozen=True):
+class ConfigureResidency(Struct, frozen=True, gc=False):
     """Sent once, before anything else."""
 
     residents: int
     patience: Seconds = 1.0  # a victim that takes longer to unload is joined by another one
 
 
-class SummonAgent(Struct, frozen=True):
+class SummonAgent(Struct, frozen=True, gc=False):
     """Make the agent resident if it is not; with `work`, tell its session that there is `Work`.
 
     From the ledger: with work when the agent has a run to begin, without when it was spawned.
@@ -39,7 +39,7 @@ class SummonAgent(Struct, frozen=True):
     image: AgentImage | None = None
 
 
-class DismissAgent(Struct, frozen=True):
+class DismissAgent(Struct, frozen=True, gc=False):
     """The agent has no work any more: forget a summons for work that waits for room.
 
     A summons without work stands, and so does a load that has begun; a session is told to `Rest`.
@@ -50,7 +50,7 @@ class DismissAgent(Struct, frozen=True):
     gone: bool = False
 
 
-class EvictAgent(Struct, frozen=True):
+class EvictAgent(Struct, frozen=True, gc=False):
     """Unload an idle agent. Answered by `EvictionAnswered`: true when it is out of memory.
 
     False at once if it is not in memory, starting, busy or pinned. One that unloads already is
@@ -62,7 +62,7 @@ class EvictAgent(Struct, frozen=True):
     agent_id: AgentId
 
 
-class PinAgent(Struct, frozen=True):
+class PinAgent(Struct, frozen=True, gc=False):
     """Never choose the agent as a victim (or again do so). Answered by `PinAnswered`."""
 
     request: RequestId
@@ -71,11 +71,11 @@ class PinAgent(Struct, frozen=True):
     pinned: bool
 
 
-class UnloadAll(Struct, frozen=True):
+class UnloadAll(Struct, frozen=True, gc=False):
     """The runtime closes: end every session, admit nobody. Answered by `AllUnloaded`."""
 
 
-class DescribeResidency(Struct, frozen=True):
+class DescribeResidency(Struct, frozen=True, gc=False):
     """Answered by `ResidencyReport`, with what is known of `agent_ids`."""
 
     request: RequestId
@@ -85,7 +85,7 @@ class DescribeResidency(Struct, frozen=True):
 # Facts, from the sessions
 
 
-class SessionOpened(Struct, frozen=True):
+class SessionOpened(Struct, frozen=True, gc=False):
     """The session is open and has work; one that has none says `SessionIdle`, which means that as well.
 
     One that could not be opened says `SessionEnded` instead.
@@ -95,7 +95,7 @@ class SessionOpened(Struct, frozen=True):
     incarnation: Incarnation
 
 
-class SessionIdle(Struct, frozen=True):
+class SessionIdle(Struct, frozen=True, gc=False):
     """The session has nothing to do, having seen the first `seen` messages `Work` that it was sent.
 
     Said once it has opened, and again whenever all that it was sent is done, be that nothing: a
@@ -107,7 +107,7 @@ class SessionIdle(Struct, frozen=True):
     seen: int
 
 
-class SessionWaits(Struct, frozen=True):
+class SessionWaits(Struct, frozen=True, gc=False):
     """The session's turn began (or ceased) to wait for runs, without a slot."""
 
     agent_id: AgentId
@@ -115,7 +115,7 @@ class SessionWaits(Struct, frozen=True):
     waits: bool
 
 
-class SessionEnded(Struct, frozen=True):
+class SessionEnded(Struct, frozen=True, gc=False):
     """The session is closed, or could not be opened; it holds no slot and its actor is about to go.
 
     `seen` counts `Work` as in `SessionIdle`: what came when the session had given up is for the
@@ -130,15 +130,15 @@ class SessionEnded(Struct, frozen=True):
 # Events and replies
 
 
-class Work(Struct, frozen=True):
+class Work(Struct, frozen=True, gc=False):
     """To a session: ask the ledger for a run when you can."""
 
 
-class Rest(Struct, frozen=True):
+class Rest(Struct, frozen=True, gc=False):
     """To a session: the runs that `Work` announced are gone; give up a wait for a slot."""
 
 
-class Unload(Struct, frozen=True):
+class Unload(Struct, frozen=True, gc=False):
     """To a session: close what you opened, say `SessionEnded`, go.
 
     `gone` says that the agent was closed and that a turn under way must not be waited for.
@@ -147,14 +147,14 @@ class Unload(Struct, frozen=True):
     gone: bool = False
 
 
-class AgentEntered(Struct, frozen=True):
+class AgentEntered(Struct, frozen=True, gc=False):
     """To the ledger: the agent gets a session, which now opens."""
 
     agent_id: AgentId
     incarnation: Incarnation
 
 
-class AgentLeft(Struct, frozen=True):
+class AgentLeft(Struct, frozen=True, gc=False):
     """To the ledger: the session is over. Unless `orderly`, its actor crashed."""
 
     agent_id: AgentId
@@ -170,16 +170,16 @@ class LoadFailed(Struct, frozen=True):
     error: GreenroomError
 
 
-class EvictionAnswered(Struct, frozen=True):
+class EvictionAnswered(Struct, frozen=True, gc=False):
     request: RequestId
     evicted: bool
 
 
-class PinAnswered(Struct, frozen=True):
+class PinAnswered(Struct, frozen=True, gc=False):
     request: RequestId
 
 
-class AllUnloaded(Struct, frozen=True):
+class AllUnloaded(Struct, frozen=True, gc=False):
     """To the sender of `UnloadAll`: no session is left."""
 
 
@@ -187,7 +187,7 @@ Stage: TypeAlias = Literal["absent", "waiting", "loading", "opening", "open", "u
 """Where an agent stands on its way in and out of memory; `waiting` is for room."""
 
 
-class Residence(Struct, frozen=True):
+class Residence(Struct, frozen=True, gc=False):
     """What is known of one agent."""
 
     agent_id: AgentId
@@ -200,7 +200,7 @@ class Residence(Struct, frozen=True):
     kept_by: tuple[str, ...] = ()  # while it waits for room: paths of residents that cannot leave
 
 
-class ResidencyReport(Struct, frozen=True):
+class ResidencyReport(Struct, frozen=True, gc=False):
     request: RequestId
     residents: int  # the limit
     resident: int  # loading, opening, open or unloading now

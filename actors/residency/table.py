@@ -44,7 +44,7 @@ WORK = Work()
 REST = Rest()
 
 
-class StartSession(Struct, frozen=True):
+class StartSession(Struct, frozen=True, gc=False):
     """Create the agent's session and hand it its image; with `work`, that is the first it was sent."""
 
     agent_id: AgentId
@@ -53,14 +53,14 @@ class StartSession(Struct, frozen=True):
     work: bool
 
 
-class ToSession(Struct, frozen=True):
+class ToSession(Struct, frozen=True, gc=False):
     """Send `message` to the agent's session, the one that was started last."""
 
     agent_id: AgentId
     message: SessionCommand
 
 
-class _PatienceEnded(Struct, frozen=True):
+class _PatienceEnded(Struct, frozen=True, gc=False):
     """The victims that there were when this was set were given their time to unload."""
 
 

@@ -11,7 +11,7 @@ from msgspec import Struct
 from ..vocabulary import AgentId, Incarnation, RequestId, Timestamp
 
 
-class Lease(Struct, frozen=True):
+class Lease(Struct, frozen=True, gc=False):
     """The name of one request for a slot."""
 
     agent_id: AgentId
@@ -22,13 +22,13 @@ class Lease(Struct, frozen=True):
 # Commands
 
 
-class ConfigureSlots(Struct, frozen=True):
+class ConfigureSlots(Struct, frozen=True, gc=False):
     """Sent once, before anything else."""
 
     slots: int
 
 
-class AcquireSlot(Struct, frozen=True):
+class AcquireSlot(Struct, frozen=True, gc=False):
     """Ask for a slot. Answered once, now or later, by `SlotGranted`; never, if released before.
 
     Granted first come, first served within a tree and in turn between the trees that wait.
@@ -39,20 +39,20 @@ class AcquireSlot(Struct, frozen=True):
     path: str
 
 
-class ReleaseSlot(Struct, frozen=True):
+class ReleaseSlot(Struct, frozen=True, gc=False):
     """End a lease, whether it holds a slot or waits for one. Repeating it changes nothing."""
 
     lease: Lease
 
 
-class EndHolder(Struct, frozen=True):
+class EndHolder(Struct, frozen=True, gc=False):
     """End every lease of a session that is gone. Repeating it changes nothing."""
 
     agent_id: AgentId
     incarnation: Incarnation
 
 
-class DescribeSlots(Struct, frozen=True):
+class DescribeSlots(Struct, frozen=True, gc=False):
     """Answered by `SlotReport`. With `agent_id`, `place` tells where that agent waits."""
 
     request: RequestId
@@ -62,11 +62,11 @@ class DescribeSlots(Struct, frozen=True):
 # Events and replies
 
 
-class SlotGranted(Struct, frozen=True):
+class SlotGranted(Struct, frozen=True, gc=False):
     lease: Lease
 
 
-class SlotReport(Struct, frozen=True):
+class SlotReport(Struct, frozen=True, gc=False):
     """`holders` are the paths that hold a slot, longest first; at most the first 100 are named."""
 
     request: RequestId

@@ -190,7 +190,7 @@ PLANS = {
     FindAgent: (reader_module.OPEN_AT, "agents_open"),
     ListAgents: (reader_module.OPEN_BETWEEN, "agents_open"),
     FindRuns: (reader_module.RUN_BY_ID, "runs_id"),
-    LoadAgent: (reader_module.AGENTS_BY_ID, "INTEGER PRIMARY KEY"),
+    LoadAgent: (reader_module.IMAGE, "INTEGER PRIMARY KEY"),
 }
 MORE_PLANS = [
     (reader_module.CLOSED_AT, "agents_closed"),
@@ -199,7 +199,7 @@ MORE_PLANS = [
     (reader_module.CLOSED_BETWEEN, "agents_closed"),
     (reader_module.UNFINISHED_RUNS, "runs_unfinished"),
     (reader_module.UNFINISHED_AGENTS, "runs_unfinished"),
-    (reader_module.SNAPSHOT, "INTEGER PRIMARY KEY"),
+    (reader_module.AGENTS_BY_ID, "INTEGER PRIMARY KEY"),
     (reader_module.INBOX, "inbox_of_agent"),
     (reader_module.EVENTS, "INTEGER PRIMARY KEY"),
 ]
