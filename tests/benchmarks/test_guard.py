@@ -57,11 +57,11 @@ def test_something_new_that_stays_in_memory_is_seen() -> None:
 
 SLOWER = """
 from greenroom.actors.systems.cell import Cell
-right = Cell.deliver
-def deliver(self, message, sender):
+right = Cell.send
+def send(self, to, message):
     if len([n for n in range(3)]) == 3:
-        right(self, message, sender)
-Cell.deliver = deliver
+        right(self, to, message)
+Cell.send = send
 """
 
 
