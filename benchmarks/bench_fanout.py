@@ -2,7 +2,8 @@
 
 Wide: one parent, N children, one answer each. Deep: a chain as deep as a path can be, each waiting for the
 next. Three levels: a tree of 10 by 10 by 10. The agents are in memory before it begins, and the sums of
-squares that come back are checked. A tree takes few slots, as waiting gives them back.
+squares that come back are checked. A tree takes few slots, as waiting gives them back. The limit
+(`common.limit`) has the messages of as many turns and decides nothing.
 
     python benchmarks/bench_fanout.py --json
 """
@@ -16,6 +17,7 @@ from typing import Any
 
 from common.check import equal
 from common.floor import Floor, Writer
+from common.limit import DECIDING_NOTHING, Hall
 from common.measure import Round, interleaved
 from common.report import FLOOR, OURS, Row, row
 from common.script import Options, main
@@ -132,6 +134,18 @@ class ByHand:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
+class Limit:
+    """A hall with a session for each child, all asked by nobody in particular."""
+
+    def __init__(self, floor: Floor, tree: Tree) -> None:
+        self.hall = Hall(floor, len(tree), slots=SLOTS, work=lambda _, number: number * number, state=dict)
+        self._children = len(tree)
+
+    async def round(self, number: int) -> int:
+        children = range(self._children)
+        return sum(await asyncio.gather(*(self.hall.ask(child, number + child) for child in children)))
+
+
 async def timed(work: Callable[[int], Any], tree: Tree, times: int) -> Round:
     """Send that many numbers through a tree, one after the other."""
     took = []
@@ -159,6 +173,11 @@ async def compare(options: Options, name: str, tree: Tree, times: int, level: Du
             OURS: partial(timed, ours.round, tree, times),
             FLOOR: partial(timed, floor.round, tree, times),
         }
+        if not any(tree):  # it knows no levels
+            writer = await stack.enter_async_context(Writer(options.store(f"limit-{name}")))
+            limit = Limit(Floor(writer, durable=level != "memory"), tree)
+            stack.push_async_callback(limit.hall.close)
+            contestants[DECIDING_NOTHING] = partial(timed, limit.round, tree, times)
         return await interleaved(contestants, options.repeats)
 
 
@@ -179,6 +198,13 @@ async def measure(options: Options) -> list[Row]:
         rounds = await compare(options, str(number), tree, times, level)
         of_peers = wanted if number < 2 else None
         rows.append(row(name, "runs/s", rounds, "runs/s", better="more", wanted=of_peers))
+        if number == 0:
+            rows.append(
+                row(
+                    f"{name}, its messages alone", "runs/s", rounds, "runs/s", better="more",
+                    floor=DECIDING_NOTHING, floor_name=DECIDING_NOTHING,
+                )
+            )  # fmt: skip
     return rows
 
 

@@ -1,7 +1,8 @@
 """How near to the ideal do turns come that wait for something outside?
 
 1,000 turns of 50 ms at 64 slots: 16 rounds, 0.80 s. What a turn costs beyond its waiting shows in the
-ratio to that ideal. The floor does the same with a semaphore of 64.
+ratio to that ideal. The floor does the same with a semaphore of 64. The limit (`common.limit`) has a turn's
+messages and commits and decides nothing but who has a slot.
 
     python benchmarks/bench_io_turns.py --json
 """
@@ -14,6 +15,7 @@ from typing import Any
 
 from common.check import equal
 from common.floor import Floor, Writer
+from common.limit import DECIDING_NOTHING, Hall
 from common.measure import Round, interleaved
 from common.report import FLOOR, OURS, Row, at_most, row
 from common.script import Options, main
@@ -64,9 +66,30 @@ async def measure(options: Options) -> list[Row]:
             begun = time.perf_counter()
             return timed(await asyncio.gather(*(by_hand(number) for number in range(turns))), 1, begun)
 
-        rounds = await interleaved({OURS: ours, FLOOR: theirs}, options.repeats)
+        async def sleep(_state: Any, seconds: float) -> int:
+            await asyncio.sleep(seconds)
+            return 1
+
+        writer = await stack.enter_async_context(Writer(options.store("limit")))
+        hall = Hall(Floor(writer), turns, slots=SLOTS, work=sleep, state=dict)
+        stack.push_async_callback(hall.close)
+
+        async def limit() -> Round:
+            begun = time.perf_counter()
+            return timed(
+                await asyncio.gather(*(hall.ask(number, pause) for number in range(turns))), 1, begun
+            )
+
+        contestants = {OURS: ours, FLOOR: theirs, DECIDING_NOTHING: limit}
+        rounds = await interleaved(contestants, options.repeats)
     name = f"{turns:,} turns of {pause * 1000:.0f} ms, {SLOTS} slots"
-    return [row(name, "x ideal", rounds, "ideal", better="less", target=at_most(1.05, of="ours"))]
+    return [
+        row(name, "x ideal", rounds, "ideal", better="less", target=at_most(1.05, of="ours")),
+        row(
+            f"{name}, its messages and commits alone", "x ideal", rounds, "ideal", better="less",
+            floor=DECIDING_NOTHING, floor_name=DECIDING_NOTHING,
+        ),
+    ]  # fmt: skip
 
 
 if __name__ == "__main__":

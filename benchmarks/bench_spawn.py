@@ -2,7 +2,8 @@
 
 All at once: every spawn is answered when it is durable (`process`), and the round ends when the last
 session is open. The floor makes a task with a queue for each, has it answer once, and commits a row for it
-and one for the event; bare asyncio does the same with no file. Then the wait of one caller who makes agents
+and one for the event; bare asyncio does the same with no file; the limit (`common.limit`) has a spawn's
+messages and commits and decides nothing. Then the wait of one caller who makes agents
 one after the other, for an answer that is durable and for one that is not.
 
     python benchmarks/bench_spawn.py --json
@@ -16,7 +17,8 @@ from itertools import count
 from typing import Any
 
 from common.check import equal
-from common.floor import ADD_AGENT, ADD_EVENT, Rows, Writer
+from common.floor import ADD_AGENT, ADD_EVENT, Floor, Rows, Writer
+from common.limit import DECIDING_NOTHING, Hall
 from common.measure import Round, interleaved, quantiles
 from common.report import FLOOR, OURS, Row, at_least, at_most, row
 from common.script import Options, main
@@ -124,12 +126,29 @@ async def floor(options: Options, number: int, *, stored: bool) -> Round:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+async def limit(options: Options, number: int) -> Round:
+    """A spawn's messages and commits, for that many agents."""
+    store = options.store(f"limit-{next(stores)}")
+    async with Writer(store) as writer:
+        hall = Hall(Floor(writer), 0)
+        begun = time.perf_counter()
+        for first in range(0, number, AT_ONCE):
+            agents = range(first, min(first + AT_ONCE, number))
+            await asyncio.gather(*(hall.spawn(agent, path_of(agent)) for agent in agents))
+        seconds = time.perf_counter() - begun
+        await hall.close()
+    equal("agents in the limit's file", counted(store, "SELECT count(*) FROM agents"), number)
+    store.unlink()
+    return Round({"agents/s": number / seconds})
+
+
 async def rates(options: Options, number: int, repeats: int) -> list[Row]:
     """Both floors in the same rounds."""
     contestants = {
         OURS: partial(ours, options, number),
         FLOOR: partial(floor, options, number, stored=True),
         BARE: partial(floor, options, number, stored=False),
+        DECIDING_NOTHING: partial(limit, options, number),
     }
     rounds = await interleaved(contestants, repeats, warm_up=1 if repeats > 1 else 0)
     name = f"{number:,} agents, all ready"
@@ -139,6 +158,10 @@ async def rates(options: Options, number: int, repeats: int) -> list[Row]:
         row(
             f"{name}, against no file", "agents/s", rounds, "agents/s", better="more", floor=BARE,
             floor_name=BARE, target=target,
+        ),
+        row(
+            f"{name}, its messages and commits alone", "agents/s", rounds, "agents/s", better="more",
+            floor=DECIDING_NOTHING, floor_name=DECIDING_NOTHING,
         ),
     ]  # fmt: skip
 

@@ -16,7 +16,7 @@ from typing import Any, get_args
 
 from common.check import equal
 from common.floor import Agents, Floor, Writer
-from common.limit import Hall
+from common.limit import DECIDING_NOTHING, Hall
 from common.measure import Round, interleaved
 from common.report import FLOOR, OURS, Row, at_least, row
 from common.script import Options, main
@@ -139,7 +139,7 @@ async def measure(options: Options) -> list[Row]:
     rows.append(
         row(
             f"{asked:,} agents, process, its messages and commits alone", "turns/s", rounds, "turns/s",
-            better="more", floor_name="deciding nothing",
+            better="more", floor_name=DECIDING_NOTHING,
         )
     )  # fmt: skip
     many = asked * 100
