@@ -42,12 +42,12 @@ AsyncAgentRef.followup = followup
 MESSAGES = """
 import msgspec
 from greenroom.actors.systems.cell import Cell
-right = Cell.deliver
-def deliver(self, message, sender):
+right = Cell.send
+def send(self, to, message):
     if hasattr(message, "number"):
         message = msgspec.structs.replace(message, number=message.number + 1)
-    right(self, message, sender)
-Cell.deliver = deliver
+    right(self, to, message)
+Cell.send = send
 """
 
 SABOTAGE = {
