@@ -63,6 +63,7 @@ from ..vocabulary import (
 )
 from .desk import Desk, OpenRun
 from .health import Episode, Health
+from .lately import Lately
 from .latencies import Latencies
 from .protocol import (
     AcceptMessage,
@@ -131,6 +132,7 @@ class Ledger:
         self._lookups: dict[RunId, deque[AcceptRun | RecordSpawn]] = {}
         self._looked_for: set[RequestId] = set()  # who waits for a run that is being looked up
         self._postponed: set[AgentId] = set()  # their next run begins when the store can be written again
+        self._lately = Lately()
         self._latencies = Latencies()  # of commits, of runs until they begin, of turns
         self._closing: str | None = None
         self.sealed = False  # the store is about to be closed: nothing more is accepted
@@ -222,6 +224,8 @@ class Ledger:
             )
             facts.append(Fact(self.now, "agent.deleted" if ask.erase else "agent.closed", path))
         self.known -= 0 if ask.over else len(ask.agents)
+        if ask.erase:
+            self._lately.forget()
         then = (Send(ask.reply_to, AgentsClosed(ask.request)),) if ask.reply_to else ()
         return effects + self._commit(tuple(records), tuple(facts), self._unless_crowded(), *then)
 
@@ -654,6 +658,9 @@ class Ledger:
         if run is not None:
             run.waiters[ask.request] = ask.reply_to
             return [Send(ask.reply_to, RunPending(ask.request))] if ask.tell_pending else []
+        lately = self._lately.get(ask.run_id)
+        if lately is not None:
+            return self._tell_end(ask, *lately)
 
         def found(answer: Answer) -> Iterable[Effect]:
             row = answer.value[0] if answer.error is None else None  # type: ignore[index]
@@ -666,15 +673,17 @@ class Ledger:
                 error = answer.error or RunNotFound(ask.run_id)
                 yield Send(ask.reply_to, Refused(ask.request, error))
             else:
-                ended = self.journal.ended_by(ask.run_id)
-                news = Send(ask.reply_to, RunEnded(ask.request, row))
-                told = self.journal.tell(ended, self.journal.level_of(ended), news)
-                if ask.tell_pending and not told:
-                    yield Send(ask.reply_to, RunPending(ask.request))
-                yield from told
+                yield from self._tell_end(ask, row, self.journal.ended_by(ask.run_id))
 
         self._looked_for.add(ask.request)
         return self.journal.ask(ask.request, found, FindRuns((ask.run_id,)))
+
+    def _tell_end(self, ask: AwaitRun, row: RunRow, commit: int) -> list[Effect]:
+        """Tell of a run that has ended, once its end is as durable as was promised."""
+        news = Send(ask.reply_to, RunEnded(ask.request, row))
+        told = self.journal.tell(commit, self.journal.level_of(commit), news)
+        pending = ask.tell_pending and not told
+        return [Send(ask.reply_to, RunPending(ask.request))] if pending else told
 
     def forget(self, ask: ForgetRequest) -> list[Effect]:
         run = self.runs.get(ask.run_id)
@@ -857,6 +866,7 @@ class Ledger:
         fact = Fact(self.now, f"run.{status}", row.path, row.run_id, _json(**told, **(data or {})))
         news = tuple(Send(to, RunEnded(request, row)) for request, to in run.waiters.items())
         effects = self._commit((*records, ended), (*facts, fact), run.durability, *news)
+        self._lately.add(row, self.journal.last)
         for continuation in run.continuations:
             continuation.waiting_for.discard(row.run_id)
             if not continuation.waiting_for and continuation.state == "waiting":

@@ -1,0 +1,33 @@
+"""The runs that ended lately: bounded, and only what is certainly still there."""
+
+from greenroom.actors.ledger.lately import LARGEST, MOST, Lately
+from greenroom.actors.vocabulary import AgentId, RunId
+from greenroom.persistence.protocol import RunRow
+
+
+def ended(number: int, result: bytes = b"") -> RunRow:
+    return RunRow(RunId(f"r{number}"), number, AgentId(1), "/a", b"", 0.0, "completed", result=result)
+
+
+def test_the_newest_are_kept_with_their_commits() -> None:
+    lately = Lately()
+    for number in range(MOST + 2):
+        lately.add(ended(number), number)
+    assert [lately.get(RunId(f"r{number}")) for number in (0, 1)] == [None, None]
+    assert lately.get(RunId("r2")) == (ended(2), 2)
+    assert lately.get(RunId(f"r{MOST + 1}")) == (ended(MOST + 1), MOST + 1)
+
+
+def test_what_is_large_is_left_to_the_store() -> None:
+    lately = Lately()
+    lately.add(ended(1, bytes(LARGEST)), 1)
+    lately.add(ended(2, bytes(LARGEST + 1)), 2)
+    assert lately.get(RunId("r1")) is not None
+    assert lately.get(RunId("r2")) is None
+
+
+def test_nothing_outlives_what_was_erased() -> None:
+    lately = Lately()
+    lately.add(ended(1), 1)
+    lately.forget()
+    assert lately.get(RunId("r1")) is None
