@@ -73,13 +73,12 @@ class Debt:
     @property
     def heavy(self) -> bool:
         """Whether no more may be handed in, however few pieces it is in."""
-        return self._made.bytes - self._paid.bytes >= MOST_BYTES
+        return self.bytes >= MOST_BYTES
 
     @property
     def crowded(self) -> bool:
         """Whether it is so much that more should wait."""
-        made, paid = self._made, self._paid
-        return made.records - paid.records >= MOST_RECORDS or made.bytes - paid.bytes >= MOST_BYTES
+        return self.records >= MOST_RECORDS or self.heavy
 
 
 def grown(size: Size, records: Sequence[Record], events: Sequence[EventRow]) -> Size:

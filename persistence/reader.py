@@ -85,9 +85,8 @@ EVENTS = """
 UNREAD = 11
 """The column of an agent that names its mail."""
 
-
-class _Incomplete:
-    """Stands for an image of which more has to be read."""
+CODEC = -3
+"""Of an image, the column where its snapshot begins; None if it has none."""
 
 
 class Reader:
@@ -114,9 +113,9 @@ class Reader:
         """
         try:
             if type(query) is LoadAgent:  # most have a snapshot and no mail: one statement is one moment
-                image = self._image(query.agent_id, alone=True)
-                if not isinstance(image, _Incomplete):
-                    return image
+                rows = self._rows(IMAGE, query.agent_id)
+                if not rows or (rows[0][CODEC] is not None and not rows[0][UNREAD]):
+                    return self._image(rows)
             self._connection.execute("BEGIN")  # one moment for all that the answer is made of
             try:
                 return self._answer(query)
@@ -158,7 +157,7 @@ class Reader:
             case FindAgents(agent_ids):
                 return self._agents(agent_ids)
             case LoadAgent(agent_id):
-                return self._image(agent_id)
+                return self._image(self._rows(IMAGE, agent_id))
             case FindRuns(run_ids):
                 found = (self._rows(RUN_BY_ID, run_id) for run_id in run_ids)
                 return tuple(self._run(rows[0]) if rows else None for rows in found)
@@ -185,15 +184,13 @@ class Reader:
         rows += self._rows(between, max(low, after), high, limit - len(rows))
         return tuple(map(self._agent, rows))
 
-    def _image(self, agent_id: AgentId, *, alone: bool = False) -> "AgentImage | _Incomplete | None":
-        """An agent's image; with `alone` from one statement, if that tells all of it."""
-        rows = self._rows(IMAGE, agent_id)
+    def _image(self, rows: list[Row]) -> AgentImage | None:
+        """The image that begins with a row of `IMAGE`; what that does not tell is read as well."""
         if not rows:
             return None
-        codec_tag, version, sealed = rows[0][-3:]
-        if alone and (codec_tag is None or rows[0][UNREAD]):
-            return _Incomplete()
-        row = self._agent(rows[0][:-3])
+        codec_tag, version, sealed = rows[0][CODEC:]
+        row = self._agent(rows[0][:CODEC])
+        agent_id = row.agent_id
         codec.check_genuine(row.config)
         if codec_tag is None:
             if self._rows(COMPLETED, agent_id):

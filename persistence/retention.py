@@ -110,8 +110,7 @@ class Awaited:
             if kind is AddEvent:  # nearly half of them all
                 continue
             if kind is AddRun:
-                if record.row.awaits:  # type: ignore[union-attr]
-                    self._add(record.row)  # type: ignore[union-attr,arg-type]
+                self._add(record.row)  # type: ignore[union-attr,arg-type]
             elif kind is EndRun and self._waiting:
                 released += self._drop(record.run_id)  # type: ignore[union-attr]
             elif kind is EraseAgent and self._waiting:

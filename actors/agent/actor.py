@@ -142,7 +142,7 @@ class AgentActor(ActorShell):
             case DoClose():
                 behaviour = getattr(self, "behaviour", None)
                 if behaviour is not None and behaviour.kind.is_class:
-                    self.start(self.close(), f"close {self.role}")
+                    self.start(self.close, f"close {self.role}")
                 else:
                     self.act(self.session.closed())
             case DoLeave():
@@ -153,18 +153,23 @@ class AgentActor(ActorShell):
         for action in actions:
             self.perform(action)
 
-    def start(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        """Run a coroutine beside the actor, and have a bug in it end the actor as in a message."""
+    async def guarded(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+        """Have a bug in a coroutine beside the actor end the actor, as in a message."""
+        try:
+            await work()
+        except Exception:
+            self.fail(name)
 
-        async def guarded() -> None:
+    def start(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+        """Run a coroutine beside the actor."""
+
+        async def listed() -> None:
             try:
-                await work
-            except Exception:
-                self.fail(name)
+                await self.guarded(work, name)
             finally:
                 self.tasks = tuple(other for other in self.tasks if other is not task)
 
-        task = asyncio.get_running_loop().create_task(guarded(), name=name)
+        task = asyncio.get_running_loop().create_task(listed(), name=name)
         self.tasks += (task,)
 
     # Opening and closing
@@ -181,12 +186,13 @@ class AgentActor(ActorShell):
             self.act(self.session.work())
         kind = find_kind(row.kind)
         if kind is None:
-            self.start(self.open_failed(UnknownKind(row.kind, row.path)), f"open {self.role}")
+            unknown = UnknownKind(row.kind, row.path)
+            self.start(lambda: self.open_failed(unknown), f"open {self.role}")
             return
         self.behaviour = Behaviour(kind, row.path, row.config, image.snapshot)
         live = LiveAgent(row, "starting", True, message.incarnation, 0)
         if kind.is_class or self.behaviour.states.takes_long:
-            self.start(self.open_kind(live), f"open {row.path} ({kind.name})")
+            self.start(lambda: self.open_kind(live), f"open {row.path} ({kind.name})")
         else:
             self.open_function()
 
@@ -228,14 +234,9 @@ class AgentActor(ActorShell):
             self.inbox = tuple(known[serial] for serial in sorted(known))
         self.interruption = None
         name = f"turn {self.behaviour.path} ({self.behaviour.kind.name})"
-        self.turn_task = asyncio.get_running_loop().create_task(self.guarded(do), name=name)
-
-    async def guarded(self, do: DoTurn) -> None:
-        """Have a bug in what is around a turn end the actor, as in a message."""
-        try:
-            await self.execute(do)
-        except Exception:
-            self.fail(do)
+        self.turn_task = asyncio.get_running_loop().create_task(
+            self.guarded(lambda: self.execute(do), name), name=name
+        )
 
     async def execute(self, do: DoTurn) -> None:
         """Execute a turn and tell how it ended; nothing that the user's code does gets past here."""

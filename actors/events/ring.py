@@ -49,9 +49,8 @@ class EventRing:
             self._forget_oldest()
         kept.append((place, event))
         self._bytes += len(event.data)
-        if self._bytes > MOST_BYTES:
-            while self._bytes > MOST_BYTES and len(kept) > 1:
-                self._forget_oldest()
+        while self._bytes > MOST_BYTES and len(kept) > 1:
+            self._forget_oldest()
         self.last = place
 
     def _forget_oldest(self) -> None:

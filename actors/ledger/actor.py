@@ -77,7 +77,10 @@ class LedgerActor(ActorShell):
         if type(message) is ConfigureLedger:
             return self.configure(message)
         self.ledger.now = self.clock()
-        effects = HANDLERS[type(message)](self, message, sender)
+        handler = HANDLERS.get(type(message))
+        if handler is None:
+            raise TypeError(f"the ledger does not know {message!r}")
+        effects = handler(self, message, sender)
         if self.closed_stores:
             return effects
         journal = self.journal

@@ -50,24 +50,18 @@ class Desk(Struct):
 
     def post(self, message: MessageRow) -> None:
         """A message was accepted."""
-        if self.mail:
-            self.mail.append(message)
-        else:
-            self.mail = [message]
+        mail = self.mail = self.mail or []
+        mail.append(message)
 
     def push(self, run: OpenRun) -> None:
         """Queue a run behind all others."""
-        if self.queue:
-            self.queue.append(run)
-        else:
-            self.queue = deque((run,))
+        queue = self.queue = self.queue or deque()
+        queue.append(run)
 
     def put_back(self, run: OpenRun) -> None:
         """Queue a run again, before all others."""
-        if self.queue:
-            self.queue.appendleft(run)
-        else:
-            self.queue = deque((run,))
+        queue = self.queue = self.queue or deque()
+        queue.appendleft(run)
 
     def pull(self) -> OpenRun:
         """Take the first run."""
