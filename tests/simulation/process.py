@@ -119,17 +119,16 @@ class Process:
         EXECUTING.died()
 
     def reopen(self) -> None:
-        """Begin the next process, as often as it takes, and find out what was left to it."""
-        if self.simulation.is_up:
-            self.settle()
-            return
+        """Begin the next process, as often as it takes, and find out what was left to it: then one is up."""
+        self.settle()
         while not self.simulation.is_up:
             try:
                 self.simulation.reopen()
             except Crashed:
                 self.crashed(self.death)
-        self.quietly(self._find)
-        self.settle()
+            else:
+                self.quietly(self._find)
+                self.settle()
 
     def _find(self) -> None:
         loss, self.loss = self.loss, None

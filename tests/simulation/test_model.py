@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 )
 from msgspec.structs import replace
 
-from greenroom.testing import Faults, Simulation, schedules
+from greenroom.testing import Crashed, Faults, Simulation, schedules
 
 from . import guarantees
 from .calls import Model
@@ -295,19 +295,41 @@ def explore_with_hypothesis(examples: int, steps: int, **options: Any) -> None:
             stateful_step_count=steps,
             deadline=None,
             suppress_health_check=list(HealthCheck),
+            print_blob=True,
             **options,
         ),
     )
 
 
+@pytest.mark.timeout(600)  # two seconds, if nothing is wrong; if something is, it is shrunk and told
 def test_the_runtime_against_its_model() -> None:
     explore_with_hypothesis(30, 15)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_the_runtime_against_its_model_a_little_longer() -> None:
     explore_with_hypothesis(150, 20)
+
+
+def test_a_process_that_dies_of_a_question_is_followed_by_another() -> None:
+    """The model's next call finds one that is up, and the question is asked again."""
+    with Simulation() as simulation:
+        model = Model(simulation, slots=1, residents=1, level="process")
+        asked = 0
+
+        def question() -> None:
+            nonlocal asked
+            asked += 1
+            if asked == 1:
+                simulation.crash()
+                raise Crashed
+
+        model.limbo.append(question)
+        model.reopen()
+        assert simulation.is_up
+        assert asked == 2
+        assert not model.limbo
 
 
 @pytest.mark.slow
