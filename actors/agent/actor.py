@@ -206,6 +206,7 @@ class AgentActor(ActorShell):
             self.act(self.session.opened(healed=self.healed))
 
     async def open_kind(self, live: LiveAgent) -> None:
+        loop = asyncio.get_running_loop()
         offer(self)
         try:
             if self.called_off:
@@ -215,6 +216,8 @@ class AgentActor(ActorShell):
         except asyncio.CancelledError:
             self.act(self.session.failed("its start was called off"))
         except BaseException as error:
+            if left_behind(error, loop):
+                raise
             self.act(self.session.failed(explain_error(error)))
         else:
             self.act(self.session.opened(healed=self.healed))
@@ -273,8 +276,8 @@ class AgentActor(ActorShell):
             ours = turn is not None and seconds is not None and limit.expired()
             error = f"its turn took longer than {seconds:g} s" if ours else explain_error(raised)
         except BaseException as raised:
-            if isinstance(raised, GeneratorExit) and asyncio._get_running_loop() is not loop:
-                raise  # the loop is gone, and everything with it; another one may run here
+            if left_behind(raised, loop):
+                raise
             error = explain_error(raised)
         if self.interruption is not None:
             status = "suspended" if self.interruption.suspend else "interrupted"
@@ -384,3 +387,9 @@ class AgentActor(ActorShell):
         for task in (*self.tasks, self.turn_task):
             if task is not None and task is not asyncio.current_task():
                 task.cancel()
+
+
+def left_behind(error: BaseException, loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether a coroutine is thrown away because its loop is gone, and everything with it; another may run
+    here."""
+    return isinstance(error, GeneratorExit) and asyncio._get_running_loop() is not loop

@@ -119,7 +119,7 @@ class Process:
         EXECUTING.died()
 
     def reopen(self) -> None:
-        """Begin the next process, as often as it takes, and find out what was left to it: then one is up."""
+        """Begin the next process, as often as it takes, and find out what was left to it: one is up."""
         self.settle()
         while not self.simulation.is_up:
             try:

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 from thespian.actors import Actor, ActorSystem
 
 from greenroom import agent
@@ -59,40 +60,57 @@ LEFT_BEHIND = """
 import asyncio
 from greenroom import AsyncRuntime, agent
 
-@agent(name="actor-left-behind")
-async def left_behind(turn):
+@agent(name="actor-executes")
+async def executes(turn):
     begun.append(True)
     await asyncio.Event().wait()
 
+@agent(name="actor-opens-slowly")
+class Opens:
+    async def open(self, info):
+        begun.append(True)
+        await asyncio.Event().wait()
+
+    async def run(self, turn):
+        pass
+
 async def begin():
     runtime = await AsyncRuntime(":memory:").start()
-    run = await (await runtime.spawn(left_behind, "/a")).followup(1)
+    run = await (await runtime.spawn(KIND, "/a")).followup(1)
     try:
         await run.result(timeout=0.05)
     except TimeoutError:
-        return next(task for task in asyncio.all_tasks() if task.get_name().startswith("turn /a"))
+        names = ("turn /a", "open /a")
+        return next(task for task in asyncio.all_tasks() if task.get_name().startswith(names))
+
+def unwind():
+    task.get_coro().cr_await.close()
 
 async def elsewhere():
-    turn.get_coro().cr_await.close()
+    unwind()
 
 begun = []
 loop = asyncio.new_event_loop()
-turn = loop.run_until_complete(begin())
+task = loop.run_until_complete(begin())
 assert begun
 loop.close()
-asyncio.run(elsewhere())
+WHERE
 print("in silence")
 """
 
 
-def test_a_turn_whose_loop_is_gone_unwinds_in_silence_beside_another_loop() -> None:
+@pytest.mark.parametrize("where", ["unwind()", "asyncio.run(elsewhere())"])
+@pytest.mark.parametrize("kind", ["executes", "Opens"])
+def test_what_waits_on_a_loop_that_is_gone_unwinds_in_silence(kind: str, where: str) -> None:
     """As the garbage collector has it: at any moment, wherever it runs."""
+    program = LEFT_BEHIND.replace("KIND", kind).replace("WHERE", where)
     source = Path(__file__).parents[3] / "src"
     done = subprocess.run(
-        [sys.executable, "-c", LEFT_BEHIND],
+        [sys.executable, "-c", program],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(source)},
         check=False,
     )
     assert done.stdout == "in silence\n", done.stderr
+    assert "agent /a" not in done.stderr  # of tasks that were destroyed asyncio itself tells
