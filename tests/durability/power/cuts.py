@@ -9,6 +9,7 @@ import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import closing
 from hashlib import blake2b
 from pathlib import Path
 from random import Random
@@ -157,13 +158,11 @@ class Cuts:
             except (GreenroomError, sqlite3.Error) as error:
                 return [f"it does not open: {error}"], -1
             try:
-                connection = store._connection
-                digest = digest_of(connection)
-                rest = Rest(connection)
-            except sqlite3.Error as error:
+                with closing(store):
+                    digest = digest_of(store._connection)
+                    rest = Rest(store._connection)
+            except (GreenroomError, sqlite3.Error) as error:
                 return [f"it cannot be read: {error}"], -1
-            finally:
-                store.close()
             key = Path(f"{folder}/{STORE}.key").read_bytes()
         problems = torn(rest) + broken(rest, promises)
         if rest.agents:
