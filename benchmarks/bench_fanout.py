@@ -21,6 +21,7 @@ from common.limit import DECIDING_NOTHING, Hall
 from common.measure import Round, interleaved
 from common.report import FLOOR, OURS, Row, row
 from common.script import Options, main
+from common.stores import all_written
 from common.work import square
 
 from greenroom import AsyncRuntime, Turn, agent
@@ -169,6 +170,7 @@ async def compare(options: Options, name: str, tree: Tree, times: int, level: Du
         writer = await stack.enter_async_context(Writer(options.store(f"floor-{name}")))
         floor = ByHand(Floor(writer, durable=level != "memory"), tree)
         stack.push_async_callback(floor.close)
+        between = [partial(all_written, runtime), writer.all_written]
         contestants = {
             OURS: partial(timed, ours.round, tree, times),
             FLOOR: partial(timed, floor.round, tree, times),
@@ -178,7 +180,8 @@ async def compare(options: Options, name: str, tree: Tree, times: int, level: Du
             limit = Limit(Floor(writer, durable=level != "memory"), tree)
             stack.push_async_callback(limit.hall.close)
             contestants[DECIDING_NOTHING] = partial(timed, limit.round, tree, times)
-        return await interleaved(contestants, options.repeats)
+            between.append(writer.all_written)
+        return await interleaved(contestants, options.repeats, between=between)
 
 
 async def measure(options: Options) -> list[Row]:

@@ -3,13 +3,15 @@
 64 runs chase each other round a ring of agents, each turn starting the next, as fast as the runtime goes
 with 8 slots, while a caller gives work to an agent that is at rest and waits to hear that it was accepted
 (`durability="memory"`: written soon after). The slow disk takes 100 ms for each commit. Callers are a task
-on the runtime's own loop, and a thread. The floor is the answer of a task at rest, beside 8 that chase each
+on the runtime's own loop, and a thread: once as Python shares itself between threads, and once with a
+tenth of its switch interval. The floor is the answer of a task at rest, beside 8 that chase each
 other by hand.
 
     python benchmarks/bench_latency.py --json
 """
 
 import asyncio
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -23,7 +25,7 @@ from common.floor import Agents, Floor, Writer
 from common.measure import PARTS, Round, Rounds, interleaved, quantiles
 from common.report import FLOOR, Row, at_most, row
 from common.script import Options, main
-from common.stores import counted
+from common.stores import all_written, counted
 from common.work import advance, keeper, new_state
 
 from greenroom import AsyncRuntime, Runtime, Turn, agent
@@ -33,6 +35,8 @@ from greenroom.persistence.store import Store
 CHASING, SLOTS = 64, 8
 PAUSE = 0.002
 """Seconds between two calls."""
+HURRIED = 0.0005
+"""Seconds that a thread may keep others from Python."""
 
 
 class Load:
@@ -151,6 +155,9 @@ class OnTheLoop:
             await asyncio.sleep(PAUSE)
         return times
 
+    async def finish(self) -> None:
+        await all_written(self.runtime)
+
     def check(self) -> None:
         expected = self.load.turns + self.rounds * self.calls
         found = counted(self.store, "SELECT count(*) FROM runs WHERE status = 'completed'")
@@ -171,9 +178,22 @@ class OnAThread(OnTheLoop):
         self.rounds += 1
         return await probed(self.load, self._begin, self._calls_of_thread, self.calls)
 
+    async def finish(self) -> None:
+        while (await asyncio.to_thread(self.runtime.stats)).unwritten:
+            await asyncio.sleep(0.01)
+
     async def _begin(self) -> None:
         for number in self.load.starts:
             await asyncio.to_thread(self.refs[number].followup, (self.name, number))
+
+    async def hurried_round(self) -> Round:
+        """With a shorter switch interval, which a program may set for itself."""
+        usual = sys.getswitchinterval()
+        sys.setswitchinterval(HURRIED)
+        try:
+            return await self.round()
+        finally:
+            sys.setswitchinterval(usual)
 
     def _calls_of_thread(self) -> list[float]:
         times = []
@@ -239,12 +259,17 @@ async def measure(options: Options) -> list[Row]:
             with disk(slow_commit):
                 await slow.open(stack)
             contestants = {"fast": fast.round, "slow": slow.round}
-            if kind is OnTheLoop:
+            between = [fast.finish, slow.finish]
+            if isinstance(fast, OnAThread):
+                contestants["hurried"] = fast.hurried_round
+            else:
                 writer = await stack.enter_async_context(Writer(options.store("floor")))
                 by_hand = ByHand(writer, calls)
                 stack.push_async_callback(by_hand.close)
                 contestants[FLOOR] = by_hand.round
-            rounds = await interleaved(contestants, options.repeats, warm_up=options.pick(1, 0))
+                between.append(writer.all_written)
+            warm_up = options.pick(1, 0)
+            rounds = await interleaved(contestants, options.repeats, warm_up=warm_up, between=between)
         fast.check()
         slow.check()
         for part in PARTS:
@@ -257,6 +282,13 @@ async def measure(options: Options) -> list[Row]:
                 ours="slow", floor="fast", floor_name="fast disk", target=at_most(1.2),
             )
         )  # fmt: skip
+        if kind is OnAThread:
+            rows.append(
+                row(
+                    f"{way}, p99, a switch interval of {HURRIED * 1000:g} ms", "µs", rounds, "p99",
+                    better="less", ours="hurried", floor="fast", floor_name="5 ms",
+                )
+            )  # fmt: skip
         rows.append(
             row(f"{way}, the load meanwhile", "turns/s", rounds, "load", better="more", ours="fast")
         )

@@ -10,6 +10,7 @@ with a hundred times as many agents known. Afterwards every run is counted in th
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, get_args
@@ -20,7 +21,7 @@ from common.limit import DECIDING_NOTHING, Hall
 from common.measure import Round, interleaved
 from common.report import FLOOR, OURS, Row, at_least, row
 from common.script import Options, main
-from common.stores import counted, fill, path_of
+from common.stores import all_written, counted, fill, path_of
 from common.work import new_state
 
 from greenroom import AsyncRuntime
@@ -36,11 +37,13 @@ class Ours:
         self.store, self.asked, self.level = options.store(name), asked, level
         fill(self.store, known, kind="bench.keeper", state=new_state())
         self.done = 0
+        self.finish: Callable[[], Awaitable[None]]
 
     async def open(self, stack: AsyncExitStack) -> None:
         runtime = AsyncRuntime(self.store, slots=SLOTS, residents=self.asked, durability=self.level)
         await stack.enter_async_context(runtime)
         self.refs = [await runtime.agent(path_of(number)) for number in range(self.asked)]
+        self.finish = partial(all_written, runtime)
 
     async def round(self, turns: int) -> Round:
         """Ask each so many times, one after the other, and all of them at once."""
@@ -79,6 +82,7 @@ class ByHand(Ours):
     async def open(self, stack: AsyncExitStack) -> None:
         writer = Writer(self.store, flush=self.level == "power")
         await stack.enter_async_context(writer)
+        self.finish = writer.all_written
         self.agents = Agents(Floor(writer, durable=self.level != "memory"), self.asked)
         stack.push_async_callback(self.agents.close)
 
@@ -101,6 +105,7 @@ class Limit(ByHand):
     async def open(self, stack: AsyncExitStack) -> None:
         writer = Writer(self.store)
         await stack.enter_async_context(writer)
+        self.finish = writer.all_written
         self.agents = Hall(Floor(writer), self.asked)
         stack.push_async_callback(self.agents.close)
 
@@ -111,7 +116,7 @@ async def compare(ours: Ours, other: Ours, turns: int, names: tuple[str, str], r
         await ours.open(stack)
         await other.open(stack)
         contestants = {names[0]: partial(ours.round, turns), names[1]: partial(other.round, turns)}
-        rounds = await interleaved(contestants, repeats)
+        rounds = await interleaved(contestants, repeats, between=[ours.finish, other.finish])
     ours.check()
     other.check()
     return rounds

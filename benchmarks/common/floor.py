@@ -67,6 +67,12 @@ class Writer:
         """Have these rows in the next transaction."""
         self._queue.put((rows, then))
 
+    async def all_written(self) -> None:
+        """Wait for the transaction of what was put last."""
+        written: asyncio.Future[None] = self._loop.create_future()
+        self.put([], lambda: written.set_result(None))
+        await written
+
     def _work(self) -> None:
         try:
             self._write_all()

@@ -26,14 +26,26 @@ Contestant: TypeAlias = Callable[[], Awaitable[Round]]
 Rounds: TypeAlias = dict[str, list[Round]]
 
 
-async def interleaved(contestants: Mapping[str, Contestant], repeats: int, *, warm_up: int = 1) -> Rounds:
-    """`repeats` rounds of each, in turn, after `warm_up` rounds that do not count."""
+async def interleaved(
+    contestants: Mapping[str, Contestant],
+    repeats: int,
+    *,
+    warm_up: int = 1,
+    between: Sequence[Callable[[], Awaitable[None]]] = (),
+) -> Rounds:
+    """`repeats` rounds of each, in turn, after `warm_up` rounds that do not count.
+
+    `between` two rounds, contestants finish what they answered before it was written: it would trouble
+    the next one.
+    """
     rounds: Rounds = {name: [] for name in contestants}
     order = list(contestants)
     for number in range(-warm_up, repeats):
         for name in order:
             gc.collect()
             done = await contestants[name]()
+            for finish in between:
+                await finish()
             if number >= 0:
                 rounds[name].append(done)
         order.reverse()

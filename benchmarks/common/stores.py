@@ -1,9 +1,11 @@
 """Stores with many agents, made without a runtime; and what is in one afterwards."""
 
+import asyncio
 import sqlite3
 from pathlib import Path
 from typing import Any
 
+from greenroom import AsyncRuntime
 from greenroom.actors.vocabulary import AgentId, RunId
 from greenroom.persistence.codec import dumps, encode_state
 from greenroom.persistence.protocol import AddAgent, AddRun, AgentRow, PutSnapshot, Record, RunRow, Snapshot
@@ -34,6 +36,12 @@ def fill(path: Path, known: int, *, kind: str, state: Any, unfinished: int = 0) 
         store.write(records)
         store.tidy()
     store.close()
+
+
+async def all_written(runtime: AsyncRuntime) -> None:
+    """Wait until all that was accepted is in the file."""
+    while (await runtime.stats()).unwritten:
+        await asyncio.sleep(0.01)
 
 
 def counted(path: Path, question: str) -> int:
