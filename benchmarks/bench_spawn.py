@@ -22,7 +22,7 @@ from common.limit import DECIDING_NOTHING, Hall
 from common.measure import Round, interleaved, quantiles
 from common.report import FLOOR, OURS, Row, at_least, at_most, row
 from common.script import Options, main
-from common.stores import counted, path_of
+from common.stores import all_written, counted, path_of
 from common.work import trivial
 
 from greenroom import AsyncRuntime
@@ -196,7 +196,8 @@ async def waits(options: Options, number: int) -> list[Row]:
             return Round(quantiles(times, 1e6), times)
 
         contestants = {name: partial(spawned, level) for name, level in names.items()}
-        rounds = await interleaved({**contestants, FLOOR: written}, options.repeats)
+        between = [partial(all_written, runtime), writer.all_written]
+        rounds = await interleaved({**contestants, FLOOR: written}, options.repeats, between=between)
         made = number * (options.repeats + 1) * len(names)
         equal("agents made one by one", (await runtime.stats()).agents, made)
     limits = {"p50": at_most(150, of="ours"), "p99": at_most(1_000, of="ours")}

@@ -76,6 +76,9 @@ def statements(write: Write, rows: Sequence[Row]) -> Iterator[tuple[str, Row]]:
     SQLite executes a statement outside of the interpreter and takes each one back in: a thread that
     executes one per row waits for its turn as often, and is slowest when the others are busiest.
     """
+    if len(rows) == 1:
+        yield statement(write.head, write.width, write.tail, 1), rows[0]
+        return
     for part in _apart(rows, write.key):
         begin, rest = 0, len(part)
         for count in ROWS if rest > 1 else ROWS[-1:]:
