@@ -7,14 +7,14 @@ from msgspec import Struct
 from .vocabulary import Address, Role, Seconds
 
 
-class Send(Struct, frozen=True, gc=False):
+class Send(Struct, frozen=True):
     """Send `message` to an actor: a role or an address that came with an earlier message."""
 
     to: Role | Address
     message: object
 
 
-class StartTimer(Struct, frozen=True, gc=False):
+class StartTimer(Struct, frozen=True):
     """Have `message` come back after a time. It cannot be called off: it names what it is about."""
 
     after: Seconds

@@ -278,7 +278,7 @@ class Fact(Struct, frozen=True, gc=False):
     data: bytes = b"{}"
 
 
-class Commit(Struct, frozen=True, gc=False):
+class Commit(Struct, frozen=True):
     """Record all of this or nothing, after everything committed before.
 
     `then` is sent once the records are as durable as `durability` says: at once for `memory`. A lazy
@@ -349,7 +349,7 @@ class WriteBatch(Struct, frozen=True, gc=False):
     sync: bool = False
 
 
-class KeepProcesses(Struct, frozen=True, gc=False):
+class KeepProcesses(Struct, frozen=True):
     """Record processes and forget others, in one transaction. Answered by `ProcessesKept`.
 
     They belong to no run's commit, so they do not go through the journal.

@@ -21,7 +21,7 @@ class ConfigureDirectory(Struct, frozen=True):
     remember: int = 10_000  # how many paths are kept at hand
 
 
-class SpawnAgent(Struct, frozen=True, gc=False):
+class SpawnAgent(Struct, frozen=True):
     """Answered by `AgentSpawned`; `PathTaken` if an open agent has the path.
 
     An agent that was spawned from the same `origin` is that agent, not a second one.
@@ -39,7 +39,7 @@ class SpawnAgent(Struct, frozen=True, gc=False):
     durability: Durability | None = None
 
 
-class SubmitRun(Struct, frozen=True, gc=False):
+class SubmitRun(Struct, frozen=True):
     """Answered by `RunAccepted`."""
 
     request: RequestId
@@ -51,7 +51,7 @@ class SubmitRun(Struct, frozen=True, gc=False):
     durability: Durability | None = None
 
 
-class SubmitMessage(Struct, frozen=True, gc=False):
+class SubmitMessage(Struct, frozen=True):
     """Answered by `MessageAccepted`."""
 
     request: RequestId
@@ -62,7 +62,7 @@ class SubmitMessage(Struct, frozen=True, gc=False):
     durability: Durability | None = None
 
 
-class LocateAgent(Struct, frozen=True, gc=False):
+class LocateAgent(Struct, frozen=True):
     """Answered by `AgentLocated`; a closed agent is refused unless `closed` allows it."""
 
     request: RequestId
@@ -71,7 +71,7 @@ class LocateAgent(Struct, frozen=True, gc=False):
     closed: bool = False
 
 
-class InterruptAgent(Struct, frozen=True, gc=False):
+class InterruptAgent(Struct, frozen=True):
     """Answered by `RunsInterrupted`."""
 
     request: RequestId
@@ -82,7 +82,7 @@ class InterruptAgent(Struct, frozen=True, gc=False):
     reason: str = "interrupted by its caller"
 
 
-class CloseAgent(Struct, frozen=True, gc=False):
+class CloseAgent(Struct, frozen=True):
     """End the agent and its descendants; `erase` also what is stored. Answered by `AgentsClosed`.
 
     A closed agent can still be erased; closing it again is refused as `AgentClosed`.
@@ -94,7 +94,7 @@ class CloseAgent(Struct, frozen=True, gc=False):
     erase: bool = False
 
 
-class EvictPath(Struct, frozen=True, gc=False):
+class EvictPath(Struct, frozen=True):
     """Answered by `EvictionAnswered`."""
 
     request: RequestId
@@ -102,7 +102,7 @@ class EvictPath(Struct, frozen=True, gc=False):
     path: str
 
 
-class PinPath(Struct, frozen=True, gc=False):
+class PinPath(Struct, frozen=True):
     """Answered by `PinAnswered`."""
 
     request: RequestId

@@ -42,7 +42,7 @@ class ConfigureLedger(Struct, frozen=True):
 # Commands about agents, from the directory
 
 
-class RecordSpawn(Struct, frozen=True, gc=False):
+class RecordSpawn(Struct, frozen=True):
     """Record a new agent, with its first run if it has `input`. Answered by `AgentSpawned`.
 
     The directory hears `SpawnSettled` at once.
@@ -56,7 +56,7 @@ class RecordSpawn(Struct, frozen=True, gc=False):
     durability: Durability | None = None
 
 
-class RecordClose(Struct, frozen=True, gc=False):
+class RecordClose(Struct, frozen=True):
     """End agents for good: their runs are interrupted, now.
 
     Answered by `AgentsClosed` if there is a `reply_to`.
@@ -72,7 +72,7 @@ class RecordClose(Struct, frozen=True, gc=False):
 # Commands about runs and messages
 
 
-class AcceptRun(Struct, frozen=True, gc=False):
+class AcceptRun(Struct, frozen=True):
     """Accept a run. Answered by `RunAccepted`, as durable as asked.
 
     A `run_id` that names a run of this agent already is answered as that run; `fresh` says that it
@@ -91,7 +91,7 @@ class AcceptRun(Struct, frozen=True, gc=False):
     closed: bool = False  # so is the agent: only a run that there is already can be meant
 
 
-class AcceptMessage(Struct, frozen=True, gc=False):
+class AcceptMessage(Struct, frozen=True):
     """Put a message in an inbox. Answered by `MessageAccepted`."""
 
     request: RequestId
@@ -103,7 +103,7 @@ class AcceptMessage(Struct, frozen=True, gc=False):
     durability: Durability | None = None
 
 
-class InterruptRuns(Struct, frozen=True, gc=False):
+class InterruptRuns(Struct, frozen=True):
     """End one open run of the agent, or all accepted so far; `cascade`: its descendants' too.
 
     Answered by `RunsInterrupted`. A run that has begun ends when its code does.
@@ -118,7 +118,7 @@ class InterruptRuns(Struct, frozen=True, gc=False):
     reason: str
 
 
-class AwaitRun(Struct, frozen=True, gc=False):
+class AwaitRun(Struct, frozen=True):
     """Answered by `RunEnded` when the run has an outcome, at once if it has; `RunNotFound` refused.
 
     With `tell_pending`, a run that is still open is told at once by `RunPending`, before `RunEnded`.
@@ -140,7 +140,7 @@ class ForgetRequest(Struct, frozen=True, gc=False):
 # Queries
 
 
-class DescribeAgent(Struct, frozen=True, gc=False):
+class DescribeAgent(Struct, frozen=True):
     """Answered by `AgentDescribed`."""
 
     request: RequestId
@@ -148,7 +148,7 @@ class DescribeAgent(Struct, frozen=True, gc=False):
     path: str
 
 
-class DescribeAgents(Struct, frozen=True, gc=False):
+class DescribeAgents(Struct, frozen=True):
     """A page of agents at or below `under`, by path. Answered by `AgentsDescribed`."""
 
     request: RequestId
@@ -160,7 +160,7 @@ class DescribeAgents(Struct, frozen=True, gc=False):
     resident: bool = False  # those in memory alone
 
 
-class DescribeState(Struct, frozen=True, gc=False):
+class DescribeState(Struct, frozen=True):
     """Answered by `StateDescribed`."""
 
     request: RequestId
@@ -168,7 +168,7 @@ class DescribeState(Struct, frozen=True, gc=False):
     path: str
 
 
-class DescribeRun(Struct, frozen=True, gc=False):
+class DescribeRun(Struct, frozen=True):
     """Answered by `RunDescribed`."""
 
     request: RequestId
@@ -176,7 +176,7 @@ class DescribeRun(Struct, frozen=True, gc=False):
     run_id: RunId
 
 
-class DescribeLedger(Struct, frozen=True, gc=False):
+class DescribeLedger(Struct, frozen=True):
     """Answered by `LedgerReport`."""
 
     request: RequestId
@@ -397,7 +397,7 @@ class RunDescribed(Struct, frozen=True, gc=False):
     run: RunRow
 
 
-class LedgerReport(Struct, frozen=True, gc=False):
+class LedgerReport(Struct, frozen=True):
     request: RequestId
     agents: int
     running: int

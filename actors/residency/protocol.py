@@ -50,7 +50,7 @@ class DismissAgent(Struct, frozen=True, gc=False):
     gone: bool = False
 
 
-class EvictAgent(Struct, frozen=True, gc=False):
+class EvictAgent(Struct, frozen=True):
     """Unload an idle agent. Answered by `EvictionAnswered`: true when it is out of memory.
 
     False at once if it is not in memory, starting, busy or pinned. One that unloads already is
@@ -62,7 +62,7 @@ class EvictAgent(Struct, frozen=True, gc=False):
     agent_id: AgentId
 
 
-class PinAgent(Struct, frozen=True, gc=False):
+class PinAgent(Struct, frozen=True):
     """Never choose the agent as a victim (or again do so). Answered by `PinAnswered`."""
 
     request: RequestId
@@ -225,7 +225,7 @@ ResidencyCommand: TypeAlias = (
     ConfigureResidency | SummonAgent | DismissAgent | EvictAgent | PinAgent | UnloadAll | DescribeResidency
 )
 SessionFact: TypeAlias = SessionOpened | SessionIdle | SessionWaits | SessionEnded
-SessionCommand: TypeAlias = OpenSession | Work | Rest | Unload
+SessionCommand: TypeAlias = Work | Rest | Unload
 ResidencyEvent: TypeAlias = (
     AgentEntered | AgentLeft | LoadFailed | EvictionAnswered | PinAnswered | AllUnloaded | ResidencyReport
 )

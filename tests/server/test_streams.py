@@ -378,9 +378,7 @@ def test_a_thousand_clients_read_everything_at_once(serve: Callable[..., Served]
                 line = await reader.readline()
                 if line.startswith(b"data: "):
                     event = json.loads(line[6:])
-                    if (
-                        event["run_id"] == run
-                    ):  # not that its agent was loaded
+                    if event["run_id"] == run:  # not that its agent was loaded
                         found.append(event["seq"])
                         over = event["type"] == "run.completed"
             return found
