@@ -77,5 +77,5 @@ class Steps:
 
 def tidy_often() -> None:
     """Have the store copy its log, look for what may go and give pages back within a short story."""
-    store.CHECKPOINT_AFTER = actor.PRUNE_AFTER = 40
+    store.CHECKPOINT_AFTER = actor.PRUNE_AFTER = 25
     store.pages_to_give_back = lambda free, _pages: free
