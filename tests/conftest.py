@@ -8,10 +8,11 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("greenroom", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("greenroom")
 
-if (
-    signal.getsignal(signal.SIGINT) == signal.SIG_IGN
-):  # started in the background, and programs inherit that
+# Started in the background, or with nohup: what is ignored, programs inherit.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.hookimpl(trylast=True)
