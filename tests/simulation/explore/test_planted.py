@@ -196,7 +196,7 @@ def an_agent_that_is_closed_while_it_opens_stays(monkeypatch: pytest.MonkeyPatch
     wrap(monkeypatch, ResidencyTable, "dismiss", dismiss)
 
 
-@planted(windows.it_was_just_spawned, long=True)
+@planted(windows.it_is_on_its_way_from_disk)
 def a_load_that_was_called_off_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     def forget(original: Any, self: ResidencyTable, entry: Any) -> None:
         request = entry.request

@@ -160,14 +160,14 @@ def it_is_asked_to_leave(cast: Cast | None = None) -> House:
     return made
 
 
-@window(EVICTION, at_least=8e18, long=True)
+@window(EVICTION, at_least=2e16, long=True)
 def it_may_take_too_long(cast: Cast | None = None) -> House:
     made = house("/a/x", "/a/y", residents=1, timers=True, cast=cast, prompt=(*DIRECTORY, *DISK))
     made.call(one=(("run", "/a/x", "r1"),), two=(("run", "/a/y", "r2"),))
     return made
 
 
-@window(EVICTION, at_least=7e20, long=True)
+@window(EVICTION, at_least=1e18, long=True)
 def the_disk_takes_its_time(cast: Cast | None = None) -> House:
     made = house("/a/x", "/a/y", residents=1, cast=cast, prompt=(*DIRECTORY, *ASKS))
     made.call(one=(("run", "/a/x", "r1"),), two=(("run", "/a/y", "r2"),))
@@ -195,7 +195,7 @@ def the_code_may_not_have_begun(cast: Cast | None = None) -> House:
     return made
 
 
-@window(INTERRUPT, at_least=3e13, long=True)
+@window(INTERRUPT, at_least=1e11, long=True)
 def nothing_is_prompt_but_the_directory(cast: Cast | None = None) -> House:
     made = house("/a/x", residents=1, cast=cast, prompt=DIRECTORY)
     under_way(made, ("run", "/a/x", "r1", "may-fail"), ("run", "/a/x", "r2"))
@@ -212,6 +212,15 @@ CLOSE = "a close meets an opening"
 def it_was_just_spawned(cast: Cast | None = None) -> House:
     made = house(residents=1, cast=cast, prompt=ASKS)
     made.call(one=(("spawn", "/a/x", "fragile"),), two=(("close", "/a/x"),))
+    return made
+
+
+@window(CLOSE, at_least=4e11)
+def it_is_on_its_way_from_disk(cast: Cast | None = None) -> House:
+    made = house("/a/x", residents=1, cast=cast, prompt=ASKS)
+    made.call(setup=(("evict", "/a/x"),))
+    made.settle()
+    made.call(one=(("run", "/a/x", "r1"),), two=(("close", "/a/x"),))
     return made
 
 
@@ -243,7 +252,7 @@ def two_want_its_path(cast: Cast | None = None) -> House:
     return made
 
 
-@window(CLOSE, at_least=3e20, long=True)
+@window(CLOSE, at_least=1e18, long=True)
 def nothing_is_prompt(cast: Cast | None = None) -> House:
     made = house(residents=1, cast=cast)
     made.call(one=(("spawn", "/a/x", "fragile"),), two=(("close", "/a/x"), ("spawn", "/a/x")))
