@@ -81,7 +81,7 @@ def statements(write: Write, rows: Sequence[Row]) -> Iterator[tuple[str, Row]]:
         return
     for part in _apart(rows, write.key):
         begin, rest = 0, len(part)
-        for count in ROWS if rest > 1 else ROWS[-1:]:
+        for count in ROWS:
             while rest >= count:
                 taken = part[begin : begin + count]
                 if count > 1 and write.value is not None and _weight(taken, write.value) > MOST_BYTES:

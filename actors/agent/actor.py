@@ -390,6 +390,5 @@ class AgentActor(ActorShell):
 
 
 def left_behind(error: BaseException, loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether a coroutine is thrown away because its loop is gone, and everything with it; another may run
-    here."""
+    """Whether a coroutine is thrown away with the loop that it was on; another one may run here."""
     return isinstance(error, GeneratorExit) and asyncio._get_running_loop() is not loop
