@@ -170,7 +170,7 @@ async def compare(options: Options, name: str, tree: Tree, times: int, level: Du
         writer = await stack.enter_async_context(Writer(options.store(f"floor-{name}")))
         floor = ByHand(Floor(writer, durable=level != "memory"), tree)
         stack.push_async_callback(floor.close)
-        between = [partial(all_written, runtime), writer.all_written]
+        between = [partial(all_written, runtime.stats), writer.all_written]
         contestants = {
             OURS: partial(timed, ours.round, tree, times),
             FLOOR: partial(timed, floor.round, tree, times),

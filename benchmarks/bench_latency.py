@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, contextmanager
+from functools import partial
 from itertools import count
 from typing import Any
 from unittest.mock import patch
@@ -156,7 +157,7 @@ class OnTheLoop:
         return times
 
     async def finish(self) -> None:
-        await all_written(self.runtime)
+        await all_written(self.runtime.stats)
 
     def check(self) -> None:
         expected = self.load.turns + self.rounds * self.calls
@@ -179,8 +180,7 @@ class OnAThread(OnTheLoop):
         return await probed(self.load, self._begin, self._calls_of_thread, self.calls)
 
     async def finish(self) -> None:
-        while (await asyncio.to_thread(self.runtime.stats)).unwritten:
-            await asyncio.sleep(0.01)
+        await all_written(partial(asyncio.to_thread, self.runtime.stats))
 
     async def _begin(self) -> None:
         for number in self.load.starts:
@@ -282,7 +282,7 @@ async def measure(options: Options) -> list[Row]:
                 ours="slow", floor="fast", floor_name="fast disk", target=at_most(1.2),
             )
         )  # fmt: skip
-        if kind is OnAThread:
+        if isinstance(fast, OnAThread):
             rows.append(
                 row(
                     f"{way}, p99, a switch interval of {HURRIED * 1000:g} ms", "µs", rounds, "p99",

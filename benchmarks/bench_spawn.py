@@ -196,7 +196,7 @@ async def waits(options: Options, number: int) -> list[Row]:
             return Round(quantiles(times, 1e6), times)
 
         contestants = {name: partial(spawned, level) for name, level in names.items()}
-        between = [partial(all_written, runtime), writer.all_written]
+        between = [partial(all_written, runtime.stats), writer.all_written]
         rounds = await interleaved({**contestants, FLOOR: written}, options.repeats, between=between)
         made = number * (options.repeats + 1) * len(names)
         equal("agents made one by one", (await runtime.stats()).agents, made)

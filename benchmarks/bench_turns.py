@@ -43,7 +43,7 @@ class Ours:
         runtime = AsyncRuntime(self.store, slots=SLOTS, residents=self.asked, durability=self.level)
         await stack.enter_async_context(runtime)
         self.refs = [await runtime.agent(path_of(number)) for number in range(self.asked)]
-        self.finish = partial(all_written, runtime)
+        self.finish = partial(all_written, runtime.stats)
 
     async def round(self, turns: int) -> Round:
         """Ask each so many times, one after the other, and all of them at once."""

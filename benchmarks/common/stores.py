@@ -2,10 +2,11 @@
 
 import asyncio
 import sqlite3
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from greenroom import AsyncRuntime
+from greenroom import Stats
 from greenroom.actors.vocabulary import AgentId, RunId
 from greenroom.persistence.codec import dumps, encode_state
 from greenroom.persistence.protocol import AddAgent, AddRun, AgentRow, PutSnapshot, Record, RunRow, Snapshot
@@ -38,9 +39,9 @@ def fill(path: Path, known: int, *, kind: str, state: Any, unfinished: int = 0) 
     store.close()
 
 
-async def all_written(runtime: AsyncRuntime) -> None:
-    """Wait until all that was accepted is in the file."""
-    while (await runtime.stats()).unwritten:
+async def all_written(stats: Callable[[], Awaitable[Stats]]) -> None:
+    """Wait until all that a runtime has accepted is in its file."""
+    while (await stats()).unwritten:
         await asyncio.sleep(0.01)
 
 
