@@ -9,10 +9,9 @@ settings.register_profile("greenroom", deadline=None, suppress_health_check=[Hea
 settings.load_profile("greenroom")
 
 # Started in the background, or with nohup: what is ignored, programs inherit.
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, usual)
 
 
 @pytest.hookimpl(trylast=True)
