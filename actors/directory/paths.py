@@ -1,8 +1,8 @@
 """Which agent a path means.
 
-Owns what is known of paths: a bounded number of agents found lately, and the paths whose state is being
-found out. Everything known of a path hangs on one `_Place`, so commands about it wait in one line while
-it is looked up, spawned or closed, and can never overtake each other. Knows no runs and no sessions.
+Owns what is known of paths: a bounded number of agents found lately, and a line of commands for each path
+that is being looked up or spawned, in which they can never overtake each other. What closes has a line as
+well, for its whole subtree. Knows no runs and no sessions.
 """
 
 from collections import OrderedDict, deque
@@ -33,7 +33,7 @@ from ..ledger.protocol import (
 )
 from ..processes.protocol import EndErased
 from ..residency.protocol import EvictAgent, PinAgent
-from ..vocabulary import AgentId, Timestamp, is_under, tree_of
+from ..vocabulary import AgentId, RunId, Timestamp, is_under, tree_of
 from .novelty import Novelty
 from .protocol import (
     AgentLocated,
@@ -52,25 +52,31 @@ PAGE = 1_000
 """How many agents of a subtree are closed in one commit."""
 
 
-class _Place(Struct):
-    """What is known of one path. `busy` while that is being found out or changed."""
+class _Known(Struct, frozen=True, gc=False):
+    """Who has a path: no more of the agent than commands need, as there are many."""
 
-    row: AgentRow | None = None
-    busy: bool = False
-    line: deque[DirectoryCommand] | None = None  # what waits for that
+    agent_id: AgentId
+    kind: str
+    closed: bool = False
+    origin: RunId | None = None
 
-    def wait(self, command: DirectoryCommand) -> None:
-        """Have `command` wait behind all others."""
-        if self.line is None:
-            self.line = deque()
-        self.line.append(command)
+    @classmethod
+    def of(cls, row: AgentRow) -> "_Known":
+        return cls(row.agent_id, row.kind, row.status == "closed", row.origin)
+
+
+class _Spawning(Struct, frozen=True):
+    """A spawn that is being recorded, and who has its path if that is refused."""
+
+    new: _Known
+    before: _Known | None
 
 
 class _Closing(Struct):
     """A subtree that is being closed: its commands wait until that is done."""
 
     ask: CloseAgent
-    row: AgentRow
+    known: _Known
     held: list[DirectoryCommand] = []
 
     def holds(self, command: DirectoryCommand) -> bool:
@@ -92,10 +98,12 @@ class PathTable:
     ) -> None:
         self.now: Timestamp = 0.0  # told before each command
         self._next = next_agent_id
-        self._remember = remember
+        self._most = remember
         self._is_registered = is_registered
-        self._places: OrderedDict[str, _Place] = OrderedDict()
-        self._spawning: dict[str, AgentRow] = {}
+        self._known: OrderedDict[str, _Known] = OrderedDict()  # used longest ago first
+        self._lines: dict[str, deque[DirectoryCommand] | None] = {}  # None: nothing waits yet
+        self._outdated: set[str] = set()  # looked up before a subtree around them was closed
+        self._spawning: dict[str, _Spawning] = {}
         self._closing: dict[str, _Closing] = {}
         self._novelty = Novelty()
         self._trees_asked: dict[str, list[str]] = {}  # paths that wait for news of their tree
@@ -113,22 +121,25 @@ class PathTable:
         if closing is not None:
             closing.held.append(command)
             return []
-        place = self._places.get(command.path)
-        if place is None:
-            place = self._places[command.path] = _Place()
-            self._forget_oldest()
-        else:
-            self._places.move_to_end(command.path)
-        if place.busy:
-            place.wait(command)
+        path = command.path
+        if path in self._lines:
+            self._wait(command)
             return []
-        if place.row is not None or (
-            isinstance(command, SpawnAgent) and self._novelty.is_new(command.path)
-        ):
-            return self._decide(command, place)
-        place.busy = True
-        place.wait(command)
+        known = self._known.get(path)
+        if known is not None:
+            self._known.move_to_end(path)
+            return self._decide(command, known)
+        if isinstance(command, SpawnAgent) and self._novelty.is_new(path):
+            return self._spawn(command, None)
+        self._wait(command)
         return self._look_up(command)
+
+    def _wait(self, command: DirectoryCommand) -> None:
+        """Have `command` wait behind all others about its path."""
+        line = self._lines.get(command.path)
+        if line is None:
+            line = self._lines[command.path] = deque()
+        line.append(command)
 
     def _look_up(self, command: DirectoryCommand) -> list[Effect]:
         """Ask who has a path; where the first of a tree are spawned, ask for the tree, once for all."""
@@ -149,76 +160,80 @@ class PathTable:
                 return self._tree_looked_up(answer)
             return self._close_page(answer)
         path: str = answer.request  # type: ignore[assignment]
-        place = self._places[path]
+        if path in self._outdated:
+            self._outdated.remove(path)
+            return [Send("ledger", Ask(path, FindAgent(path)))]
         if answer.error is not None:
-            del self._places[path]
-            return [_refuse(command, answer.error) for command in place.line or ()]
-        return self._resume(path, place, answer.value)  # type: ignore[arg-type]
+            return [_refuse(command, answer.error) for command in self._lines.pop(path) or ()]
+        row: AgentRow | None = answer.value  # type: ignore[assignment]
+        return self._resume(path, None if row is None else _Known.of(row))
 
     def _tree_looked_up(self, answer: Answer) -> list[Effect]:
         tree: str = answer.request[1]  # type: ignore[index]
         if answer.error is None and not answer.value:
             self._novelty.found_empty(tree)
-        lines = [self._places.pop(path).line for path in self._trees_asked.pop(tree)]
+        paths = self._trees_asked.pop(tree)
+        self._outdated.difference_update(paths)
+        lines = [self._lines.pop(path) for path in paths]
         # as if they came now: the subtree around a path may be closing by this time
         return [effect for line in lines for command in line or () for effect in self.handle(command)]
 
     def settled(self, news: SpawnSettled) -> list[Effect]:
         """A spawn was recorded, or refused and so never was."""
-        row = self._spawning.pop(news.path)
-        place = self._places[news.path]
-        return self._resume(news.path, place, row if news.recorded else place.row)
+        spawning = self._spawning.pop(news.path)
+        return self._resume(news.path, spawning.new if news.recorded else spawning.before)
 
-    def _resume(self, path: str, place: _Place, row: AgentRow | None) -> list[Effect]:
+    def _resume(self, path: str, known: _Known | None) -> list[Effect]:
         """Decide what waited in line, until something is to be waited for again."""
-        place.row, place.busy = row, False
+        line = self._lines.pop(path)
         effects: list[Effect] = []
-        while place.line and not place.busy:
-            closing = self._holder(place.line[0])
+        while line and path not in self._lines:
+            closing = self._holder(line[0])
             if closing is not None:
-                closing.held.extend(place.line)
-                place.line.clear()
+                closing.held.extend(line)
+                line = None
                 break
-            effects += self._decide(place.line.popleft(), place)
-        if not place.busy and any(is_under(path, closed) for closed in self._closing):
-            place.row = None  # it is closed by now, or will be before anybody asks again
-        if not place.line:
-            place.line = None
-            if place.row is None and not place.busy:
-                self._places.pop(path, None)
-        self._forget_oldest()
+            effects += self._decide(line.popleft(), known)
+        if path in self._lines:
+            self._lines[path] = line or None
+        elif known is not None and not any(is_under(path, closed) for closed in self._closing):
+            self._remember(path, known)
         return effects
+
+    def _remember(self, path: str, known: _Known) -> None:
+        self._known[path] = known
+        if len(self._known) > self._most:
+            self._known.popitem(last=False)
 
     def _holder(self, command: DirectoryCommand) -> _Closing | None:
         return next((closing for closing in self._closing.values() if closing.holds(command)), None)
 
-    def _decide(self, command: DirectoryCommand, place: _Place) -> list[Effect]:
-        row = place.row
+    def _decide(self, command: DirectoryCommand, known: _Known | None) -> list[Effect]:
         if isinstance(command, SpawnAgent):
-            return self._spawn(command, place)
-        if row is None:
+            return self._spawn(command, known)
+        if known is None:
             return [_refuse(command, AgentNotFound(command.path))]
-        if row.status == "closed" and not _may_be_closed(command):
+        if known.closed and not _may_be_closed(command):
             return [_refuse(command, AgentClosed(command.path))]
-        return self._hand_on(command, row)
+        return self._hand_on(command, known)
 
-    def _hand_on(self, command: DirectoryCommand, row: AgentRow) -> list[Effect]:
-        asks, to, agent_id, path = command.request, command.reply_to, row.agent_id, row.path
+    def _hand_on(self, command: DirectoryCommand, known: _Known) -> list[Effect]:
+        asks, to, agent_id, path = command.request, command.reply_to, known.agent_id, command.path
         match command:
             case SubmitRun():
-                if not self._is_registered(row.kind):
-                    return [_refuse(command, UnknownKind(row.kind, path))]
+                if not self._is_registered(known.kind):
+                    return [_refuse(command, UnknownKind(known.kind, path))]
                 run = AcceptRun(
                     asks,
                     to,
                     agent_id,
                     path,
-                    row.kind,
+                    known.kind,
                     command.input,
                     command.run_id,
                     command.fresh,
                     command.durability,
-                    closed=row.status == "closed",
+                    closed=known.closed,
                 )
                 return [Send("ledger", run)]
             case SubmitMessage():
@@ -233,23 +248,23 @@ class PathTable:
             case PinPath():
                 return [Send("residency", PinAgent(asks, to, agent_id, command.pinned))]
             case CloseAgent():
-                return self._close(command, row)
+                return self._close(command, known)
             case LocateAgent():
-                return [Send(to, AgentLocated(asks, agent_id, path, row.kind))]
+                return [Send(to, AgentLocated(asks, agent_id, path, known.kind))]
             case SpawnAgent():
                 raise AssertionError("a spawn is decided before")
 
     # Spawning
 
-    def _spawn(self, command: SpawnAgent, place: _Place) -> list[Effect]:
-        row = place.row
-        if row is not None and command.origin is not None and command.origin == row.origin:
-            return [Send(command.reply_to, AgentSpawned(command.request, row.agent_id, row.path, None))]
-        if row is not None and row.status != "closed":
-            return [_refuse(command, PathTaken(command.path))]
+    def _spawn(self, command: SpawnAgent, known: _Known | None) -> list[Effect]:
+        path = command.path
+        if known is not None and command.origin is not None and command.origin == known.origin:
+            return [Send(command.reply_to, AgentSpawned(command.request, known.agent_id, path, None))]
+        if known is not None and not known.closed:
+            return [_refuse(command, PathTaken(path))]
         new = AgentRow(
             agent_id=self._next,
-            path=command.path,
+            path=path,
             kind=command.kind,
             version=command.version,
             config=command.config,
@@ -258,20 +273,19 @@ class PathTable:
             origin=command.origin,
         )
         self._next = AgentId(self._next + 1)
-        place.busy = True
-        self._spawning[command.path] = new
-        self._novelty.give_out(command.path)
+        self._known.pop(path, None)
+        self._lines[path] = None
+        self._spawning[path] = _Spawning(_Known.of(new), known)
+        self._novelty.give_out(path)
         asks, to, first, run_id = command.request, command.reply_to, command.input, command.run_id
         return [Send("ledger", RecordSpawn(asks, to, new, first, run_id, command.durability))]
 
     # Closing
 
-    def _close(self, command: CloseAgent, row: AgentRow) -> list[Effect]:
+    def _close(self, command: CloseAgent, known: _Known) -> list[Effect]:
         """Close the subtree a page at a time, the agent itself last: until then its path is taken."""
-        self._closing[command.path] = _Closing(command, row)
-        for path, place in self._places.items():
-            if is_under(path, command.path) and not place.busy:
-                place.row = None
+        self._known.pop(command.path, None)
+        self._closing[command.path] = _Closing(command, known)
         return [self._next_page(command.path, None)]
 
     def _next_page(self, path: str, after: str | None) -> Effect:
@@ -284,31 +298,26 @@ class PathTable:
         if answer.error is not None:
             return [_refuse(ask, answer.error), *self._closed(path)]
         page: AgentPage = answer.value  # type: ignore[assignment]
-        over = closing.row.status == "closed"  # then what stands below has nothing to do with it
+        over = closing.known.closed  # then what stands below has nothing to do with it
         below = () if over else tuple((row.agent_id, row.path) for row in page.rows if row.path != path)
+        for _, gone in below:
+            self._known.pop(gone, None)
         effects: list[Effect] = []
         if page.next is not None and not over:
             if below:
                 effects.append(Send("ledger", RecordClose(None, None, below, ask.erase)))
                 effects += _end_processes(ask, below)
             return [*effects, self._next_page(path, page.next)]
-        agents = (*below, (closing.row.agent_id, path))
+        agents = (*below, (closing.known.agent_id, path))
         effects.append(Send("ledger", RecordClose(ask.request, ask.reply_to, agents, ask.erase, over)))
         return [*effects, *_end_processes(ask, agents), *self._closed(path)]
 
     def _closed(self, path: str) -> list[Effect]:
         """Let the commands go on that waited for the end of the subtree."""
         held = self._closing.pop(path).held
+        # what the disk was asked for twice may have been found before: the commands that wait are behind
+        self._outdated.update(p for p in self._lines if p not in self._spawning and is_under(p, path))
         return [effect for command in held for effect in self.handle(command)]
-
-    def _forget_oldest(self) -> None:
-        """Keep to the bound; a path that something waits for is kept beyond it, as long as it does."""
-        for _ in range(len(self._places) - self._remember):
-            path, place = next(iter(self._places.items()))
-            if place.busy:
-                self._places.move_to_end(path)
-            else:
-                del self._places[path]
 
 
 def _end_processes(ask: CloseAgent, agents: tuple[tuple[AgentId, str], ...]) -> list[Effect]:

@@ -238,16 +238,19 @@ def a_continuation_does_not_wait_for_the_last_run(monkeypatch: pytest.MonkeyPatc
 
 @planted
 def spawns_of_one_path_do_not_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    def spawn(original: Any, self: PathTable, command: Any, place: Any) -> Any:
-        effects = original(self, command, replace_row(place))
-        place.busy = False
+    def spawn(original: Any, self: PathTable, command: Any, _known: Any) -> Any:
+        effects = original(self, command, None)
+        del self._lines[command.path]
         return effects
 
-    def replace_row(place: Any) -> Any:
-        place.row = None
-        return place
+    def settled(original: Any, self: PathTable, news: Any) -> Any:
+        if news.path not in self._spawning:
+            return []
+        self._lines.setdefault(news.path)
+        return original(self, news)
 
     wrap(monkeypatch, PathTable, "_spawn", spawn)
+    wrap(monkeypatch, PathTable, "settled", settled)
 
 
 @planted

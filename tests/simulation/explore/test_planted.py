@@ -7,7 +7,6 @@ import pytest
 
 from greenroom.actors.agent import lifecycle
 from greenroom.actors.agent.session import Session
-from greenroom.actors.directory.paths import PathTable
 from greenroom.actors.ledger.desk import Desk
 from greenroom.actors.ledger.ledger import Ledger
 from greenroom.actors.residency.table import ResidencyTable
@@ -207,15 +206,7 @@ def a_load_that_was_called_off_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     wrap(monkeypatch, ResidencyTable, "_forget", forget)
 
 
-@planted(windows.two_want_its_path)
-def spawns_of_one_path_do_not_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    def spawn(original: Any, self: PathTable, command: Any, place: Any) -> Any:
-        place.row = None
-        effects = original(self, command, place)
-        place.busy = False
-        return effects
-
-    wrap(monkeypatch, PathTable, "_spawn", spawn)
+planted(windows.two_want_its_path)(mistakes.spawns_of_one_path_do_not_wait_for_each_other)
 
 
 # `after` meets the last outcome
