@@ -224,6 +224,8 @@ class Ledger:
             )
             facts.append(Fact(self.now, "agent.deleted" if ask.erase else "agent.closed", path))
         self.known -= 0 if ask.over else len(ask.agents)
+        if self._lookups:
+            self._close_lookups({agent_id for agent_id, _ in ask.agents})
         if ask.erase:
             self._lately.forget()
         then = (Send(ask.reply_to, AgentsClosed(ask.request)),) if ask.reply_to else ()
@@ -285,6 +287,13 @@ class Ledger:
                 yield from self._same_run(ask, row)
             else:
                 yield from self.accept_run(replace(ask, fresh=True))
+
+    def _close_lookups(self, agents: set[AgentId]) -> None:
+        """What waits for the disk in order to be accepted by these agents comes too late."""
+        for waiting in self._lookups.values():
+            for place, ask in enumerate(waiting):
+                if isinstance(ask, AcceptRun) and ask.agent_id in agents:
+                    waiting[place] = replace(ask, closed=True)
 
     def _refuse(self, ask: AcceptRun | RecordSpawn, error: GreenroomError) -> list[Effect]:
         if isinstance(ask, RecordSpawn):

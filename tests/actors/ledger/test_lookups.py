@@ -1,0 +1,40 @@
+"""A run id from outside is looked up on disk, and its agent closes before the disk has answered."""
+
+from greenroom.actors.effects import Send
+from greenroom.actors.errors import AgentClosed
+from greenroom.actors.ledger.ledger import Ledger
+from greenroom.actors.ledger.protocol import AcceptRun, RecordClose, Refused, RunAccepted
+from greenroom.persistence.journal import Journal
+from greenroom.persistence.protocol import Answer, Read, RunRow, Unfinished
+
+ASK = AcceptRun(1, "caller", 1, "/t/a", "kind", b"", "invoice")
+
+
+def answer_after_the_closing(found: RunRow | None) -> object:
+    """What the caller is told."""
+    unfinished = Unfinished(1, 2, 1, 1, (), (), 1)
+    ledger = Ledger(
+        Journal(durability="process", next_seq=1), unfinished, backlog=10, attempts_of=lambda _: 3
+    )
+    (asked,) = ledger.accept_run(ASK)
+    assert isinstance(asked.message, Read)
+    ledger.record_close(RecordClose(2, "closer", ((1, "/t/a"),), erase=False))
+    answered = ledger.journal.answered(Answer(asked.message.request, (found,)))
+    assert not ledger.runs
+    (told,) = (effect.message for effect in answered if isinstance(effect, Send) and effect.to == "caller")
+    return told
+
+
+def test_it_is_not_accepted_for_a_closed_agent() -> None:
+    told = answer_after_the_closing(None)
+    assert isinstance(told, Refused)
+    assert isinstance(told.error, AgentClosed)
+
+
+def test_it_is_the_run_that_there_was() -> None:
+    row = RunRow(
+        "invoice", 1, 1, "/t/a", b"", 1.0, "completed", 1, result=b"x", started_at=1.0, ended_at=1.0
+    )
+    told = answer_after_the_closing(row)
+    assert isinstance(told, RunAccepted)
+    assert told.run_id == "invoice"
