@@ -18,7 +18,7 @@ class ConfigureDirectory(Struct, frozen=True):
 
     next_agent_id: AgentId
     is_registered: Callable[[str], bool]  # whether a kind of this name is
-    remember: int = 10_000  # how many paths are kept at hand
+    remember: int  # how many paths are kept at hand
 
 
 class SpawnAgent(Struct, frozen=True):

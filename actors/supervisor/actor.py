@@ -79,6 +79,8 @@ CONTROL: dict[Role, type[ActorShell]] = {
 }
 ON_THREADS: dict[Role, type[ActorShell]] = {"writer": PersistenceActor, "reader": ReaderActor}
 
+PATHS_AT_HAND = 10_000
+"""… beside those of agents in memory: of whom else was asked for lately."""
 
 PATIENCE = BOUNDS["writing"] - 10.0
 """Seconds, at most, that a store which cannot be written is tried again while closing."""
@@ -179,11 +181,12 @@ class Supervisor(ActorShell):
     def configure(self) -> list[Effect]:
         start, unfinished = self.start, self.opened.unfinished
         next_agent_id = AgentId(unfinished.next_agent_id)
+        remember = start.residents + PATHS_AT_HAND
         return [
             Send("slots", ConfigureSlots(start.slots)),
             Send("residency", ConfigureResidency(start.residents)),
             Send("events", ConfigureEvents(unfinished.next_seq - 1)),
-            Send("directory", ConfigureDirectory(next_agent_id, start.is_registered)),
+            Send("directory", ConfigureDirectory(next_agent_id, start.is_registered, remember)),
             *(Send(role, SayReady()) for role in CONTROL if role != "ledger"),
         ]
 

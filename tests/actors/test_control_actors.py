@@ -86,7 +86,7 @@ class Stage(Actor):
                 self.send(self.roles["reader"], OpenReader(file))
             case ReaderOpened():
                 unfinished = self.unfinished
-                configured = ConfigureDirectory(unfinished.next_agent_id, every_kind)
+                configured = ConfigureDirectory(unfinished.next_agent_id, every_kind, remember=100)
                 self.send(self.roles["directory"], configured)
                 self.send(self.roles["events"], ConfigureEvents(unfinished.next_seq - 1))
                 ledger = ConfigureLedger(unfinished, "process", 100, attempts_of)

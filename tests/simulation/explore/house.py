@@ -105,7 +105,9 @@ class House:
         unfinished = self.look("disk").unfinished()
         self.tell("slots", ConfigureSlots(slots))
         self.tell("residency", ConfigureResidency(residents))
-        self.tell("directory", ConfigureDirectory(AgentId(unfinished.next_agent_id), any_kind))
+        self.tell(
+            "directory", ConfigureDirectory(AgentId(unfinished.next_agent_id), any_kind, remember=100)
+        )
         self.tell("ledger", ConfigureLedger(unfinished, "process", 1000, attempts_of))
 
     def copy(self) -> Self:
