@@ -1,8 +1,8 @@
 """Which agent a path means.
 
 Owns what is known of paths: a bounded number of agents found lately, and a line of commands for each path
-that is being looked up or spawned, in which they can never overtake each other. What closes has a line as
-well, for its whole subtree. Knows no runs and no sessions.
+that is being looked up or spawned, in which they can never overtake each other. Knows no runs and no
+sessions.
 """
 
 from collections import OrderedDict, deque
@@ -33,7 +33,8 @@ from ..ledger.protocol import (
 )
 from ..processes.protocol import EndErased
 from ..residency.protocol import EvictAgent, PinAgent
-from ..vocabulary import AgentId, RunId, Timestamp, is_under, tree_of
+from ..vocabulary import AgentId, RunId, Timestamp, tree_of
+from .closings import Closing, Closings
 from .novelty import Novelty
 from .protocol import (
     AgentLocated,
@@ -72,20 +73,6 @@ class _Spawning(Struct, frozen=True):
     before: _Known | None
 
 
-class _Closing(Struct):
-    """A subtree that is being closed: its commands wait until that is done."""
-
-    ask: CloseAgent
-    known: _Known
-    held: list[DirectoryCommand] = []
-
-    def holds(self, command: DirectoryCommand) -> bool:
-        """Whether `command` is about the subtree, or would close one that contains it."""
-        return is_under(command.path, self.ask.path) or (
-            isinstance(command, CloseAgent) and is_under(self.ask.path, command.path)
-        )
-
-
 class PathTable:
     """Commands by path in, commands by agent id out."""
 
@@ -102,9 +89,8 @@ class PathTable:
         self._is_registered = is_registered
         self._known: OrderedDict[str, _Known] = OrderedDict()  # used longest ago first
         self._lines: dict[str, deque[DirectoryCommand] | None] = {}  # None: nothing waits yet
-        self._outdated: set[str] = set()  # looked up before a subtree around them was closed
         self._spawning: dict[str, _Spawning] = {}
-        self._closing: dict[str, _Closing] = {}
+        self._closings = Closings()
         self._novelty = Novelty()
         self._trees_asked: dict[str, list[str]] = {}  # paths that wait for news of their tree
         self._stopped: str | None = None
@@ -117,7 +103,7 @@ class PathTable:
         """Hand `command` on, now or when its path is known."""
         if self._stopped is not None:
             return [_refuse(command, RuntimeClosing(self._stopped))]
-        closing = self._holder(command)
+        closing = self._closings.holder(command)
         if closing is not None:
             closing.held.append(command)
             return []
@@ -151,6 +137,10 @@ class PathTable:
         if spawns and self._novelty.is_first_of(tree):
             self._trees_asked[tree] = [path]
             return [Send("ledger", Ask(("tree", tree), HasAgents(tree)))]
+        return self._find(path)
+
+    def _find(self, path: str) -> list[Effect]:
+        self._closings.lookup_begins(path)
         return [Send("ledger", Ask(path, FindAgent(path)))]
 
     def answered(self, answer: Answer) -> list[Effect]:
@@ -160,9 +150,8 @@ class PathTable:
                 return self._tree_looked_up(answer)
             return self._close_page(answer)
         path: str = answer.request  # type: ignore[assignment]
-        if path in self._outdated:
-            self._outdated.remove(path)
-            return [Send("ledger", Ask(path, FindAgent(path)))]
+        if not self._closings.lookup_ends(path):
+            return self._find(path)
         if answer.error is not None:
             return [_refuse(command, answer.error) for command in self._lines.pop(path) or ()]
         row: AgentRow | None = answer.value  # type: ignore[assignment]
@@ -172,9 +161,7 @@ class PathTable:
         tree: str = answer.request[1]  # type: ignore[index]
         if answer.error is None and not answer.value:
             self._novelty.found_empty(tree)
-        paths = self._trees_asked.pop(tree)
-        self._outdated.difference_update(paths)
-        lines = [self._lines.pop(path) for path in paths]
+        lines = [self._lines.pop(path) for path in self._trees_asked.pop(tree)]
         # as if they came now: the subtree around a path may be closing by this time
         return [effect for line in lines for command in line or () for effect in self.handle(command)]
 
@@ -188,7 +175,7 @@ class PathTable:
         line = self._lines.pop(path)
         effects: list[Effect] = []
         while line and path not in self._lines:
-            closing = self._holder(line[0])
+            closing = self._closings.holder(line[0])
             if closing is not None:
                 closing.held.extend(line)
                 line = None
@@ -196,7 +183,7 @@ class PathTable:
             effects += self._decide(line.popleft(), known)
         if path in self._lines:
             self._lines[path] = line or None
-        elif known is not None and not any(is_under(path, closed) for closed in self._closing):
+        elif known is not None and self._closings.around(path) is None:
             self._remember(path, known)
         return effects
 
@@ -204,9 +191,6 @@ class PathTable:
         self._known[path] = known
         if len(self._known) > self._most:
             self._known.popitem(last=False)
-
-    def _holder(self, command: DirectoryCommand) -> _Closing | None:
-        return next((closing for closing in self._closing.values() if closing.holds(command)), None)
 
     def _decide(self, command: DirectoryCommand, known: _Known | None) -> list[Effect]:
         if isinstance(command, SpawnAgent):
@@ -285,7 +269,7 @@ class PathTable:
     def _close(self, command: CloseAgent, known: _Known) -> list[Effect]:
         """Close the subtree a page at a time, the agent itself last: until then its path is taken."""
         self._known.pop(command.path, None)
-        self._closing[command.path] = _Closing(command, known)
+        self._closings.begin(Closing(command, known.agent_id, over=known.closed))
         return [self._next_page(command.path, None)]
 
     def _next_page(self, path: str, after: str | None) -> Effect:
@@ -293,12 +277,11 @@ class PathTable:
 
     def _close_page(self, answer: Answer) -> list[Effect]:
         path: str = answer.request[1]  # type: ignore[index]
-        closing = self._closing[path]
-        ask = closing.ask
+        closing = self._closings[path]
+        ask, over = closing.ask, closing.over
         if answer.error is not None:
             return [_refuse(ask, answer.error), *self._closed(path)]
         page: AgentPage = answer.value  # type: ignore[assignment]
-        over = closing.known.closed  # then what stands below has nothing to do with it
         below = () if over else tuple((row.agent_id, row.path) for row in page.rows if row.path != path)
         for _, gone in below:
             self._known.pop(gone, None)
@@ -308,16 +291,13 @@ class PathTable:
                 effects.append(Send("ledger", RecordClose(None, None, below, ask.erase)))
                 effects += _end_processes(ask, below)
             return [*effects, self._next_page(path, page.next)]
-        agents = (*below, (closing.known.agent_id, path))
+        agents = (*below, (closing.agent_id, path))
         effects.append(Send("ledger", RecordClose(ask.request, ask.reply_to, agents, ask.erase, over)))
         return [*effects, *_end_processes(ask, agents), *self._closed(path)]
 
     def _closed(self, path: str) -> list[Effect]:
         """Let the commands go on that waited for the end of the subtree."""
-        held = self._closing.pop(path).held
-        # what the disk was asked for twice may have been found before: the commands that wait are behind
-        self._outdated.update(p for p in self._lines if p not in self._spawning and is_under(p, path))
-        return [effect for command in held for effect in self.handle(command)]
+        return [effect for command in self._closings.end(path) for effect in self.handle(command)]
 
 
 def _end_processes(ask: CloseAgent, agents: tuple[tuple[AgentId, str], ...]) -> list[Effect]:

@@ -1,0 +1,113 @@
+"""The closings against lists, and what they cost where there are many."""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from greenroom.actors.directory.closings import Closing, Closings
+from greenroom.actors.directory.paths import PathTable
+from greenroom.actors.directory.protocol import CloseAgent, SubmitRun
+from greenroom.actors.vocabulary import is_under
+from greenroom.persistence.journal import AgentPage
+from greenroom.persistence.protocol import AgentRow, Answer
+
+PATHS = ["/a", "/a/b", "/a/b/c", "/a/bc", "/d"]
+CALLER = "caller"
+
+
+class AgainstLists(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.closings = Closings()
+        self.under_way: list[str] = []
+        self.lookups: dict[str, bool] = {}  # whether what is found still counts
+
+    @rule(path=st.sampled_from(PATHS))
+    def close(self, path: str) -> None:
+        ask = CloseAgent(1, CALLER, path)
+        holder = self.closings.holder(ask)
+        related = [at for at in self.under_way if is_under(at, path) or is_under(path, at)]
+        if holder is None:
+            assert not related
+            self.closings.begin(Closing(ask, 1, over=False))
+            self.under_way.append(path)
+        else:
+            assert holder.ask.path in related
+
+    @rule(path=st.sampled_from(PATHS))
+    def ask(self, path: str) -> None:
+        holder = self.closings.holder(SubmitRun(1, CALLER, path, b""))
+        around = [at for at in self.under_way if is_under(path, at)]
+        assert (holder and [holder.ask.path]) == (around or None)
+
+    @precondition(lambda self: self.under_way)
+    @rule(data=st.data())
+    def closed(self, data: st.DataObject) -> None:
+        path = data.draw(st.sampled_from(self.under_way))
+        self.under_way.remove(path)
+        assert self.closings.end(path) == []
+        for at in self.lookups:
+            self.lookups[at] = self.lookups[at] and not is_under(at, path)
+
+    @rule(path=st.sampled_from(PATHS))
+    def look_up(self, path: str) -> None:
+        if path not in self.lookups:
+            self.closings.lookup_begins(path)
+            self.lookups[path] = True
+
+    @precondition(lambda self: self.lookups)
+    @rule(data=st.data())
+    def found(self, data: st.DataObject) -> None:
+        path = data.draw(st.sampled_from(sorted(self.lookups)))
+        assert self.closings.lookup_ends(path) == self.lookups.pop(path)
+
+    @invariant()
+    def nothing_stays_of_what_is_over(self) -> None:
+        if not self.under_way:
+            assert not self.closings._below
+        if not self.lookups:
+            assert not self.closings._ended
+
+
+AgainstLists.TestCase.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+test_the_closings_keep_to_lists = AgainstLists.TestCase
+
+
+def calls(work: Callable[[], Any]) -> int:
+    """Functions called, Python's and C's."""
+    count = 0
+
+    def called(_frame: Any, event: str, _what: Any) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(called)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+def cost_of_closing(agents: int) -> float:
+    """Calls for each of so many agents on disk that are closed at once, each by its own command."""
+    table = PathTable(next_agent_id=1, remember=agents)
+    rows = [AgentRow(n, f"/t/{n}", "kind", 1, b"", 0.0, 0.0) for n in range(agents)]
+
+    def close_all() -> None:
+        for row in rows:
+            table.handle(CloseAgent(row.agent_id, CALLER, row.path))
+        for row in rows:
+            table.answered(Answer(row.path, row))
+        for row in rows:
+            table.answered(Answer(("close", row.path, None), AgentPage((row,), None)))
+
+    return calls(close_all) / agents
+
+
+def test_a_thousand_closings_at_once_cost_as_much_each_as_ten() -> None:
+    assert cost_of_closing(1_000) < 1.1 * cost_of_closing(10)
