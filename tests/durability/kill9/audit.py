@@ -12,7 +12,7 @@ from typing import Any
 from msgspec import Struct
 
 from .facts import AgentFact, Facts, RunFact
-from .record import Asks, Record, Request
+from .record import Record, Request
 
 LIMITED = {"kill-once": 1, "kill-twice": 2}
 """How often a run of these kinds may begin; those of others as often as it takes."""
@@ -111,10 +111,12 @@ class Audit:
             opened = [agent for agent in agents if agent.open]
             if len(opened) != counts["spawn"] - counts["delete"] - counts["close"]:
                 yield path, f"was spawned and closed {dict(counts)} times, {len(opened)} are open"
-            if opened and opened[0].config != {"q": _last(done, "spawn").q, "none": None}:
-                yield path, f"has another's config: {opened[0].config}"
-            if opened and opened[0].kind != _last(done, "spawn").kind:
-                yield path, f"has another's kind: {opened[0].kind}"
+            spawned = [ask for ask in done if ask.do == "spawn"]
+            if opened and spawned:  # if it was not, that is told above
+                if opened[0].config != {"q": spawned[-1].q, "none": None}:
+                    yield path, f"has another's config: {opened[0].config}"
+                if opened[0].kind != spawned[-1].kind:
+                    yield path, f"has another's kind: {opened[0].kind}"
 
     def check_descendants(self) -> Iterator[tuple[str, str]]:
         """Nothing is open below an agent that was closed."""
@@ -383,10 +385,6 @@ class Audit:
 
 
 CHECKS = tuple(name.removeprefix("check_") for name in vars(Audit) if name.startswith("check_"))
-
-
-def _last(asks: list[Asks], do: str) -> Asks:
-    return next(ask for ask in reversed(asks) if ask.do == do)
 
 
 def _covers(stop: Request, run: RunFact, asked: Request | None) -> bool:

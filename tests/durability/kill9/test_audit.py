@@ -2,6 +2,7 @@
 
 import pickle
 import sqlite3
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -70,6 +71,20 @@ def a_run_got_anothers_input(facts: Facts, record: Record) -> None:
 
 def an_agent_got_anothers_config(facts: Facts, record: Record) -> None:
     agent_of(facts, "kill-tally", half=1).config = {"none": None}
+
+
+def an_agent_whose_spawn_was_refused_is_there(facts: Facts, record: Record) -> None:
+    of_paths = defaultdict(list)
+    for request in record.requests.values():
+        if request.ask.do in ("spawn", "close", "delete"):
+            of_paths[request.ask.path].append(request)
+    there = {agent.path for agent in facts.agents.values() if agent.open}
+    spawn = next(
+        asked[0]
+        for path, asked in of_paths.items()
+        if path in there and [r.fate for r in asked] == ["done"]
+    )
+    spawn.fate = "refused"
 
 
 def a_deleted_agent_is_there(facts: Facts, record: Record) -> None:
@@ -258,6 +273,7 @@ PLANTS: list[tuple[str, Plant]] = [
     ("accepted", a_refused_run_is_there),
     ("accepted", a_run_got_anothers_input),
     ("agents", an_agent_got_anothers_config),
+    ("agents", an_agent_whose_spawn_was_refused_is_there),
     ("agents", a_deleted_agent_is_there),
     ("descendants", a_child_of_a_deleted_agent_is_open),
     ("outcomes", a_run_ended_twice),
