@@ -24,21 +24,17 @@ class Novelty:
 
     def __init__(self) -> None:
         self._bits = bytearray(BITS // 8)
-        self._trees: OrderedDict[str, bool] = OrderedDict()  # whether it was empty; False also if not known
+        self._trees: OrderedDict[str, bool] = OrderedDict()  # whether it was empty
 
-    def is_first_of(self, tree: str) -> bool:
-        """Whether this is the first that is heard of a tree: then find out if it is empty."""
-        if tree in self._trees:
-            return False
-        self._trees[tree] = False
+    def knows(self, tree: str) -> bool:
+        """Whether it was found out if this tree was empty, and not forgotten since."""
+        return tree in self._trees
+
+    def found(self, tree: str, *, empty: bool) -> None:
+        """The store has agents of this tree, or `empty`: none but those given out here."""
+        self._trees[tree] = empty
         if len(self._trees) > MOST_TREES:
             self._trees.popitem(last=False)
-        return True
-
-    def found_empty(self, tree: str) -> None:
-        """The store has no agent of this tree but those given out here."""
-        if tree in self._trees:
-            self._trees[tree] = True
 
     def give_out(self, path: str) -> None:
         """From now on, an agent may stand at `path`."""

@@ -134,7 +134,7 @@ class PathTable:
         if spawns and tree in self._trees_asked:
             self._trees_asked[tree].append(path)
             return []
-        if spawns and self._novelty.is_first_of(tree):
+        if spawns and not self._novelty.knows(tree):
             self._trees_asked[tree] = [path]
             return [Send("ledger", Ask(("tree", tree), HasAgents(tree)))]
         return self._find(path)
@@ -159,8 +159,7 @@ class PathTable:
 
     def _tree_looked_up(self, answer: Answer) -> list[Effect]:
         tree: str = answer.request[1]  # type: ignore[index]
-        if answer.error is None and not answer.value:
-            self._novelty.found_empty(tree)
+        self._novelty.found(tree, empty=answer.error is None and not answer.value)
         lines = [self._lines.pop(path) for path in self._trees_asked.pop(tree)]
         # as if they came now: the subtree around a path may be closing by this time
         return [effect for line in lines for command in line or () for effect in self.handle(command)]

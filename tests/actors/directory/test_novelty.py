@@ -15,10 +15,9 @@ def test_only_paths_of_empty_trees_that_were_not_given_out_are_new(
 ) -> None:
     novelty = Novelty()
     for tree in "abc":
-        assert novelty.is_first_of(tree)
-        assert not novelty.is_first_of(tree)
-    for tree in empty:
-        novelty.found_empty(tree)
+        assert not novelty.knows(tree)
+        novelty.found(tree, empty=tree in empty)
+        assert novelty.knows(tree)
     for path in given_out:
         novelty.give_out(path)
     for path in {*asked, *given_out}:
@@ -28,8 +27,7 @@ def test_only_paths_of_empty_trees_that_were_not_given_out_are_new(
 
 def test_a_hundred_thousand_paths_leave_nearly_all_others_new() -> None:
     novelty = Novelty()
-    novelty.is_first_of("t")
-    novelty.found_empty("t")
+    novelty.found("t", empty=True)
     for n in range(100_000):
         novelty.give_out(f"/t/a{n}")
     assert not any(novelty.is_new(f"/t/a{n}") for n in range(100_000))
@@ -39,8 +37,7 @@ def test_a_hundred_thousand_paths_leave_nearly_all_others_new() -> None:
 def test_a_tree_that_was_forgotten_is_not_called_empty() -> None:
     novelty = Novelty()
     for n in range(MOST_TREES + 1):
-        novelty.is_first_of(f"t{n}")
-        novelty.found_empty(f"t{n}")
+        novelty.found(f"t{n}", empty=True)
     assert not novelty.is_new("/t0/a")
     assert novelty.is_new("/t1/a")
-    assert novelty.is_first_of("t0")
+    assert not novelty.knows("t0")

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from msgspec.structs import replace
 
+from greenroom.actors.directory.novelty import MOST_TREES
 from greenroom.actors.directory.paths import PathTable
 from greenroom.actors.directory.protocol import CloseAgent, SpawnAgent, SubmitRun
 from greenroom.actors.effects import Send
@@ -154,6 +155,19 @@ def test_a_path_that_waits_for_its_tree_while_the_tree_closes_is_not_closed_twic
     paths.spawn("/a/b")
     paths.the_ledger_handles_a_message(refuse=False, late=False)
     paths.close("/a/b")
+    paths.teardown()
+
+
+def test_more_trees_than_are_remembered_are_each_asked_for_once() -> None:
+    paths = Paths()
+    trees = range(2 * MOST_TREES)
+    for tree in trees:
+        paths.command(lambda n, tree=tree: SpawnAgent(n, CALLER, f"/{tree}", "kind", 1, b""))
+    for _ in trees:
+        paths.the_ledger_handles_a_message(refuse=False, late=False)
+    for _ in trees:
+        paths.an_answer_arrives()
+    assert {type(message) for message in paths.ledger} == {RecordSpawn}
     paths.teardown()
 
 
