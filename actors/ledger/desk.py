@@ -13,7 +13,7 @@ from ..effects import Send
 from ..vocabulary import Address, AgentId, AgentStatus, Durability, Incarnation, RequestId, RunId
 
 
-class OpenRun(Struct):
+class OpenRun(Struct, eq=False):
     """A run without an outcome."""
 
     row: RunRow

@@ -526,19 +526,27 @@ class Ledger:
     def interrupt(self, ask: InterruptRuns) -> list[Effect]:
         desks = [self.desks[ask.agent_id]] if ask.agent_id in self.desks else []
         if ask.cascade:
-            desks += [d for d in self.desks.values() if d.path.startswith(ask.path + "/")]
+            below = {
+                run.row.agent_id for run in self.runs.values() if run.row.path.startswith(ask.path + "/")
+            }
+            desks += [self.desks[agent_id] for agent_id in sorted(below)]
         effects: list[Effect] = []
         count, before = 0, self.journal.last
         for desk in desks:
-            for run in desk.open_runs():
-                if ask.run_id is not None and run.row.run_id != ask.run_id and desk.path == ask.path:
-                    continue
+            for run in self._named(ask, desk):
                 count += 1
                 effects += self._interrupt(desk, run, ask.reason)
             effects += self._settle(desk)
         reply = Send(ask.reply_to, RunsInterrupted(ask.request, count))
         ended = self.journal.last if self.journal.last > before else 0
         return effects + self.journal.tell(ended, self.journal.durability, reply)
+
+    def _named(self, ask: InterruptRuns, desk: Desk) -> list[OpenRun]:
+        """The open runs at this desk that are meant: all, or of the agent itself the one that is named."""
+        if ask.run_id is None or desk.agent_id != ask.agent_id:
+            return desk.open_runs()
+        run = self.runs.get(ask.run_id)
+        return [run] if run is not None and run.row.agent_id == desk.agent_id else []
 
     def _interrupt(self, desk: Desk, run: OpenRun, reason: str) -> list[Effect]:
         if run is not desk.running:

@@ -1,9 +1,5 @@
 """The closings against lists, and what they cost where there are many."""
 
-import sys
-from collections.abc import Callable
-from typing import Any
-
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -14,6 +10,8 @@ from greenroom.actors.directory.protocol import CloseAgent, SubmitRun
 from greenroom.actors.vocabulary import is_under
 from greenroom.persistence.journal import AgentPage
 from greenroom.persistence.protocol import AgentRow, Answer
+
+from ..steps import steps
 
 PATHS = ["/a", "/a/b", "/a/b/c", "/a/bc", "/d"]
 CALLER = "caller"
@@ -77,24 +75,8 @@ AgainstLists.TestCase.settings = settings(max_examples=200, stateful_step_count=
 test_the_closings_keep_to_lists = AgainstLists.TestCase
 
 
-def calls(work: Callable[[], Any]) -> int:
-    """Functions called, Python's and C's."""
-    count = 0
-
-    def called(_frame: Any, event: str, _what: Any) -> None:
-        nonlocal count
-        count += event in ("call", "c_call")
-
-    sys.setprofile(called)
-    try:
-        work()
-    finally:
-        sys.setprofile(None)
-    return count
-
-
 def cost_of_closing(agents: int) -> float:
-    """Calls for each of so many agents on disk that are closed at once, each by its own command."""
+    """Bytecodes for each of so many agents on disk that are closed at once, each by its own command."""
     table = PathTable(next_agent_id=1, remember=agents)
     rows = [AgentRow(n, f"/t/{n}", "kind", 1, b"", 0.0, 0.0) for n in range(agents)]
 
@@ -106,7 +88,7 @@ def cost_of_closing(agents: int) -> float:
         for row in rows:
             table.answered(Answer(("close", row.path, None), AgentPage((row,), None)))
 
-    return calls(close_all) / agents
+    return steps(close_all) / agents
 
 
 def test_a_thousand_closings_at_once_cost_as_much_each_as_ten() -> None:
