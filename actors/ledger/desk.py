@@ -38,6 +38,7 @@ class Desk(Struct):
     waiting: dict[RunId, OpenRun] = {}  # continuations whose runs have not all ended
     running: OpenRun | None = None
     executor: Address | None = None  # the session that runs it
+    awaited: dict[RunId, None] | tuple[()] = ()  # open runs that its turn has asked for
     called: bool = False  # the residency was asked to have the session take a run
     offered: bool = False  # its image was handed to the residency, which has not loaded it yet
     present: bool = False  # the agent is being loaded, or in memory
@@ -52,6 +53,11 @@ class Desk(Struct):
         """A message was accepted."""
         mail = self.mail = self.mail or []
         mail.append(message)
+
+    def awaits(self, run_id: RunId) -> None:
+        """The turn under way asks for the outcome of this run, which is open."""
+        awaited = self.awaited = self.awaited or {}
+        awaited[run_id] = None
 
     def push(self, run: OpenRun) -> None:
         """Queue a run behind all others."""

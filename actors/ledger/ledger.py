@@ -674,6 +674,9 @@ class Ledger:
         run = self.runs.get(ask.run_id)
         if run is not None:
             run.waiters[ask.request] = ask.reply_to
+            asker = self.desks.get(ask.request[0]) if isinstance(ask.request, tuple) else None
+            if asker is not None:
+                asker.awaits(ask.run_id)
             return [Send(ask.reply_to, RunPending(ask.request))] if ask.tell_pending else []
         lately = self._lately.get(ask.run_id)
         if lately is not None:
@@ -872,7 +875,7 @@ class Ledger:
         del self.runs[row.run_id]
         run.state = "ended"
         if run is desk.running:
-            desk.running = desk.executor = None
+            desk.running, desk.executor, desk.awaited = None, None, ()
         elif desk.waiting.pop(row.run_id, None) is None:
             desk.drop(run)
         ended = EndRun(

@@ -57,17 +57,18 @@ class View:
             else:
                 agent = self._live(row)
                 if agent.running:
-                    agent = replace(agent, awaits=self._awaited_in_turn(row.agent_id))
+                    agent = replace(agent, awaits=self._awaited_in_turn(self._desks[row.agent_id]))
                 yield Send(ask.reply_to, AgentDescribed(ask.request, agent))
 
         return self._journal.ask(ask.request, found, FindAgent(ask.path))
 
-    def _awaited_in_turn(self, agent_id: AgentId) -> tuple[RunId, ...]:
+    def _awaited_in_turn(self, desk: Desk) -> tuple[RunId, ...]:
         """The runs whose end a turn of this agent waits for; sessions ask in their agent's name."""
         return tuple(
             run_id
-            for run_id, run in self._runs.items()
-            if any(isinstance(asked, tuple) and asked[0] == agent_id for asked in run.waiters)
+            for run_id in desk.awaited
+            if (run := self._runs.get(run_id)) is not None
+            and any(isinstance(asked, tuple) and asked[0] == desk.agent_id for asked in run.waiters)
         )
 
     def agents(self, ask: DescribeAgents) -> list[Effect]:

@@ -1,9 +1,10 @@
-"""The ledger's view when the store cannot be read."""
+"""The ledger's view: when the store cannot be read, and what a look costs."""
 
 import pytest
 
 from greenroom.actors.effects import Send
 from greenroom.actors.errors import RuntimeClosing
+from greenroom.actors.ledger.desk import Desk, OpenRun
 from greenroom.actors.ledger.protocol import (
     DescribeAgent,
     DescribeAgents,
@@ -14,7 +15,9 @@ from greenroom.actors.ledger.protocol import (
 from greenroom.actors.ledger.view import View
 from greenroom.actors.vocabulary import RunId
 from greenroom.persistence.journal import Journal
-from greenroom.persistence.protocol import Answer, Read
+from greenroom.persistence.protocol import AgentRow, Answer, Read, RunRow
+
+from ..steps import steps
 
 QUESTIONS = {
     "an agent": lambda view: view.agent(DescribeAgent(1, "caller", "/t/a")),
@@ -33,3 +36,28 @@ def test_a_question_that_cannot_be_read_is_refused_with_the_reason(question) -> 
     error = RuntimeClosing()  # the reader has closed meanwhile
     answers = journal.answered(Answer(read.message.request, None, error))
     assert answers == [Send("caller", Refused(1, error))]
+
+
+def open_run(run_id: str, agent_id: int) -> OpenRun:
+    return OpenRun(RunRow(run_id, 1, agent_id, f"/t/{agent_id}", b"", 1.0), set(), "process")
+
+
+def steps_of_looking(others: int) -> int:
+    """Bytecodes to tell of an agent whose turn waits for a run, where so many other runs are open."""
+    parent, child = open_run("parent", 1), open_run("child", 2)
+    runs = {run.row.run_id: run for run in [parent, child, *(open_run(f"r{n}", 3) for n in range(others))]}
+    child.waiters[(1, 1, 1)] = "session"
+    desk = Desk(1, "/t/1", "kind", running=parent)
+    desk.awaits(RunId("child"))
+    desk.awaits(RunId("one that has ended"))
+    journal = Journal(durability="process", next_seq=1)
+    (read,) = View(journal, {1: desk}, runs).agent(DescribeAgent(1, "caller", "/t/1"))
+    told: list[Send] = []
+    row = AgentRow(1, "/t/1", "kind", 1, b"", 1.0, 1.0)
+    cost = steps(lambda: told.extend(journal.answered(Answer(read.message.request, row))))
+    assert [answer.message.agent.awaits for answer in told] == [("child",)]
+    return cost
+
+
+def test_looking_at_an_agent_costs_the_same_however_many_runs_are_open() -> None:
+    assert steps_of_looking(1_000) < 1.1 * steps_of_looking(10)
