@@ -159,11 +159,11 @@ class Lane:
         rng = self.rng
         if self.box not in self.counts:
             self.ask("spawn", self.box, kind="kill-tally")
-        letter = rng.choice("tttttccppffooowwmn")
+        letter = rng.choice("tttttccppffooowwmmnn")
         path = self.at.get(letter)
         if path is None or self.counts[path] >= MOST_ASKS:
             self.spawn(letter)
-        elif letter in "mn" and rng.random() < 0.15:
+        elif letter in "mn" and rng.random() < 0.3:
             self.ask(rng.choice(["close", "delete"]), path)
         else:
             action = rng.choices(
