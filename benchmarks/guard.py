@@ -18,7 +18,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 from unittest.mock import patch
@@ -128,8 +129,11 @@ PREPARED = {"a durable turn": (a_turn, AGENTS), "a spawn": (a_spawn, ROOM), "a r
 """What costs something, and how many agents there is room for in memory meanwhile."""
 
 
-async def on_a_runtime(what: str, folder: Path, loop: StillLoop, steps: Steps) -> Figures:
-    """What one of `PREPARED` costs."""
+@asynccontextmanager
+async def still(
+    folder: Path, loop: StillLoop, *, residents: int, slots: int = AGENTS
+) -> AsyncIterator[tuple[AsyncRuntime, Statements]]:
+    """A runtime in which everything takes the same steps each time, and the statements that it executes."""
     statements = Statements()
 
     def open_store(path: str, durability: Any) -> Any:
@@ -145,18 +149,24 @@ async def on_a_runtime(what: str, folder: Path, loop: StillLoop, steps: Steps) -
         store_opener=open_store,
         reader_opener=Reader.open,
     )
-    prepare, residents = PREPARED[what]
     with patch.object(async_runtime, "Engine", functools.partial(Engine, world=world)):
-        runtime = AsyncRuntime(folder / "guard.db", slots=AGENTS, residents=residents)
+        runtime = AsyncRuntime(folder / "guard.db", slots=slots, residents=residents)
         await runtime.start()
     try:
+        yield runtime, statements
+    finally:
+        await runtime.close(drain=0.0)
+
+
+async def on_a_runtime(what: str, folder: Path, loop: StillLoop, steps: Steps) -> Figures:
+    """What one of `PREPARED` costs."""
+    prepare, residents = PREPARED[what]
+    async with still(folder, loop, residents=residents) as (runtime, statements):
         work, of = await prepare(runtime)
         before = statements.executed
         figures = await counted(work, of, steps)
         figures["SQL statements"] = round((statements.executed - before) / (3 * of), 2)
         return figures
-    finally:
-        await runtime.close()
 
 
 # A message
@@ -189,17 +199,17 @@ def figures(only: str | None = None, steps: Steps | None = None) -> dict[str, Fi
     """All of them, or one of those on a runtime, in this process: see `fresh_figures`."""
     found = {}
     for what in [only] if only else PREPARED:
-        with tempfile.TemporaryDirectory(prefix="greenroom-guard-") as folder, _runner() as runner:
-            loop = runner.get_loop()
+        with tempfile.TemporaryDirectory(prefix="greenroom-guard-") as folder, runner() as running:
+            loop = running.get_loop()
             assert isinstance(loop, StillLoop)
-            found[what] = runner.run(on_a_runtime(what, Path(folder), loop, steps or Steps()))
+            found[what] = running.run(on_a_runtime(what, Path(folder), loop, steps or Steps()))
     if only is None:
-        with _runner() as runner:
-            found["a message"] = runner.run(messages())
+        with runner() as running:
+            found["a message"] = running.run(messages())
     return found
 
 
-def _runner() -> asyncio.Runner:
+def runner() -> asyncio.Runner:
     return asyncio.Runner(loop_factory=StillLoop)
 
 

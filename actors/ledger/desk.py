@@ -88,6 +88,11 @@ class Desk(Struct):
         busy = self.present or self.opening or self.running or self.queue or self.waiting
         return not (busy or self.haunted)
 
+    @property
+    def first(self) -> OpenRun | None:
+        """The run under way, or the one that is next, or one that waits for other runs."""
+        return self.running or (self.queue[0] if self.queue else next(iter(self.waiting.values()), None))
+
     def open_runs(self) -> list[OpenRun]:
         """All runs without an outcome, the one under way first."""
         first = [self.running] if self.running else []

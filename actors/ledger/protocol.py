@@ -367,7 +367,7 @@ class LiveAgent(Struct, frozen=True, gc=False):
     running: RunId | None = None
     beginning: bool = False  # … which starts when it is on disk that it does
     awaits: tuple[RunId, ...] = ()  # open runs that its turn, or its first continuation, waits for
-    since: Timestamp | None = None  # when its oldest open run was accepted
+    since: Timestamp | None = None  # when the first of its open runs was accepted
     kind_missing: bool = False
     unwritten: bool = False  # something of it is not on disk yet
 

@@ -122,7 +122,7 @@ class View:
             unwritten = self._journal.unwritten_of(row.agent_id)
             status = row.status if row.status in ("failed", "closed") else "idle"
             return LiveAgent(row, status, False, row.incarnation, 0, unwritten=unwritten)
-        runs = desk.open_runs()
+        first = desk.first
         return LiveAgent(
             row,
             desk.status(row),
@@ -132,7 +132,7 @@ class View:
             running=desk.running.row.run_id if desk.running else None,
             beginning=desk.running is not None and not self._journal.is_written(desk.running.begun_by),
             awaits=tuple(sorted(next(iter(desk.waiting.values())).waiting_for)) if desk.waiting else (),
-            since=min((run.row.accepted_at for run in runs), default=None),
+            since=None if first is None else first.row.accepted_at,
             kind_missing=desk.kind_missing,
             unwritten=self._journal.unwritten_of(row.agent_id),
         )
