@@ -26,14 +26,20 @@ class Model(Process):
 
     def spawn(self, path: str, kind: Any = worker, level: str | None = None, callers: int = 1) -> None:
         """G7: of all who want a path at once, one gets it, if nobody has it."""
-        known = self.spec.at(path)
-        if known is not None and not known.is_open:
-            return
-        numbers = range(self.lives + 1, self.lives + 1 + callers)
-        self.lives += callers
-        born: list[int] = []
+        self.spawn_at_once([(path, kind)] * callers, level)
 
-        async def one(number: int) -> None:
+    def spawn_at_once(self, wanted: list[tuple[str, Any]], level: str | None = None) -> None:
+        """Agents at these paths, by callers that are all under way at once."""
+        known = {path: self.spec.at(path) for path, _ in wanted}
+        asked = {
+            self.lives + number: (path, kind)
+            for number, (path, kind) in enumerate(wanted, 1)
+            if (there := known[path]) is None or there.is_open
+        }
+        self.lives += len(wanted)
+        born: dict[str, list[int]] = {path: [] for path in known}
+
+        async def one(number: int, path: str, kind: Any) -> None:
             config = {"life": number}
             try:
                 await self.simulation.aio.spawn(kind, path, config=config, durability=level)
@@ -42,19 +48,25 @@ class Model(Process):
             except (PathTaken, BacklogFull):
                 pass
             else:
-                born.append(number)
+                born[path].append(number)
 
         def unknown() -> None:
-            number = self.life_at(path)
-            if number in numbers:
-                self.spec.born(path, NAMES[kind], "process", number)
+            for path in known:
+                number = self.life_at(path)
+                if number in asked:
+                    self.spec.born(path, NAMES[asked[number][1]], "process", number)
 
-        self.attempt(lambda: self.simulation.run(together(map(one, numbers))), unknown)
+        self.attempt(
+            lambda: self.simulation.run(together(one(n, *what) for n, what in asked.items())), unknown
+        )
         if not self.simulation.is_up:
             return  # whoever was answered before was not heard
-        assert len(born) <= (known is None), f"G7: {path} was spawned by {born}, and is {known}"
-        for number in born:
-            self.spec.born(path, NAMES[kind], self.spec.effective(level), number)
+        for path, numbers in born.items():
+            assert len(numbers) <= (known[path] is None), (
+                f"G7: {path} was spawned by {numbers}, and is {known[path]}"
+            )
+            for number in numbers:
+                self.spec.born(path, NAMES[asked[number][1]], self.spec.effective(level), number)
 
     def _not_spawned(self, path: str, number: int) -> None:
         """The disk refused it: nothing was recorded."""

@@ -2,6 +2,7 @@
 
 python -m tests.simulation.driver 17                # tell the story of one seed again, with its trace
 python -m tests.simulation.driver --first 0 --count 2000 --processes 2
+python -m tests.simulation.driver --narrow 17       # with tables and batches that are full at once
 """
 
 import argparse
@@ -25,6 +26,7 @@ from greenroom.testing import Faults, Simulation
 
 from .calls import Model
 from .guarantees import check_at_rest, check_now
+from .narrow import BOUNDS
 from .scripts import KINDS, House, Script, plain, worker
 from .specification import LEVELS
 
@@ -82,17 +84,17 @@ def script(draw: random.Random, path: str) -> Script:
     )
 
 
-def tell(seed: int, *, mistake: str | None = None) -> Simulation:
+def tell(seed: int, *, mistake: str | None = None, narrow: bool = False) -> Simulation:
     """One random story of the model, checked at each step and at its end. Raises what is wrong.
 
-    `mistake` is for the note on it: what was planted in the runtime by the command.
+    `mistake` and `narrow` say what the command has done to the runtime: planted one, lowered its bounds.
     """
-    simulation = simulate(seed, mistake=mistake)
+    simulation = simulate(seed, mistake=mistake, narrow=narrow)
     the_doctor_finds_nothing(simulation)
     return simulation
 
 
-def simulate(seed: int, *, steps: int = 15, mistake: str | None = None) -> Simulation:
+def simulate(seed: int, *, steps: int = 15, mistake: str | None = None, narrow: bool = False) -> Simulation:
     """The same, but for what is examined when the simulation is over."""
     draw = random.Random(f"story {seed}")
     world = World(draw)
@@ -104,14 +106,24 @@ def simulate(seed: int, *, steps: int = 15, mistake: str | None = None) -> Simul
         backlog=world.backlog,
         retention=world.retention,
         kinds=KINDS,
-        again=f"python -m tests.simulation.driver {seed}" + (f" --mistake {mistake}" if mistake else ""),
+        again=" ".join(
+            [
+                f"python -m tests.simulation.driver {seed}",
+                *([f"--mistake {mistake}"] if mistake else ()),
+                *(["--narrow"] if narrow else ()),
+            ]
+        ),
     )
     with simulation:
         model = Model(simulation, slots=world.slots, residents=world.residents, level=world.level)
         model.spec.least_age = SHORT.least_age if world.retention is SHORT else None
         model.spec.fills_up = world.backlog < 100
-        for path in draw.sample(PATHS, 3):
-            model.spawn(path, draw.choice([worker, worker, plain, House]))
+        first = [(path, draw.choice([worker, worker, plain, House])) for path in draw.sample(PATHS, 3)]
+        if narrow:
+            model.spawn_at_once(first)
+        else:
+            for path, kind in first:
+                model.spawn(path, kind)
         for _ in range(steps):
             step(model, draw, world)
             check_now(model)
@@ -187,19 +199,21 @@ def step(model: Model, draw: random.Random, world: World) -> None:
 # The command
 
 
-def told(seed: int, mistake: str | None = None) -> tuple[int, int, str]:
+def told(seed: int, mistake: str | None, narrow: bool) -> tuple[int, int, str]:
     """The seed, the steps of its story, and what went wrong in it, with how to repeat it."""
     try:
-        return seed, tell(seed, mistake=mistake).loop.steps, ""
+        return seed, tell(seed, mistake=mistake, narrow=narrow).loop.steps, ""
     except Exception as error:
         return seed, 0, "".join(traceback.format_exception(error))
 
 
-def prepare(mistake: str | None) -> None:
+def prepare(mistake: str | None, narrow: bool) -> None:
     """Faults that were asked for are no news, nor are coroutines that a crash cut off."""
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
     gc.freeze()  # what is imported by now stays: a sixth of the time went into looking at it again
+    for module, bound, least in BOUNDS if narrow else ():
+        setattr(module, bound, least)
     if mistake is not None:
         import pytest  # only now: exploring does without
 
@@ -208,11 +222,11 @@ def prepare(mistake: str | None) -> None:
         PLANTED[mistake](pytest.MonkeyPatch())
 
 
-def explore(first: int, count: int, processes: int, mistake: str | None = None) -> int:
+def explore(first: int, count: int, processes: int, mistake: str | None, narrow: bool) -> int:
     """Tell `count` stories and print what was wrong, and how many there were a second; 1 if any was."""
     begun, steps, failed = time.perf_counter(), 0, 0
-    with multiprocessing.get_context("spawn").Pool(processes, prepare, (mistake,)) as pool:
-        stories = partial(told, mistake=mistake)
+    with multiprocessing.get_context("spawn").Pool(processes, prepare, (mistake, narrow)) as pool:
+        stories = partial(told, mistake=mistake, narrow=narrow)
         for seed, taken, problem in pool.imap_unordered(stories, range(first, first + count), chunksize=10):
             steps, failed = steps + taken, failed + bool(problem)
             if problem:
@@ -234,11 +248,12 @@ def main() -> int:
     parser.add_argument(
         "--mistake", help="have the runtime make it: a name of tests/simulation/mistakes.py"
     )
+    parser.add_argument("--narrow", action="store_true", help="tables and batches are full at once")
     options = parser.parse_args()
     if options.seed is None:
-        return explore(options.first, options.count, options.processes, options.mistake)
-    prepare(options.mistake)
-    print(tell(options.seed, mistake=options.mistake).trace())
+        return explore(options.first, options.count, options.processes, options.mistake, options.narrow)
+    prepare(options.mistake, options.narrow)
+    print(tell(options.seed, mistake=options.mistake, narrow=options.narrow).trace())
     print(f"seed {options.seed}: nothing wrong")
     return 0
 

@@ -71,10 +71,22 @@ def test_two_thousand_random_schedules() -> None:
     assert "2,000 schedules" in done.stdout
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_random_schedules_of_a_runtime_whose_tables_are_always_full() -> None:
+    done = driver("--narrow", "--count", 300, "--processes", PROCESSES)
+    print(f"\n{done.stdout}")
+    assert done.returncode == 0, done.stderr
+    assert "300 schedules" in done.stdout
+
+
 @pytest.mark.long
 @pytest.mark.timeout(0)
 def test_as_many_random_schedules_as_the_night_is_long() -> None:
     done = driver("--first", FIRST, "--count", SCHEDULES, "--processes", PROCESSES)
+    print(f"\n{done.stdout}")
+    assert done.returncode == 0, done.stderr
+    done = driver("--narrow", "--first", FIRST, "--count", SCHEDULES // 4, "--processes", PROCESSES)
     print(f"\n{done.stdout}")
     assert done.returncode == 0, done.stderr
 
