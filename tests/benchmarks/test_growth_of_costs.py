@@ -17,7 +17,7 @@ from greenroom import AsyncRuntime, Turn, agent
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-FEW, MANY = 20, 400
+FEW, MANY = 20, 200
 MOST = 1.2
 """Times as many steps for one of many as for one of few; each look at all others would add four a look."""
 
