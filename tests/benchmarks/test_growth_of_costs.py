@@ -15,6 +15,8 @@ from common.steps import Steps, StillLoop
 
 from greenroom import AsyncRuntime, Turn, agent
 
+# In virtual time: the clock stands still, and a sleep is over when nothing else is left to do.
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 FEW, MANY = 20, 200
@@ -57,7 +59,7 @@ async def all_of(calls: Any) -> list[Any]:
 
 async def spawned(runtime: AsyncRuntime, number: int, kind: Any = echo) -> list[Any]:
     refs = await all_of(runtime.spawn(kind, f"/t/{n}") for n in range(number))
-    await asyncio.sleep(1.0)  # of a clock that stands still: all sessions are open
+    await asyncio.sleep(1.0)  # all sessions are open
     return refs
 
 
