@@ -129,7 +129,14 @@ class Theatre:
         self.tell(SummonAgent(AgentId(agent_id), f"/t/{agent_id}"))
 
     def hears(self, *expected: object) -> None:
-        assert [self.system.listen(DEADLINE) for _ in expected] == list(expected)
+        """These; in the order of whoever said them, residency or sessions, and not of one to the other."""
+        heard = [self.system.listen(DEADLINE) for _ in expected]
+        for by_sessions in (True, False):
+            said, wanted = (
+                [message for message in messages if isinstance(message, Worked) is by_sessions]
+                for messages in (heard, expected)
+            )
+            assert said == wanted
 
 
 @pytest.fixture
