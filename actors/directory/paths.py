@@ -177,7 +177,6 @@ class PathTable:
             closing = self._closings.holder(line[0])
             if closing is not None:
                 closing.held.extend(line)
-                line = None
                 break
             effects += self._decide(line.popleft(), known)
         if path in self._lines:

@@ -59,6 +59,10 @@ class Desk(Struct):
         awaited = self.awaited = self.awaited or {}
         awaited[run_id] = None
 
+    def stops(self) -> None:
+        """No run is under way any more."""
+        self.running, self.executor, self.awaited = None, None, ()
+
     def push(self, run: OpenRun) -> None:
         """Queue a run behind all others."""
         queue = self.queue = self.queue or deque()

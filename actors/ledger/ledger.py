@@ -427,7 +427,7 @@ class Ledger:
             if run.interrupted is not None:
                 effects += self._end(desk, run, "interrupted", run.interrupted)
             else:
-                desk.running = desk.executor = None
+                desk.stops()
                 effects += self._suspend(desk, run)
                 if run.row.attempt == 0:
                     run.row = replace(run.row, started_at=None)
@@ -466,7 +466,7 @@ class Ledger:
         ):
             return [Send(session, TurnSettled(ask.agent_id, more=False))]
         if ask.status == "suspended" and run.interrupted is None:
-            desk.running = desk.executor = None
+            desk.stops()
             settled = Send(session, TurnSettled(ask.agent_id, more=False))
             return [*self._suspend(desk, run), settled, *self._count_turns()]
         if ask.status == "suspended":  # by the runtime's end, after somebody had interrupted it
@@ -751,7 +751,7 @@ class Ledger:
             if ask.final and (run.interrupted or not ask.suspend):
                 effects += self._end(desk, run, "interrupted", run.interrupted or reason)
             elif ask.final:
-                desk.running = desk.executor = None
+                desk.stops()
                 effects += self._suspend(desk, run)
             else:
                 run.state = "interrupting"
@@ -875,7 +875,7 @@ class Ledger:
         del self.runs[row.run_id]
         run.state = "ended"
         if run is desk.running:
-            desk.running, desk.executor, desk.awaited = None, None, ()
+            desk.stops()
         elif desk.waiting.pop(row.run_id, None) is None:
             desk.drop(run)
         ended = EndRun(

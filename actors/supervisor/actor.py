@@ -80,7 +80,7 @@ CONTROL: dict[Role, type[ActorShell]] = {
 ON_THREADS: dict[Role, type[ActorShell]] = {"writer": PersistenceActor, "reader": ReaderActor}
 
 PATHS_AT_HAND = 10_000
-"""… beside those of agents in memory: of whom else was asked for lately."""
+"""Paths that the directory knows beside those of agents in memory: of whom else was asked for lately."""
 
 PATIENCE = BOUNDS["writing"] - 10.0
 """Seconds, at most, that a store which cannot be written is tried again while closing."""
