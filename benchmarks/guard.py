@@ -130,10 +130,13 @@ PREPARED = {"a durable turn": (a_turn, AGENTS), "a spawn": (a_spawn, ROOM), "a r
 
 
 @asynccontextmanager
-async def still(
-    folder: Path, loop: StillLoop, *, residents: int, slots: int = AGENTS
-) -> AsyncIterator[tuple[AsyncRuntime, Statements]]:
-    """A runtime in which everything takes the same steps each time, and the statements that it executes."""
+async def still(*, residents: int, slots: int = AGENTS) -> AsyncIterator[tuple[AsyncRuntime, Statements]]:
+    """A runtime in which everything takes the same steps each time, and the statements that it executes.
+
+    On the loop of a `runner`.
+    """
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, StillLoop)
     statements = Statements()
 
     def open_store(path: str, durability: Any) -> Any:
@@ -149,19 +152,20 @@ async def still(
         store_opener=open_store,
         reader_opener=Reader.open,
     )
-    with patch.object(async_runtime, "Engine", functools.partial(Engine, world=world)):
-        runtime = AsyncRuntime(folder / "guard.db", slots=slots, residents=residents)
-        await runtime.start()
-    try:
-        yield runtime, statements
-    finally:
-        await runtime.close(drain=0.0)
+    with tempfile.TemporaryDirectory(prefix="greenroom-guard-") as folder:
+        with patch.object(async_runtime, "Engine", functools.partial(Engine, world=world)):
+            runtime = AsyncRuntime(Path(folder) / "guard.db", slots=slots, residents=residents)
+            await runtime.start()
+        try:
+            yield runtime, statements
+        finally:
+            await runtime.close(drain=0.0)
 
 
-async def on_a_runtime(what: str, folder: Path, loop: StillLoop, steps: Steps) -> Figures:
+async def on_a_runtime(what: str, steps: Steps) -> Figures:
     """What one of `PREPARED` costs."""
     prepare, residents = PREPARED[what]
-    async with still(folder, loop, residents=residents) as (runtime, statements):
+    async with still(residents=residents) as (runtime, statements):
         work, of = await prepare(runtime)
         before = statements.executed
         figures = await counted(work, of, steps)
@@ -199,10 +203,8 @@ def figures(only: str | None = None, steps: Steps | None = None) -> dict[str, Fi
     """All of them, or one of those on a runtime, in this process: see `fresh_figures`."""
     found = {}
     for what in [only] if only else PREPARED:
-        with tempfile.TemporaryDirectory(prefix="greenroom-guard-") as folder, runner() as running:
-            loop = running.get_loop()
-            assert isinstance(loop, StillLoop)
-            found[what] = running.run(on_a_runtime(what, Path(folder), loop, steps or Steps()))
+        with runner() as running:
+            found[what] = running.run(on_a_runtime(what, steps or Steps()))
     if only is None:
         with runner() as running:
             found["a message"] = running.run(messages())
@@ -210,6 +212,7 @@ def figures(only: str | None = None, steps: Steps | None = None) -> dict[str, Fi
 
 
 def runner() -> asyncio.Runner:
+    """What runs coroutines on a `StillLoop`."""
     return asyncio.Runner(loop_factory=StillLoop)
 
 

@@ -4,14 +4,12 @@ Each story is told with few agents or runs and with many, in steps, which are th
 """
 
 import asyncio
-import tempfile
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import guard
 import pytest
-from common.steps import Steps, StillLoop
+from common.steps import Steps
 
 from greenroom import AsyncRuntime, Turn, agent
 
@@ -63,21 +61,21 @@ async def spawned(runtime: AsyncRuntime, number: int, kind: Any = echo) -> list[
     return refs
 
 
-def of_each(call: Callable[[Any], Awaitable[Any]], kind: Any = echo) -> Story:
+def of_each(call: Callable[[Any], Awaitable[Any]]) -> Story:
     """The same call to each of the agents, all at once."""
 
     async def story(runtime: AsyncRuntime, number: int) -> Work:
-        refs = await spawned(runtime, number, kind)
+        refs = await spawned(runtime, number)
         return lambda: all_of(call(ref) for ref in refs)
 
     return story
 
 
-def of_one(call: Callable[[Any, int], Awaitable[Any]], kind: Any = echo) -> Story:
+def of_one(call: Callable[[Any, int], Awaitable[Any]]) -> Story:
     """So many calls to one agent, all at once."""
 
     async def story(runtime: AsyncRuntime, number: int) -> Work:
-        (ref,) = await spawned(runtime, 1, kind)
+        (ref,) = await spawned(runtime, 1)
         return lambda: all_of(call(ref, n) for n in range(number))
 
     return story
@@ -163,17 +161,14 @@ STORIES: dict[str, Story] = {
 def steps_each(story: Story, number: int) -> float:
     """Bytecodes for one of so many."""
     steps = Steps()
-    with tempfile.TemporaryDirectory() as folder, guard.runner() as running:
-        loop = running.get_loop()
-        assert isinstance(loop, StillLoop)
 
-        async def told() -> None:
-            slots = residents = number + 1
-            async with guard.still(Path(folder), loop, residents=residents, slots=slots) as (runtime, _):
-                work = await story(runtime, number)
-                with steps.bytecodes():
-                    await work()
+    async def told() -> None:
+        async with guard.still(residents=number + 1, slots=number + 1) as (runtime, _):
+            work = await story(runtime, number)
+            with steps.bytecodes():
+                await work()
 
+    with guard.runner() as running:
         running.run(told())
     return steps.found["bytecodes"] / number
 
