@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-sys.path.insert(0, str(BENCHMARKS))
 
 SCRIPTS = sorted(path.name for path in BENCHMARKS.glob("bench_*.py") if path.name != "bench_simulation.py")
 

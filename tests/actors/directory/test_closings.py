@@ -1,5 +1,6 @@
 """The closings against lists, and what they cost where there are many."""
 
+from common.steps import Steps
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -10,8 +11,6 @@ from greenroom.actors.directory.protocol import CloseAgent, SubmitRun
 from greenroom.actors.vocabulary import is_under
 from greenroom.persistence.journal import AgentPage
 from greenroom.persistence.protocol import AgentRow, Answer
-
-from ..steps import steps
 
 PATHS = ["/a", "/a/b", "/a/b/c", "/a/bc", "/d"]
 CALLER = "caller"
@@ -88,7 +87,10 @@ def cost_of_closing(agents: int) -> float:
         for row in rows:
             table.answered(Answer(("close", row.path, None), AgentPage((row,), None)))
 
-    return steps(close_all) / agents
+    steps = Steps()
+    with steps.bytecodes():
+        close_all()
+    return steps.found["bytecodes"] / agents
 
 
 def test_a_thousand_closings_at_once_cost_as_much_each_as_ten() -> None:

@@ -1,12 +1,12 @@
 """What an interrupt costs does not depend on what else there is to do."""
 
+from common.steps import Steps
+
 from greenroom.actors.ledger.desk import Desk
 from greenroom.actors.ledger.ledger import Ledger
 from greenroom.actors.ledger.protocol import AcceptRun, InterruptRuns
 from greenroom.persistence.journal import Journal
 from greenroom.persistence.protocol import Unfinished
-
-from ..steps import steps
 
 
 def ledger() -> Ledger:
@@ -30,13 +30,12 @@ def cost_of_one_of(queued: int) -> float:
     for name in names:
         room.accept_run(run(1, "/t/a", name))
 
-    def interrupt_all() -> None:
+    steps = Steps()
+    with steps.bytecodes():
         for name in reversed(names):
             room.interrupt(stop(1, "/t/a", name))
-
-    cost = steps(interrupt_all) / queued
     assert not room.runs
-    return cost
+    return steps.found["bytecodes"] / queued
 
 
 def cost_beside(idle: int) -> int:
@@ -45,9 +44,11 @@ def cost_beside(idle: int) -> int:
     for number in range(idle):
         room.desks[number] = Desk(number, f"/t/idle/{number}", "kind", present=True)
     room.accept_run(run(10_000, "/t/busy/one", "run"))
-    cost = steps(lambda: room.interrupt(stop(9_999, "/t/busy")))
+    steps = Steps()
+    with steps.bytecodes():
+        room.interrupt(stop(9_999, "/t/busy"))
     assert not room.runs
-    return cost
+    return steps.found["bytecodes"]
 
 
 def test_one_of_a_thousand_runs_is_interrupted_as_fast_as_one_of_ten() -> None:

@@ -1,6 +1,7 @@
 """The ledger's view: when the store cannot be read, and what a look costs."""
 
 import pytest
+from common.steps import Steps
 
 from greenroom.actors.effects import Send
 from greenroom.actors.errors import RuntimeClosing
@@ -16,8 +17,6 @@ from greenroom.actors.ledger.view import View
 from greenroom.actors.vocabulary import RunId
 from greenroom.persistence.journal import Journal
 from greenroom.persistence.protocol import AgentRow, Answer, Read, RunRow
-
-from ..steps import steps
 
 QUESTIONS = {
     "an agent": lambda view: view.agent(DescribeAgent(1, "caller", "/t/a")),
@@ -52,11 +51,12 @@ def steps_of_looking(others: int) -> int:
     desk.awaits(RunId("one that has ended"))
     journal = Journal(durability="process", next_seq=1)
     (read,) = View(journal, {1: desk}, runs).agent(DescribeAgent(1, "caller", "/t/1"))
-    told: list[Send] = []
     row = AgentRow(1, "/t/1", "kind", 1, b"", 1.0, 1.0)
-    cost = steps(lambda: told.extend(journal.answered(Answer(read.message.request, row))))
+    steps = Steps()
+    with steps.bytecodes():
+        told = journal.answered(Answer(read.message.request, row))
     assert [answer.message.agent.awaits for answer in told] == [("child",)]
-    return cost
+    return steps.found["bytecodes"]
 
 
 def test_looking_at_an_agent_costs_the_same_however_many_runs_are_open() -> None:
