@@ -106,13 +106,9 @@ def simulate(seed: int, *, steps: int = 15, mistake: str | None = None, narrow: 
         backlog=world.backlog,
         retention=world.retention,
         kinds=KINDS,
-        again=" ".join(
-            [
-                f"python -m tests.simulation.driver {seed}",
-                *([f"--mistake {mistake}"] if mistake else ()),
-                *(["--narrow"] if narrow else ()),
-            ]
-        ),
+        again=f"python -m tests.simulation.driver {seed}"
+        + (f" --mistake {mistake}" if mistake else "")
+        + (" --narrow" if narrow else ""),
     )
     with simulation:
         model = Model(simulation, slots=world.slots, residents=world.residents, level=world.level)

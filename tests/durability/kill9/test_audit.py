@@ -2,7 +2,7 @@
 
 import pickle
 import sqlite3
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -74,16 +74,10 @@ def an_agent_got_anothers_config(facts: Facts, record: Record) -> None:
 
 
 def an_agent_whose_spawn_was_refused_is_there(facts: Facts, record: Record) -> None:
-    of_paths = defaultdict(list)
-    for request in record.requests.values():
-        if request.ask.do in ("spawn", "close", "delete"):
-            of_paths[request.ask.path].append(request)
+    asked = [r for r in record.requests.values() if r.ask.do in ("spawn", "close", "delete")]
+    times = Counter(r.ask.path for r in asked)
     there = {agent.path for agent in facts.agents.values() if agent.open}
-    spawn = next(
-        asked[0]
-        for path, asked in of_paths.items()
-        if path in there and [r.fate for r in asked] == ["done"]
-    )
+    spawn = next(r for r in asked if r.fate == "done" and r.ask.path in there and times[r.ask.path] == 1)
     spawn.fate = "refused"
 
 
