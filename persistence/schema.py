@@ -11,7 +11,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from ..actors.errors import StoreCorrupt, StoreError, StoreTooNew
@@ -222,7 +222,7 @@ def open_for_writing(
     inspect(store)
     _make_file(store)
     with explained(store):
-        connection = _connect(store, "rw")
+        connection = connect(store, "rw")
         try:
             version, foreign = _header(connection)
             _check_version(store, version, foreign=foreign)  # again, now with the log
@@ -241,7 +241,7 @@ def open_for_writing(
 def open_for_reading(store: str) -> sqlite3.Connection:
     """Open a file that its writer has opened already."""
     with explained(store):
-        connection = _connect(store, "ro")
+        connection = connect(store, "ro")
         connection.execute("PRAGMA cache_size = -8192")  # KiB
         connection.execute("PRAGMA trusted_schema = OFF")
         return connection
@@ -263,7 +263,7 @@ def inspect(store: str, *, to_write: bool = True) -> None:
 
 def _inspect_header(store: str) -> None:
     with explained(store):
-        connection = _connect(store, "ro&immutable=1")
+        connection = connect(store, "ro&immutable=1")
         try:
             version, foreign = _header(connection)
         except sqlite3.DatabaseError:
@@ -334,10 +334,27 @@ def _make_file(store: str) -> None:
         ) from error
 
 
-def _connect(store: str, mode: str) -> sqlite3.Connection:
+class Connection(sqlite3.Connection):
+    """One whose errors are `sqlite3.Error`, whatever is in the file.
+
+    SQLite's message names what it cannot read, and where the name is damaged, too, and no text any more,
+    the module fails on its own message.
+    """
+
+    def execute(self, statement: str, values: Any = (), /) -> sqlite3.Cursor:
+        try:
+            return super().execute(statement, values)
+        except UnicodeDecodeError as error:
+            failure = sqlite3.DatabaseError(error.object.decode(errors="backslashreplace"))
+            failure.sqlite_errorcode, failure.sqlite_errorname = sqlite3.SQLITE_CORRUPT, "SQLITE_CORRUPT"
+            raise failure from error
+
+
+def connect(store: str, mode: str) -> Connection:
     return sqlite3.connect(
         f"file:{quote(os.path.abspath(store))}?mode={mode}",
         uri=True,
+        factory=Connection,
         isolation_level=None,  # transactions begin and end where we say
         timeout=5.0,  # nobody else writes; a tool may hold it for a moment
         cached_statements=256,

@@ -11,7 +11,6 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeAlias
-from urllib.parse import quote
 
 from ...actors.errors import StoreError
 from ...actors.vocabulary import Timestamp
@@ -140,9 +139,7 @@ def _how(store: str) -> str:
 
 
 def _connect(store: str, how: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        f"file:{quote(os.path.abspath(store))}?mode={how}", uri=True, isolation_level=None, timeout=5.0
-    )
+    connection = schema.connect(store, how)
     connection.text_factory = lambda text: text.decode(errors="backslashreplace")
     for setting in (
         "trusted_schema = OFF",

@@ -13,6 +13,7 @@ import pytest
 from greenroom.actors.errors import StoreCorrupt, StoreError, StoreTooNew
 from greenroom.persistence import schema
 from greenroom.persistence.codec import dumps
+from greenroom.persistence.doctor.examination import examine
 from greenroom.persistence.protocol import AddAgent, AgentRow, FindAgent
 from greenroom.persistence.reader import Reader
 from greenroom.persistence.store import Store
@@ -131,6 +132,18 @@ def test_scenario_42_a_damaged_store_is_refused(tmp_path: Path) -> None:
     (tmp_path / "agents.db").write_bytes(bytes(data))
     with pytest.raises(StoreCorrupt, match="damaged"):
         Store.open(str(tmp_path / "agents.db"), "process")
+
+
+def test_scenario_42_a_store_whose_damage_is_no_text_is_refused(tmp_path: Path) -> None:
+    """SQLite's message quotes the damage, and cannot be decoded either."""
+    make_store(tmp_path / "agents.db")
+    data = (tmp_path / "agents.db").read_bytes()
+    before, name, after = data.partition(b"tableagentsagents")
+    after = after.replace(b"CREATE TABLE", b"CREATE TABXE", 1)
+    (tmp_path / "agents.db").write_bytes(before + name.replace(b"s", b"\xae", 1) + after)
+    refused(tmp_path, tmp_path / "agents.db", StoreCorrupt, r"damaged \(malformed .*agent\\xae")
+    with pytest.raises(StoreCorrupt, match=r"agent\\xae"):
+        examine(str(tmp_path / "agents.db"))
 
 
 def test_a_store_whose_owner_has_just_copied_the_log_into_it_is_not_taken_for_damaged(

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from greenroom.persistence import actor, store
+from greenroom.persistence import actor, schema, store
 
 QUESTION = re.compile(r"\s*(select\b|pragma \w+;?$)", re.IGNORECASE)
 
@@ -42,7 +42,7 @@ class Steps:
         connect = sqlite3.connect
         steps = self
 
-        class Connection(sqlite3.Connection):
+        class Connection(schema.Connection):
             def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
                 if not QUESTION.match(statement):
                     steps.at(statement)
@@ -62,7 +62,7 @@ class Steps:
 
         def counting(database: Any, *arguments: Any, **options: Any) -> sqlite3.Connection:
             if "mode=ro" not in str(database):
-                options.setdefault("factory", Connection)
+                options["factory"] = Connection
             return connect(database, *arguments, **options)
 
         def audit(event: str, arguments: tuple[Any, ...]) -> None:
