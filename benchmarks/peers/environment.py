@@ -1,5 +1,7 @@
-"""A virtual environment for each peer: made when it is first needed, anew when requirements change."""
+"""How peers' scripts are started. Those in Python have a virtual environment each, made when it is first
+needed and anew when requirements change."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +16,18 @@ class NotInstalled(Exception):
     """A peer cannot be had here; says why."""
 
 
+def starting(script: str) -> list[str]:
+    """The command that starts a script, in the folder of the benchmarks. Raises `NotInstalled`."""
+    if not (HERE / f"{script}.escript").exists():
+        return [str(python_of(script)), "-m", f"peers.{script}"]
+    escript = shutil.which("escript")
+    if escript is None:
+        raise NotInstalled("there is no escript: Debian has it in erlang-base, and erlang-mnesia is needed")
+    return [escript, f"peers/{script}.escript"]
+
+
 def python_of(script: str) -> Path:
-    """The interpreter that a script runs with. Raises `NotInstalled`."""
+    """The interpreter that a script in Python runs with. Raises `NotInstalled`."""
     folder = ENVIRONMENTS / script
     wanted = (HERE / "requirements" / f"{script}.txt").read_text()
     python, stamp = folder / "bin" / "python", folder / "requirements.txt"

@@ -30,7 +30,7 @@ from run import README, RESULTS, kept, section, written
 
 from peers.child import BENCHMARKS, PREPARING, Child, Failed, last_line
 from peers.contest import ROWS
-from peers.environment import NotInstalled, python_of
+from peers.environment import NotInstalled, starting
 
 LONG = 8.0
 """Seconds: what takes longer for one round of both is not repeated."""
@@ -58,6 +58,7 @@ PEERS = {
     "langgraph": Recipe("langgraph"),
     "dbos": Recipe("dbos"),
     "ray": Recipe("ray"),
+    "erlang": Recipe("erlang"),
 }
 
 
@@ -78,10 +79,9 @@ Results = dict[str, dict[str, Told]]
 """By `question/workload`, then by the peer's name; as `common.report.Peers`, and read as that."""
 
 
-def command_of(recipe: Recipe, python: str, *, quick: bool) -> list[str]:
+def command_of(recipe: Recipe, start: Sequence[str], *, quick: bool) -> list[str]:
     """How a script is started, without the workload."""
-    words = [python, "-m", f"peers.{recipe.script}"]
-    words += ["--as", recipe.variant] if recipe.variant else []
+    words = [*start, *(["--as", recipe.variant] if recipe.variant else [])]
     return [*words, "--quick"] if quick else words
 
 
@@ -241,8 +241,8 @@ def write(results: Results, rows: dict[str, Row]) -> None:
 def measured(peer: str, *, quick: bool, repeats: int) -> dict[str, Told]:
     """All that a peer does. Raises `NotInstalled`; `Failed` for what is not its fault, or all of it is."""
     recipe = PEERS[peer]
-    ours = command_of(Recipe("ours"), sys.executable, quick=quick)
-    theirs = command_of(recipe, str(python_of(recipe.script)), quick=quick)
+    ours = command_of(Recipe("ours"), [sys.executable, "-m", "peers.ours"], quick=quick)
+    theirs = command_of(recipe, starting(recipe.script), quick=quick)
     found: dict[str, Told] = {}
     for workload in workloads_of(peer, theirs):
         click.echo(f"{peer}: {workload} …", err=True)

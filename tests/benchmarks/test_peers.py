@@ -5,6 +5,7 @@ import asyncio
 import importlib.util
 import os
 import re
+import shutil
 import sys
 import types
 from pathlib import Path
@@ -26,7 +27,8 @@ from peers import child, environment, ours, run  # isort: skip
 from peers.contest import ROWS  # isort: skip
 
 PEERS = BENCHMARKS / "peers"
-SCRIPTS = sorted({recipe.script for recipe in run.PEERS.values()})
+SCRIPTS = sorted({recipe.script for recipe in run.PEERS.values()} - {"erlang"})
+IN_PYTHON = [peer for peer, recipe in run.PEERS.items() if recipe.script in SCRIPTS]
 
 
 @pytest.fixture(autouse=True)
@@ -114,7 +116,7 @@ def compete(ours: list[str], theirs: list[str], workload: str = "ping-pong") -> 
 # Scripts
 
 
-@pytest.mark.parametrize("peer", run.PEERS)
+@pytest.mark.parametrize("peer", IN_PYTHON)
 def test_a_script_names_workloads_that_there_are(peer: str, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = run.PEERS[peer]
     contest = loaded(recipe.script, recipe.variant, monkeypatch).contest
@@ -141,6 +143,21 @@ def test_what_a_script_needs_is_pinned(script: str) -> None:
     lines = (PEERS / "requirements" / f"{script}.txt").read_text().split()
     assert lines
     assert all(re.fullmatch(r"[a-z-]+==[0-9.]+", line) for line in lines)
+
+
+def test_erlangs_script_names_workloads_that_there_are() -> None:
+    names = re.findall(r'\{"(.+?)", ', (PEERS / "erlang.escript").read_text())
+    assert len(names) > 10
+    assert set(names) <= set(ROWS)
+
+
+@pytest.mark.skipif(shutil.which("escript") is None, reason="there is no Erlang")
+def test_erlangs_script_does_its_workloads() -> None:
+    command = [*environment.starting("erlang"), "--quick"]
+    for workload in ("ping-pong", "turns process", "wait"):
+        assert workload in run.workloads_of("erlang", command)
+        told = compete(answering(f"{[1.0] * len(ROWS[workload])}"), command, workload)
+        assert all(each.value for each in told.values()), told
 
 
 def test_each_workload_is_a_row_of_the_table_and_greenroom_does_all() -> None:
@@ -235,27 +252,30 @@ def test_an_environment_is_made_once_and_anew_when_requirements_change(
     assert len(calls) == 4
 
 
-def test_what_cannot_be_installed_says_why() -> None:
+def test_what_cannot_be_installed_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(environment.NotInstalled, match="no such release"):
         environment._run(*program("import sys; sys.exit('no such release')"))
     with pytest.raises(environment.NotInstalled, match="no-such-program"):
         environment._run("no-such-program")
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(environment.NotInstalled, match="erlang-base"):
+        environment.starting("erlang")
 
 
 def test_a_peer_that_cannot_be_installed_is_left_out_and_others_go_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def python_of(script: str) -> Path:
+    def starting(script: str) -> list[str]:
         if script == "pykka":
             raise environment.NotInstalled("the index is gone")
-        return Path(sys.executable)
+        return [sys.executable]
 
-    def command_of(recipe: run.Recipe, python: str, *, quick: bool) -> list[str]:
+    def command_of(recipe: run.Recipe, start: list[str], *, quick: bool) -> list[str]:
         return answering("[2.0]" if recipe.script == "ours" else "[1.0]")
 
     kept: list[run.Results] = []
     before = {ROWS["ping-pong"][0]: {"pykka": run.Told(5.0), "ray": run.Told(7.0)}}
-    monkeypatch.setattr(run, "python_of", python_of)
+    monkeypatch.setattr(run, "starting", starting)
     monkeypatch.setattr(run, "command_of", command_of)
     monkeypatch.setattr(run, "workloads_of", lambda peer, command: ["ping-pong"])
     monkeypatch.setattr(run, "known", lambda: before)
