@@ -3,9 +3,10 @@
 %%! +P 300000
 
 %% Asked as the other scripts are, see contest.py. A turn is one transaction of Mnesia, of one row in a table
-%% on disk (`disc_copies`). Mnesia answers before its log is on disk, so a round has one `sync_log` for all of
-%% its turns, which is at most what greenroom's "process" promises, or one for each turn for "power". Nothing
-%% leaves memory and is loaded again, so there are no reloads; runs are bare requests.
+%% on disk (`disc_copies`). Mnesia answers before its log is written (after `kill -9` all of it is gone), so a
+%% round has one `sync_log` for all of its turns, which is less than what greenroom's "process" promises, or
+%% one for each turn for "power". Nothing leaves memory and is loaded again, so there are no reloads; runs are
+%% bare requests.
 
 -mode(compile).
 
