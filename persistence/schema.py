@@ -352,7 +352,7 @@ class Connection(sqlite3.Connection):
 
 def connect(store: str, mode: str) -> Connection:
     return sqlite3.connect(
-        f"file:{quote(os.path.abspath(store))}?mode={mode}",
+        f"file:{quote(os.fsencode(os.path.abspath(store)))}?mode={mode}",
         uri=True,
         factory=Connection,
         isolation_level=None,  # transactions begin and end where we say

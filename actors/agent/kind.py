@@ -161,8 +161,8 @@ def kinds_of_module(module: object) -> list[Kind]:
 
 
 def _checked_name(name: object) -> str:
-    if not isinstance(name, str) or not name or len(name) > 200:
-        raise ValueError(f"a kind's name is a str of 1 to 200 characters, not {name!r}")
+    if not isinstance(name, str) or not 0 < len(name) <= 200 or not name.isprintable():
+        raise ValueError(f"a kind's name is a str of 1 to 200 printable characters, not {name!r}")
     return name
 
 

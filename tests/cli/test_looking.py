@@ -184,6 +184,17 @@ def test_numbers(cli: Cli, store: Path) -> None:
         assert "has it open" in json.loads(cli("stats", "--json", "--store", store).stdout)["owner"]
 
 
+def test_a_store_whose_name_is_no_text_is_looked_at(cli: Cli, tmp_path: Path) -> None:
+    store = tmp_path / os.fsdecode(b"agents-\xff.db")
+    with Runtime(store) as runtime:
+        runtime.spawn(worker, "/team/a", input=1, run_id="run/team/a").run.result(30)  # type: ignore[union-attr]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [store.name, f"{store.name}.key"]
+    found = json.loads(cli("stats", "--json", "--store", store).stdout)
+    assert (found["agents"], found["store"]) == (1, str(tmp_path / r"agents-\udcff.db"))
+    for look in LOOKS:
+        assert cli(*look, "--store", store).exit_code == 0
+
+
 def test_what_waits_is_seen_and_what_a_dead_owner_began_is_not_running(cli: Cli, store: Path) -> None:
     connection = sqlite3.connect(store, isolation_level=None)
     connection.execute(

@@ -303,6 +303,8 @@ def test_a_runtime_that_is_not_open_refuses_everything(tmp_path: Path) -> None:
     [
         {"name": ""},
         {"name": 3},
+        {"name": "half a character: \ud83d"},
+        {"name": "two\nlines"},
         {"version": 0},
         {"version": "1"},
         {"version": True},

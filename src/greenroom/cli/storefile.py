@@ -15,7 +15,7 @@ import msgspec
 
 from ..actors.errors import AgentNotFound, RunNotFound, StoreCorrupt, StoreError
 from ..actors.views import Event, UnreadableValue
-from ..actors.vocabulary import AgentId, Payload, RunId, check_path, check_under
+from ..actors.vocabulary import AgentId, Payload, RunId, check_path, check_under, tellable
 from ..persistence import codec, plain
 from ..persistence.doctor.inspection import Inspection, inspecting
 from ..persistence.doctor.numbers import count, measure
@@ -300,7 +300,7 @@ class _View:
             "file_bytes": sizes.file,
             "log_bytes": sizes.wal,
             "owner": None if owner is None or not owner.alive else owner.said,
-            "store": inspection.store,
+            "store": tellable(inspection.store),
         }
 
     def events(self, under: str, since: int) -> tuple[EventRow, ...]:
