@@ -14,7 +14,7 @@ from thespian.actors import ActorSystem
 
 from .agent.kind import attempts_of, is_registered, kind_of, kinds_of_module, listeners, register
 from .calls import Call
-from .errors import GreenroomError, RuntimeClosing
+from .errors import GreenroomError, RuntimeClosing, StoreError
 from .gateway import AttendCallers, Gateway, Relay, new_callers
 from .ledger.protocol import KindRegistered
 from .retention import DEFAULT, Retention
@@ -42,11 +42,7 @@ class Settings:
         kinds: object,
         retention: object = DEFAULT,
     ) -> None:
-        if not isinstance(store, str | os.PathLike):
-            raise TypeError(f"a store is a path or ':memory:', not {store!r}")
-        self.store: str = os.fsdecode(store)
-        if not self.store:
-            raise ValueError("a store is a path or ':memory:', not an empty string")
+        self.store = _place(store)
         self.slots = _at_least_one("slots", slots)
         self.residents = _at_least_one("residents", residents)
         self.backlog = _at_least_one("backlog", backlog)
@@ -204,6 +200,19 @@ def checked_drain(drain: object) -> float:
 def failure_of(answer: object) -> GreenroomError | None:
     """The error that an answer brings, if it brings one."""
     return getattr(answer, "error", None)
+
+
+def _place(store: object) -> str:
+    """Where a store is, whatever the working directory is by the time it is opened."""
+    if not isinstance(store, str | os.PathLike):
+        raise TypeError(f"a store is a path or ':memory:', not {store!r}")
+    path: str = os.fsdecode(store)
+    if not path:
+        raise ValueError("a store is a path or ':memory:', not an empty string")
+    try:
+        return path if path == ":memory:" else os.path.abspath(path)
+    except FileNotFoundError:
+        raise StoreError(path, "the working directory is gone. Give an absolute path.") from None
 
 
 def _at_least_one(name: str, value: object) -> int:

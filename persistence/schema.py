@@ -290,7 +290,7 @@ def _check_plain(store: str, name: str) -> None:
     try:
         mode = os.lstat(name).st_mode
     except FileNotFoundError:
-        folder = os.path.dirname(os.path.abspath(name))
+        folder = os.path.dirname(name) or os.curdir
         if not os.path.isdir(folder):
             raise StoreError(store, f"there is no folder {folder}. Create it first.") from None
         return

@@ -19,11 +19,13 @@ from greenroom import (
     SnapshotTampered,
     SnapshotUnreadable,
     StoreCorrupt,
+    StoreError,
     StoreInUse,
     StoreTooNew,
     Turn,
     agent,
 )
+from greenroom.persistence import doctor
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -332,6 +334,34 @@ def test_a_second_owner_is_refused_by_name_and_a_dead_one_is_followed(
         Runtime(tmp_path / "agents.db").start()
     assert str(os.getpid()) in str(refused.value)
     assert open_.agent("/owner/a").followup(3).result(timeout=10) == 3
+
+
+def test_a_store_is_where_it_was_said_to_be_before_the_program_went_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    runtime = Runtime("agents.db")
+    monkeypatch.chdir("elsewhere")
+    with runtime:
+        runtime.spawn("c-dur-counter", "/team/a")
+        monkeypatch.chdir("/")
+        runtime.spawn("c-dur-counter", "/team/b")
+    with Runtime(tmp_path / "agents.db") as again:
+        assert [info.path for info in again.list()] == ["/team/a", "/team/b"]
+    assert not any((tmp_path / "elsewhere").iterdir())
+
+
+def test_a_store_below_a_working_directory_that_is_gone_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(StoreError, match=r"agents\.db: the working directory is gone"):
+        Runtime("agents.db")
+    with pytest.raises(StoreError, match="no such file"):
+        doctor.examine("agents.db")
 
 
 def test_the_file_is_for_its_owner_alone(runtime: Any, tmp_path: Path) -> None:
