@@ -11,7 +11,7 @@ import logging
 import os
 import sysconfig
 import traceback
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,9 @@ CANCEL_GRACE = 0.2
 
 FRAMES = 3
 """How many of a traceback's last lines an error tells."""
+
+MEMBERS = 3
+"""How many errors of a group are told."""
 
 _ACTORS = Path(__file__).resolve().parents[1]
 PLUMBING = tuple(
@@ -193,9 +196,25 @@ def explain_error(error: BaseException) -> str:
     """What a run that failed tells: the error, and where it was raised."""
     if isinstance(error, CannotStore | ProcessFailed | SnapshotTampered | SnapshotUnreadable):
         return tellable(str(error))
+    if isinstance(error, BaseExceptionGroup):  # what is in it says what went wrong, and where
+        errors = list(_members(error))
+        told = " + ".join(map(explain_error, errors[:MEMBERS]))
+        more = f" + {len(errors) - MEMBERS:,} more" if len(errors) > MEMBERS else ""
+        return tellable(f"{short(error)}: {told}{more}")
     frames = _telling(traceback.extract_tb(error.__traceback__))
     places = ", ".join(f"{frame.name} ({frame.filename}:{frame.lineno})" for frame in frames)
     return tellable(f"{short(error)}; at {places}") if places else short(error)
+
+
+def _members(group: BaseExceptionGroup) -> Iterator[BaseException]:
+    """The errors of a group and of those within it, in their order."""
+    left: list[BaseException] = [group]
+    while left:
+        error = left.pop()
+        if isinstance(error, BaseExceptionGroup):
+            left += reversed(error.exceptions)
+        else:
+            yield error
 
 
 def _telling(frames: Iterable[traceback.FrameSummary]) -> list[traceback.FrameSummary]:

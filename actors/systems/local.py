@@ -104,13 +104,14 @@ class LocalSystemBase(Sources):
         self._made = 0
         self._outsiders = 0
         self._closed = False
+        self._over = False  # nobody is left, and the loop of our own may end
         self._shutdowns = count()  # how often it was asked for; counting is atomic
         self.system_address = LocalAddress("/ActorSys")
         self._system = SystemCell(self, self.system_address)
         self._outside = self._outsider("System:ExternalRequester")
         self._own_thread: threading.Thread | None = None
         if loop is None:
-            self.loop, self._own_thread = _new_loop()
+            self.loop, self._own_thread = _new_loop(lambda: self._over)
             self.thread_id = self._own_thread.ident
         else:
             self.loop = loop
@@ -413,6 +414,7 @@ class LocalSystemBase(Sources):
         self.loop.call_soon_threadsafe(begin)
         self._end(gone.get(timeout=SHUTDOWN + 5.0))
         if self._own_thread is not None:
+            self._over = True
             self.loop.call_soon_threadsafe(self.loop.stop)
             self._own_thread.join(SHUTDOWN)
 
@@ -467,8 +469,8 @@ class Outsider:
         return getattr(self._base, name)
 
 
-def _new_loop() -> tuple[asyncio.AbstractEventLoop, threading.Thread]:
-    """A loop that runs on a new thread."""
+def _new_loop(over: Callable[[], bool]) -> tuple[asyncio.AbstractEventLoop, threading.Thread]:
+    """A loop that runs on a new thread, until it is stopped when it is `over`."""
     try:
         from uvloop import new_event_loop
     except ImportError:
@@ -480,7 +482,7 @@ def _new_loop() -> tuple[asyncio.AbstractEventLoop, threading.Thread]:
         asyncio.set_event_loop(loop)
         loop.call_soon(running.put, None)
         try:
-            _run(loop)
+            _run(loop, over)
         finally:
             _cancel_all(loop)
             loop.close()
@@ -491,15 +493,16 @@ def _new_loop() -> tuple[asyncio.AbstractEventLoop, threading.Thread]:
     return loop, thread
 
 
-def _run(loop: asyncio.AbstractEventLoop) -> None:
-    """Run until the loop is stopped; that somebody's task wants to exit ends that task alone."""
-    while True:
+def _run(loop: asyncio.AbstractEventLoop, over: Callable[[], bool]) -> None:
+    """What somebody's task does to end the loop, or the process, ends that task alone."""
+    while not over():
         try:
             loop.run_forever()
         except (SystemExit, KeyboardInterrupt) as error:
             log.error("a task raised %r, which does not end the actors", error)
         else:
-            return
+            if not over():
+                log.error("a task stopped the loop, which does not end the actors: it goes on")
 
 
 def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:

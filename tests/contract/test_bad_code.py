@@ -115,6 +115,37 @@ def test_what_raises_fails_its_run_alone(runtime: Any, what: str, where: str, ev
     assert ref.state() == {}
 
 
+def test_a_group_of_errors_is_told_by_what_is_in_it(runtime: Any) -> None:
+    async def asked(key: str) -> None:
+        raise KeyError(key)
+
+    @agent(name="c-bad-group")
+    async def asks(turn: Turn) -> None:
+        async with asyncio.TaskGroup() as outer:
+            for number in range(turn.input):
+                outer.create_task(asked(f"number {number}"))
+
+    ref = runtime().spawn(asks, "/bad/group", input=1)
+    line = asked.__code__.co_firstlineno + 1
+    assert f"KeyError: 'number 0'; at asked ({__file__}:{line})" in ref.run.outcome(timeout=10).error
+    many = ref.followup(50).outcome(timeout=10).error
+    assert all(f"'number {number}'" in many for number in range(3))
+    assert "'number 3'" not in many
+    assert many.endswith(" + 47 more")
+
+
+def test_a_group_within_a_thousand_groups_is_told(runtime: Any) -> None:
+    @agent(name="c-bad-deep-group")
+    def nests(turn: SyncTurn) -> None:
+        error = BaseExceptionGroup("inmost", [ValueError("deep"), KeyError("down")])
+        for _ in range(1000):
+            error = BaseExceptionGroup("around", [error])
+        raise error
+
+    run = runtime().spawn(nests, "/bad/deep", input=1).run
+    assert "ValueError: deep + KeyError: 'down'" in run.outcome(timeout=10).error
+
+
 RESULTS: dict[str, Any] = {
     "a lock": threading.Lock,
     "a generator": lambda: (n for n in "ab"),

@@ -292,6 +292,15 @@ def test_a_task_that_wants_to_exit_does_not_end_the_actors(
     assert system.ask(echo, "still there", DEADLINE) == "still there"
 
 
+def test_a_task_that_stops_the_loop_does_not_end_the_actors(
+    base: LocalSystemBase, system: ActorSystem, caplog: pytest.LogCaptureFixture
+) -> None:
+    base.loop.call_soon_threadsafe(base.loop.stop)
+    echo = system.createActor(Echo)
+    assert system.ask(echo, "still there", DEADLINE) == "still there"
+    assert "a task stopped the loop" in caplog.text
+
+
 def test_it_runs_on_a_loop_that_somebody_else_owns() -> None:
     async def story() -> list[Any]:
         base = LocalSystemBase(asyncio.get_running_loop())
