@@ -64,7 +64,9 @@ def loads(data: Payload) -> object:
     check_genuine(data)
     try:
         return pickle.loads(data)
-    except Exception as error:  # whatever the user's classes raise
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever the user's classes raise, and the modules that are imported
         raise Unreadable(_describe(error)) from error
 
 
@@ -85,10 +87,14 @@ def _modules_by_value() -> bool:
     return registered is not None and bool(registered())
 
 
-def _describe(error: Exception) -> str:
-    if isinstance(error, RecursionError) or "recursion" in str(error):
+def _describe(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except Exception:  # the user's error cannot even be told
+        text = "its text could not be made"
+    if isinstance(error, RecursionError) or "recursion" in text:
         return "it is nested too deeply"
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 # What the store refused
@@ -224,7 +230,9 @@ def _loads_large(data: bytes, packed: bool) -> object:
     check_genuine(data)
     try:
         return large.unpickled(data, packed=packed)
-    except Exception as error:  # whatever the user's classes raise
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever the user's classes raise, and the modules that are imported
         raise Unreadable(_describe(error)) from error
 
 

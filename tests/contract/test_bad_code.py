@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from greenroom import GreenroomError, RunFailed, SyncTurn, Turn, agent
+from greenroom import GreenroomError, RunFailed, SnapshotUnreadable, SyncTurn, Turn, agent
+from greenroom.actors.views import UnreadableValue
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -26,12 +27,23 @@ async def good(turn: Turn) -> Any:
 class Poison:
     """Pickles, and raises when it is read."""
 
+    def __init__(self, what: str = "an error") -> None:
+        self.what = what
+
     def __reduce__(self) -> Any:
-        return (explode, ())
+        return (explode, (self.what,))
 
 
-def explode() -> None:
-    raise LookupError("poison")
+def explode(what: str) -> None:
+    raise RAISES[what]() if what in RAISES else LookupError("poison")
+
+
+POISON = {
+    "an exit": "SystemExit: 3",
+    "a base exception": "BaseException: base",
+    "an exception without a text": "Mute: its text could not be made",
+}
+"""What is said of it."""
 
 
 class Mute(Exception):
@@ -144,6 +156,22 @@ def test_a_group_within_a_thousand_groups_is_told(runtime: Any) -> None:
 
     run = runtime().spawn(nests, "/bad/deep", input=1).run
     assert "ValueError: deep + KeyError: 'down'" in run.outcome(timeout=10).error
+
+
+@pytest.mark.parametrize("what", ["an exit", "a base exception", "an exception without a text"])
+def test_a_result_that_raises_when_it_is_read_blinds_nobody(runtime: Any, what: str) -> None:
+    """As one does whose module ends the process when it is imported."""
+
+    @agent(name="c-bad-poison")
+    async def returns(turn: Turn) -> Any:
+        return Poison(what)
+
+    open_ = runtime()
+    run = open_.spawn(returns, "/bad/poison", input=1).run
+    assert run.outcome(timeout=10).result == UnreadableValue(POISON[what])
+    with pytest.raises(SnapshotUnreadable, match=POISON[what]):
+        run.result()
+    assert [info.path for info in open_.list()] == ["/bad/poison"]
 
 
 RESULTS: dict[str, Any] = {
