@@ -253,21 +253,28 @@ class SnapshotTampered(GreenroomError):
 
 
 class SnapshotUnreadable(GreenroomError):
-    """Stored bytes are genuine but cannot be turned into a state."""
+    """Stored bytes are genuine but cannot be turned into a value: a state, unless `what` says otherwise."""
 
     def __init__(
         self,
         path: str,
         problem: str,
         remedy: str = "Make the classes it names importable, give the kind a migrate=",
+        what: str = "state",
     ) -> None:
-        super().__init__(path, problem, remedy)
-        self.path, self.problem, self.remedy = path, problem, remedy
+        super().__init__(path, problem, remedy, what)
+        self.path, self.problem, self.remedy, self.what = path, problem, remedy, what
+
+    @classmethod
+    def of_value(cls, what: str, path: str, problem: str) -> "SnapshotUnreadable":
+        """A value that an agent was given or returned, such as "the input of run x"."""
+        return cls(path, problem, "Make the classes it names importable", what)
 
     def __str__(self) -> str:
+        or_else = ", or delete() the agent" if self.what == "state" else ""
         return (
-            f"the stored state of {self.path} cannot be read: {self.problem}. The bytes are kept. "
-            f"{self.remedy}, or delete() the agent."
+            f"the stored {self.what} of {self.path} cannot be read: {self.problem}. The bytes are kept. "
+            f"{self.remedy}{or_else}."
         )
 
 

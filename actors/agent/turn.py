@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from ...persistence.codec import canonical, dumps, loads
+from ...persistence.codec import Unreadable, canonical, dumps, loads
 from ...persistence.protocol import MessageRow, RunRow, Snapshot
 from ..directory.protocol import InterruptAgent, LocateAgent, SpawnAgent, SubmitRun
 from ..errors import CannotStore, GreenroomError, OutOfTree, RunFailed, RunInterrupted, SnapshotUnreadable
@@ -30,6 +30,7 @@ from ..views import AgentInfo, AgentInfos, Message, Outcome, Outcomes, Unreadabl
 from ..vocabulary import (
     AgentId,
     Incarnation,
+    Payload,
     RequestId,
     Role,
     RunId,
@@ -156,8 +157,8 @@ class Turn:
         self.path: str = run.path
         self.run_id: str = run.run_id
         self.attempt: int = run.attempt
-        self.input: Any = loads(run.input)
-        self.config: Any = loads(config)
+        self.input: Any = _given(run.input, f"input of run {run.run_id}", run.path)
+        self.config: Any = _given(config, "config", run.path)
         self.state: Any = state
         self.inbox: list[Message] = [Message(read(m.body), m.sender, m.at) for m in inbox]
         self.results: list[Outcome] = [Outcome.of(result) for result in results]
@@ -434,11 +435,19 @@ class Turn:
         return RunId(f"run-{digest}")
 
 
+def _given(payload: Payload, what: str, path: str) -> Any:
+    try:
+        return loads(payload)
+    except Unreadable as error:
+        raise SnapshotUnreadable.of_value(what, path, str(error)) from error
+
+
 def result_of(outcome: Outcome) -> Any:
     """The result of a completed run; raises what another one means."""
     if outcome.status == "completed":
         if isinstance(outcome.result, UnreadableValue):
-            raise SnapshotUnreadable(outcome.path, outcome.result.problem)
+            what = f"result of run {outcome.run_id}"
+            raise SnapshotUnreadable.of_value(what, outcome.path, outcome.result.problem)
         return outcome.result
     error = RunFailed if outcome.status == "failed" else RunInterrupted
     raise error(outcome.run_id, outcome.path, outcome.error or "no reason was given")

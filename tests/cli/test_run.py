@@ -353,7 +353,7 @@ def test_what_is_wrong_with_a_store_is_told_without_a_traceback(
     for store, problem in stores.items():
         result = run(file, "--store", store)
         assert result.exit_code == 1
-        assert result.stderr.startswith(f"Error: store {store}")
+        assert result.stderr.startswith(f"Error: store {tmp_path / store}")
         assert problem in result.stderr
         assert "Traceback" not in result.stderr
 

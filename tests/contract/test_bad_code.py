@@ -169,7 +169,8 @@ def test_a_result_that_raises_when_it_is_read_blinds_nobody(runtime: Any, what: 
     open_ = runtime()
     run = open_.spawn(returns, "/bad/poison", input=1).run
     assert run.outcome(timeout=10).result == UnreadableValue(POISON[what])
-    with pytest.raises(SnapshotUnreadable, match=POISON[what]):
+    said = f"the stored result of run {run.run_id} of /bad/poison cannot be read: {POISON[what]}"
+    with pytest.raises(SnapshotUnreadable, match=said):
         run.result()
     assert [info.path for info in open_.list()] == ["/bad/poison"]
 
@@ -224,14 +225,14 @@ def test_a_result_that_cannot_be_read_back_harms_nobody_else(runtime: Any) -> No
 def test_an_input_or_config_that_cannot_be_read_back_harms_nobody_else(runtime: Any) -> None:
     open_ = runtime(slots=1)
     other = open_.spawn(good, "/other/a", input=1)
-    with contextlib.suppress(GreenroomError):
-        run = open_.spawn(good, "/bad/a", input=Poison()).run
-        assert run.outcome(timeout=10).status == "failed"
-    with contextlib.suppress(GreenroomError):
-        ref = open_.spawn(good, "/bad/b", config=Poison(), input=1)
-        assert ref.run.outcome(timeout=10).status == "failed"
-    with contextlib.suppress(GreenroomError):
-        other.send(Poison())
+    run = open_.spawn(good, "/bad/a", input=Poison(), run_id="spoilt").run
+    outcome = run.outcome(timeout=10)
+    assert outcome.status == "failed"
+    assert "the stored input of run spoilt of /bad/a cannot be read: LookupError: poison" in outcome.error
+    outcome = open_.spawn(good, "/bad/b", config=Poison(), input=1).run.outcome(timeout=10)
+    assert outcome.status == "failed"
+    assert "the stored config of /bad/b cannot be read: LookupError: poison" in outcome.error
+    other.send(Poison())
     assert other.run.result(timeout=10) == 1
     assert "/other/a" in [info.path for info in open_.list()]
     assert open_.stats().running == 0

@@ -179,7 +179,8 @@ class Conductor:
         """The outcome, once it is on disk and was counted."""
         outcome = self.runtime.run(run_id).outcome()
         if isinstance(outcome.result, UnreadableValue):
-            raise SnapshotUnreadable(outcome.path, outcome.result.problem)
+            what = f"result of run {run_id}"
+            raise SnapshotUnreadable.of_value(what, outcome.path, outcome.result.problem)
         watch.catch_up(run_id)
         return outcome
 

@@ -178,7 +178,7 @@ def told(error: Exception) -> tuple[int, dict[str, str], bytes]:
         body |= {
             name: value
             for name, value in vars(error).items()
-            if isinstance(value, str | int) and name not in ("problem", "reason", "remedy", "store")
+            if isinstance(value, str | int) and name not in ("problem", "reason", "remedy", "store", "what")
         }
     headers = {"content-type": MEDIA_TYPE}
     match error:
