@@ -91,6 +91,7 @@ class AsyncRuntime:
         if self._state != "up" or self._engine is None:
             self._state = "closed"
             return
+        self._engine.refuse_other_loops()
         self._state = "closed"
         answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._engine.begin_to_close(seconds, suspend=suspend, callback=_setter(answered))
@@ -213,6 +214,7 @@ class AsyncRuntime:
     def _call(self, call: Call, callback: Callable[[Any], None]) -> RequestId:
         if self._engine is None:
             raise RuntimeClosing("the runtime was not started")
+        self._engine.refuse_other_loops()
         return self._engine.post(call, callback)
 
     def _post(self, call: Call) -> tuple[RequestId, "asyncio.Future[Any]"]:

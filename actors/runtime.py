@@ -108,6 +108,7 @@ class Runtime:
         if self._state != "up" or self._engine.forked:
             self._state = "closed"
             return
+        self._refuse_on_loop()
         self._state = "closed"
         answers: SimpleQueue[Any] = self._engine.world.answers()
         self._engine.begin_to_close(seconds, suspend=suspend, callback=answers.put)
@@ -254,12 +255,15 @@ class Runtime:
         return answer
 
     def _post(self, call: Call, callback: Any) -> Any:
+        self._refuse_on_loop()
+        return self._engine.post(call, callback)
+
+    def _refuse_on_loop(self) -> None:
         if self._state == "up" and self._engine.on_loop():
             raise GreenroomError(
                 "the runtime was called in a turn, on the thread of all agents, which would wait for "
                 "itself: use the turn's own methods, or a plain def"
             )
-        return self._engine.post(call, callback)
 
 
 class AgentRef:

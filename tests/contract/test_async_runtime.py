@@ -306,6 +306,30 @@ async def test_wrong_input_raises_at_the_call(store: Path) -> None:
 
 
 @told
+async def test_it_is_called_on_its_own_loop_or_not_at_all(store: Path) -> None:
+    async with AsyncRuntime(store) as runtime:
+        ref = await runtime.spawn(works, "/loop/a")
+
+        async def first_event() -> Any:
+            return await anext(runtime.events())
+
+        calls: list[Callable[[], Coroutine[Any, Any, Any]]] = [
+            lambda: runtime.spawn(works, "/loop/b"),
+            lambda: ref.followup(1),
+            runtime.stats,
+            first_event,
+            runtime.close,
+        ]
+        for call in calls:
+            with pytest.raises(GreenroomError, match="another loop"):
+                await asyncio.to_thread(lambda call=call: asyncio.run(call()))  # type: ignore[misc]
+        assert [info.path for info in await runtime.list()] == ["/loop/a"]
+        loop = asyncio.get_running_loop()
+        there = asyncio.run_coroutine_threadsafe(ref.followup(2), loop)
+        assert await (await asyncio.wrap_future(there)) == 2
+
+
+@told
 async def test_a_tree_waits_for_itself_with_one_slot(store: Path) -> None:
     @agent(name="c-async-deep")
     async def deep(turn: Turn) -> int:

@@ -1,5 +1,6 @@
 """Wrong input raises at the call, or fails its run alone, and changes nothing."""
 
+import contextlib
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -296,6 +297,29 @@ def test_a_runtime_that_is_not_open_refuses_everything(tmp_path: Path) -> None:
     assert not (tmp_path / "never.db").exists()
     closed.close()
     assert ref.run.result(timeout=1) == 1, "what was seen stays readable"
+
+
+def test_a_turn_that_would_wait_for_its_own_thread_fails_at_once(runtime: Any) -> None:
+    open_ = runtime()
+    ref = open_.spawn(well, "/a", input=1)
+    calls: list[Callable[[], Any]] = [
+        lambda: open_.spawn(well, "/b"),
+        lambda: ref.followup(2),
+        lambda: ref.run.outcome(),
+        lambda: next(open_.events(follow=False)),
+        open_.close,
+    ]
+
+    @agent(name="c-wrong-waits-for-itself")
+    async def calls_back(turn: Turn) -> None:
+        calls[turn.input]()
+
+    with contextlib.closing(open_):
+        caller = open_.spawn(calls_back, "/c")
+        for number in range(len(calls)):
+            error = caller.followup(number).outcome(timeout=10).error
+            assert "would wait for itself" in error
+        assert [info.path for info in open_.list()] == ["/a", "/c"]
 
 
 @pytest.mark.parametrize(
