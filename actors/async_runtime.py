@@ -19,6 +19,7 @@ from .errors import GreenroomError, RuntimeClosing
 from .events.protocol import Cursor, ForgetPull
 from .events.ring import cursor_of
 from .explain import explain
+from .handle import Handle
 from .ledger.protocol import ForgetRequest
 from .retention import DEFAULT, Retention
 from .runtime import END_MARGIN, stats_of
@@ -27,7 +28,7 @@ from .views import AgentInfo, AgentInfos, Event, Explanation, Outcome, RunInfo, 
 from .vocabulary import AgentStatus, Durability, RequestId, RunId, checked_timeout
 
 
-class AsyncRuntime:
+class AsyncRuntime(Handle):
     """`Runtime` for asyncio: see there for the arguments. `async with` it, or await `start` and `close`."""
 
     def __init__(
@@ -226,7 +227,7 @@ class AsyncRuntime:
         return _granted(await answered)
 
 
-class AsyncAgentRef:
+class AsyncAgentRef(Handle):
     """An agent, by its path. `run` is the run that `spawn` was given, if any."""
 
     def __init__(self, runtime: AsyncRuntime, path: str, run: "AsyncRun | None" = None) -> None:
@@ -291,7 +292,7 @@ class AsyncAgentRef:
         return explain(described, residency, slots, places)
 
 
-class AsyncRun:
+class AsyncRun(Handle):
     """One accepted piece of work; await it for its result."""
 
     def __init__(self, runtime: AsyncRuntime, run_id: str, path: str) -> None:

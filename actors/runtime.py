@@ -16,6 +16,7 @@ from .engine import Engine, Settings, checked_drain, failure_of
 from .errors import GreenroomError, RuntimeClosing
 from .events.protocol import ForgetPull
 from .explain import explain
+from .handle import Handle
 from .ledger.protocol import ForgetRequest
 from .retention import DEFAULT, Retention
 from .state import decode
@@ -26,7 +27,7 @@ END_MARGIN = 120.0
 """Seconds that `close` waits for the actors beyond the drain time; they bound themselves below that."""
 
 
-class Runtime:
+class Runtime(Handle):
     """Durable agents on one store; at most `residents` of them in memory, `slots` of them at work.
 
     Args:
@@ -266,7 +267,7 @@ class Runtime:
             )
 
 
-class AgentRef:
+class AgentRef(Handle):
     """An agent, by its path. `run` is the run that `spawn` was given, if any."""
 
     def __init__(self, runtime: Runtime, path: str, run: "Run | None" = None) -> None:
@@ -336,7 +337,7 @@ class AgentRef:
         return explain(described, residency, slots, self._runtime._ask(calls.describe_places(agent_id)))
 
 
-class Run:
+class Run(Handle):
     """One accepted piece of work. It belongs to the runtime: nobody needs to wait for it."""
 
     def __init__(self, runtime: Runtime, run_id: str, path: str) -> None:

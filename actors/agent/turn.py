@@ -17,6 +17,7 @@ from ...persistence.codec import Unreadable, canonical, dumps, loads
 from ...persistence.protocol import MessageRow, RunRow, Snapshot
 from ..directory.protocol import InterruptAgent, LocateAgent, SpawnAgent, SubmitRun
 from ..errors import CannotStore, GreenroomError, OutOfTree, RunFailed, RunInterrupted, SnapshotUnreadable
+from ..handle import Handle
 from ..ledger.protocol import (
     AwaitRun,
     Checkpoint,
@@ -87,7 +88,7 @@ class Host(Protocol):
         """The ledger is told to record this."""
 
 
-class TurnRun:
+class TurnRun(Handle):
     """A run that this turn started; await it for its result."""
 
     def __init__(self, turn: "Turn", run_id: RunId, path: str) -> None:
@@ -114,7 +115,7 @@ class TurnRun:
         return result_of(await self.outcome(timeout))
 
 
-class TurnAgent:
+class TurnAgent(Handle):
     """An agent that this turn spawned."""
 
     def __init__(self, turn: "Turn", path: str) -> None:
@@ -136,7 +137,7 @@ class TurnAgent:
         return await self._turn.interrupt(self.path)
 
 
-class Turn:
+class Turn(Handle):
     """One execution attempt of a run.
 
     `state` is the agent's own, kept from turn to turn if this one completes; change it in place or set
@@ -453,7 +454,7 @@ def result_of(outcome: Outcome) -> Any:
     raise error(outcome.run_id, outcome.path, outcome.error or "no reason was given")
 
 
-class SyncTurnRun:
+class SyncTurnRun(Handle):
     """A run that this turn started."""
 
     def __init__(self, turn: "SyncTurn", run: TurnRun) -> None:
@@ -475,7 +476,7 @@ class SyncTurnRun:
         return self._turn._on_loop(self._run.result(timeout), waits=True)
 
 
-class SyncTurnAgent:
+class SyncTurnAgent(Handle):
     """An agent that this turn spawned."""
 
     def __init__(self, turn: "SyncTurn", path: str) -> None:
@@ -497,7 +498,7 @@ class SyncTurnAgent:
         return self._turn.interrupt(self.path)
 
 
-class SyncTurn:
+class SyncTurn(Handle):
     """A `Turn` for code on a thread: the same names, blocking.
 
     Interrupted, `interrupted` is True and the calls that wait raise `RunInterrupted`; the slot is free

@@ -12,6 +12,7 @@ from greenroom import (
     AgentClosed,
     AgentNotFound,
     BacklogFull,
+    CannotStore,
     GreenroomError,
     InvalidPath,
     PathTaken,
@@ -297,6 +298,25 @@ def test_a_runtime_that_is_not_open_refuses_everything(tmp_path: Path) -> None:
     assert not (tmp_path / "never.db").exists()
     closed.close()
     assert ref.run.result(timeout=1) == 1, "what was seen stays readable"
+
+
+def test_a_handle_is_not_stored_and_its_error_says_what_to_keep(runtime: Any) -> None:
+    open_ = runtime()
+    ref = open_.spawn(well, "/a", input=1)
+    for handle in (open_, ref, ref.run):
+        with pytest.raises(CannotStore, match=r"is a handle, .* keep its path or run_id"):
+            ref.followup({"for you": handle})
+
+    @agent(name="c-wrong-keeps-handles")
+    async def keeps(turn: Turn) -> None:
+        child = await turn.spawn(well, f"child-{turn.input}")
+        turn.state["kept"] = [turn, child, await child.followup(1)][turn.input]
+
+    keeper = open_.spawn(keeps, "/b")
+    for number in range(3):
+        error = keeper.followup(number).outcome(timeout=10).error
+        assert "the state of /b cannot be stored" in error
+        assert "is a handle, which works in this process alone" in error
 
 
 def test_a_turn_that_would_wait_for_its_own_thread_fails_at_once(runtime: Any) -> None:
