@@ -186,6 +186,7 @@ RESULTS: dict[str, Any] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:coroutine 'sleep' was never awaited")
 @pytest.mark.parametrize("what", RESULTS)
 @pytest.mark.parametrize("where", ["result", "state"])
 def test_what_cannot_be_stored_fails_its_run_alone(
