@@ -171,8 +171,8 @@ class Engine:
         return self._base.thread_id == threading.get_ident() and self._base.loop.is_running()
 
     def refuse_other_loops(self) -> None:
-        """Raise unless the caller is on the loop that the actors were given."""
-        if asyncio.get_running_loop() is not self._loop:
+        """Raise unless the caller is on the actors' own loop."""
+        if asyncio.get_running_loop() is not self._base.loop:
             raise GreenroomError(
                 "an AsyncRuntime was called on another loop than the one it was started on, where its "
                 "answer would never come: call it there (asyncio.run_coroutine_threadsafe does), or use a "
