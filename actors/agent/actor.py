@@ -261,28 +261,31 @@ class AgentActor(ActorShell):
             if self.interruption is not None:
                 turn.interrupted = True
                 raise asyncio.CancelledError
-            if self.behaviour.kind.turn_timeout is None:
-                result = await self.behaviour.run(turn)
-            else:
-                async with asyncio.timeout(self.behaviour.kind.turn_timeout) as limit:
-                    result = await self.behaviour.run(turn)
+            result = await self.run_in_time(turn)
             turn.over = True  # what goes on of its code changes nothing any more
             snapshot = await self.store(turn, aside=lambda: self.give_slot(for_runs=False))
             status = "completed"
         except asyncio.CancelledError:
             status, error = "interrupted", "its own code cancelled it"
-        except TimeoutError as raised:
-            seconds = self.behaviour.kind.turn_timeout
-            ours = turn is not None and seconds is not None and limit.expired()
-            error = f"its turn took longer than {seconds:g} s" if ours else explain_error(raised)
         except BaseException as raised:
             if left_behind(raised, loop):
                 raise
             error = explain_error(raised)
         if self.interruption is not None:
-            status = "suspended" if self.interruption.suspend else "interrupted"
-            error = self.interruption.reason
+            status, error = self.interruption.means, self.interruption.reason
         self.end_turn(do, turn, status, result, error, snapshot, begun_at)
+
+    async def run_in_time(self, turn: Turn) -> bytes:
+        """The turn's result. When its time is over it is interrupted, and fails."""
+        seconds = self.behaviour.kind.turn_timeout
+        if seconds is None:
+            return await self.behaviour.run(turn)
+        over = DoInterrupt(f"its turn took longer than {seconds:g} s", "failed")
+        timer = asyncio.get_running_loop().call_later(seconds, self.interrupt_turn, over)
+        try:
+            return await self.behaviour.run(turn)
+        finally:
+            timer.cancel()
 
     def end_turn(
         self,
@@ -326,6 +329,8 @@ class AgentActor(ActorShell):
 
     def interrupt_turn(self, do: DoInterrupt) -> None:
         """Cancel the turn's code; a turn whose task has not begun looks for itself."""
+        if do.means == "failed" and self.interruption is not None:
+            return  # it is on its way out, though that takes longer than its time
         self.interruption = do
         if self.turn is not None and self.turn_task is not None:
             self.turn.interrupted = True

@@ -84,7 +84,7 @@ def agent(
         codec: how states are stored: "cloudpickle", "json" or "msgpack".
         migrate: `(state, from_version) -> state`, for states of an older version; on a thread.
         open_timeout: seconds that `open` may take, and `migrate`.
-        turn_timeout: seconds that a turn may take, None for ever.
+        turn_timeout: seconds that a turn may take, None for ever; then it is interrupted, and fails.
         attempts: how often a turn that a crash cut off is begun before its run fails.
 
     Raises `KindTaken` if other code has this name and version already, `TypeError` or `ValueError`

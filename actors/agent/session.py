@@ -4,7 +4,7 @@ Owns the lifecycle state, the lease of the moment and the count of `Work` seen. 
 to be done with the user's code comes out as `Do…` values that the agent's actor performs.
 """
 
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
@@ -35,10 +35,10 @@ class DoTurn(Struct, frozen=True, gc=False):
 
 
 class DoInterrupt(Struct, frozen=True, gc=False):
-    """Interrupt the turn under way."""
+    """Interrupt the turn under way; its run is then what `means` says."""
 
     reason: str
-    suspend: bool = False
+    means: Literal["interrupted", "suspended", "failed"] = "interrupted"
 
 
 class DoResume(Struct, frozen=True, gc=False):
@@ -172,7 +172,7 @@ class Session:
         actions: list[Action] = [DoTurn(news.run, news.again, news.inbox, news.results)]
         early, self._interrupted = self._interrupted, None
         if early is not None and early.run_id == news.run.run_id:
-            actions.append(DoInterrupt(early.reason, early.suspend))
+            actions.append(_interrupting(early))
         return actions
 
     def nothing(self) -> list[Action]:
@@ -189,7 +189,7 @@ class Session:
             return []
         if self._run_id != news.run_id:
             return []
-        return [DoInterrupt(news.reason, news.suspend)]
+        return [_interrupting(news)]
 
     def waits(self, *, for_runs: bool) -> list[Action]:
         """The turn waits from now on and needs no slot meanwhile."""
@@ -247,3 +247,7 @@ class Session:
             return []
         self._told_waiting = waits
         return [Send("residency", SessionWaits(self.agent_id, self.incarnation, waits))]
+
+
+def _interrupting(news: InterruptTurn) -> DoInterrupt:
+    return DoInterrupt(news.reason, "suspended" if news.suspend else "interrupted")

@@ -1,12 +1,13 @@
 """Deep and wide trees, one slot, little room: everything completes and no limit is passed."""
 
 import asyncio
+import contextlib
 import threading
 from typing import Any
 
 import pytest
 
-from greenroom import SyncTurn, Turn, agent
+from greenroom import RunInterrupted, SyncTurn, Turn, agent
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -245,6 +246,50 @@ def test_hundreds_of_agents_take_turns_in_little_room(runtime: Any) -> None:
         runs = [ref.followup(None) for ref in refs]
         assert [run.result(timeout=20) for run in runs] == [round_] * 200
     assert open_.stats().resident <= 3
+
+
+@pytest.mark.parametrize("where", ["async", "thread"])
+@pytest.mark.parametrize("how", ["wait", "pause"])
+def test_a_turn_whose_time_is_over_queues_for_no_slot_to_say_so(
+    runtime: Any, door: Any, where: str, how: str
+) -> None:
+    gate, never = door(), threading.Event()
+
+    @agent(name="c-limits-holds-on")
+    async def holds(turn: Turn) -> None:
+        await gate.enter()
+
+    @agent(name=f"c-limits-in-time {how}", turn_timeout=0.2)
+    async def in_time(turn: Turn) -> str:
+        with contextlib.suppress(asyncio.CancelledError):
+            if how == "wait":
+                await turn.wait(await turn.followup("/time/holder", 1))
+            else:
+                async with turn.paused():
+                    await turn.followup("/time/holder", 1)
+                    await asyncio.Event().wait()
+        return "as if nothing had happened"
+
+    @agent(name=f"c-limits-in-time-on-thread {how}", turn_timeout=0.2)
+    def in_time_on_thread(turn: SyncTurn) -> str:
+        with contextlib.suppress(RunInterrupted):
+            if how == "wait":
+                turn.wait(turn.followup("/time/holder", 1))
+            else:
+                with turn.paused():
+                    turn.followup("/time/holder", 1)
+                    while not turn.interrupted:
+                        never.wait(0.01)
+        return "as if nothing had happened"
+
+    open_ = runtime(slots=1)
+    holder = open_.spawn(holds, "/time/holder")
+    ref = open_.spawn(in_time if where == "async" else in_time_on_thread, "/time/a", input=1)
+    outcome = ref.run.outcome(timeout=10)
+    assert (outcome.status, outcome.error) == ("failed", "its turn took longer than 0.2 s")
+    assert holder.info().status == "running"
+    gate.open()
+    assert open_.spawn(holds, "/time/b", input=1).run.outcome(timeout=10).status == "completed"
 
 
 def test_all_slots_are_back_after_every_kind_of_end(runtime: Any, door: Any, until: Any) -> None:
