@@ -276,9 +276,10 @@ def plain(turn: SyncTurn) -> str:
         return "interrupted"
 
 
-@agent(name="model.house", state=_fresh, attempts=ATTEMPTS, open_timeout=1.0)
+@agent(name="model.house", state=_fresh, attempts=ATTEMPTS, open_timeout=1.0, turn_timeout=4.0)
 class House:
-    """A worker with something to open and to close, which fails now and then, or never ends."""
+    """A worker with something to open and to close, which fails now and then, or never ends. It has less
+    time for a turn than some take."""
 
     async def open(self, info: AgentInfo) -> None:
         EXECUTING.openings += 1

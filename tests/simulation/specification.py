@@ -157,6 +157,7 @@ class Specification:
             or (run.cut_off >= ATTEMPTS and "which is all its attempts" in told)
             or (run.kind == "model.house" and "could not start" in told)
             or (run.kind == "model.house" and DOES_NOT_OPEN in told)
+            or (run.kind == "model.house" and told == "its turn took longer than 4 s")
             or (self.raises and "InjectedFault" in told)
             or (self.fills_up and "BacklogFull" in told)
             or (self.reads_fail and ("disk" in told or "InjectedFault" in told))
