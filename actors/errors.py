@@ -85,7 +85,7 @@ class KindTaken(GreenroomError, ValueError):
     def __str__(self) -> str:
         return (
             f"a kind {self.kind!r} with other code is registered already, from {self.where}. "
-            "Give one of them another name."
+            "Give one of them another name, or a greater version= if it takes the place of the other."
         )
 
 
