@@ -39,13 +39,17 @@ def trace_of(seed: int) -> str:
 
 
 @pytest.mark.timeout(300)
-def test_the_same_seed_is_the_same_trace_in_every_process() -> None:
+def test_the_same_seed_is_the_same_trace_in_every_process(tmp_path: Path) -> None:
     """All of them other ones than this, where the modules have other names, and pickles with them."""
     told = []
     for hash_seed in ("0", "1", "4711", "random"):
+        folder = tmp_path / hash_seed
+        folder.mkdir()
         command = [sys.executable, "-c", IN_ANOTHER_PROCESS, str(TESTS), "1", "2", "3"]
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
-        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=True, env=environment, cwd=folder
+        )
         told.append(done.stdout.split())
     assert len(set(told[0])) == 3
     assert told == [told[0]] * 4

@@ -345,5 +345,5 @@ def test_a_store_that_stays_broken_is_said_when_it_is_closed() -> None:
         simulation.spawn(counter, "/a", durability="memory")
         simulation.faults(Faults(commit_fails=1.0))
         simulation.agent("/a").send("lost", durability="memory")
-        with pytest.raises(StoreError):
+        with pytest.raises(StoreError, match=r"^store the simulated store"):
             simulation.close()

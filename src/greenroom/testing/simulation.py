@@ -68,7 +68,6 @@ class Simulation(Runtime):
         retention: Retention = DEFAULT,
     ) -> None:
         super().__init__(
-            "the simulated store",
             slots=slots,
             residents=residents,
             backlog=backlog,
@@ -77,6 +76,7 @@ class Simulation(Runtime):
             kinds=kinds,
             retention=retention,
         )
+        self._settings.store = "the simulated store"
         if choices is None:
             choices = Seeded(seed) if schedule is None else Scheduled(schedule)
         self.seed, self.choices = seed, choices
@@ -152,7 +152,7 @@ class Simulation(Runtime):
         """
         if self._state != "up":
             raise RuntimeClosing("the simulation was not started")
-        face = AsyncRuntime("simulated")
+        face = AsyncRuntime()
         face._settings, face._engine, face._state = self._settings, self._engine, "up"
         return face
 
