@@ -170,10 +170,14 @@ def _checked_behaviour(target: Any) -> Callable[..., Any]:
     if inspect.isclass(target):
         if not callable(getattr(target, "run", None)):
             raise TypeError(f"the class {target.__name__} needs a method run(self, turn)")
-    elif not inspect.isfunction(target):
+        code = [getattr(target, name) for name in ("open", "run", "close") if hasattr(target, name)]
+    elif inspect.isfunction(target):
+        code = [target]
+    else:
         raise TypeError(f"@agent decorates a function or a class, not {type(target).__name__}")
-    elif inspect.isasyncgenfunction(target) or inspect.isgeneratorfunction(target):
-        raise TypeError(f"{target.__name__} yields; an agent's function returns its result")
+    for function in code:
+        if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+            raise TypeError(f"{function.__qualname__} yields; an agent's function returns its result")
     return target  # type: ignore[no-any-return]
 
 

@@ -395,7 +395,16 @@ def test_the_decorator_refuses_what_is_no_behaviour() -> None:
     def generates(turn: Turn) -> Any:
         yield 1
 
-    for thing in (3, "name", None, WithoutRun, WithoutRun(), yields, generates):
+    class OpensInSteps:
+        """Nobody would ever take the first."""
+
+        async def open(self, info: Any) -> Any:
+            yield 1
+
+        async def run(self, turn: Turn) -> None:
+            return None
+
+    for thing in (3, "name", None, WithoutRun, WithoutRun(), yields, generates, OpensInSteps):
         with pytest.raises((TypeError, ValueError)):
             agent(name="c-wrong-thing")(thing)  # type: ignore[type-var]
 
