@@ -188,8 +188,7 @@ class PlainAgent(AgentActor):
         assert turn is not None
         status, error = ("completed", None) if name == "returns" else ("failed", "it raised")
         if self.interruption is not None:
-            status = "suspended" if self.interruption.suspend else "interrupted"
-            error = self.interruption.reason
+            status, error = self.interruption.means, self.interruption.reason
         snapshot = None
         if status == "completed":
             self._effects(turn)
