@@ -17,9 +17,10 @@ import click
 from msgspec import Struct
 
 from ..actors.agent.kind import Kind
-from ..actors.errors import GreenroomError, PathTaken, SnapshotUnreadable
+from ..actors.agent.turn import result_of
+from ..actors.errors import GreenroomError, PathTaken
 from ..actors.runtime import AgentRef, Runtime
-from ..actors.views import AgentInfo, Outcome, UnreadableValue
+from ..actors.views import AgentInfo, Outcome
 from . import stores
 from .progress import Beginning, Ending, Lines
 from .signals import STOPPED, Stopped, StopSignals
@@ -178,9 +179,8 @@ class Conductor:
     def _outcome(self, run_id: str, watch: Watch) -> Outcome:
         """The outcome, once it is on disk and was counted."""
         outcome = self.runtime.run(run_id).outcome()
-        if isinstance(outcome.result, UnreadableValue):
-            what = f"result of run {run_id}"
-            raise SnapshotUnreadable.of_value(what, outcome.path, outcome.result.problem)
+        if outcome.status == "completed":
+            result_of(outcome)  # raises if it cannot be read
         watch.catch_up(run_id)
         return outcome
 
