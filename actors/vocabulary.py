@@ -77,6 +77,14 @@ def tellable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
+def text_of(error: BaseException) -> str:
+    """What an error says of itself, which may be code of a user's that fails."""
+    try:
+        return str(error)
+    except Exception:
+        return "its text could not be made"
+
+
 def tree_of(path: str) -> str:
     """The first segment of `path`: the limit of what an agent may reach."""
     return path[1:].partition("/")[0]

@@ -24,7 +24,7 @@ from typing import Any
 import msgspec
 
 from ..actors.errors import CannotStore, SnapshotTampered
-from ..actors.vocabulary import Payload
+from ..actors.vocabulary import Payload, text_of
 from . import large
 
 LARGEST = 512 * 1024 * 1024
@@ -88,10 +88,7 @@ def _modules_by_value() -> bool:
 
 
 def _describe(error: BaseException) -> str:
-    try:
-        text = str(error)
-    except Exception:  # the user's error cannot even be told
-        text = "its text could not be made"
+    text = text_of(error)
     if isinstance(error, RecursionError) or "recursion" in text:
         return "it is nested too deeply"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -20,7 +20,7 @@ from ...persistence.codec import decode_state, encode_small, encode_state, is_la
 from ...persistence.large import Changed
 from ...persistence.protocol import Snapshot
 from ..errors import CannotStore, SnapshotTampered, SnapshotUnreadable
-from ..vocabulary import tellable
+from ..vocabulary import tellable, text_of
 from .kind import Kind
 from .threads import crew, run_in_thread
 
@@ -196,8 +196,5 @@ def _migrated(kind: Kind, path: str, state: Any, version: int) -> Any:
 
 def short(error: BaseException) -> str:
     """An error in a line."""
-    try:
-        text = str(error)
-    except Exception:  # the user's error cannot even be told
-        text = "its text could not be made"
+    text = text_of(error)
     return tellable(f"{type(error).__name__}: {text}" if text else type(error).__name__)
