@@ -11,8 +11,11 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, TypeVar
+
+from ..errors import RuntimeClosing
 
 T = TypeVar("T")
 
@@ -51,13 +54,32 @@ def _start_thread(work: Callable[[], None], name: str, *, waits: bool) -> None: 
     threading.Thread(target=work, name=name, daemon=True).start()
 
 
-def wait_for_loop(call: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) -> T:
-    """On a thread: do `call` on the loop, and return what it returns or raise what it raises."""
-    future = asyncio.run_coroutine_threadsafe(call, loop)
+def wait_for_loop(call: Callable[[], Coroutine[Any, Any, T]], loop: asyncio.AbstractEventLoop) -> T:
+    """On a thread: do `call` on the loop, and return what it returns or raise what it raises.
+
+    `RuntimeClosing` where the loop is gone: the thread has outlived it.
+    """
+    answer: Future[T] = Future()
+
+    def begin() -> None:
+        asyncio.ensure_future(call()).add_done_callback(end)
+
+    def end(task: "asyncio.Future[T]") -> None:
+        if task.cancelled():
+            answer.cancel()
+        elif (error := task.exception()) is not None:
+            answer.set_exception(error)
+        else:
+            answer.set_result(task.result())
+
+    try:
+        loop.call_soon_threadsafe(begin)
+    except RuntimeError:  # asyncio's word for a loop that is closed
+        raise RuntimeClosing("the runtime was closed before this turn ended") from None
     wait: Callable[[Any], None] | None = getattr(loop, "wait_on_thread", None)
     if wait is not None:
-        wait(future)
-    return future.result()
+        wait(answer)
+    return answer.result()
 
 
 def _storable(error: BaseException) -> BaseException:

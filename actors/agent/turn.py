@@ -469,11 +469,11 @@ class SyncTurnRun(Handle):
 
     def outcome(self, timeout: float | None = None) -> Outcome:
         """Wait for the end, without a slot, and return how it was. Raises `TimeoutError`."""
-        return self._turn._on_loop(self._run.outcome(timeout), waits=True)
+        return self._turn._on_loop(lambda: self._run.outcome(timeout), waits=True)
 
     def result(self, timeout: float | None = None) -> Any:
         """The result; raises `RunFailed`, `RunInterrupted` or `TimeoutError`."""
-        return self._turn._on_loop(self._run.result(timeout), waits=True)
+        return self._turn._on_loop(lambda: self._run.result(timeout), waits=True)
 
 
 class SyncTurnAgent(Handle):
@@ -528,36 +528,36 @@ class SyncTurn(Handle):
 
     def spawn(self, kind: Any, name: str, *, config: Any = None) -> SyncTurnAgent:
         """See `Turn.spawn`."""
-        return SyncTurnAgent(self, self._on_loop(self._turn.spawn(kind, name, config=config)).path)
+        return SyncTurnAgent(self, self._on_loop(lambda: self._turn.spawn(kind, name, config=config)).path)
 
     def followup(self, path: Any, input: Any) -> SyncTurnRun:
         """See `Turn.followup`."""
-        return SyncTurnRun(self, self._on_loop(self._turn.followup(path, input)))
+        return SyncTurnRun(self, self._on_loop(lambda: self._turn.followup(path, input)))
 
     def send(self, path: Any, body: Any) -> None:
         """See `Turn.send`."""
-        self._on_loop(self._turn.send(path, body))
+        self._on_loop(lambda: self._turn.send(path, body))
 
     def interrupt(self, path: Any) -> bool:
         """See `Turn.interrupt`."""
-        return self._on_loop(self._turn.interrupt(path))
+        return self._on_loop(lambda: self._turn.interrupt(path))
 
     def list(self) -> AgentInfos:
         """See `Turn.list`."""
-        return self._on_loop(self._turn.list())
+        return self._on_loop(self._turn.list)
 
     def wait(self, *runs: Any, timeout: float | None = None) -> Outcomes:
         """See `Turn.wait`."""
         inner = [run._run if isinstance(run, SyncTurnRun) else run for run in runs]
-        return self._on_loop(self._turn.wait(*inner, timeout=timeout), waits=True)
+        return self._on_loop(lambda: self._turn.wait(*inner, timeout=timeout), waits=True)
 
     def after(self, *runs: Any, input: Any = None) -> SyncTurnRun:
         """See `Turn.after`."""
-        return SyncTurnRun(self, self._on_loop(self._turn.after(*runs, input=input)))
+        return SyncTurnRun(self, self._on_loop(lambda: self._turn.after(*runs, input=input)))
 
     def checkpoint(self) -> None:
         """See `Turn.checkpoint`."""
-        self._on_loop(self._turn.checkpoint())
+        self._on_loop(self._turn.checkpoint)
 
     def emit(self, name: str, data: Any = None) -> None:
         """See `Turn.emit`."""
@@ -565,35 +565,34 @@ class SyncTurn(Handle):
         async def emit() -> None:
             self._turn.emit(name, data)
 
-        self._on_loop(emit())
+        self._on_loop(emit)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
         """See `Turn.paused`."""
         block = self._turn.paused()
-        self._on_loop(block.__aenter__())
+        self._on_loop(block.__aenter__)
         try:
             yield
         finally:
-            self._on_loop(block.__aexit__(None, None, None))
+            self._on_loop(lambda: block.__aexit__(None, None, None))
 
-    def _on_loop(self, call: Coroutine[Any, Any, T], *, waits: bool = False) -> T:
+    def _on_loop(self, call: Callable[[], Coroutine[Any, Any, T]], *, waits: bool = False) -> T:
         """Do `call` on the loop and wait for it here; one that `waits` is not begun once interrupted."""
 
         async def tracked() -> T:
             task = asyncio.current_task()
             assert task is not None
             if waits and self._turn.interrupted:
-                call.close()
                 raise asyncio.CancelledError
             self._calls.add(task)
             try:
-                return await call
+                return await call()
             finally:
                 self._calls.discard(task)
 
         try:
-            return wait_for_loop(tracked(), self._loop)
+            return wait_for_loop(tracked, self._loop)
         except (asyncio.CancelledError, _Cancelled):
             if not self._turn.interrupted:
                 raise
