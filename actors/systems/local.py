@@ -506,13 +506,25 @@ def _run(loop: asyncio.AbstractEventLoop, over: Callable[[], bool]) -> None:
 
 
 def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
-    """Tasks that users' code left behind get a moment to end."""
+    """Tasks that users' code left behind get a moment to end; those that do not are named."""
     tasks = asyncio.all_tasks(loop)
     for task in tasks:
         task.cancel()
     if tasks:
-        loop.run_until_complete(asyncio.wait(tasks, timeout=1.0))
+        _, left = loop.run_until_complete(asyncio.wait(tasks, timeout=1.0))
+        for task in left:
+            where = getattr(task.get_coro(), "__qualname__", "a coroutine")
+            log.warning(
+                "left behind, as it did not end when it was cancelled: %s, in %s", task.get_name(), where
+            )
+    loop.set_exception_handler(_told)
     loop.run_until_complete(loop.shutdown_asyncgens())
+
+
+def _told(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """A task that was left behind has been named, and is not told of again when it is destroyed."""
+    if "task" not in context:
+        loop.default_exception_handler(context)
 
 
 __all__ = ["THREAD", "InvalidActorAddress", "LocalSystemBase"]

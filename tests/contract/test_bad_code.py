@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import socket
 import sys
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from greenroom import GreenroomError, RunFailed, SnapshotUnreadable, SyncTurn, Turn, agent
+from greenroom import GreenroomError, RunFailed, RuntimeClosing, SnapshotUnreadable, SyncTurn, Turn, agent
 from greenroom.actors.views import UnreadableValue
 
 pytestmark = pytest.mark.timeout(30)
@@ -383,19 +384,36 @@ def test_code_that_clings_to_life_does_not_hold_up_the_runtimes_end(runtime: Any
     assert again.run(ref.run.run_id).outcome(timeout=10).status == "interrupted"
 
 
-def test_a_thread_that_never_returns_does_not_hold_up_the_runtimes_end(runtime: Any, door: Any) -> None:
+@pytest.mark.filterwarnings("error")
+def test_a_thread_that_outlives_its_runtime_does_not_hold_it_up_and_is_told(
+    runtime: Any, door: Any, caplog: Any
+) -> None:
     gate = door()
+    told: list[BaseException] = []
 
-    @agent(name="c-bad-thread-clings")
-    def clings(turn: SyncTurn) -> None:
+    @agent(name="c-bad-thread-outlives")
+    def outlives(turn: SyncTurn) -> None:
         gate.enter_on_thread()
+        for call in (lambda: turn.spawn(good, "child"), lambda: turn.paused().__enter__(), turn.checkpoint):
+            try:
+                call()
+            except BaseException as error:
+                told.append(error)
 
     open_ = runtime(drain=0.1)
-    ref = open_.spawn(clings, "/clings/a", input=1)
+    ref = open_.spawn(outlives, "/outlives/a", input=1)
     gate.arrived()
+    thread = next(each for each in threading.enumerate() if each.name == "greenroom turn /outlives/a")
     open_.close()
-    again = runtime()
-    assert again.run(ref.run.run_id).outcome(timeout=10).status == "interrupted"
+    assert "turn /outlives/a (c-bad-thread-outlives)" in caplog.text, "which one was left"
+    caplog.clear()
+    gate.open()
+    thread.join(10)
+    gc.collect()
+    assert caplog.text == "", "nothing more is said of what was left"
+    assert [type(error) for error in told] == [RuntimeClosing] * 3
+    assert "closed before this turn ended" in str(told[0])
+    assert runtime().run(ref.run.run_id).outcome(timeout=10).status == "interrupted"
 
 
 def test_tasks_that_a_turn_leaves_behind_fail_for_themselves(runtime: Any, door: Any) -> None:
