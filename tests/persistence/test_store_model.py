@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
@@ -137,13 +138,14 @@ def test_beginnings_of_runs_that_ended_are_left_out() -> None:
     assert list(grouped([first, second, end])) == [(BeginRun, [second]), (EndRun, [end]), (LastRun, [last])]
 
 
-def records_of(model: NaiveStore, run_id: RunId) -> list[Record]:
-    """What the model was told of one run."""
-    return [
+def run_after(records: Iterable[Record], run_id: RunId) -> RunRow | None:
+    """The run as `records` tell it."""
+    of_run = (
         record
-        for record in model.records
+        for record in records
         if (record.row.run_id if isinstance(record, AddRun) else getattr(record, "run_id", None)) == run_id
-    ]
+    )
+    return fold_run(None, of_run)
 
 
 @given(st.data())
@@ -151,7 +153,6 @@ def test_grouping_keeps_every_record_but_what_a_later_one_says_again(data: st.Da
     model = NaiveStore()
     model.write(data.draw(next_records(model)))
     kept = [record for _, group in grouped(model.records) for record in group]
-    rows = {r.row.run_id: r.row for r in kept if isinstance(r, AddRun)}
     ended = {r.run_id for r in model.records if isinstance(r, EndRun)}
     last = {r.agent_id: r for r in model.records if isinstance(r, PutSnapshot)}
     for record in model.records:
@@ -162,10 +163,13 @@ def test_grouping_keeps_every_record_but_what_a_later_one_says_again(data: st.Da
                 pass
             case PutSnapshot():
                 assert last[record.agent_id] in kept
-            case AddRun(row=RunRow(run_id=run_id)) | BeginRun(run_id=run_id):
-                assert rows[run_id] == fold_run(None, records_of(model, run_id))
-            case InterruptRun(run_id=run_id) | EndRun(run_id=run_id):
-                assert rows[run_id] == fold_run(None, records_of(model, run_id))
+            case (
+                AddRun(row=RunRow(run_id=run_id))
+                | BeginRun(run_id=run_id)
+                | InterruptRun(run_id=run_id)
+                | EndRun(run_id=run_id)
+            ):
+                assert run_after(kept, run_id) == run_after(model.records, run_id)
             case _:
                 raise AssertionError(f"{record} was left out")
 
