@@ -33,6 +33,7 @@ from greenroom import GreenroomError, Runtime, agent
 from greenroom.persistence import ownership
 
 ownership.LEASE = float(sys.argv[2])
+begun = threading.Semaphore(0)
 
 def say(*words):
     sys.stdout.write(" ".join(map(str, words)) + "\\n")
@@ -46,6 +47,7 @@ async def counter(turn):
 @agent(name="owners-waits")
 async def waits(turn):
     say("waiting")
+    begun.release()
     try:
         await asyncio.Event().wait()
     finally:
@@ -54,6 +56,7 @@ async def waits(turn):
 @agent(name="owners-waits-on-a-thread")
 def waits_on_a_thread(turn):
     say("waiting")
+    begun.release()
     while not turn.interrupted:
         time.sleep(0.01)
     say("ended thread")
@@ -102,6 +105,8 @@ calls = {
 threads = [threading.Thread(target=told, args=item) for item in calls.items()]
 for thread in threads:
     thread.start()
+for _ in runs:
+    begun.acquire()
 say("loaded")
 for thread in threads:
     thread.join()
