@@ -100,15 +100,20 @@ class Behaviour:
         """Cancel an `open` under way; one that does not care is left alone and closed when it returns."""
         opening.cancel()
         done, _ = await asyncio.wait({opening}, timeout=CANCEL_GRACE)
-        if not done:
+        if done:
+            self._tell_of(opening)
+        else:
             self._close_late(opening)
-        elif not opening.cancelled():
-            opening.exception()  # seen: it was given up
+
+    def _tell_of(self, given_up: "asyncio.Future[Any]") -> None:
+        if not given_up.cancelled() and (error := given_up.exception()) is not None:
+            log.warning("%s: open() failed after it was given up: %s", self, explain_error(error))
 
     def _close_late(self, opening: "asyncio.Future[Any]") -> None:
         instance, self._instance = self._instance, None
 
-        def close(_: object) -> None:
+        def close(given_up: "asyncio.Future[Any]") -> None:
+            self._tell_of(given_up)
             closing = asyncio.ensure_future(self._close(instance))
             _late_closings.add(closing)
             closing.add_done_callback(_late_closings.discard)

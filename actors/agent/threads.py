@@ -34,6 +34,7 @@ def run_in_thread(call: Callable[[], Any], name: str, *, waits: bool = False) ->
     def deliver(set_it: Callable[[Any], None], value: Any) -> None:
         if not future.done():
             set_it(value)
+            future.exception()  # seen: whoever does not wait any more has given it up
 
     def work() -> None:
         try:

@@ -5,6 +5,7 @@ contract holds for code that listens, for code that swallows its cancellation an
 """
 
 import asyncio
+import gc
 import threading
 import time
 from collections.abc import Callable
@@ -277,7 +278,7 @@ def test_33_a_run_that_comes_while_a_failed_open_is_closed_is_for_the_next_sessi
 @pytest.mark.parametrize("ends", ["well", "badly"])
 @pytest.mark.parametrize("told", ["close", "delete"])
 def test_34_the_end_of_an_old_start_leaves_the_new_agent_alone(
-    runtime: MakeRuntime, witness: MakeWitness, how: str, ends: str, told: str
+    runtime: MakeRuntime, witness: MakeWitness, caplog: Any, how: str, ends: str, told: str
 ) -> None:
     """Given an old start pending, its agent closed and a new one at its path, its end changes nothing."""
     old, over = Gate("old"), Gate("over")
@@ -343,6 +344,11 @@ def test_34_the_end_of_an_old_start_leaves_the_new_agent_alone(
     assert (after.incarnation, after.config) == (before.incarnation, {"new": True})
     assert second.state() == {"runs": 1}
     assert second.followup("again").result(DEADLINE) == "again"
+    gc.collect()
+    logged = [record.getMessage() for record in caplog.records]
+    late = f"/reborn (s34-{how}): open() failed after it was given up: RuntimeError: too late"
+    fails_late = ends == "badly" and how != "listens"
+    assert [line.partition("; ")[0] for line in logged] == ([late] if fails_late else [])
     assert second.state() == {"runs": 2}
     if told == "close":
         assert first.run.outcome(DEADLINE).status == "interrupted"

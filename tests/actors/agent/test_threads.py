@@ -1,6 +1,7 @@
 """Calls on threads: how many at once, in which order, and what becomes of those given up."""
 
 import asyncio
+import gc
 import threading
 from typing import Any
 
@@ -78,6 +79,29 @@ def test_a_place_is_passed_on_however_its_call_ends() -> None:
         assert one._free == 1
 
     asyncio.run(story())
+
+
+def test_what_a_call_raises_that_was_given_up_is_told_to_nobody() -> None:
+    async def story() -> list[dict[str, Any]]:
+        told: list[dict[str, Any]] = []
+        loop, go, one = asyncio.get_running_loop(), threading.Event(), Crew(1)
+        loop.set_exception_handler(lambda _, context: told.append(context))
+
+        def fails() -> None:
+            go.wait(10)
+            raise LookupError("no")
+
+        call = asyncio.create_task(one.run(fails, "fails"))
+        await until(lambda: one._free == 0)
+        call.cancel()
+        await asyncio.wait({call})
+        go.set()
+        await until(lambda: one._free == 1)
+        del call
+        gc.collect()
+        return told
+
+    assert asyncio.run(story()) == []
 
 
 def test_a_place_that_comes_as_its_call_is_given_up_goes_to_the_next() -> None:
