@@ -168,7 +168,6 @@ class Behaviour:
             while not calling.done():
                 with suppress(asyncio.CancelledError):  # told already
                     await asyncio.wait({calling})
-            calling.exception()  # seen: what counts is that it was interrupted
             raise
 
     async def _call(

@@ -58,7 +58,8 @@ def _start_thread(work: Callable[[], None], name: str, *, waits: bool) -> None: 
 def wait_for_loop(call: Callable[[], Coroutine[Any, Any, T]], loop: asyncio.AbstractEventLoop) -> T:
     """On a thread: do `call` on the loop, and return what it returns or raise what it raises.
 
-    `RuntimeClosing` where the loop is gone: the thread has outlived it.
+    `RuntimeClosing` where the loop is gone: the thread has outlived it. The coroutine is made on the loop,
+    and not here for `asyncio.run_coroutine_threadsafe`: where the loop ends first, nobody would await it.
     """
     answer: Future[T] = Future()
 
