@@ -9,6 +9,7 @@ from pathlib import Path
 from msgspec import Struct
 
 ROOT = Path(__file__).parents[2]
+WRITTEN = ("benchmarks/results", "benchmarks/README.md")  # by the measurements themselves
 
 
 class Machine(Struct, frozen=True):
@@ -39,10 +40,15 @@ def machine() -> Machine:
 
 
 def commit() -> str:
-    """The commit that is checked out, with a `+` if files differ from it; "unknown" outside a clone."""
+    """The commit that is checked out, with a `+` if files differ from it; "unknown" outside a clone.
+
+    Results do not count: all questions of one `make bench` were measured on the same files.
+    """
+    others = (f":(exclude){path}" for path in WRITTEN)
     try:
         name = _git("rev-parse", "--short=10", "HEAD")
-        return f"{name}+" if _git("status", "--porcelain", "--untracked-files=no") else name
+        differs = _git("status", "--porcelain", "--untracked-files=no", "--", ".", *others)
+        return f"{name}+" if differs else name
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 

@@ -4,6 +4,7 @@ import asyncio
 import pickle
 import platform
 import sqlite3
+import subprocess
 import uuid
 from collections import Counter
 from itertools import count
@@ -142,6 +143,28 @@ def test_a_machine_is_told_without_its_name() -> None:
     told = str(machine.machine())
     assert platform.node() not in told
     assert platform.python_version() in told
+
+
+def test_a_commit_is_marked_where_code_differs_and_not_for_new_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def git(*words: str) -> None:
+        who = ("-c", "user.name=x", "-c", "user.email=x@example.org")
+        subprocess.run(["git", "-C", str(tmp_path), *who, *words], check=True, capture_output=True)
+
+    code, results = tmp_path / "actors" / "core.py", tmp_path / "benchmarks" / "results" / "turns.json"
+    for file in (code, results):
+        file.parent.mkdir(parents=True)
+        file.write_text("old")
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "one")
+    monkeypatch.setattr(machine, "ROOT", tmp_path)
+    clean = machine.commit()
+    results.write_text("new")
+    assert machine.commit() == clean
+    code.write_text("new")
+    assert machine.commit() == f"{clean}+"
 
 
 # Access
