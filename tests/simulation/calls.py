@@ -193,6 +193,8 @@ class Model(Process):
         life = self.spec.at(run.path) if run else None
         if run is None or life is None or life.number != run.life or not self._is_known(run_id):
             return
+        if self.spec.may_be_pruned(run, self.simulation.now):  # it may go before it is asked for
+            return
         ref = self.ref(run.path)
         if ref is None:
             return

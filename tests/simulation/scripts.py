@@ -8,7 +8,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, TypeAlias
 
 from msgspec import Struct
 
@@ -53,6 +53,16 @@ class Script(Struct, frozen=True):
     continues: int = 0  # a continuation, after so many runs
 
 
+Who: TypeAlias = tuple[str, int]
+
+
+def whose(turn: Any) -> Who:
+    """The agent at work: its path may have been another's, whose code goes on on a thread after its end."""
+    while not isinstance(turn, Turn):
+        turn = turn._turn  # from the thread to the loop
+    return turn.path, turn._host.agent_id
+
+
 class Executing:
     """The turns that execute at this moment, by their own account; empty after each crash."""
 
@@ -69,8 +79,8 @@ class Executing:
 
     def died(self) -> None:
         """The process is gone, and with it all that executed."""
-        self.now: Counter[str] = Counter()
-        self.begun: set[str] = set()  # paths, of turns that wait as well
+        self.now: Counter[Who] = Counter()
+        self.begun: set[Who] = set()  # also of turns that wait
         self.sessions: Counter[tuple[str, int]] = Counter()  # of houses
         self.waiting = self.most_waiting = 0  # turns that wait for runs
         self.hanging: dict[str, str] = {}  # paths, and their runs that will not end by themselves
@@ -80,21 +90,22 @@ class Executing:
         self.letters += 1
         return f"{run_id}, letter {self.letters}"
 
-    def enter(self, path: str) -> None:
-        self.now[path] += 1
+    def enter(self, turn: Any) -> None:
+        who = whose(turn)
+        self.now[who] += 1
         self.most = max(self.most, self.now.total())
-        if self.now[path] != 1:
-            self.wrong.append(f"G1: {self.now[path]} turns of {path} at a time")
+        if self.now[who] != 1:
+            self.wrong.append(f"G1: {self.now[who]} turns of {turn.path} at a time")
 
-    def leave(self, path: str) -> None:
-        self.now[path] -= 1
-        self.hanging.pop(path, None)
+    def leave(self, turn: Any) -> None:
+        self.now[whose(turn)] -= 1
+        self.hanging.pop(turn.path, None)
 
     def waits(self, turn: Any) -> Callable[[Awaitable[Any]], Awaitable[Any]]:
         """Await without a slot. Interrupted meanwhile, a turn tidies up without one, too."""
 
         async def wait(what: Awaitable[Any]) -> Any:
-            self.leave(turn.path)
+            self.leave(turn)
             self.waiting += 1
             self.most_waiting = max(self.most_waiting, self.waiting)
             try:
@@ -102,9 +113,9 @@ class Executing:
             finally:
                 self.waiting -= 1
                 if turn.interrupted:
-                    self.now[turn.path] += 1  # for it to leave once more
+                    self.now[whose(turn)] += 1  # for it to leave once more
                 else:
-                    self.enter(turn.path)
+                    self.enter(turn)
 
         return wait
 
@@ -114,13 +125,13 @@ EXECUTING = Executing()
 
 async def play(turn: Any) -> str:
     """Do what the script says: for a `Turn`, and for a `SyncTurn` by way of `OnThread`."""
-    EXECUTING.begun.add(turn.path)
-    EXECUTING.enter(turn.path)
+    EXECUTING.begun.add(whose(turn))
+    EXECUTING.enter(turn)
     try:
         return await _play(turn, turn.input)
     finally:
-        EXECUTING.leave(turn.path)
-        EXECUTING.begun.discard(turn.path)
+        EXECUTING.leave(turn)
+        EXECUTING.begun.discard(whose(turn))
 
 
 async def _play(turn: Any, script: Script) -> str:

@@ -62,6 +62,17 @@ def test_a_few_random_schedules() -> None:
         tell(seed)
 
 
+@pytest.mark.parametrize(
+    "seed",
+    [
+        13184,  # a closed agent's code goes on on its thread, while the next agent of its path has a turn
+        19556,  # a run is dropped by retention between the look whether it is known and its id's next use
+    ],
+)
+def test_what_the_contract_allows_is_not_called_wrong(seed: int) -> None:
+    tell(seed)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_two_thousand_random_schedules() -> None:
