@@ -508,7 +508,7 @@ class Ledger:
         records, facts = self._post(ask.outbox, desk.path)
         if ask.snapshot is not None:
             records += (PutSnapshot(desk.agent_id, ask.snapshot),)
-        if isinstance(ask, EndTurn) and ask.read_upto is not None:
+        if ask.read_upto is not None:
             records += (DropMessages(desk.agent_id, ask.read_upto),)
         return records, facts
 
