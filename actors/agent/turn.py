@@ -212,7 +212,7 @@ class Turn(Handle):
         """Start a run of an agent of this tree, now; await what is returned for its result.
 
         Begun again after a crash, the turn gets the same run for the same input. Raises
-        `AgentNotFound`, `AgentClosed`, `OutOfTree`, `CannotStore`, `BacklogFull`.
+        `AgentNotFound`, `AgentClosed`, `OutOfTree`, `CannotStore`.
         """
         path = self._path(path)
         payload = dumps(input, f"the input for {path}")
