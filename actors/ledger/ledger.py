@@ -635,6 +635,17 @@ class Ledger:
         self._tidy(desk)
         return effects
 
+    def abandon(self, agent_id: AgentId, problem: str) -> list[Effect]:
+        """A bug in handling news of this agent: its runs fail, its session goes, nobody else notices."""
+        desk = self.desks.get(agent_id)
+        if desk is None:
+            return []
+        effects: list[Effect] = []
+        for run in desk.open_runs():
+            effects += self._end(desk, run, "failed", problem)
+        desk.called = False  # a run that comes from here on has a session of its own
+        return [*effects, Send("residency", DismissAgent(agent_id, gone=True)), *self._count_turns()]
+
     def _fail_start(self, desk: Desk, error: str, records: tuple[Record, ...] = ()) -> list[Effect]:
         """No session: the runs that wait for one fail, the next one tries again."""
         desk.opening = desk.called = False
