@@ -259,10 +259,10 @@ class AgentActor(ActorShell):
                 results=do.results,
             )
             if self.interruption is not None:
-                turn.interrupted = True
+                turn._interrupted = True
                 raise asyncio.CancelledError
             result = await self.run_in_time(turn)
-            turn.over = True  # what goes on of its code changes nothing any more
+            turn._over = True  # what goes on of its code changes nothing any more
             snapshot = await self.store(turn, aside=lambda: self.give_slot(for_runs=False))
             status = "completed"
         except asyncio.CancelledError:
@@ -312,7 +312,7 @@ class AgentActor(ActorShell):
             read_upto = self.inbox[-1].serial if self.inbox else None
             self.inbox = ()
             self.behaviour.states.keep(turn.state, snapshot)
-            outbox, after = tuple(turn.outbox), turn.continuation
+            outbox, after = tuple(turn._outbox), turn._continuation
             end = replace(
                 end,
                 result=result,
@@ -322,7 +322,7 @@ class AgentActor(ActorShell):
                 after=after,
             )
         if turn is not None:
-            turn.over = True
+            turn._over = True
         self.turn = self.turn_task = self.regaining = None
         self.asked.clear()
         self.act(self.session.returned(end))
@@ -333,7 +333,7 @@ class AgentActor(ActorShell):
             return  # it is on its way out, though that takes longer than its time
         self.interruption = do
         if self.turn is not None and self.turn_task is not None:
-            self.turn.interrupted = True
+            self.turn._interrupted = True
             self.turn_task.cancel()
 
     # What a turn asks of its host
@@ -384,7 +384,7 @@ class AgentActor(ActorShell):
 
     async def store(self, turn: Turn, aside: Callable[[], None] | None = None) -> Snapshot | None:
         """The turn's state as bytes; the messages that it has sent belong to the same moment."""
-        return await self.behaviour.states.snapshot(lambda: (turn.state, len(turn.outbox)), aside=aside)
+        return await self.behaviour.states.snapshot(lambda: (turn.state, len(turn._outbox)), aside=aside)
 
     def ended(self) -> None:
         if self.link is not None:

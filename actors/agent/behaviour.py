@@ -163,8 +163,8 @@ class Behaviour:
         try:
             return await asyncio.shield(calling)
         except asyncio.CancelledError:
-            turn.interrupted = True
-            sync.cancel_calls()
+            turn._interrupted = True
+            sync._cancel_calls()
             while not calling.done():
                 with suppress(asyncio.CancelledError):  # told already
                     await asyncio.wait({calling})
