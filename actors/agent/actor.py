@@ -5,6 +5,7 @@ asyncio loop, so it runs on `LocalSystemBase`.
 """
 
 import asyncio
+import contextvars
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
@@ -55,6 +56,7 @@ class AgentActor(ActorShell):
         "asked",
         "behaviour",
         "called_off",
+        "context",
         "healed",
         "inbox",
         "incarnation",
@@ -73,6 +75,7 @@ class AgentActor(ActorShell):
     incarnation: Incarnation
     session: Session
     behaviour: Behaviour
+    context: contextvars.Context
 
     def __init__(self) -> None:
         super().__init__()
@@ -142,7 +145,7 @@ class AgentActor(ActorShell):
             case DoClose():
                 behaviour = getattr(self, "behaviour", None)
                 if behaviour is not None and behaviour.kind.is_class:
-                    self.start(self.close, f"close {self.role}")
+                    self.start(self.close, f"close {self.role}", behaviour.context)
                 else:
                     self.act(self.session.closed())
             case DoLeave():
@@ -160,8 +163,13 @@ class AgentActor(ActorShell):
         except Exception:
             self.fail(name)
 
-    def start(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
-        """Run a coroutine beside the actor."""
+    def start(
+        self,
+        work: Callable[[], Coroutine[Any, Any, None]],
+        name: str,
+        context: contextvars.Context,
+    ) -> None:
+        """Run a coroutine beside the actor, in `context`."""
 
         async def listed() -> None:
             try:
@@ -169,13 +177,15 @@ class AgentActor(ActorShell):
             finally:
                 self.tasks = tuple(other for other in self.tasks if other is not task)
 
-        task = asyncio.get_running_loop().create_task(listed(), name=name)
+        task = asyncio.get_running_loop().create_task(listed(), name=name, context=context)
         self.tasks += (task,)
 
     # Opening and closing
 
     def open(self, message: OpenSession) -> None:
         self.roles, self.clock = message.roles, message.clock
+        # A session and each turn have copies of it: what their code sets there is theirs alone.
+        self.context = contextvars.copy_context()  # the runtime's, in which messages are handled
         image = message.image
         row = image.row
         self.agent_id, self.incarnation = row.agent_id, message.incarnation
@@ -187,14 +197,15 @@ class AgentActor(ActorShell):
         kind = find_kind(row.kind)
         if kind is None:
             unknown = UnknownKind(row.kind, row.path)
-            self.start(lambda: self.open_failed(unknown), f"open {self.role}")
+            self.start(lambda: self.open_failed(unknown), f"open {self.role}", self.context)
             return
-        self.behaviour = Behaviour(kind, row.path, row.config, image.snapshot)
+        context = self.context.copy()
+        self.behaviour = Behaviour(kind, row.path, row.config, image.snapshot, context)
         live = LiveAgent(row, "starting", True, message.incarnation, 0)
         if kind.is_class or self.behaviour.states.takes_long:
-            self.start(lambda: self.open_kind(live), f"open {row.path} ({kind.name})")
+            self.start(lambda: self.open_kind(live), f"open {row.path} ({kind.name})", context)
         else:
-            self.open_function()
+            context.run(self.open_function)
 
     def open_function(self) -> None:
         """A function has nothing to open but its state."""
@@ -238,7 +249,7 @@ class AgentActor(ActorShell):
         self.interruption = None
         name = f"turn {self.behaviour.path} ({self.behaviour.kind.name})"
         self.turn_task = asyncio.get_running_loop().create_task(
-            self.guarded(lambda: self.execute(do), name), name=name
+            self.guarded(lambda: self.execute(do), name), name=name, context=self.context.copy()
         )
 
     async def execute(self, do: DoTurn) -> None:
