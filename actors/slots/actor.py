@@ -31,7 +31,9 @@ class SlotAllocator(ActorShell):
         command: SlotCommand = message  # type: ignore[assignment]
         match command:
             case AcquireSlot():
-                return self.table.acquire(command.lease, command.path, sender, now=self.clock())
+                return self.table.acquire(
+                    command.lease, command.path, sender, goes_on=command.goes_on, now=self.clock()
+                )
             case ReleaseSlot():
                 return self.table.release(command.lease)
             case EndHolder():
