@@ -148,10 +148,20 @@ class ResidencyAgainstAList(RuleBasedStateMachine):
                 line.remove(agent_id)
 
     def keep_their_places(self) -> None:
-        """Those at the head of the line that still unload will have their own places again."""
-        while self.line and (first := self.residents.get(self.line[0])) and first.stage == "unloading":
-            first.next_in = True
-            self.leaves_line(self.line[0])
+        """Those at the head of the line who get a place that nobody is told of.
+
+        One that still unloads will have its own place again; one that is pinned and has nothing to do is
+        placed where it is.
+        """
+        while self.line and (first := self.residents.get(agent_id := self.line[0])) is not None:
+            if first.stage == "unloading":
+                first.next_in = True
+            elif first.idle and len(self.placed) < self.limit:
+                first.away, first.placed = False, self.now
+                self.rested.append(agent_id)
+            else:
+                return
+            self.leaves_line(agent_id)
 
     @property
     def needed(self) -> int:
