@@ -7,7 +7,6 @@ raises for bugs only; then the actor says why to its supervisor and goes.
 
 import logging
 import time
-import traceback
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -21,6 +20,7 @@ from thespian.actors import (
     WakeupMessage,
 )
 
+from .borders import let_out, shown, traceback_of
 from .effects import Effect, Send, StartTimer
 from .vocabulary import Address, Role, Timestamp
 
@@ -85,8 +85,9 @@ class ActorShell(Actor):
                     self.send(self.roles[to] if type(to) is str else to, effect.message)  # type: ignore[index, arg-type]
                 else:
                     self.perform(effect)
-        except Exception:
-            self.fail(message)
+        except BaseException as error:
+            self.fail(message, error)
+            let_out(error)
 
     def translate(self, message: object, sender: Address) -> Iterable[Effect]:
         """What is said to actors as such: only timers and the end of a child concern a core."""
@@ -119,10 +120,10 @@ class ActorShell(Actor):
             case StartTimer():
                 self.wakeupAfter(effect.after, effect.message)
 
-    def fail(self, message: object) -> None:
-        """Report the bug that is being handled, then go."""
-        reason = traceback.format_exc()
-        log.critical("%s failed on %r\n%s", self.role, message, reason)
+    def fail(self, message: object, error: BaseException) -> None:
+        """Report a bug, then go."""
+        reason = traceback_of(error)
+        log.critical("%s failed on %s\n%s", self.role, shown(message), reason)
         if "supervisor" in self.roles:
             self.send(self.roles["supervisor"], ActorFailed(self.role, reason))
         self.send(self.myAddress, ActorExitRequest())
