@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Struct
 
 from ..persistence.codec import loads
-from ..persistence.protocol import EventRow, RunRow
+from ..persistence.protocol import EventRow, MessageRow, RunRow
 from .borders import text_of
 from .ledger.protocol import LiveAgent
 from .vocabulary import AgentStatus, OutcomeStatus, Payload, Timestamp
@@ -145,11 +145,20 @@ class Event(Struct, frozen=True):
 
 
 class Message(Struct, frozen=True):
-    """One message of an inbox; `sender` is the path of the agent that sent it, None from outside."""
+    """One message of an inbox; `sender` is the path of the agent that sent it, None from outside.
 
+    `id` is the same in every turn that is given the message, and no other message of the store has it.
+    """
+
+    id: str
     body: Any
     sender: str | None
     at: Timestamp
+
+    @classmethod
+    def of(cls, row: MessageRow) -> "Message":
+        """What the ledger knows, for people."""
+        return cls(f"message-{row.serial}", read(row.body), row.sender, row.at)
 
 
 class Stats(Struct, frozen=True):

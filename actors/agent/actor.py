@@ -340,8 +340,7 @@ class AgentActor(ActorShell):
             self.clock(),
         )
         if status == "completed" and turn is not None:
-            read_upto = self.inbox[-1].serial if self.inbox else None
-            self.inbox = ()
+            read_upto = self.read_mail()
             self.behaviour.states.keep(turn.state, snapshot)
             outbox, after = tuple(turn._outbox), turn._continuation
             end = replace(
@@ -414,6 +413,11 @@ class AgentActor(ActorShell):
 
     def recorded(self, snapshot: Snapshot | None) -> None:
         self.behaviour.states.recorded(snapshot)
+
+    def read_mail(self) -> int | None:
+        read_upto = self.inbox[-1].serial if self.inbox else None
+        self.inbox = ()
+        return read_upto
 
     async def store(self, turn: Turn, aside: Callable[[], None] | None = None) -> Snapshot | None:
         """The turn's state as bytes; the messages that it has sent belong to the same moment."""

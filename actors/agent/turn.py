@@ -28,7 +28,7 @@ from ..ledger.protocol import (
     OutgoingMessage,
     ReportProgress,
 )
-from ..views import AgentInfo, AgentInfos, Message, Outcome, Outcomes, UnreadableValue, read
+from ..views import AgentInfo, AgentInfos, Message, Outcome, Outcomes, UnreadableValue
 from ..vocabulary import (
     AgentId,
     Incarnation,
@@ -87,6 +87,9 @@ class Host(Protocol):
 
     def recorded(self, snapshot: Snapshot | None) -> None:
         """The ledger is told to record this."""
+
+    def read_mail(self) -> int | None:
+        """Take the turn's messages as read, and return the serial of the last one."""
 
 
 class TurnRun(Handle):
@@ -162,7 +165,7 @@ class Turn(Handle):
         self.input: Any = _given(run.input, f"input of run {run.run_id}", run.path)
         self.config: Any = _given(config, "config", run.path)
         self.state: Any = state
-        self.inbox: list[Message] = [Message(read(m.body), m.sender, m.at) for m in inbox]
+        self.inbox: list[Message] = [Message.of(message) for message in inbox]
         self.results: list[Outcome] = [Outcome.of(result) for result in results]
         self._interrupted = False
         self._over = False
@@ -230,7 +233,7 @@ class Turn(Handle):
         """Start a run of an agent of this tree, now; await what is returned for its result.
 
         Begun again after a crash, the turn gets the same run for the same input. Raises
-        `AgentNotFound`, `AgentClosed`, `OutOfTree`, `CannotStore`, `BacklogFull`.
+        `AgentNotFound`, `AgentClosed`, `OutOfTree`, `CannotStore`.
         """
         path = self._path_of(path)
         payload = dumps(input, f"the input for {path}")
@@ -381,14 +384,16 @@ class Turn(Handle):
             raise cancelled
 
     async def checkpoint(self) -> None:
-        """Commit the state and the messages sent so far; they stay, however this turn ends.
+        """Commit the state, the messages of `inbox` as read and those sent so far, all as one.
 
-        Begun again after a crash, the turn finds that state. The runs and agents it has started are found
+        They stay, however this turn ends. Begun again after a crash, the turn finds that state, and an
+        `inbox` without those messages. The runs and agents it has started are found
         by what is asked for: for its third child of one kind ask with an input that says "third".
         """
         snapshot = await self._live.snapshot()
         host = self._live  # it may have ended meanwhile
         outbox, self._outbox = tuple(self._outbox), []
+        read_upto = host.read_mail()
         recorded = host.ask(
             "ledger",
             lambda request: Checkpoint(
@@ -397,6 +402,7 @@ class Turn(Handle):
                 host.incarnation,
                 RunId(self.run_id),
                 snapshot,
+                read_upto,
                 outbox,
             ),
         )

@@ -200,7 +200,7 @@ class Ledger:
             facts += (Fact(self.now, "run.accepted", row.path, run_id),)
         reply = AgentSpawned(ask.request, row.agent_id, row.path, run_id)
         return [
-            *self._commit(records, facts, ask.durability, Send(ask.reply_to, reply)),
+            *self._commit(records, facts, self._level(ask), Send(ask.reply_to, reply)),
             Send("directory", SpawnSettled(row.agent_id, row.path, recorded=True)),
             *self._call(desk, open_only=ask.input is None, image=AgentImage(row, None, ())),
         ]
@@ -252,7 +252,7 @@ class Ledger:
         facts = (Fact(self.now, "run.accepted", ask.path, run_id),)
         reply = RunAccepted(ask.request, run_id, ask.path)
         return [
-            *self._commit((AddRun(run.row),), facts, ask.durability, Send(ask.reply_to, reply)),
+            *self._commit((AddRun(run.row),), facts, self._level(ask), Send(ask.reply_to, reply)),
             *self._call(desk),
         ]
 
@@ -330,7 +330,8 @@ class Ledger:
         if self.sealed:
             return RuntimeClosing()
         of_a_turn = isinstance(ask.request, tuple)
-        if self._pieces() >= self._backlog or (self.journal.debt.heavy and not of_a_turn):
+        # The door is for those outside: what was accepted never fails because others wait.
+        if not of_a_turn and (self._pieces() >= self._backlog or self.journal.debt.heavy):
             return BacklogFull(path, self._backlog)
         if of_a_turn and not self._under_way(*ask.request[:2]):  # type: ignore[index]
             return AgentClosed(path)  # its turn was ended meanwhile, with its agent
@@ -350,6 +351,10 @@ class Ledger:
         """
         unwritten = self.journal.debt
         return len(self.runs) + unwritten.pieces + max(self._spawning, unwritten.agents)
+
+    def _level(self, ask: RecordSpawn | AcceptRun) -> Durability | None:
+        """The level that the answer waits for: a turn is held back where the disk is far behind."""
+        return self._unless_crowded() if isinstance(ask.request, tuple) else ask.durability
 
     def _unless_crowded(self) -> Durability | None:
         """The level of what may come as often as somebody likes: beyond the bound it waits for the disk."""
@@ -508,7 +513,7 @@ class Ledger:
         records, facts = self._post(ask.outbox, desk.path)
         if ask.snapshot is not None:
             records += (PutSnapshot(desk.agent_id, ask.snapshot),)
-        if isinstance(ask, EndTurn) and ask.read_upto is not None:
+        if ask.read_upto is not None:
             records += (DropMessages(desk.agent_id, ask.read_upto),)
         return records, facts
 
@@ -629,6 +634,17 @@ class Ledger:
         effects = self._fail_start(desk, tellable(str(news.error)))
         self._tidy(desk)
         return effects
+
+    def abandon(self, agent_id: AgentId, problem: str) -> list[Effect]:
+        """A bug in handling news of this agent: its runs fail, its session goes, nobody else notices."""
+        desk = self.desks.get(agent_id)
+        if desk is None:
+            return []
+        effects: list[Effect] = []
+        for run in desk.open_runs():
+            effects += self._end(desk, run, "failed", problem)
+        desk.called = False  # a run that comes from here on has a session of its own
+        return [*effects, Send("residency", DismissAgent(agent_id, gone=True)), *self._count_turns()]
 
     def _fail_start(self, desk: Desk, error: str, records: tuple[Record, ...] = ()) -> list[Effect]:
         """No session: the runs that wait for one fail, the next one tries again."""

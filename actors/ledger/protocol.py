@@ -224,13 +224,17 @@ class Continuation(Struct, frozen=True, gc=False):
 
 
 class Checkpoint(Struct, frozen=True, gc=False):
-    """Record state and outbox so far. Answered by `CheckpointRecorded` when it is durable."""
+    """Record the state, the messages read and those sent so far, as one.
+
+    Answered by `CheckpointRecorded` when it is durable.
+    """
 
     request: RequestId
     agent_id: AgentId
     incarnation: Incarnation
     run_id: RunId
     snapshot: Snapshot | None
+    read_upto: int | None  # the serial of the last message that the turn has read
     outbox: tuple[OutgoingMessage, ...]
 
 
