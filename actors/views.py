@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from ..persistence.codec import loads
 from ..persistence.protocol import EventRow, MessageRow, RunRow
+from .borders import text_of
 from .ledger.protocol import LiveAgent
 from .vocabulary import AgentStatus, OutcomeStatus, Payload, Timestamp
 
@@ -21,8 +22,8 @@ def read(payload: Payload) -> Any:
     """A stored value, or what stands for it if it cannot be read: one bad value blinds nobody."""
     try:
         return loads(payload)
-    except Exception as error:  # whatever the user's own class raises
-        return UnreadableValue(str(error))
+    except Exception as error:  # `loads` has said what it is
+        return UnreadableValue(text_of(error))
 
 
 class Outcome(Struct, frozen=True):

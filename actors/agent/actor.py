@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from thespian.actors import ActorExitRequest
 
 from ...persistence.protocol import MessageRow, Snapshot
+from ..borders import left_behind
 from ..effects import Send, StartTimer
 from ..errors import UnknownKind
 from ..ledger.protocol import (
@@ -63,6 +64,7 @@ class AgentActor(ActorShell):
         "inbox",
         "incarnation",
         "interruption",
+        "is_lost",
         "link",
         "opening",
         "regaining",
@@ -82,7 +84,7 @@ class AgentActor(ActorShell):
     def __init__(self) -> None:
         super().__init__()
         self.inbox: tuple[MessageRow, ...] = ()
-        self.healed = False
+        self.healed = self.is_lost = False
         self.asked: dict[RequestId, asyncio.Future[Any]] = {}
         self.requests = 0
         self.opening: asyncio.Task[None] | None = None  # once it has begun
@@ -169,10 +171,15 @@ class AgentActor(ActorShell):
 
     async def guarded(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
         """Have a bug in a coroutine beside the actor end the actor, as in a message."""
+        loop = asyncio.get_running_loop()
         try:
             await work()
-        except Exception:
-            self.fail(name)
+        except asyncio.CancelledError:
+            raise  # the actor is gone, or the loop
+        except BaseException as error:
+            if left_behind(error, loop):
+                raise
+            self.fail(name, error)
 
     def start(
         self,
@@ -213,7 +220,7 @@ class AgentActor(ActorShell):
             self.start(lambda: self.open_failed(unknown), f"open {self.role}", self.context)
             return
         context = self.context.copy()
-        self.behaviour = Behaviour(kind, row.path, row.config, image.snapshot, context)
+        self.behaviour = Behaviour(kind, row.path, row.config, image.snapshot, context, self.lost)
         live = LiveAgent(row, "starting", True, message.incarnation, 0)
         if kind.is_class or self.behaviour.states.takes_long:
             self.start(lambda: self.open_kind(live), f"open {row.path} ({kind.name})", context)
@@ -253,9 +260,22 @@ class AgentActor(ActorShell):
         await self.behaviour.close()
         self.act(self.session.closed())
 
+    def lost(self) -> None:
+        """The kind's object has ended by itself, and so does the session, after the turn under way."""
+        self.is_lost = True
+        if self.turn_task is None:
+            self.leave()
+
+    def leave(self) -> None:
+        """Go without a word: whoever finds the actor gone has the agent opened again for what is to do."""
+        self.behaviour.abandon()
+        self.send(self.myAddress, ActorExitRequest())
+
     # Turns
 
     def begin_turn(self, do: DoTurn) -> None:
+        if self.is_lost:
+            return  # the run is given to the next session
         if do.inbox:
             known = {message.serial: message for message in (*self.inbox, *do.inbox)}
             self.inbox = tuple(known[serial] for serial in sorted(known))
@@ -351,6 +371,8 @@ class AgentActor(ActorShell):
         self.turn = self.turn_task = self.regaining = None
         self.asked.clear()
         self.act(self.session.returned(end))
+        if self.is_lost:
+            self.leave()
 
     def interrupt_turn(self, do: DoInterrupt) -> None:
         """Cancel the turn's code; a turn whose task has not begun looks for itself."""
@@ -426,8 +448,3 @@ class AgentActor(ActorShell):
         for task in (*self.tasks, self.turn_task):
             if task is not None and task is not asyncio.current_task():
                 task.cancel()
-
-
-def left_behind(error: BaseException, loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether a coroutine is thrown away with the loop that it was on; another one may run here."""
-    return isinstance(error, GeneratorExit) and asyncio._get_running_loop() is not loop

@@ -16,6 +16,7 @@ import msgspec
 
 from ...persistence.codec import Unreadable, canonical, dumps, loads
 from ...persistence.protocol import MessageRow, RunRow, Snapshot
+from ..borders import let_out, plain, shown, text_of, type_name
 from ..directory.protocol import InterruptAgent, LocateAgent, SpawnAgent, SubmitRun
 from ..errors import (
     CannotStore,
@@ -427,11 +428,14 @@ class Turn(Handle):
     def emit(self, name: str, data: Any = None) -> None:
         """Tell who listens how it goes: a `run.progress` event with `name` and JSON-like `data`."""
         if not isinstance(name, str):
-            raise TypeError(f"a progress event's name is a str, not {type(name).__name__}")
+            raise TypeError(f"a progress event's name is a str, not {type_name(name)}")
+        name = plain(name)
         try:
             encoded = msgspec.json.encode({"name": name, "data": data})
-        except (TypeError, ValueError, RecursionError) as error:
-            raise CannotStore(f"the data of {name!r}", f"{error}; use JSON-like values") from None
+        except BaseException as error:  # of msgspec, which looks into objects of the user's
+            let_out(error)
+            problem = f"{text_of(error)}; use JSON-like values"
+            raise CannotStore(f"the data of {name!r}", problem) from None
         if len(encoded) > MOST_PROGRESS:
             raise CannotStore(
                 f"the data of {name!r}", f"it takes {len(encoded):,} bytes, {MOST_PROGRESS:,} are allowed"
@@ -444,7 +448,7 @@ class Turn(Handle):
 
     def _path_of(self, path: Any) -> str:
         named = path if isinstance(path, str) else getattr(path, "path", path)
-        full = check_path(resolve(named, base=self.path) if isinstance(named, str) else named)
+        full = check_path(resolve(plain(named), base=self.path) if isinstance(named, str) else named)
         if tree_of(full) != tree_of(self.path):
             raise OutOfTree(full, tree_of(self.path))
         return full
@@ -452,10 +456,11 @@ class Turn(Handle):
     async def _id_of(self, run: Any) -> RunId:
         """The id of a run that this turn may wait for: its own tree's, and not itself."""
         if isinstance(run, TurnRun):
-            return RunId(run.run_id)
+            return RunId(plain(run.run_id))
         run_id = run if isinstance(run, str) else getattr(run, "run_id", None)
         if not isinstance(run_id, str):
-            raise TypeError(f"a run is meant by its handle or its id, not by {run!r}")
+            raise TypeError(f"a run is meant by its handle or its id, not by {shown(run)}")
+        run_id = plain(run_id)
         if not run_id.isprintable():
             raise ValueError(f"a run id has printable characters only, not {run_id!r}")
         if run_id == self.run_id:
@@ -666,6 +671,11 @@ class SyncTurn(Handle):
                 raise
             reason = "interrupted while it waited"
             raise RunInterrupted(self.run_id, self.path, reason) from None
+
+    def _become(self, turn: Turn) -> None:
+        """Be a `Turn` from now on: a coroutine that was made with this goes on on the loop."""
+        self.__class__ = Turn  # type: ignore[assignment]
+        self.__dict__ = turn.__dict__
 
     def _cancel_calls(self) -> None:
         """The turn was interrupted: end the calls that wait, on the loop."""

@@ -41,7 +41,7 @@ class Directory(ActorShell):
                 effects = self.paths.handle(message)  # type: ignore[arg-type]
         return effects
 
-    def contain(self, message: object, sender: Address, error: Exception) -> Contained:
+    def contain(self, message: object, sender: Address, error: BaseException) -> Contained:
         """Refuse a command that changed nothing of what is known of paths."""
         if not isinstance(message, DirectoryCommand):
             return super().contain(message, sender, error)

@@ -42,7 +42,7 @@ class EventBus(ActorShell):
                 raise TypeError(f"the event bus does not know {message!r}")
         return ()
 
-    def contain(self, message: object, sender: Address, error: Exception) -> Contained:
+    def contain(self, message: object, sender: Address, error: BaseException) -> Contained:
         """Refuse a question; whoever asked it has no place here any more."""
         if not isinstance(message, PullEvents):
             return super().contain(message, sender, error)

@@ -95,7 +95,7 @@ class LedgerActor(ActorShell):
             batch = [*batch, *self.close_stores()]
         return [*effects, *batch] if batch else effects
 
-    def contain(self, message: object, sender: Address, error: Exception) -> Contained:
+    def contain(self, message: object, sender: Address, error: BaseException) -> Contained:
         """A request is refused; the runs of an agent whose session's news cannot be handled fail."""
         kind = type(message)
         if kind not in ASKED and kind not in OF_AN_AGENT:

@@ -14,6 +14,7 @@ import click
 from msgspec import Struct
 from msgspec.structs import asdict
 
+from ..actors.borders import shown as as_text
 from ..actors.views import Event
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class JsonLines(Lines):
         try:
             json.dumps(ending.result, allow_nan=False)
         except (TypeError, ValueError, RecursionError):
-            fields["result"] = repr(ending.result)
+            fields["result"] = as_text(ending.result, sys.maxsize)
             fields["result_is_repr"] = True
         if moment is not None:
             self.show(moment, None)
@@ -162,7 +163,7 @@ def shown(result: object) -> str:
     try:
         return json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError):
-        return repr(result)
+        return as_text(result, sys.maxsize)
 
 
 def write(out: TextIO, text: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 from ..actors.agent.kind import agent
 from ..actors.agent.turn import MOST_PROGRESS, Turn
+from ..actors.borders import shown
 from ..actors.errors import ProcessFailed
 from ..actors.views import AgentInfo
 from .child import Child, Link, NoPlace, link
@@ -183,9 +184,9 @@ def command_agent(
     made = setting(argv, cwd, env, limits)
     checked_prompt(prompt)
     if answer is not None and not callable(answer):
-        raise TypeError(f"answer= is a function of a line's value, or None, not {answer!r}")
+        raise TypeError(f"answer= is a function of a line's value, or None, not {shown(answer)}")
     if not isinstance(longest_line, int) or isinstance(longest_line, bool) or longest_line < 1:
-        raise ValueError(f"longest_line= is a number of bytes from 1 on, not {longest_line!r}")
+        raise ValueError(f"longest_line= is a number of bytes from 1 on, not {shown(longest_line)}")
     body = {
         "setting": made,
         "kind_name": name,
