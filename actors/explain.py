@@ -23,6 +23,12 @@ def explain(
         text = f"its kind {agent.row.kind!r} is not registered in this process: import its module"
     elif agent.beginning:
         waits, text = "commit", f"run {agent.running} starts when it is on disk that it does"
+    elif agent.behind is not None:
+        waits, held = "run", (agent.behind,)
+        text = (
+            f"its next run was at work at two crashes of the process, as run {agent.behind} was: such runs "
+            "are at work one at a time"
+        )
     elif agent.running and agent.awaits and slots.place is None:
         waits, held = "run", agent.awaits
         text = f"its turn waits for {len(agent.awaits)} runs to end, without a slot"

@@ -13,7 +13,7 @@ from thespian.actors import ActorExitRequest
 
 from ...persistence.protocol import MessageRow, Snapshot
 from ..effects import Send, StartTimer
-from ..errors import UnknownKind
+from ..errors import RuntimeClosing, UnknownKind
 from ..ledger.protocol import (
     EndTurn,
     ForgetRequest,
@@ -23,6 +23,7 @@ from ..ledger.protocol import (
     Refused,
     RunBegun,
     RunPending,
+    TurnMayResume,
     TurnSettled,
 )
 from ..processes.protocol import ProcessNews
@@ -31,7 +32,7 @@ from ..shell import ActorShell
 from ..slots.protocol import SlotGranted
 from ..views import AgentInfo
 from ..vocabulary import Address, AgentId, Incarnation, RequestId, Role, RunId, tellable
-from .behaviour import Behaviour, explain_error
+from .behaviour import Behaviour, explain_error, type_of
 from .hosting import Link, offer
 from .kind import find_kind
 from .session import (
@@ -55,6 +56,7 @@ class AgentActor(ActorShell):
         "asked",
         "behaviour",
         "called_off",
+        "gone",
         "healed",
         "inbox",
         "incarnation",
@@ -82,6 +84,7 @@ class AgentActor(ActorShell):
         self.requests = 0
         self.opening: asyncio.Task[None] | None = None  # once it has begun
         self.called_off = False  # the opening, which looks for itself before it begins
+        self.gone = False  # the actor has ended
         self.turn: Turn | None = None
         self.turn_task: asyncio.Task[None] | None = None
         self.interruption: DoInterrupt | None = None
@@ -116,8 +119,10 @@ class AgentActor(ActorShell):
                 return self.session.interrupt(message)
             case Rest():
                 return self.session.rest()
+            case TurnMayResume():
+                return self.session.may_resume(message)
             case Unload():
-                return self.session.unload()
+                return self.session.unload(gone=message.gone)
             case OpenSession():
                 self.open(message)
             case _:
@@ -201,7 +206,7 @@ class AgentActor(ActorShell):
         try:
             self.behaviour.states.restore_at_once()
         except BaseException as error:
-            self.act(self.session.failed(explain_error(error)))
+            self.act(self.session.failed(explain_error(error), type_of(error)))
         else:
             self.act(self.session.opened(healed=self.healed))
 
@@ -213,17 +218,20 @@ class AgentActor(ActorShell):
                 raise asyncio.CancelledError
             self.opening = asyncio.current_task()
             await self.behaviour.open(AgentInfo.of(live))
-        except asyncio.CancelledError:
-            self.act(self.session.failed("its start was called off"))
+        except asyncio.CancelledError as error:
+            if self.called_off or cancelled_from_outside():
+                self.act(self.session.cancelled())
+            else:
+                self.act(self.session.failed(explain_error(error), type_of(error)))
         except BaseException as error:
             if left_behind(error, loop):
                 raise
-            self.act(self.session.failed(explain_error(error)))
+            self.act(self.session.failed(explain_error(error), type_of(error)))
         else:
             self.act(self.session.opened(healed=self.healed))
 
     async def open_failed(self, error: Exception) -> None:
-        self.act(self.session.failed(tellable(str(error))))
+        self.act(self.session.failed(tellable(str(error)), type_of(error)))
 
     async def close(self) -> None:
         await self.behaviour.close()
@@ -245,7 +253,7 @@ class AgentActor(ActorShell):
         """Execute a turn and tell how it ended; nothing that the user's code does gets past here."""
         begun_at, loop = self.clock(), asyncio.get_running_loop()
         turn: Turn | None = None
-        status, error = "failed", None
+        status, error, error_type, begun = "failed", None, None, False
         result: bytes | None = None
         snapshot: Snapshot | None = None
         try:
@@ -259,28 +267,36 @@ class AgentActor(ActorShell):
                 results=do.results,
             )
             if self.interruption is not None:
-                turn.interrupted = True
                 raise asyncio.CancelledError
+            begun = True
             result = await self.run_in_time(turn)
             turn.over = True  # what goes on of its code changes nothing any more
             snapshot = await self.store(turn, aside=lambda: self.give_slot(for_runs=False))
             status = "completed"
-        except asyncio.CancelledError:
-            status, error = "interrupted", "its own code cancelled it"
         except BaseException as raised:
             if left_behind(raised, loop):
                 raise
-            error = explain_error(raised)
-        if self.interruption is not None:
-            status, error = self.interruption.means, self.interruption.reason
-        self.end_turn(do, turn, status, result, error, snapshot, begun_at)
+            error, error_type = explain_error(raised), type_of(raised)
+            if was_cut(raised):
+                if self.interruption is not None:
+                    status = self.interruption.means
+                elif cancelled_from_outside():
+                    status = "cancelled"
+        if self.gone:
+            return  # the session is lost, and with it its turn
+        over = self.interruption
+        if over is not None and over.means != "suspended":  # whatever the code made of it
+            status, error, error_type = over.means, over.reason, over.error_type
+        elif over is not None and status == "suspended":
+            error, error_type = over.reason, None
+        self.end_turn(do, turn, status, result, error, snapshot, begun_at, error_type, begun=begun)
 
     async def run_in_time(self, turn: Turn) -> bytes:
         """The turn's result. When its time is over it is interrupted, and fails."""
         seconds = self.behaviour.kind.turn_timeout
         if seconds is None:
             return await self.behaviour.run(turn)
-        over = DoInterrupt(f"its turn took longer than {seconds:g} s", "failed")
+        over = DoInterrupt(f"its turn took longer than {seconds:g} s", "failed", TimeoutError.__name__)
         timer = asyncio.get_running_loop().call_later(seconds, self.interrupt_turn, over)
         try:
             return await self.behaviour.run(turn)
@@ -296,6 +312,9 @@ class AgentActor(ActorShell):
         error: str | None,
         snapshot: Snapshot | None,
         begun_at: float,
+        error_type: str | None,
+        *,
+        begun: bool,
     ) -> None:
         """Hand the turn's end to the ledger: all that it changes if it completed, else nothing."""
         end = EndTurn(
@@ -307,6 +326,8 @@ class AgentActor(ActorShell):
             error,
             begun_at,
             self.clock(),
+            error_type=error_type,
+            begun=begun,
         )
         if status == "completed" and turn is not None:
             read_upto = self.inbox[-1].serial if self.inbox else None
@@ -329,11 +350,15 @@ class AgentActor(ActorShell):
 
     def interrupt_turn(self, do: DoInterrupt) -> None:
         """Cancel the turn's code; a turn whose task has not begun looks for itself."""
-        if do.means == "failed" and self.interruption is not None:
+        if self.interruption is not None and do.means != "interrupted":
             return  # it is on its way out, though that takes longer than its time
+        turn = self.turn
+        if do.means == "suspended" and turn is not None and turn.over:
+            return  # its code has returned, and what it comes to is being stored
         self.interruption = do
-        if self.turn is not None and self.turn_task is not None:
-            self.turn.interrupted = True
+        if turn is not None and self.turn_task is not None:
+            turn.interrupted = do.means != "suspended"
+            turn.suspended = do.means == "suspended"
             self.turn_task.cancel()
 
     # What a turn asks of its host
@@ -387,11 +412,33 @@ class AgentActor(ActorShell):
         return await self.behaviour.states.snapshot(lambda: (turn.state, len(turn.outbox)), aside=aside)
 
     def ended(self) -> None:
+        self.gone = True
         if self.link is not None:
             self.link.cut()
         for task in (*self.tasks, self.turn_task):
             if task is not None and task is not asyncio.current_task():
                 task.cancel()
+
+
+def cancelled_from_outside() -> bool:
+    """Whether the task that runs was told to end, and not just met the end of something it waited for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def was_cut(error: BaseException) -> bool:
+    """Whether code that was told to end ended with this because of it: nothing was lost but time."""
+    met, left = set(), [error]
+    while left:
+        one = left.pop()
+        if isinstance(one, RuntimeClosing) or (one is error and isinstance(one, asyncio.CancelledError)):
+            return True
+        if id(one) in met:
+            continue
+        met.add(id(one))
+        left += [why for why in (one.__cause__, one.__context__) if why is not None]
+        left += one.exceptions if isinstance(one, BaseExceptionGroup) else ()
+    return False
 
 
 def left_behind(error: BaseException, loop: asyncio.AbstractEventLoop) -> bool:

@@ -163,12 +163,15 @@ class Behaviour:
         try:
             return await asyncio.shield(calling)
         except asyncio.CancelledError:
-            turn.interrupted = True
+            if not turn.interrupted:  # the runtime closes, or the program around it ends
+                turn.suspended = True
             sync.cancel_calls()
             while not calling.done():
                 with suppress(asyncio.CancelledError):  # told already
                     await asyncio.wait({calling})
-            raise
+            if turn.interrupted:
+                raise
+            return calling.result()  # it came to its end all the same
 
     async def _call(
         self,
@@ -208,6 +211,12 @@ def explain_error(error: BaseException) -> str:
     frames = _telling(traceback.extract_tb(error.__traceback__))
     places = ", ".join(f"{frame.name} ({frame.filename}:{frame.lineno})" for frame in frames)
     return tellable(f"{short(error)}; at {places}") if places else short(error)
+
+
+def type_of(error: BaseException) -> str:
+    """The name of an error's class, as the class says it, whatever its metaclass does."""
+    name: str = type.__dict__["__qualname__"].__get__(type(error))
+    return tellable("".join(name))
 
 
 def _members(group: BaseExceptionGroup) -> Iterator[BaseException]:

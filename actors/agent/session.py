@@ -14,10 +14,14 @@ from ..ledger.protocol import (
     EndTurn,
     InterruptTurn,
     RunBegun,
+    SessionCancelled,
     SessionFailed,
     SessionStarted,
     TakeRun,
+    TurnMayResume,
+    TurnResumes,
     TurnSettled,
+    TurnWaits,
 )
 from ..residency.protocol import SessionEnded, SessionIdle, SessionOpened, SessionWaits
 from ..slots.protocol import AcquireSlot, Lease, ReleaseSlot, SlotGranted
@@ -39,6 +43,7 @@ class DoInterrupt(Struct, frozen=True, gc=False):
 
     reason: str
     means: Literal["interrupted", "suspended", "failed"] = "interrupted"
+    error_type: str | None = None
 
 
 class DoResume(Struct, frozen=True, gc=False):
@@ -71,7 +76,9 @@ class Session:
         "_owed",
         "_run_id",
         "_seen",
+        "_suspect",
         "_told_waiting",
+        "_waits_made",
         "agent_id",
         "incarnation",
         "path",
@@ -91,6 +98,8 @@ class Session:
         self._interrupted: InterruptTurn | None = None  # before the run itself arrived
         self._told_waiting = False
         self._given_up = False  # the ledger was told that this session will not work
+        self._suspect = False  # the turn may end the process: the ledger is told when it waits
+        self._waits_made = 0  # of suspects
 
     def _move(self, event: Event) -> State:
         before, self.state = self.state, after(self.state, event)
@@ -108,20 +117,30 @@ class Session:
         opened = Send("residency", SessionOpened(self.agent_id, self.incarnation))
         return [started, opened, *self._go_on()]
 
-    def failed(self, error: str) -> list[Action]:
+    def failed(self, error: str, error_type: str | None = None) -> list[Action]:
         """The kind could not be opened; close what was."""
         if self._move("failed") == "leaving":
             return [DoClose()]
         self._given_up = True
-        return [Send("ledger", SessionFailed(self.agent_id, self.incarnation, error)), DoClose()]
+        told = SessionFailed(self.agent_id, self.incarnation, error, error_type)
+        return [Send("ledger", told), DoClose()]
 
-    def unload(self) -> list[Action]:
-        """The residency wants this session to go."""
+    def cancelled(self) -> list[Action]:
+        """The opening was cancelled from outside of greenroom: that is no failure of the kind."""
+        if self._move("failed") == "leaving":
+            return [DoClose()]
+        self._given_up = True
+        return [Send("ledger", SessionCancelled(self.agent_id, self.incarnation)), DoClose()]
+
+    def unload(self, *, gone: bool = False) -> list[Action]:
+        """The residency wants this session to go; `gone`: its agent was closed, and not the runtime."""
         before = self._move("unload")
         if self.state == "leaving" and before == "opening":
             return [DoCancelOpen()]
         if self.state == "leaving" and before != "leaving":
-            return [DoInterrupt("its agent was closed")]
+            if gone:
+                return [DoInterrupt("its agent was closed")]
+            return [DoInterrupt("the runtime closed before its turn ended", "suspended")]
         if self.state == "closing" and before != "closing":
             return [*self._give_back(), DoClose()]
         return []
@@ -167,8 +186,20 @@ class Session:
     def begun(self, news: RunBegun) -> list[Action]:
         """The run to execute."""
         if self._move("begun") != "taking":
-            return []
-        self._run_id = news.run.run_id
+            # it came too late: none of its code is executed
+            unbegun = EndTurn(
+                self.agent_id,
+                self.incarnation,
+                news.run.run_id,
+                "suspended",
+                None,
+                None,
+                0.0,
+                0.0,
+                begun=False,
+            )
+            return [Send("ledger", unbegun)]
+        self._run_id, self._suspect = news.run.run_id, news.suspect
         actions: list[Action] = [DoTurn(news.run, news.again, news.inbox, news.results)]
         early, self._interrupted = self._interrupted, None
         if early is not None and early.run_id == news.run.run_id:
@@ -195,12 +226,26 @@ class Session:
         """The turn waits from now on and needs no slot meanwhile."""
         if self._move("waits") == "leaving":
             return []
-        return [*self._give_back(), *(self._waits(True) if for_runs else [])]
+        actions: list[Action] = [*self._give_back(), *(self._waits(True) if for_runs else [])]
+        if self._suspect and self._run_id is not None:
+            waits = TurnWaits(self.agent_id, self.incarnation, self._run_id)
+            actions.append(Send("ledger", waits))
+        return actions
 
     def resumes(self) -> list[Action]:
-        """The turn can go on as soon as it has a slot."""
+        """The turn can go on as soon as it has a slot; a suspect's, as soon as the ledger lets it."""
         if self._move("resumes") == "leaving":
             return [DoResume()]
+        if not self._suspect or self._run_id is None:
+            return self._ask_for_slot()
+        self._waits_made += 1
+        asks = TurnResumes(self.agent_id, self.incarnation, self._run_id, self._waits_made)
+        return [Send("ledger", asks)]
+
+    def may_resume(self, news: TurnMayResume) -> list[Action]:
+        """The ledger lets a suspect's turn go on; it may have ended its wait, or itself, meanwhile."""
+        if self.state != "regaining" or (news.run_id, news.number) != (self._run_id, self._waits_made):
+            return []
         return self._ask_for_slot()
 
     def returned(self, end: EndTurn) -> list[Action]:
@@ -209,7 +254,8 @@ class Session:
         self._run_id = None
         actions: list[Action] = [*self._give_back(), *self._waits(False)]
         if before == "leaving":
-            return [*actions, DoClose()]
+            # if its agent was closed, the ledger takes no notice; if the runtime closes, this may count
+            return [*actions, Send("ledger", end), DoClose()]
         self._owed = False
         return [*actions, Send("ledger", end)]
 

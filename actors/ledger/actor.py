@@ -21,7 +21,7 @@ from ..events.protocol import Announce
 from ..residency.protocol import AgentEntered, AgentLeft, LoadFailed
 from ..shell import ActorShell, log
 from ..vocabulary import Address, Timestamp
-from .ledger import Ledger
+from .ledger import CallAgain, Ledger
 from .protocol import (
     AcceptMessage,
     AcceptRun,
@@ -43,12 +43,16 @@ from .protocol import (
     RecordClose,
     RecordSpawn,
     ReportProgress,
+    SessionCancelled,
     SessionFailed,
     SessionStarted,
     StopBeginning,
     StoreFailing,
     TakeRun,
+    TurnResumes,
+    TurnWaits,
 )
+from .suspects import Outran
 
 
 class _RetryBatch(Struct, frozen=True):
@@ -225,12 +229,17 @@ HANDLERS: dict[type, Handler] = {
     AgentEntered: lambda room, news, _: room.ledger.entered(news),
     SessionStarted: lambda room, news, _: room.ledger.session_started(news),
     SessionFailed: lambda room, news, _: room.ledger.session_failed(news),
+    SessionCancelled: lambda room, news, _: room.ledger.session_cancelled(news),
     LoadFailed: lambda room, news, _: room.ledger.load_failed(news),
     AgentLeft: lambda room, news, _: room.ledger.left(news),
     TakeRun: LedgerActor.take_run,
     Checkpoint: lambda room, ask, session: room.ledger.checkpoint(ask, session),
     ReportProgress: lambda room, news, _: room.ledger.progress(news),
     EndTurn: lambda room, end, session: room.ledger.end_turn(end, session),
+    TurnWaits: lambda room, news, _: room.ledger.turn_waits(news),
+    TurnResumes: lambda room, ask, session: room.ledger.turn_resumes(ask, session),
+    Outran: lambda room, timer, _: room.ledger.outran(timer),
+    CallAgain: lambda room, timer, _: room.ledger.call_again(timer),
     KindRegistered: lambda room, news, _: room.ledger.kind_registered(news),
     # the disks
     BatchWritten: lambda room, news, _: room.batch_written(news),

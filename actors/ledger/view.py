@@ -36,6 +36,7 @@ from .protocol import (
     RunDescribed,
     StateDescribed,
 )
+from .suspects import Suspects
 
 LIVE = frozenset({"starting", "queued", "running", "interrupting"})
 """Statuses that only an agent with a desk can have."""
@@ -45,9 +46,13 @@ class View:
     """Answers questions about agents and runs."""
 
     def __init__(
-        self, journal: Journal, desks: Mapping[AgentId, Desk], runs: Mapping[RunId, OpenRun]
+        self,
+        journal: Journal,
+        desks: Mapping[AgentId, Desk],
+        runs: Mapping[RunId, OpenRun],
+        suspects: Suspects,
     ) -> None:
-        self._journal, self._desks, self._runs = journal, desks, runs
+        self._journal, self._desks, self._runs, self._suspects = journal, desks, runs, suspects
 
     def agent(self, ask: DescribeAgent) -> list[Effect]:
         def found(answer: Answer) -> Iterable[Effect]:
@@ -132,6 +137,7 @@ class View:
             running=desk.running.row.run_id if desk.running else None,
             beginning=desk.running is not None and not self._journal.is_written(desk.running.begun_by),
             awaits=tuple(sorted(next(iter(desk.waiting.values())).waiting_for)) if desk.waiting else (),
+            behind=self._suspects.before(first.row.run_id) if first else None,
             since=None if first is None else first.row.accepted_at,
             kind_missing=desk.kind_missing,
             unwritten=self._journal.unwritten_of(row.agent_id),
