@@ -17,7 +17,7 @@ from ..vocabulary import RunId, Seconds, Timestamp
 SUSPECT_FROM = 2
 """Crashes beside which a run was at work, from which on it begins as a suspect."""
 
-MARGIN: Seconds = 1.0
+MARGIN: Seconds = 0.5
 """By which a suspect is alone for longer than it ran before: its code begins a little after its turn."""
 
 CRASHED = "Crashed"
