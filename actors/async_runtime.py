@@ -79,15 +79,8 @@ class AsyncRuntime(Handle):
         self._state = "up"
         return self
 
-    async def close(self, drain: float | None = None) -> None:
+    async def close(self, drain: float | None = None, *, interrupt: bool = False) -> None:
         """See `Runtime.close`."""
-        await self._close(drain, suspend=False)
-
-    async def suspend(self, drain: float | None = None) -> None:
-        """See `Runtime.suspend`."""
-        await self._close(drain, suspend=True)
-
-    async def _close(self, drain: float | None, *, suspend: bool) -> None:
         seconds = self._settings.drain if drain is None else checked_drain(drain)
         if self._state != "up" or self._engine is None:
             self._state = "closed"
@@ -95,7 +88,7 @@ class AsyncRuntime(Handle):
         self._engine.refuse_other_loops()
         self._state = "closed"
         answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._engine.begin_to_close(seconds, suspend=suspend, callback=_setter(answered))
+        self._engine.begin_to_close(seconds, interrupt=bool(interrupt), callback=_setter(answered))
         try:
             async with asyncio.timeout(seconds + END_MARGIN):
                 answer = await answered

@@ -181,11 +181,11 @@ class CannotStore(GreenroomError, TypeError):
 
 
 class RunFailed(GreenroomError):
-    """The run's code raised, or the run could not be executed."""
+    """The run's code raised, or the run could not be executed. `error_type` is as in `Outcome`."""
 
-    def __init__(self, run_id: str, path: str, reason: str) -> None:
-        super().__init__(run_id, path, reason)
-        self.run_id, self.path, self.reason = run_id, path, reason
+    def __init__(self, run_id: str, path: str, reason: str, error_type: str | None = None) -> None:
+        super().__init__(run_id, path, reason, error_type)
+        self.run_id, self.path, self.reason, self.error_type = run_id, path, reason, error_type
 
     def __str__(self) -> str:
         return f"run {self.run_id} of {self.path} failed: {self.reason}"

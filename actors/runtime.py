@@ -93,19 +93,13 @@ class Runtime(Handle):
         self._state = "up"
         return self
 
-    def close(self, drain: float | None = None) -> None:
-        """Refuse new work, give turns under way `drain` seconds, interrupt the rest, write, close.
+    def close(self, drain: float | None = None, *, interrupt: bool = False) -> None:
+        """Refuse new work, give turns under way `drain` seconds, cut off the rest, write, close.
 
-        Runs that have not begun stay accepted: the next runtime on the store executes them. Repeating
-        it does nothing.
+        Runs that were cut off begin again with the next runtime on the store, and those that have not
+        begun wait for it. With `interrupt`, and for kinds with `attempts=1`, the former end as interrupted.
+        Repeating it does nothing.
         """
-        self._close(drain, suspend=False)
-
-    def suspend(self, drain: float | None = None) -> None:
-        """As `close`, but turns that `drain` does not suffice for begin again with the next runtime."""
-        self._close(drain, suspend=True)
-
-    def _close(self, drain: float | None, *, suspend: bool) -> None:
         seconds = self._settings.drain if drain is None else checked_drain(drain)
         if self._state != "up" or self._engine.forked:
             self._state = "closed"
@@ -113,7 +107,7 @@ class Runtime(Handle):
         self._refuse_on_loop()
         self._state = "closed"
         answers: SimpleQueue[Any] = self._engine.world.answers()
-        self._engine.begin_to_close(seconds, suspend=suspend, callback=answers.put)
+        self._engine.begin_to_close(seconds, interrupt=bool(interrupt), callback=answers.put)
         try:
             self._engine.closed(answers.get(timeout=seconds + END_MARGIN))
         except Empty:

@@ -14,6 +14,7 @@ from ..actors.errors import SnapshotTampered, SnapshotUnreadable, StoreCorrupt, 
 from ..actors.vocabulary import AgentId, Payload, RunId
 from . import codec, schema
 from .keys import Place, Sealer, read_key
+from .ownership import TakenOver
 from .processes import LeftRow, row_of
 from .protocol import (
     AgentImage,
@@ -48,7 +49,7 @@ _AGENT = f"{_AGENT_COLUMNS} {_AGENT_TABLES}"
 _RUN = """
     SELECT r.run_id, r.serial, r.agent_id, a.path, r.input, r.accepted_at, r.status, r.attempt,
            r.awaits, r.result, r.error, r.started_at, r.ended_at, r.error_type, r.started_by,
-           r.cuts, r.crashes, r.alone, r.ran
+           r.cuts, r.crashes, r.alone, r.ran, r.at_work
     FROM runs AS r CROSS JOIN agents AS a ON a.agent_id = r.agent_id
 """  # CROSS: in this order
 # `status <> 'closed'` and `status = 'closed'` stand as in the schema: that is how SQLite finds the index
@@ -86,8 +87,8 @@ EVENTS = """
 UNREAD = 12
 """The column of an agent that names its mail."""
 
-ALONE = -2
-"""The column of a run that is a truth value."""
+ALONE, AT_WORK = -3, -1
+"""The columns of a run that are truth values."""
 
 CODEC = -3
 """Of an image, the column where its snapshot begins; None if it has none."""
@@ -132,7 +133,8 @@ class Reader:
     def close(self) -> None:
         self._connection.close()
 
-    def unfinished(self) -> Unfinished:
+    def unfinished(self, taken: TakenOver) -> Unfinished:
+        """What is left to do; `taken`: how the store came to who asks."""
         rows = self._rows(
             "SELECT epoch, next_agent_id, next_serial, next_seq, known, nonce FROM meta WHERE id = 1"
         )
@@ -147,6 +149,8 @@ class Reader:
             known=known,
             nonce=nonce,
             left=self._left(),
+            crashed=taken.crashed,
+            died=taken.died,
         )
 
     def _left(self) -> tuple[LeftRow, ...]:
@@ -252,7 +256,7 @@ class Reader:
         fields[4] = self._payload(fields[4], ("input", run_id), path)
         fields[8] = self._awaits(fields[8], run_id) if fields[8] else ()
         fields[9] = self._result(fields[9], run_id, path)
-        fields[ALONE] = bool(fields[ALONE])
+        fields[ALONE], fields[AT_WORK] = bool(fields[ALONE]), bool(fields[AT_WORK])
         return RunRow(*fields)
 
     def _awaits(self, listed: str, run_id: RunId) -> tuple[RunId, ...]:

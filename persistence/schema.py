@@ -211,6 +211,10 @@ def origins(db: "Database") -> None:
         ("runs", "crashes INTEGER NOT NULL DEFAULT 0"),  # those of them that are held against it
         ("runs", "alone INTEGER NOT NULL DEFAULT 0"),  # 1: its turn began as the only suspect of a crash
         ("runs", "ran REAL"),  # seconds that its longest turn had run when it was cut off
+        (
+            "runs",
+            "at_work INTEGER NOT NULL DEFAULT 0",
+        ),  # 1: a turn of it has begun, and not ended or been cut
         ("runs", "error_type TEXT"),
         ("agents", "started_by INTEGER"),  # the serial of the run whose turn spawned it
         ("inbox", "sender_id INTEGER"),  # the agent that sent it; NULL from outside
@@ -218,6 +222,11 @@ def origins(db: "Database") -> None:
     ):
         db.execute(f"ALTER TABLE {table} ADD COLUMN {column}")
     db.execute("UPDATE meta SET nonce = lower(hex(randomblob(6)))")
+    # an older greenroom did not count the beginnings that it cut off itself
+    db.execute(
+        "UPDATE runs SET at_work = 1, attempt = max(attempt, 1)"
+        " WHERE status = 'accepted' AND started_at IS NOT NULL"
+    )
 
 
 STEPS: list[Callable[["Database"], None]] = [tables, processes, origins]

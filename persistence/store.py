@@ -142,7 +142,7 @@ class Store:
             try:
                 with schema.explained(file):
                     claim = Claim.take(file, connection, lease)
-                    unfinished = Reader(file, connection, sealer).unfinished()
+                    unfinished = Reader(file, connection, sealer).unfinished(claim.taken)
                 store = cls(file, connection, sealer, claim=claim, folder=folder, open_runs=unfinished.runs)
             except BaseException:
                 connection.close()

@@ -24,6 +24,7 @@ from ..errors import (
     OutOfTree,
     RunFailed,
     RunInterrupted,
+    RuntimeClosing,
     SnapshotUnreadable,
     WouldDeadlock,
 )
@@ -155,6 +156,9 @@ class TurnAgent(Handle):
 class Turn(Handle):
     """One execution attempt of a run.
 
+    `interrupted`: it was told to end, for good. `suspended`: the runtime closes and cuts it off, and its
+    run begins again with the next one; what it asks for from then on raises `RuntimeClosing`.
+
     `state` is the agent's own, kept from turn to turn if this one completes; change it in place or set
     it anew. `input`, `config`, `inbox` and `results` are copies.
     """
@@ -179,6 +183,7 @@ class Turn(Handle):
         self.inbox: list[Message] = [Message.of(message) for message in inbox]
         self.results: list[Outcome] = [Outcome.of(result) for result in results]
         self._interrupted = False
+        self._suspended = False
         self._over = False
         self._continuation: Continuation | None = None
         self._outbox: list[OutgoingMessage] = []
@@ -208,8 +213,17 @@ class Turn(Handle):
         return self._interrupted
 
     @property
+    def suspended(self) -> bool:
+        """Whether the runtime closes and has cut the turn off: its run begins again with the next one."""
+        return self._suspended
+
+    @property
     def _live(self) -> Host:
-        """The host, as long as the turn is not over."""
+        """The host, as long as the turn is not over, nor cut off by the end of the runtime."""
+        if self._suspended:
+            raise RuntimeClosing(
+                f"the runtime closes and has cut off run {self.run_id}, which begins again with the next"
+            )
         if self._over:
             raise GreenroomError(f"the turn of run {self.run_id} is over: it can do nothing any more")
         return self._host
@@ -345,7 +359,7 @@ class Turn(Handle):
             first = answer.result()
             if isinstance(first, Pending) and not first.done():
                 first.cancel()
-                self._live.forget(first, run_id)
+                self._host.forget(first, run_id)
 
     async def after(self, *runs: Any, input: Any = None) -> TurnRun:
         """Have exactly one more run of this agent start, with `input`, when all `runs` have ended.
@@ -378,11 +392,15 @@ class Turn(Handle):
             yield
         finally:
             self._waits -= 1
-            # a turn that was interrupted unwinds at once; it does not queue for a slot to do so
-            if self._waits == 0 and not self.interrupted:
+            # a turn that is to end unwinds at once; it does not queue for a slot to do so
+            if self._waits == 0 and not self._is_to_end:
                 await self._regain()
-        if self._waits == 0 and self.interrupted:
+        if self._waits == 0 and self._is_to_end:
             raise asyncio.CancelledError  # the block ended all the same: nothing goes on without a slot
+
+    @property
+    def _is_to_end(self) -> bool:
+        return self.interrupted or self.suspended
 
     async def _regain(self) -> None:
         """Wait for room and a slot, also while being cancelled: code never goes on without them."""
@@ -394,7 +412,7 @@ class Turn(Handle):
                     await asyncio.shield(regained)
                 except asyncio.CancelledError as error:
                     cancelled = error
-                    if self.interrupted:
+                    if self._is_to_end:
                         break
         if cancelled is not None:
             raise cancelled
@@ -509,8 +527,10 @@ def result_of(outcome: Outcome) -> Any:
             what = f"result of run {outcome.run_id}"
             raise SnapshotUnreadable.of_value(what, outcome.path, outcome.result.problem)
         return outcome.result
-    error = RunFailed if outcome.status == "failed" else RunInterrupted
-    raise error(outcome.run_id, outcome.path, outcome.error or "no reason was given")
+    reason = outcome.error or "no reason was given"
+    if outcome.status == "failed":
+        raise RunFailed(outcome.run_id, outcome.path, reason, outcome.error_type)
+    raise RunInterrupted(outcome.run_id, outcome.path, reason)
 
 
 class SyncTurnRun(Handle):
@@ -561,7 +581,8 @@ class SyncTurn(Handle):
     """A `Turn` for code on a thread: the same names, blocking.
 
     Interrupted, `interrupted` is True and the calls that wait raise `RunInterrupted`; the slot is free
-    when the code has returned.
+    when the code has returned. Cut off by the end of the runtime, `suspended` is True and all calls raise
+    `RuntimeClosing`.
     """
 
     def __init__(self, turn: Turn, loop: asyncio.AbstractEventLoop) -> None:
@@ -598,6 +619,11 @@ class SyncTurn(Handle):
     def interrupted(self) -> bool:
         """Whether the turn should end: look at it now and then."""
         return self._turn.interrupted
+
+    @property
+    def suspended(self) -> bool:
+        """Whether the runtime closes and cuts the turn off: its run begins again with the next one."""
+        return self._turn.suspended
 
     def spawn(self, kind: Any, name: str, *, config: Any = None) -> SyncTurnAgent:
         """See `Turn.spawn`."""
@@ -656,7 +682,7 @@ class SyncTurn(Handle):
         async def tracked() -> T:
             task = asyncio.current_task()
             assert task is not None
-            if waits and self._turn.interrupted:
+            if waits and self._turn._is_to_end:
                 raise asyncio.CancelledError
             self._calls.add(task)
             try:
@@ -667,6 +693,8 @@ class SyncTurn(Handle):
         try:
             return wait_for_loop(tracked, self._loop)
         except (asyncio.CancelledError, _Cancelled):
+            if self._turn.suspended:
+                _ = self._turn._live  # raises
             if not self._turn.interrupted:
                 raise
             reason = "interrupted while it waited"

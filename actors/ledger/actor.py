@@ -23,7 +23,7 @@ from ..residency.protocol import AgentEntered, AgentLeft, LoadFailed, OpeningDef
 from ..shell import ActorShell, Contained, log
 from ..vocabulary import Address, Timestamp
 from .audit import Mark, broken_invariant, mark_of
-from .ledger import Ledger
+from .ledger import CallAgain, Ledger
 from .protocol import (
     AcceptMessage,
     AcceptRun,
@@ -45,14 +45,17 @@ from .protocol import (
     RecordClose,
     RecordSpawn,
     ReportProgress,
+    SessionCancelled,
     SessionFailed,
     SessionStarted,
     SpawnSettled,
     StopBeginning,
     StoreFailing,
     TakeRun,
+    TurnResumes,
     TurnWaits,
 )
+from .suspects import Outran
 
 
 class _RetryBatch(Struct, frozen=True):
@@ -245,13 +248,17 @@ HANDLERS: dict[type, Handler] = {
     SessionStarted: lambda room, news, _: room.ledger.session_started(news),
     SessionFailed: lambda room, news, _: room.ledger.session_failed(news),
     OpeningDeferred: lambda room, news, _: room.ledger.opening_deferred(news),
+    SessionCancelled: lambda room, news, _: room.ledger.session_cancelled(news),
     LoadFailed: lambda room, news, _: room.ledger.load_failed(news),
     AgentLeft: lambda room, news, _: room.ledger.left(news),
     TakeRun: LedgerActor.take_run,
-    TurnWaits: lambda room, news, _: room.ledger.turn_waits(news),
     Checkpoint: lambda room, ask, session: room.ledger.checkpoint(ask, session),
     ReportProgress: lambda room, news, _: room.ledger.progress(news),
     EndTurn: lambda room, end, session: room.ledger.end_turn(end, session),
+    TurnWaits: lambda room, news, _: room.ledger.turn_waits(news),
+    TurnResumes: lambda room, ask, session: room.ledger.turn_resumes(ask, session),
+    Outran: lambda room, timer, _: room.ledger.outran(timer),
+    CallAgain: lambda room, timer, _: room.ledger.call_again(timer),
     KindRegistered: lambda room, news, _: room.ledger.kind_registered(news),
     # the disks
     BatchWritten: lambda room, news, _: room.batch_written(news),

@@ -200,6 +200,14 @@ class SessionFailed(Struct, frozen=True, gc=False):
     agent_id: AgentId
     incarnation: Incarnation
     error: str
+    error_type: str | None = None
+
+
+class SessionCancelled(Struct, frozen=True, gc=False):
+    """The session's opening was cancelled from outside of greenroom: its runs wait for another one."""
+
+    agent_id: AgentId
+    incarnation: Incarnation
 
 
 class TakeRun(Struct, frozen=True, gc=False):
@@ -210,7 +218,10 @@ class TakeRun(Struct, frozen=True, gc=False):
 
 
 class TurnWaits(Struct, frozen=True, gc=False):
-    """The session's turn waits from now on, or (not `waits`) executes again. Not answered."""
+    """The session's turn waits from now on, or (not `waits`) executes again. Not answered.
+
+    What ends the process while a suspect's turn waits is not its doing.
+    """
 
     agent_id: AgentId
     incarnation: Incarnation
@@ -255,11 +266,21 @@ class ReportProgress(Struct, frozen=True, gc=False):
     data: bytes
 
 
+class TurnResumes(Struct, frozen=True, gc=False):
+    """A suspect's turn could go on. Answered by `TurnMayResume`, with the same `number`, in its time."""
+
+    agent_id: AgentId
+    incarnation: Incarnation
+    run_id: RunId
+    number: int
+
+
 class EndTurn(Struct, frozen=True, gc=False):
     """The turn is over, with everything that it changes, or nothing if it did not complete.
 
-    Answered by `TurnSettled`. `status` is `suspended` for a turn that was cut off by the runtime's own
-    end and begins again with the next one.
+    Answered by `TurnSettled`. `status` is `suspended` for a turn that the runtime's own end cut off, and
+    `cancelled` for one that was cancelled from outside of greenroom: their runs begin again. `begun`:
+    code of the kind was executed in it.
     """
 
     agent_id: AgentId
@@ -274,6 +295,8 @@ class EndTurn(Struct, frozen=True, gc=False):
     read_upto: int | None = None
     outbox: tuple[OutgoingMessage, ...] = ()
     after: Continuation | None = None
+    error_type: str | None = None
+    begun: bool = True
 
 
 # From outside
@@ -295,12 +318,13 @@ class StopBeginning(Struct, frozen=True, gc=False):
 
 
 class InterruptTurns(Struct, frozen=True, gc=False):
-    """The time to drain is over: end the turns under way, as interrupted or (`suspend`) to begin again.
+    """The time to drain is over: cut off the turns under way, to begin again, or (`end`) interrupt them.
 
-    `final`: do not wait for their code any longer; what it reports after this counts for nothing.
+    Turns of kinds with `attempts=1` are interrupted in any case. `final`: do not wait for their code any
+    longer; what it reports after this counts for nothing.
     """
 
-    suspend: bool
+    end: bool = False
     final: bool = False
 
 
@@ -386,6 +410,7 @@ class LiveAgent(Struct, frozen=True, gc=False):
     running: RunId | None = None
     beginning: bool = False  # … which starts when it is on disk that it does
     awaits: tuple[AwaitedRun, ...] = ()  # what its turn, or its first continuation, waits for
+    behind: AwaitedRun | None = None  # the suspect at work, which its next run, one as well, waits for
     since: Timestamp | None = None  # when the first of its open runs was accepted
     kind_missing: bool = False
     unwritten: bool = False  # something of it is not on disk yet
@@ -429,13 +454,17 @@ class LedgerReport(Struct, frozen=True):
 
 
 class RunBegun(Struct, frozen=True, gc=False):
-    """`inbox` are messages accepted since the session was loaded; `results` a continuation's outcomes."""
+    """`inbox` are messages accepted since the session was loaded; `results` a continuation's outcomes.
+
+    A turn of a `suspect` says when it waits, and asks before it goes on.
+    """
 
     agent_id: AgentId
     run: RunRow
     again: bool  # a turn of this run has begun before
     inbox: tuple[MessageRow, ...]
     results: tuple[RunRow, ...]
+    suspect: bool = False
 
 
 class NothingToRun(Struct, frozen=True, gc=False):
@@ -443,11 +472,18 @@ class NothingToRun(Struct, frozen=True, gc=False):
 
 
 class InterruptTurn(Struct, frozen=True, gc=False):
-    """To a session: end the turn of this run, if it is still under way."""
+    """To a session: end the turn of this run, if it is still under way; `suspend`: it begins again."""
 
     run_id: RunId
     reason: str
     suspend: bool = False
+
+
+class TurnMayResume(Struct, frozen=True, gc=False):
+    """To a session: the turn of this suspect may go on after its wait of this number."""
+
+    run_id: RunId
+    number: int
 
 
 class CheckpointRecorded(Struct, frozen=True, gc=False):
@@ -499,8 +535,10 @@ LedgerCommand: TypeAlias = (
     | DescribeLedger
     | SessionStarted
     | SessionFailed
+    | SessionCancelled
     | TakeRun
     | TurnWaits
+    | TurnResumes
     | Checkpoint
     | ReportProgress
     | EndTurn

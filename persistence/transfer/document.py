@@ -120,6 +120,10 @@ class RunLine(Struct, frozen=True, tag="run", tag_field="type"):
     last: bool
     input: Value
     result: Value | None
+    error_type: str | None = None
+    cuts: int = 0
+    crashes: int = 0
+    ran: float | None = None
 
 
 class MessageLine(Struct, frozen=True, tag="message", tag_field="type"):

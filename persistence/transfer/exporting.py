@@ -43,10 +43,13 @@ _AGENTS = f"""
 """
 _RUNS = f"""
     SELECT serial, run_id, r.agent_id, accepted_at, r.status, attempt, awaits, r.error, started_at,
-           ended_at, input, result, path
+           ended_at, {{since_3}}, input, result, path
     FROM runs AS r JOIN agents AS a USING (agent_id)
     WHERE {_WITHIN} AND (a.last_run_id IS r.run_id) = ?2 ORDER BY serial
 """
+_SINCE_3 = "error_type, cuts, crashes, ran"
+_BEFORE_3 = "NULL, 0, 0, NULL"
+"""Columns of a run that older stores do not have, and what stands for them there."""
 _MESSAGES = f"""
     SELECT serial, i.agent_id, sender, at, body, path
     FROM inbox AS i JOIN agents AS a USING (agent_id) WHERE {_WITHIN} ORDER BY serial
@@ -143,13 +146,15 @@ class _Exporter:
             yield AgentLine(*(*fields, bool(stateful), value, state))
 
     def _run_lines(self, *, last: bool) -> Iterator[RunLine]:
-        rows = self._inspection.ticking("runs", self._inspection.rows(_RUNS, self._under, last))
-        for *fields, given, result, path in rows:
+        known = _SINCE_3 if self._inspection.version >= 3 else _BEFORE_3
+        statement = _RUNS.format(since_3=known)
+        rows = self._inspection.ticking("runs", self._inspection.rows(statement, self._under, last))
+        for *fields, error_type, cuts, crashes, ran, given, result, path in rows:
             run_id = fields[1]
             fields[6] = self._awaits(fields[6], run_id)
             value = self._value(given, ("input", run_id), path)
             returned = None if result is None else self._value(result, ("result", run_id), path)
-            yield RunLine(*(*fields, last, value, returned))
+            yield RunLine(*(*fields, last, value, returned, error_type, cuts, crashes, ran))
 
     def _message_lines(self) -> Iterator[MessageLine]:
         rows = self._inspection.ticking("messages", self._inspection.rows(_MESSAGES, self._under))

@@ -25,7 +25,6 @@ from ..protocol import (
     AddMessage,
     AddRun,
     AgentRow,
-    BeginRun,
     EndRun,
     EventRow,
     InterruptRun,
@@ -227,6 +226,10 @@ class _Importer:
                 line.accepted_at,
                 attempt=line.attempt,
                 awaits=line.awaits,
+                started_at=line.started_at,
+                cuts=line.cuts,
+                crashes=line.crashes,
+                ran=line.ran,
             )
         )
         if ended:
@@ -239,14 +242,13 @@ class _Importer:
                 line.attempt,
                 line.started_at,
                 line.accepted_at if line.ended_at is None else line.ended_at,
+                line.error_type,
             )
             told = {"error": line.error} if line.error else {}
             yield self._fact(f"run.{line.status}", path, line.run_id, imported=True, **told)
             return
         self._waiting += 1
         yield self._fact("run.accepted", path, line.run_id, imported=True)
-        if line.started_at is not None:
-            yield BeginRun(line.run_id, agent_id, line.attempt, line.started_at)
         if line.error is not None:
             yield InterruptRun(line.run_id, agent_id, line.error)
 

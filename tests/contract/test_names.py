@@ -54,7 +54,7 @@ ERRORS = [
 
 RUNTIME = {
     "start": {},
-    "close": {"drain": None},
+    "close": {"drain": None, "*interrupt": False},
     "spawn": {
         "kind": P.empty,
         "path": P.empty,
@@ -160,7 +160,18 @@ INFO = [
     "updated_at",
     "error",
 ]
-OUTCOME = ["status", "result", "error", "run_id", "path", "started_at", "ended_at", "attempt"]
+OUTCOME = [
+    "status",
+    "result",
+    "error",
+    "run_id",
+    "path",
+    "started_at",
+    "ended_at",
+    "attempt",
+    "error_type",
+    "ok",
+]
 STATS = [
     "agents",
     "resident",
@@ -278,12 +289,34 @@ def test_the_decorator_takes_what_the_design_says() -> None:
 def test_what_is_seen_has_the_fields_of_the_design(runtime: Any) -> None:
     @agent(name="c-names-fields")
     async def fields(turn: Turn) -> list[str]:
-        names = ["path", "run_id", "input", "config", "state", "inbox", "results", "attempt", "interrupted"]
+        names = [
+            "path",
+            "run_id",
+            "input",
+            "config",
+            "state",
+            "inbox",
+            "results",
+            "attempt",
+            "interrupted",
+            "suspended",
+        ]
         return [name for name in names if not hasattr(turn, name)]
 
     @agent(name="c-names-sync-fields")
     def sync_fields(turn: SyncTurn) -> list[str]:
-        names = ["path", "run_id", "input", "config", "state", "inbox", "results", "attempt", "interrupted"]
+        names = [
+            "path",
+            "run_id",
+            "input",
+            "config",
+            "state",
+            "inbox",
+            "results",
+            "attempt",
+            "interrupted",
+            "suspended",
+        ]
         return [name for name in names if not hasattr(turn, name)]
 
     open_ = runtime()
