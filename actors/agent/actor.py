@@ -34,6 +34,7 @@ from ..vocabulary import Address, AgentId, Incarnation, RequestId, Role, RunId, 
 from .behaviour import Behaviour, explain_error
 from .hosting import Link, offer
 from .kind import find_kind
+from .reports import Reports, SendReports
 from .session import (
     Action,
     DoCancelOpen,
@@ -62,6 +63,7 @@ class AgentActor(ActorShell):
         "link",
         "opening",
         "regaining",
+        "reports",
         "requests",
         "session",
         "tasks",
@@ -86,6 +88,7 @@ class AgentActor(ActorShell):
         self.turn_task: asyncio.Task[None] | None = None
         self.interruption: DoInterrupt | None = None
         self.regaining: asyncio.Future[None] | None = None
+        self.reports: Reports | None = None  # that the ledger was not told of
         self.tasks: tuple[asyncio.Task[None], ...] = ()  # beside turns: opening, closing
         self.link: Link | None = None  # to its processes, if it started any
 
@@ -120,6 +123,8 @@ class AgentActor(ActorShell):
                 return self.session.unload()
             case OpenSession():
                 self.open(message)
+            case SendReports():
+                self.send_reports()
             case _:
                 self.answered(message)
         return ()
@@ -298,6 +303,7 @@ class AgentActor(ActorShell):
         begun_at: float,
     ) -> None:
         """Hand the turn's end to the ledger: all that it changes if it completed, else nothing."""
+        self.send_reports()
         end = EndTurn(
             self.agent_id,
             self.incarnation,
@@ -339,6 +345,8 @@ class AgentActor(ActorShell):
     # What a turn asks of its host
 
     def ask(self, to: Role, make: Callable[[RequestId], object]) -> asyncio.Future[Any]:
+        if self.reports is not None:
+            self.send_reports()
         self.requests += 1
         request = (self.agent_id, self.incarnation, self.requests)
         future = self.asked[request] = asyncio.get_running_loop().create_future()
@@ -363,6 +371,19 @@ class AgentActor(ActorShell):
 
     def tell(self, to: Role, message: object) -> None:
         self.send(self.roles[to], message)
+
+    def report(self, told: bytes) -> None:
+        if self.reports is None:
+            self.reports = Reports()
+            self.send(self.myAddress, SendReports())
+        self.reports.add(told)
+
+    def send_reports(self) -> None:
+        """Tell the ledger what the turn has reported since this was done last, in one message."""
+        reports, self.reports = self.reports, None
+        if reports is not None and self.turn is not None:
+            run_id = RunId(self.turn.run_id)
+            self.tell("ledger", reports.as_message(self.agent_id, self.incarnation, run_id))
 
     def forget(self, pending: Pending, run_id: RunId) -> None:
         if self.asked.pop(pending.request, None) is not None:

@@ -26,6 +26,7 @@ class OpenRun(Struct, eq=False):
     interrupted: str | None = None  # why, once its turn was told to end
     waiters: dict[RequestId, Address] = {}
     continuations: list["OpenRun"] = []  # the runs that wait for this one
+    untold: int = 0  # progress events that were dropped, which nobody was told of yet
 
 
 class Desk(Struct):

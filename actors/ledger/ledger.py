@@ -40,7 +40,7 @@ from ...persistence.protocol import (
     SetIncarnation,
     Unfinished,
 )
-from ..effects import Effect, Send
+from ..effects import Effect, Send, StartTimer
 from ..errors import (
     AgentClosed,
     BacklogFull,
@@ -49,6 +49,7 @@ from ..errors import (
     RunNotFound,
     RuntimeClosing,
 )
+from ..events.protocol import MISSED
 from ..residency.protocol import AgentEntered, AgentLeft, DismissAgent, LoadFailed, SummonAgent
 from ..vocabulary import (
     Address,
@@ -65,6 +66,7 @@ from .desk import Desk, OpenRun
 from .health import Episode, Health
 from .lately import Lately
 from .latencies import Latencies
+from .progress import Progress
 from .protocol import (
     AcceptMessage,
     AcceptRun,
@@ -76,6 +78,7 @@ from .protocol import (
     DescribeLedger,
     EndTurn,
     ForgetRequest,
+    GoOnTelling,
     InterruptRuns,
     InterruptTurn,
     InterruptTurns,
@@ -118,7 +121,7 @@ class Ledger:
     ) -> None:
         self.journal = journal
         self.health = Health(store)
-        self.events_dropped = 0
+        self.told = Progress()
         self.desks: dict[AgentId, Desk] = {}
         self.runs: dict[RunId, OpenRun] = {}
         self.view = View(journal, self.desks, self.runs)
@@ -465,6 +468,8 @@ class Ledger:
             or ask.incarnation != desk.incarnation
         ):
             return [Send(session, TurnSettled(ask.agent_id, more=False))]
+        if self.told.hold(ask, session):
+            return self.record_progress()
         if ask.status == "suspended" and run.interrupted is None:
             desk.stops()
             settled = Send(session, TurnSettled(ask.agent_id, more=False))
@@ -514,12 +519,48 @@ class Ledger:
 
     def progress(self, ask: ReportProgress) -> list[Effect]:
         desk = self._desk_of(ask)
-        if desk is None:
+        if desk is None or desk.running is None:
             return []
-        if self.journal.debt.crowded:  # nobody waits for these, so nobody could be held up
-            self.events_dropped += 1
-            return []
-        return self._commit((), (Fact(self.now, "run.progress", desk.path, ask.run_id, ask.data),))
+        self.told.add(desk.running, ask, self.now)
+        return self.record_progress()
+
+    def record_progress(self) -> list[Effect]:
+        """Record what turns have told: a portion, and no more than the disk keeps up with.
+
+        Where nobody would be served by waiting for the disk, it is not waited for: what is too much then
+        is dropped.
+        """
+        told, debt = self.told, self.journal.debt
+        waits = self.journal.durability != "memory" and self.health.problem is None and not self.closing
+        effects: list[Effect] = []
+        while (line := told.next) is not None:
+            room = told.room(waits=waits)
+            if debt.crowded and not waits:
+                told.drop(line)
+            elif debt.crowded or room <= 0:
+                break
+            else:
+                facts = told.take(line, room)
+                if not line.reports:
+                    facts += self._dropped(line.run)
+                effects += self._commit((), facts)
+                told.recorded(self.journal.last, len(facts))
+            if not line.reports and line.end is not None:
+                effects += self.end_turn(*line.end)
+        if told.pause():
+            effects.append(StartTimer(0.0, GoOnTelling()))
+        return effects
+
+    def others_had_their_turn(self) -> list[Effect]:
+        self.told.go_on()
+        return self.record_progress()
+
+    def _dropped(self, run: OpenRun) -> tuple[Fact, ...]:
+        """Say how much of what a run told was not recorded."""
+        if not run.untold:
+            return ()
+        count, run.untold = run.untold, 0
+        return (Fact(self.now, MISSED, run.row.path, run.row.run_id, _json(dropped=count)),)
 
     # Interrupting
 
@@ -654,6 +695,10 @@ class Ledger:
         if not news.orderly:  # then what it asked for may still be on its way here
             desk.incarnation, desk.haunted = Incarnation(news.incarnation + 1), True
         run = desk.running
+        ended = self.told.end_of(run.row.run_id) if run is not None else None
+        if ended is not None:
+            effects += self.end_turn(*ended)
+            run = desk.running
         if run is not None and run.interrupted is not None:
             effects += self._end(desk, run, "interrupted", run.interrupted)
         elif run is not None:
@@ -724,7 +769,7 @@ class Ledger:
             queued=len(self.runs) - running,
             commits=self.journal.commits,
             unwritten=self.journal.unwritten,
-            events_dropped=self.events_dropped,
+            events_dropped=self.told.dropped,
             store_problem=self.health.problem,
             latencies=self._latencies.percentiles(),
         )
@@ -771,7 +816,9 @@ class Ledger:
     def written(self, news: BatchWritten) -> list[Effect]:
         """A batch is on disk."""
         self._latencies.add("commit", news.seconds)
-        return self.journal.written(news.number)
+        effects = self.journal.written(news.number)
+        self.told.written(news.number)
+        return effects + self.record_progress()
 
     def _count_turns(self) -> list[Effect]:
         if self._drained is None or any(desk.running for desk in self.desks.values()):
@@ -872,6 +919,11 @@ class Ledger:
     ) -> list[Effect]:
         """Give a run its outcome, once: record it, tell who waits, let its continuations go on."""
         row = run.row
+        effects: list[Effect] = []
+        line = self.told.over(row.run_id)
+        if line is not None and line.end is not None:
+            effects.append(Send(line.end[1], TurnSettled(row.agent_id, more=False)))
+        facts += self._dropped(run)
         del self.runs[row.run_id]
         run.state = "ended"
         if run is desk.running:
@@ -885,7 +937,7 @@ class Ledger:
         told = {"error": error} if error else {}
         fact = Fact(self.now, f"run.{status}", row.path, row.run_id, _json(**told, **(data or {})))
         news = tuple(Send(to, RunEnded(request, row)) for request, to in run.waiters.items())
-        effects = self._commit((*records, ended), (*facts, fact), run.durability, *news)
+        effects += self._commit((*records, ended), (*facts, fact), run.durability, *news)
         self._lately.add(row, self.journal.last)
         for continuation in run.continuations:
             continuation.waiting_for.discard(row.run_id)
