@@ -6,10 +6,12 @@ on another thread.
 
 import asyncio
 import os
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable
 from contextlib import nullcontext
 from typing import Any, Literal, Self, TypeAlias
 
+from ..persistence.protocol import EventRow
 from . import calls
 from .agent.kind import find_kind
 from .agent.turn import result_of
@@ -354,9 +356,11 @@ class AsyncEventStream(AsyncIterator[Event]):
 
     page: int = calls.PAGE
 
-    def __init__(self, runtime: AsyncRuntime, under: str, since: int | None, *, follow: bool) -> None:
+    def __init__(
+        self, runtime: AsyncRuntime, under: str, since: int | Cursor | None, *, follow: bool
+    ) -> None:
         self._runtime, self._under, self._follow = runtime, under, follow
-        self._ready: list[Event] = []  # newest first
+        self._ready: deque[EventRow] = deque()
         self._over = False
         self._since: int | Cursor = since or 0
         self._request: RequestId = None
@@ -384,7 +388,7 @@ class AsyncEventStream(AsyncIterator[Event]):
             self._over = True
         if not self._ready:
             raise StopAsyncIteration
-        return self._ready.pop()
+        return Event.of(self._ready.popleft())  # as late as this: a whole page would hold the loop
 
     async def _pull(self) -> None:
         call = calls.pull(self._under, self._since, wait=self._follow, limit=self.page)
@@ -396,7 +400,7 @@ class AsyncEventStream(AsyncIterator[Event]):
         if answer is None:
             return
         self._since = answer.last
-        self._ready = [Event.of(row) for row in reversed(answer.events)]
+        self._ready.extend(answer.events)
         if not self._ready and not self._follow:
             self._over = True
 
@@ -410,7 +414,7 @@ class AsyncEventStream(AsyncIterator[Event]):
     async def aclose(self) -> None:
         """End the stream, also for a task that waits for the next event."""
         self._over = True
-        self._ready = []
+        self._ready.clear()
         if self._awaited is not None and not self._awaited.done():
             self._awaited.set_result(None)
 

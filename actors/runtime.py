@@ -223,7 +223,8 @@ class Runtime(Handle):
         """An iterator over the events at or below `under` with numbers greater than `since`.
 
         Without `since`, those from this call on; without `follow` it ends with the newest event there
-        is (and begins, without `since`, with the oldest). It ends when the runtime closes.
+        is (and begins, without `since`, with the oldest). It ends when the runtime closes. Events that
+        are not kept any more have an event `events.missed` in their place, which names their numbers.
         """
         calls.checked_events(under, since, follow)
         return EventStream(self, under, since, follow=follow)

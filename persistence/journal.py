@@ -136,7 +136,7 @@ class Journal:
             return effects
         events = tuple([self._number(fact) for fact in commit.facts])
         entry = self._append(commit.records, events, level)
-        self._overlay.lay(entry.number, entry.records)
+        self._overlay.lay(entry.number, commit.records, events)
         if not commit.lazy:
             self.urgent = self._last
             self.commits += 1

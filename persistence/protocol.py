@@ -301,8 +301,20 @@ class ListAgents(Struct, frozen=True, gc=False):
     closed: bool = False
 
 
+class EventPage(Struct, frozen=True, gc=False):
+    """Events in order: all that there are, up to some number.
+
+    A full page ends at its last event. One that is not has been looked for up to number `upto`, and with
+    None up to the end. Retention has removed all events up to number `pruned`, and none after it.
+    """
+
+    events: tuple[EventRow, ...]
+    upto: int | None = None
+    pruned: int = 0
+
+
 class ListEvents(Struct, frozen=True, gc=False):
-    """Events at or below `under` with numbers greater than `since`. Value: `tuple[EventRow, ...]`."""
+    """Events at or below `under` with numbers greater than `since`. Value: `EventPage`."""
 
     under: str
     since: int

@@ -19,6 +19,7 @@ from .processes import LeftRow, row_of
 from .protocol import (
     AgentImage,
     AgentRow,
+    EventPage,
     EventRow,
     FindAgent,
     FindAgents,
@@ -80,8 +81,13 @@ COMPLETED = """
 INBOX = "SELECT serial, body, sender, at, sender_id FROM inbox WHERE agent_id = ? ORDER BY serial"
 EVENTS = """
     SELECT seq, at, type, path, run_id, data FROM events
-    WHERE seq > ? AND (path = ? OR path > ? AND path < ?) ORDER BY seq LIMIT ?
+    WHERE seq > ? AND seq <= ? AND (path = ? OR path > ? AND path < ?) ORDER BY seq LIMIT ?
 """
+EVENT_NUMBERS = "SELECT pruned, (SELECT max(seq) FROM events) FROM meta"
+LAST_EVENT = "SELECT 0, max(seq) FROM events"  # a file of an older version, which is only looked at
+
+LOOK = 50_000
+"""Numbers of events that are looked at for one answer: who reads few among many holds up nobody."""
 
 
 UNREAD = 12
@@ -97,9 +103,12 @@ CODEC = -3
 class Reader:
     """A file opened for reading: the committed truth, each question answered as of one moment."""
 
-    def __init__(self, path: str, connection: sqlite3.Connection, sealer: Sealer) -> None:
+    def __init__(
+        self, path: str, connection: sqlite3.Connection, sealer: Sealer, *, knows_pruned: bool = True
+    ) -> None:
         self.path = path
         self._connection, self._sealer = connection, sealer
+        self._numbers = EVENT_NUMBERS if knows_pruned else LAST_EVENT
 
     @classmethod
     def open(cls, path: str) -> "Reader":
@@ -175,9 +184,17 @@ class Reader:
                 return bool(self._rows(ANY_OF_TREE, root, *_below(root))[0][0])
             case ListAgents():
                 return self._page(query)
-            case ListEvents(under, since, limit):
-                low, high = _below(under)
-                return tuple(EventRow(*row) for row in self._rows(EVENTS, since, under, low, high, limit))
+            case ListEvents():
+                return self._events(query)
+
+    def _events(self, query: ListEvents) -> EventPage:
+        pruned, last = self._rows(self._numbers)[0]
+        upto = max(query.since, pruned) + LOOK
+        low, high = _below(query.under)
+        rows = self._rows(EVENTS, query.since, upto, query.under, low, high, query.limit)
+        return EventPage(
+            tuple([EventRow(*row) for row in rows]), upto if upto < (last or 0) else None, pruned
+        )
 
     def _agents(self, agent_ids: Sequence[AgentId]) -> tuple[AgentRow, ...]:
         rows = self._rows(AGENTS_BY_ID, msgspec.json.encode(agent_ids).decode())

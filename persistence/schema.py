@@ -229,7 +229,23 @@ def origins(db: "Database") -> None:
     )
 
 
-STEPS: list[Callable[["Database"], None]] = [tables, processes, origins]
+def pruned_events(db: "Database") -> None:
+    """Version 4: `meta.pruned`, up to which number events are gone.
+
+    Numbers have gaps, so the oldest event that is left does not tell.
+    """
+    db.execute("ALTER TABLE meta ADD COLUMN pruned INTEGER NOT NULL DEFAULT 0")
+    db.execute("UPDATE meta SET pruned = coalesce((SELECT min(seq) FROM events), next_seq) - 1")
+    db.execute(
+        """CREATE TRIGGER event_pruned AFTER DELETE ON events
+           WHEN NOT EXISTS (SELECT 1 FROM events WHERE seq < old.seq)
+           BEGIN UPDATE meta SET pruned = max(pruned, old.seq); END"""
+    )
+
+
+STEPS: list[Callable[["Database"], None]] = [tables, processes, origins, pruned_events]
+KNOWS_PRUNED = STEPS.index(pruned_events) + 1
+"""The first version of a file that knows which events are gone."""
 
 
 def open_for_writing(

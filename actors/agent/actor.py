@@ -37,6 +37,7 @@ from ..vocabulary import Address, AgentId, Incarnation, RequestId, Role, RunId, 
 from .behaviour import Behaviour, explain_error, type_of
 from .hosting import Link, offer
 from .kind import find_kind
+from .reports import Reports, SendReports
 from .session import (
     Action,
     DoCancelOpen,
@@ -70,6 +71,7 @@ class AgentActor(ActorShell):
         "link",
         "opening",
         "regaining",
+        "reports",
         "requests",
         "session",
         "tasks",
@@ -97,6 +99,7 @@ class AgentActor(ActorShell):
         self.interruption: DoInterrupt | None = None
         self.regaining: asyncio.Future[None] | None = None
         self.clock_of_turn: TurnClock | None = None
+        self.reports: Reports | None = None  # that the ledger was not told of
         self.tasks: tuple[asyncio.Task[None], ...] = ()  # beside turns: opening, closing
         self.link: Link | None = None  # to its processes, if it started any
 
@@ -139,6 +142,8 @@ class AgentActor(ActorShell):
                 return self.session.unload(gone=message.gone)
             case OpenSession():
                 self.open(message)
+            case SendReports():
+                self.send_reports()
             case _:
                 self.answered(message)
         return ()
@@ -363,6 +368,7 @@ class AgentActor(ActorShell):
         begun: bool,
     ) -> None:
         """Hand the turn's end to the ledger: all that it changes if it completed, else nothing."""
+        self.send_reports()
         end = EndTurn(
             self.agent_id,
             self.incarnation,
@@ -411,6 +417,8 @@ class AgentActor(ActorShell):
     # What a turn asks of its host
 
     def ask(self, to: Role, make: Callable[[RequestId], object]) -> asyncio.Future[Any]:
+        if self.reports is not None:
+            self.send_reports()
         self.requests += 1
         request = (self.agent_id, self.incarnation, self.requests)
         future = self.asked[request] = asyncio.get_running_loop().create_future()
@@ -435,6 +443,19 @@ class AgentActor(ActorShell):
 
     def tell(self, to: Role, message: object) -> None:
         self.send(self.roles[to], message)
+
+    def report(self, told: bytes) -> None:
+        if self.reports is None:
+            self.reports = Reports()
+            self.send(self.myAddress, SendReports())
+        self.reports.add(told)
+
+    def send_reports(self) -> None:
+        """Tell the ledger what the turn has reported since this was done last, in one message."""
+        reports, self.reports = self.reports, None
+        if reports is not None and self.turn is not None:
+            run_id = RunId(self.turn.run_id)
+            self.tell("ledger", reports.as_message(self.agent_id, self.incarnation, run_id))
 
     def forget(self, pending: Pending, run_id: RunId) -> None:
         if self.asked.pop(pending.request, None) is not None:

@@ -36,7 +36,6 @@ from ..ledger.protocol import (
     DescribeAgents,
     DescribeRun,
     OutgoingMessage,
-    ReportProgress,
 )
 from ..views import AgentInfo, AgentInfos, Message, Outcome, Outcomes, UnreadableValue
 from ..vocabulary import (
@@ -81,6 +80,9 @@ class Host(Protocol):
         """Send the command that `make` makes of a request id; the future is its answer."""
 
     def tell(self, to: Role, message: object) -> None: ...
+
+    def report(self, told: bytes) -> None:
+        """Have the ledger record progress, behind what was reported and before what is asked next."""
 
     def forget(self, pending: Pending, run_id: RunId) -> None:
         """Nobody waits for the end of this run any more."""
@@ -458,9 +460,7 @@ class Turn(Handle):
             raise CannotStore(
                 f"the data of {name!r}", f"it takes {len(encoded):,} bytes, {MOST_PROGRESS:,} are allowed"
             )
-        host = self._live
-        run_id = RunId(self.run_id)
-        host.tell("ledger", ReportProgress(host.agent_id, host.incarnation, run_id, encoded))
+        self._live.report(encoded)
 
     # Paths and ids
 

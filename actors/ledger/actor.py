@@ -38,6 +38,7 @@ from .protocol import (
     DescribeState,
     EndTurn,
     ForgetRequest,
+    GoOnTelling,
     InterruptRuns,
     InterruptTurns,
     KindRegistered,
@@ -94,7 +95,8 @@ class LedgerActor(ActorShell):
             return effects
         journal = self.journal
         batch = journal.take_batch() if journal.urgent > journal.sent else []
-        if self.closing is not None and not journal.unwritten and not journal.asking:
+        written = not (journal.unwritten or journal.asking or self.ledger.told.waiting)
+        if self.closing is not None and written:
             batch = [*batch, *self.close_stores()]
         return [*effects, *batch] if batch else effects
 
@@ -254,6 +256,7 @@ HANDLERS: dict[type, Handler] = {
     TakeRun: LedgerActor.take_run,
     Checkpoint: lambda room, ask, session: room.ledger.checkpoint(ask, session),
     ReportProgress: lambda room, news, _: room.ledger.progress(news),
+    GoOnTelling: lambda room, _, __: room.ledger.others_had_their_turn(),
     EndTurn: lambda room, end, session: room.ledger.end_turn(end, session),
     TurnWaits: lambda room, news, _: room.ledger.turn_waits(news),
     TurnResumes: lambda room, ask, session: room.ledger.turn_resumes(ask, session),

@@ -30,6 +30,7 @@ class OpenRun(Struct, eq=False):
     resuming: int | None = None  # a suspect's turn wants to go on after this wait
     waiters: dict[RequestId, Address] = {}
     continuations: list["OpenRun"] = []  # the runs that wait for this one
+    untold: int = 0  # progress events that were dropped, which nobody was told of yet
 
     @property
     def goes_on(self) -> bool:

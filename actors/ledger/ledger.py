@@ -51,6 +51,7 @@ from ..errors import (
     RunNotFound,
     RuntimeClosing,
 )
+from ..events.protocol import MISSED
 from ..residency.protocol import (
     AgentEntered,
     AgentLeft,
@@ -75,6 +76,7 @@ from .desk import Desk, OpenRun
 from .health import Episode, Health
 from .lately import Lately
 from .latencies import Latencies
+from .progress import Progress
 from .protocol import (
     AcceptMessage,
     AcceptRun,
@@ -86,6 +88,7 @@ from .protocol import (
     DescribeLedger,
     EndTurn,
     ForgetRequest,
+    GoOnTelling,
     InterruptRuns,
     InterruptTurn,
     InterruptTurns,
@@ -145,7 +148,7 @@ class Ledger:
     ) -> None:
         self.journal = journal
         self.health = Health(store)
-        self.events_dropped = 0
+        self.told = Progress()
         self.desks: dict[AgentId, Desk] = {}
         self.runs: dict[RunId, OpenRun] = {}
         self.suspects = Suspects()
@@ -631,6 +634,8 @@ class Ledger:
             or ask.incarnation != desk.incarnation
         ):
             return [Send(session, TurnSettled(ask.agent_id, more=False))]
+        if self.told.hold(ask, session):
+            return self.record_progress()
         if ask.status in ("suspended", "cancelled"):
             if run.interrupted is None and (not ask.begun or self._attempts_of(desk.kind) != 1):
                 return self._cut_off(ask, desk, run, session)
@@ -707,12 +712,48 @@ class Ledger:
 
     def progress(self, ask: ReportProgress) -> list[Effect]:
         desk = self._desk_of(ask)
-        if desk is None:
+        if desk is None or desk.running is None:
             return []
-        if self.journal.debt.crowded:  # nobody waits for these, so nobody could be held up
-            self.events_dropped += 1
-            return []
-        return self._commit((), (Fact(self.now, "run.progress", desk.path, ask.run_id, ask.data),))
+        self.told.add(desk.running, ask, self.now)
+        return self.record_progress()
+
+    def record_progress(self) -> list[Effect]:
+        """Record what turns have told: a portion, and no more than the disk keeps up with.
+
+        Where nobody would be served by waiting for the disk, it is not waited for: what is too much then
+        is dropped.
+        """
+        told, debt = self.told, self.journal.debt
+        waits = self.journal.durability != "memory" and self.health.problem is None and not self.closing
+        effects: list[Effect] = []
+        while (line := told.next) is not None:
+            room = told.room(waits=waits)
+            if debt.crowded and not waits:
+                told.drop(line)
+            elif debt.crowded or room <= 0:
+                break
+            else:
+                facts = told.take(line, room)
+                if not line.reports:
+                    facts += self._dropped(line.run)
+                effects += self._commit((), facts)
+                told.recorded(self.journal.last, len(facts))
+            if not line.reports and line.end is not None:
+                effects += self.end_turn(*line.end)
+        if told.pause():
+            effects.append(StartTimer(0.0, GoOnTelling()))
+        return effects
+
+    def others_had_their_turn(self) -> list[Effect]:
+        self.told.go_on()
+        return self.record_progress()
+
+    def _dropped(self, run: OpenRun) -> tuple[Fact, ...]:
+        """Say how much of what a run told was not recorded."""
+        if not run.untold:
+            return ()
+        count, run.untold = run.untold, 0
+        return (Fact(self.now, MISSED, run.row.path, run.row.run_id, _json(dropped=count)),)
 
     # Interrupting
 
@@ -885,6 +926,10 @@ class Ledger:
         if not news.orderly:  # then what it asked for may still be on its way here
             desk.incarnation, desk.haunted = Incarnation(news.incarnation + 1), True
         run = desk.running
+        ended = self.told.end_of(run.row.run_id) if run is not None else None
+        if ended is not None:
+            effects += self.end_turn(*ended)
+            run = desk.running
         if run is not None and news.orderly and self._closing is not None:
             return effects  # its end is on its way here, or there will be none: see `interrupt_turns`
         if run is not None and run.interrupted is not None:
@@ -965,7 +1010,7 @@ class Ledger:
             queued=len(self.runs) - running,
             commits=self.journal.commits,
             unwritten=self.journal.unwritten,
-            events_dropped=self.events_dropped,
+            events_dropped=self.told.dropped,
             store_problem=self.health.problem,
             latencies=self._latencies.percentiles(),
         )
@@ -1008,7 +1053,9 @@ class Ledger:
     def written(self, news: BatchWritten) -> list[Effect]:
         """A batch is on disk."""
         self._latencies.add("commit", news.seconds)
-        return self.journal.written(news.number)
+        effects = self.journal.written(news.number)
+        self.told.written(news.number)
+        return effects + self.record_progress()
 
     def _count_turns(self) -> list[Effect]:
         if self._drained is None or any(desk.running for desk in self.desks.values()):
@@ -1111,6 +1158,11 @@ class Ledger:
     ) -> list[Effect]:
         """Give a run its outcome, once: record it, tell who waits, let its continuations go on."""
         row = run.row
+        effects: list[Effect] = []
+        line = self.told.over(row.run_id)
+        if line is not None and line.end is not None:
+            effects.append(Send(line.end[1], TurnSettled(row.agent_id, more=False)))
+        facts += self._dropped(run)
         del self.runs[row.run_id]
         run.state = "ended"
         if run is desk.running:
@@ -1138,7 +1190,7 @@ class Ledger:
         news = tuple(Send(to, RunEnded(request, row)) for request, to in run.waiters.items())
         for request in run.waiters:
             self._awaits_no_more(request)
-        effects = self._commit((*records, ended), (*facts, fact), run.durability, *news)
+        effects += self._commit((*records, ended), (*facts, fact), run.durability, *news)
         self._lately.add(row, self.journal.last)
         for continuation in run.continuations:
             continuation.waiting_for.discard(row.run_id)

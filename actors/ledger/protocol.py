@@ -28,6 +28,12 @@ from ..vocabulary import (
     Timestamp,
 )
 
+EVENT_BYTES = 100
+"""What an event takes in memory beside its data."""
+
+MOST_TOLD_BYTES = 128 << 20
+"""Of what one turn has told and is not recorded."""
+
 
 class ConfigureLedger(Struct, frozen=True):
     """Sent once, before anything else: what the store holds, and the limits."""
@@ -258,12 +264,18 @@ class Checkpoint(Struct, frozen=True, gc=False):
 
 
 class ReportProgress(Struct, frozen=True, gc=False):
-    """Something that a turn tells while it goes on. Not answered."""
+    """What a turn tells while it goes on, in order; `dropped` more there was no room for. Not answered."""
 
     agent_id: AgentId
     incarnation: Incarnation
     run_id: RunId
-    data: bytes
+    told: tuple[bytes, ...]
+    size: int  # of `told`: its bytes, and `EVENT_BYTES` for each
+    dropped: int = 0
+
+
+class GoOnTelling(Struct, frozen=True, gc=False):
+    """To itself, by timer: others had their turn, and the next portion of progress can be recorded."""
 
 
 class TurnResumes(Struct, frozen=True, gc=False):
@@ -541,6 +553,7 @@ LedgerCommand: TypeAlias = (
     | TurnResumes
     | Checkpoint
     | ReportProgress
+    | GoOnTelling
     | EndTurn
     | KindRegistered
     | StopBeginning

@@ -18,6 +18,7 @@ from greenroom.persistence.protocol import (
     DropMessages,
     EndRun,
     EraseAgent,
+    EventPage,
     EventRow,
     FindAgent,
     FindAgents,
@@ -48,6 +49,7 @@ class NaiveStore:
         self.records: list[Record] = []
         self.epoch = 0
         self.nonce = ""
+        self.pruned = 0  # up to this number
 
     def write(self, records: Iterable[Record]) -> None:
         self.records.extend(records)
@@ -94,7 +96,8 @@ class NaiveStore:
             case ListEvents(under, since, limit):
                 events = [r.row for r in self.records if isinstance(r, AddEvent)]
                 found = [e for e in events if e.seq > since and is_under(e.path, under)]
-                return tuple(sorted(found, key=lambda event: event.seq)[:limit])
+                page = tuple(sorted(found, key=lambda event: event.seq)[:limit])
+                return EventPage(page, pruned=self.pruned)
         raise AssertionError(query)
 
     def unfinished(self) -> Unfinished:
