@@ -31,7 +31,7 @@ log = logging.getLogger("greenroom")
 DRAIN = 3.0
 """Seconds that turns under way get to end when the server does."""
 
-EXTRA = ("mcp", "mcp_types", "anyio", "uvicorn")
+EXTRA = ("mcp", "mcp_types", "anyio", "uvicorn", "httptools")
 DEFAULT_PORT = 8322
 
 
