@@ -36,13 +36,27 @@ from ..protocol import (
     Snapshot,
 )
 from ..records import WRITES, grouped, statements
-from .document import AgentLine, End, Header, MessageLine, Refused, RunLine, header_of, lines_of
+from .document import (
+    AgentLine,
+    End,
+    Header,
+    MessageLine,
+    Refused,
+    RunLine,
+    State,
+    Value,
+    header_of,
+    lines_of,
+)
 
 LEASE = 600.0
 """Seconds. Within the transaction nobody can take the store anyway; this is for those who look."""
 
 SLICE = 500
 """Lines that are written at a time."""
+
+SLICE_BYTES = 16 << 20
+"""Bytes of values in base64 after which no more lines are held to be written together."""
 
 ENDS = ("completed", "failed", "interrupted")
 
@@ -139,6 +153,20 @@ class _Importer:
 
     def take(self, part: list[AgentLine | RunLine | MessageLine]) -> None:
         """Write some lines."""
+        try:
+            records = self._records(part)
+            for kind, group in grouped(records):
+                for write in WRITES[kind]:
+                    rows = [write.encode(self, record) for record in group]
+                    for statement, values in statements(write, rows):
+                        self._connection.execute(statement, values)
+        except sqlite3.IntegrityError as error:
+            raise self._taken(part, error) from error
+        except (ValueError, OverflowError) as error:  # no base64, or a number that no column holds
+            raise Refused(self._document, f"a value of it cannot be stored: {error}") from error
+        self.lines += len(part)
+
+    def _records(self, part: list[AgentLine | RunLine | MessageLine]) -> list[Record]:
         records: list[Record] = []
         for line in part:
             self._counted[type(line)] += 1
@@ -149,15 +177,7 @@ class _Importer:
                     records += self._run(line)
                 case MessageLine():
                     records += self._message(line)
-        self.lines += len(part)
-        try:
-            for kind, group in grouped(records):
-                for write in WRITES[kind]:
-                    rows = [write.encode(self, record) for record in group]
-                    for statement, values in statements(write, rows):
-                        self._connection.execute(statement, values)
-        except sqlite3.IntegrityError as error:
-            raise self._taken(part, error) from error
+        return records
 
     def finish(self, header: Header) -> Imported:
         """What only the end of the document allows: the numbers, and agents as they were last changed."""
@@ -293,13 +313,25 @@ class _Importer:
 def _slices(lines: Iterable[object]) -> Iterator[list[AgentLine | RunLine | MessageLine]]:
     """Lines of content, some at a time; runs never together with agents that they are of."""
     part: list[AgentLine | RunLine | MessageLine] = []
+    size = 0
     for line in lines:
         if isinstance(line, Header | End):
             continue
         assert isinstance(line, AgentLine | RunLine | MessageLine)
-        if part and (len(part) == SLICE or type(line) is not type(part[0])):
+        if part and (len(part) == SLICE or size > SLICE_BYTES or type(line) is not type(part[0])):
             yield part
-            part = []
+            part, size = [], 0
         part.append(line)
+        size += sum(len(value.data) for value in _values(line) if value is not None)
     if part:
         yield part
+
+
+def _values(line: AgentLine | RunLine | MessageLine) -> tuple[Value | State | None, ...]:
+    match line:
+        case AgentLine():
+            return line.config, line.state
+        case RunLine():
+            return line.input, line.result
+        case MessageLine():
+            return (line.body,)

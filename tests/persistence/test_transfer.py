@@ -26,8 +26,8 @@ from greenroom import (
 )
 from greenroom.persistence import doctor, transfer
 from greenroom.persistence.keys import read_key
-from greenroom.persistence.transfer import importing
-from greenroom.persistence.transfer.document import header_of
+from greenroom.persistence.transfer import document, importing
+from greenroom.persistence.transfer.document import Sealing, header_of
 
 executed: list[str] = []
 
@@ -426,3 +426,95 @@ def test_an_import_that_is_cut_off_leaves_the_store_as_it_was(
     monkeypatch.setattr(importing._Importer, "_message", before)
     assert put(target, exported, read_key(str(source))).agents == 5
     assert problems(target) == []
+
+
+# Hostile documents
+
+
+NESTED = b"[" * 100_000 + b"]" * 100_000
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"type":"greenroom-export","x":' + NESTED + b"}\n",
+        NESTED,
+        b"\x00" * 100_000,
+        b'{"type":"greenroom-export","version":1e999}\n',
+        b'{"type":"greenroom-export","version":' + b"9" * 5_000 + b"}\n",
+        b"\xff\xfe\n",
+        b'"\\ud800"\n',
+        b"",
+    ],
+    ids=range(8),
+)
+def test_what_is_no_document_is_refused_in_our_words(tmp_path: Path, data: bytes) -> None:
+    with pytest.raises(transfer.Refused, match="it is no export of greenroom"):
+        put(tmp_path / "new.db", data, bytes(32))
+    assert files(tmp_path) == {}
+
+
+def test_a_genuine_line_that_is_nested_too_deeply_is_refused(tmp_path: Path, exported: bytes) -> None:
+    """Who has the key made it: it is no attack then, and no traceback either."""
+    key = bytes(32)
+    sealing = Sealing(key)
+    header = header_of(io.BytesIO(exported), "")
+    data = sealing.seal(header)
+    body = b'{"type":"end","agents":0,"runs":0,"messages":0,"x":' + NESTED + b"}"
+    data += body[:-1] + b',"seal":"' + sealing._next(body).encode() + b'"}\n'
+    with pytest.raises(transfer.Refused, match="line 2 cannot be read"):
+        put(tmp_path / "new.db", data, key)
+    assert files(tmp_path) == {}
+
+
+class Endless(io.RawIOBase):
+    """A document that begins well, and then is one line without an end."""
+
+    def __init__(self, begin: bytes) -> None:
+        self.begin, self.at, self.largest, self.given = begin, 0, 0, 0
+
+    def tell(self) -> int:
+        return self.at
+
+    def seek(self, at: int, whence: int = 0) -> int:
+        self.at = at
+        return at
+
+    def readline(self, most: int | None = -1) -> bytes:
+        if self.at < len(self.begin):
+            line = self.begin[self.at :].partition(b"\n")[0] + b"\n"
+        else:
+            assert most is not None
+            line = b"x" * most
+            self.largest = max(self.largest, most)
+            self.given += most
+        self.at += len(line)
+        return line
+
+
+def test_a_line_without_an_end_is_refused_without_being_held(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: Path, exported: bytes
+) -> None:
+    monkeypatch.setattr(document, "LONGEST_LINE", 10 << 20)
+    header = exported.partition(b"\n")[0] + b"\n"
+    for begin in (header, b""):
+        file = Endless(begin)
+        with pytest.raises(transfer.Refused):
+            transfer.import_agents(str(tmp_path / "new.db"), file, read_key(str(source)), "it")  # type: ignore[arg-type]
+        assert file.largest <= document.PIECE
+        assert file.given <= 12 << 20
+    assert files(tmp_path) == {}
+
+
+def test_a_long_line_is_imported_however_it_is_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: Path, exported: bytes
+) -> None:
+    for piece in (1, 7, 64, 100):
+        monkeypatch.setattr(document, "PIECE", piece)
+        done = put(tmp_path / f"{piece}.db", exported, read_key(str(source)))
+        assert done.agents == 5
+    monkeypatch.setattr(document, "PIECE", 50)
+    for place in (60, len(exported) // 2, len(exported) - 30):
+        altered = exported[:place] + bytes([exported[place] ^ 1]) + exported[place + 1 :]
+        with pytest.raises(transfer.Refused):
+            put(tmp_path / "new.db", altered, read_key(str(source)))

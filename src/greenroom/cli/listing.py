@@ -15,7 +15,7 @@ from ..actors.vocabulary import AgentStatus
 from .answers import Run, document
 from .client import Reading, Unanswered
 from .options import Face, Place, Where, json_option, where
-from .progress import printable, shown
+from .progress import clock, printable, shown
 from .tree import COLOURS, Branch, ago, branches, facts
 
 WIDEST = 60
@@ -147,8 +147,7 @@ def _print_fact(name: str, value: Any) -> None:
     if name == "described" or (value in (None, (), []) and not told_anyway):
         return
     if name.endswith("_at") and isinstance(value, float):
-        moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(value))
-        text = f"{moment} ({ago(time.time() - value)})"
+        text = f"{clock(value)} ({ago(time.time() - value)})"
     elif isinstance(value, dict | list | tuple):
         text = shown(value) if value else json.dumps(value)
     else:

@@ -143,9 +143,17 @@ def summary(moment: "Moment") -> str:
     )
 
 
+def clock(at: float, form: str = "%Y-%m-%d %H:%M:%S") -> str:
+    """A time of a store or a server as it was here; `?` if no clock can show it."""
+    try:
+        return time.strftime(form, time.localtime(at))
+    except (OverflowError, ValueError, OSError, TypeError):
+        return "?"
+
+
 def describe(event: Event) -> str:
     """An event in one line for people; what agents put in it can do nothing to a terminal."""
-    at = time.strftime("%H:%M:%S", time.localtime(event.at))
+    at = clock(event.at, "%H:%M:%S")
     data = " ".join(f"{name}={value}" for name, value in event.data.items())
     if len(data) > DATA:
         data = data[: DATA - 1] + "…"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import click
 
@@ -204,17 +204,30 @@ def _reading(given: str) -> Iterator[BinaryIO]:
     """The document, which is read twice: what comes through a pipe is kept aside for that."""
     if given == "-":
         with TemporaryFile() as kept:
-            while piece := sys.stdin.buffer.read(1 << 20):
-                kept.write(piece)
-            kept.seek(0)
-            yield kept
+            yield cast(BinaryIO, _Kept(sys.stdin.buffer, kept))
         return
     try:
         file = open(given, "rb")  # noqa: SIM115
     except OSError as error:
         raise click.ClickException(f"{given} cannot be read: {error.strerror}.") from error
-    with file:
-        yield file
+    with file, TemporaryFile() as kept:
+        yield file if file.seekable() else cast(BinaryIO, _Kept(file, kept))
+
+
+class _Kept:
+    """A pipe that can be read again: what was read is kept aside, and no more than that."""
+
+    def __init__(self, source: BinaryIO, kept: BinaryIO) -> None:
+        self._source, self._kept = source, kept
+        self.tell, self.seek = kept.tell, kept.seek
+
+    def readline(self, most: int) -> bytes:
+        line = self._kept.readline(most)
+        if len(line) < most and not line.endswith(b"\n"):
+            more = self._source.readline(most - len(line))
+            self._kept.write(more)
+            line += more
+        return line
 
 
 @contextmanager
