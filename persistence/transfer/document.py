@@ -15,6 +15,8 @@ is plain data, `view` shows it to people and programs that read along; importing
 Runs that are an agent's last outcome come after all others, so that one reading suffices to import.
 """
 
+import json
+import re
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
@@ -154,6 +156,13 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Line).decode
 
 
+def _printable(body: bytes) -> bytes:
+    """The same JSON in ASCII alone: a terminal takes some other characters for commands."""
+    if body.isascii() and b"\x7f" not in body:  # what else is no text, JSON has escaped
+        return body
+    return re.sub(r"[^ -~]", lambda char: json.dumps(char[0])[1:-1], body.decode()).encode()
+
+
 class Sealing:
     """The seals of one document, from line to line."""
 
@@ -163,7 +172,7 @@ class Sealing:
 
     def seal(self, line: Line) -> bytes:
         """The line with its seal and a line end."""
-        body = _encode(line)
+        body = _printable(_encode(line))
         return body[:-1] + _SEAL + self._next(body).encode() + b'"}\n'
 
     def open(self, sealed: bytes) -> bytes | None:

@@ -13,8 +13,8 @@ from ..actors.errors import GreenroomError
 from ..persistence import doctor as examination
 from ..persistence.doctor import Finding, Repair, Report
 from ..persistence.doctor.inspection import Progress
-from .progress import clock, printable
 from .signals import STOPPED, Stopped, StopSignals
+from .text import clock, printable
 
 if TYPE_CHECKING:
     from rich.console import Console

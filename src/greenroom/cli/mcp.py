@@ -20,6 +20,7 @@ from .loading import NoSuchKind, choose_kind, load_file, split_target
 from .loops import run
 from .program import leave
 from .signals import ONE_PRESS, STOPPED
+from .text import tell
 from .tokens import make_token, token_file
 
 if TYPE_CHECKING:
@@ -168,9 +169,9 @@ def _over_http(http: str, store: str, names: tuple[str, ...], *, with_token: boo
         said = {"url": url, "token_file": str(file) if file else None, "token": None if file else token}
         click.echo(json.dumps({name: value for name, value in said.items() if value is not None}))
     else:
-        click.echo(f"Serving MCP at {url}", err=True)
+        tell(f"Serving MCP at {url}", err=True)
         secret = f"Clients need the token {f'in {file}' if file else token}"
-        click.echo(secret if token else "Everybody who can connect is let in", err=True)
+        tell(secret if token else "Everybody who can connect is let in", err=True)
     settings = transports.security(host, port, names)
     return lambda server, stop: transports.serve_http(server, listening, settings, token, stop)
 

@@ -18,7 +18,7 @@ from ..persistence.transfer.document import header_of
 from .answers import document
 from .options import Face, Place, json_option
 from .owning import in_use
-from .progress import printable
+from .text import printable, tell
 
 store_option = click.option(
     "--store",
@@ -70,13 +70,13 @@ def export_(out: str, store: str, under: str, key_file: Path | None, as_json: bo
         told = {"file": out, "agents": done.agents, "runs": done.runs, "messages": done.messages}
         click.echo(document({**told, "outside": done.outside, "key": used}))
     else:
-        click.echo(
+        tell(
             f"Exported {done.agents:,} agents, {done.runs:,} runs, {done.messages:,} messages; "
             f"to import them, the key in {used} is needed",
             err=True,
         )
     if done.outside:
-        click.echo(
+        tell(
             f"{done.outside:,} runs that continuations wait for are not at or below {under}: "
             "they would start without those",
             err=True,
@@ -124,9 +124,7 @@ def import_(given: str, store: str, key_file: Path | None, as_json: bool) -> Non
         click.echo(document({**told, "waiting": done.waiting}))
     else:
         waiting = f", of which {done.waiting:,} wait to be executed" if done.waiting else ""
-        click.echo(
-            f"Imported {done.agents:,} agents, {done.runs:,} runs{waiting}, {done.messages:,} messages"
-        )
+        tell(f"Imported {done.agents:,} agents, {done.runs:,} runs{waiting}, {done.messages:,} messages")
 
 
 # Keys

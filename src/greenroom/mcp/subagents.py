@@ -18,7 +18,7 @@ from ..actors.async_runtime import AsyncAgentRef, AsyncRuntime
 from ..actors.errors import AgentClosed, AgentNotFound, GreenroomError, RuntimeClosing, UnknownKind
 from ..actors.views import AgentInfo, Event, Outcome
 from ..cli.answers import in_json
-from ..cli.progress import printable
+from ..cli.text import printable
 from . import tools
 from .trees import SESSION, Tree
 
