@@ -14,6 +14,7 @@ import click
 from ..actors.agent.kind import Kind, kinds_of_module
 from ..actors.async_runtime import AsyncRuntime
 from ..actors.errors import InvalidPath
+from ..persistence.keys import read_key
 from . import stores
 from .extras import needs
 from .loading import NoSuchKind, choose_kind, load_file, split_target
@@ -131,7 +132,7 @@ def mcp(
         kinds = _kinds(targets)
         serve = _over_http(http, store, names, with_token=not no_token, as_json=as_json)
     runtime = AsyncRuntime(store, slots=slots, residents=residents)
-    run(_serve(runtime, kinds, trees, slots, serve))
+    run(_serve(runtime, store, kinds, trees, slots, serve))
     leave(0)  # a thread may be reading from a client that says nothing
 
 
@@ -197,7 +198,7 @@ async def _until(stop: asyncio.Event, serving: Coroutine[Any, Any, None]) -> Non
 
 
 async def _serve(
-    runtime: AsyncRuntime, kinds: list[Kind], trees: "Trees", slots: int, serve: Serve
+    runtime: AsyncRuntime, store: str, kinds: list[Kind], trees: "Trees", slots: int, serve: Serve
 ) -> None:
     from ..mcp.server import SubAgentServer
     from ..mcp.subagents import close_orphans
@@ -206,7 +207,9 @@ async def _serve(
     _on_signals(stop)
     await runtime.start()
     try:
-        await close_orphans(runtime)
+        if store != stores.MEMORY:
+            trees.key = read_key(store)
+            await close_orphans(runtime, trees)
         server = SubAgentServer(runtime, kinds, trees, slots=slots)
         try:
             await serve(server, stop)
