@@ -34,7 +34,8 @@ class Runtime(Handle):
         store: the file, made if it is not there; ":memory:" keeps nothing.
         slots: how many turns may execute at a time.
         residents: how many agents may be in memory.
-        backlog: how many pieces of accepted work may wait; more are refused with `BacklogFull`.
+        backlog: how many pieces of accepted work may wait; more from outside are refused with
+            `BacklogFull`. What turns start counts, and is never refused for it.
         durability: what survives once a call has returned: "memory" nothing, "process" the death of
             this process, "power" that of the machine.
         drain: seconds that turns under way get when the runtime is closed.
@@ -475,7 +476,7 @@ def stats_of(ledger: Any, residency: Any, slots: Any) -> Stats:
         reloads=residency.reloads,
         commits=ledger.commits,
         unwritten=ledger.unwritten,
-        given_way=residency.given_way,
+        waiting=residency.in_wait,
         events_dropped=ledger.events_dropped,
         latencies=ledger.latencies,
         store_problem=ledger.store_problem,

@@ -91,6 +91,7 @@ def fold_run(run: RunRow | None, records: Iterable[Record]) -> RunRow | None:
                 attempt=record.attempt,
                 started_at=record.started_at,
                 ended_at=record.ended_at,
+                error_type=record.error_type,
             )
     return run
 
@@ -109,4 +110,5 @@ def _ended(path: str, record: EndRun) -> RunRow:
         error=record.error,
         started_at=record.started_at,
         ended_at=record.ended_at,
+        error_type=record.error_type,
     )

@@ -43,6 +43,12 @@ class RunRow(Struct, frozen=True, gc=False):
     error: str | None = None
     started_at: Timestamp | None = None
     ended_at: Timestamp | None = None
+    error_type: str | None = None  # the class of what its code raised, or the runtime's word for it
+    started_by: int | None = None  # the serial of the run whose turn started it
+    cuts: int = 0  # crashes of the process beside which it was at work
+    crashes: int = 0  # those of them that are held against it
+    alone: bool = False  # its turn began as the only suspect of a crash
+    ran: float | None = None  # seconds that its longest turn had run when it was cut off
 
 
 class AgentRow(Struct, frozen=True, gc=False):
@@ -59,6 +65,7 @@ class AgentRow(Struct, frozen=True, gc=False):
     error: str | None = None
     incarnation: Incarnation = Incarnation(0)
     origin: RunId | None = None  # the id derived from the turn that spawned it
+    started_by: int | None = None  # the serial of the run whose turn spawned it
     last: RunRow | None = None  # its run that ended last
     unread: tuple[int, ...] = ()  # the serials of its inbox, ascending
 
@@ -79,6 +86,7 @@ class MessageRow(Struct, frozen=True, gc=False):
     body: Payload
     sender: str | None  # the path of the agent that sent it; None from outside
     at: Timestamp
+    sender_id: AgentId | None = None
 
 
 class AgentImage(Struct, frozen=True, gc=False):
@@ -110,6 +118,7 @@ class Unfinished(Struct, frozen=True):
     runs: tuple[RunRow, ...] = ()  # by serial
     agents: tuple[AgentRow, ...] = ()  # those of `runs`
     known: int = 0  # how many agents are open
+    nonce: str = ""  # a random part of every id that the runtime makes in this store
     left: tuple[LeftRow, ...] = ()  # records of processes that agents started outside, by number
 
 
@@ -186,6 +195,7 @@ class EndRun(Struct, frozen=True, gc=False):
     attempt: int
     started_at: Timestamp | None
     ended_at: Timestamp
+    error_type: str | None = None
 
 
 class AddEvent(Struct, frozen=True, gc=False):

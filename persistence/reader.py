@@ -39,15 +39,16 @@ _AGENT_COLUMNS = """
     SELECT a.agent_id, a.path, a.kind,
            coalesce((SELECT s.version FROM snapshots AS s WHERE s.agent_id = a.agent_id), a.version),
            a.config, a.created_at, a.updated_at, a.status,
-           a.error, a.incarnation, a.origin,
+           a.error, a.incarnation, a.origin, a.started_by,
            (SELECT group_concat(serial) FROM inbox WHERE inbox.agent_id = a.agent_id),
-           r.run_id, r.status, r.attempt, r.result, r.error, r.started_at, r.ended_at
+           r.run_id, r.status, r.attempt, r.result, r.error, r.started_at, r.ended_at, r.error_type
 """
 _AGENT_TABLES = "FROM agents AS a LEFT JOIN runs AS r ON r.run_id = a.last_run_id"
 _AGENT = f"{_AGENT_COLUMNS} {_AGENT_TABLES}"
 _RUN = """
     SELECT r.run_id, r.serial, r.agent_id, a.path, r.input, r.accepted_at, r.status, r.attempt,
-           r.awaits, r.result, r.error, r.started_at, r.ended_at
+           r.awaits, r.result, r.error, r.started_at, r.ended_at, r.error_type, r.started_by,
+           r.cuts, r.crashes, r.alone, r.ran
     FROM runs AS r CROSS JOIN agents AS a ON a.agent_id = r.agent_id
 """  # CROSS: in this order
 # `status <> 'closed'` and `status = 'closed'` stand as in the schema: that is how SQLite finds the index
@@ -75,15 +76,18 @@ COMPLETED = """
     SELECT 1 FROM agents WHERE agent_id = ?1 AND stateful = 1
     UNION ALL SELECT 1 FROM runs WHERE agent_id = ?1 AND status = 'completed' LIMIT 1
 """  # its completed runs may have been pruned
-INBOX = "SELECT serial, body, sender, at FROM inbox WHERE agent_id = ? ORDER BY serial"
+INBOX = "SELECT serial, body, sender, at, sender_id FROM inbox WHERE agent_id = ? ORDER BY serial"
 EVENTS = """
     SELECT seq, at, type, path, run_id, data FROM events
     WHERE seq > ? AND (path = ? OR path > ? AND path < ?) ORDER BY seq LIMIT ?
 """
 
 
-UNREAD = 11
+UNREAD = 12
 """The column of an agent that names its mail."""
+
+ALONE = -2
+"""The column of a run that is a truth value."""
 
 CODEC = -3
 """Of an image, the column where its snapshot begins; None if it has none."""
@@ -132,9 +136,9 @@ class Reader:
 
     def unfinished(self) -> Unfinished:
         rows = self._rows(
-            "SELECT epoch, next_agent_id, next_serial, next_seq, known FROM meta WHERE id = 1"
+            "SELECT epoch, next_agent_id, next_serial, next_seq, known, nonce FROM meta WHERE id = 1"
         )
-        epoch, next_agent_id, next_serial, next_seq, known = rows[0]
+        epoch, next_agent_id, next_serial, next_seq, known, nonce = rows[0]
         return Unfinished(
             epoch=epoch,
             next_agent_id=next_agent_id,
@@ -143,6 +147,7 @@ class Reader:
             runs=tuple(map(self._run, self._rows(UNFINISHED_RUNS))),
             agents=tuple(map(self._agent, self._rows(UNFINISHED_AGENTS))),
             known=known,
+            nonce=nonce,
             left=self._left(),
         )
 
@@ -210,8 +215,9 @@ class Reader:
                 self._sealer.open(body, ("body", serial, agent_id), row.path),
                 sender,
                 at,
+                sender_id,
             )
-            for serial, body, sender, at in mail
+            for serial, body, sender, at, sender_id in mail
         )
         return AgentImage(row, snapshot, inbox)
 
@@ -225,7 +231,7 @@ class Reader:
 
     def _last(self, agent_id: AgentId, path: str, row: Row) -> RunRow:
         """What `fold.fold_row` makes of the run's `EndRun`: an outcome, without its input."""
-        run_id, status, attempt, result, error, started_at, ended_at = row
+        run_id, status, attempt, result, error, started_at, ended_at, error_type = row
         return RunRow(
             run_id=run_id,
             serial=0,
@@ -239,6 +245,7 @@ class Reader:
             error=error,
             started_at=started_at,
             ended_at=ended_at,
+            error_type=error_type,
         )
 
     def _run(self, row: Row) -> RunRow:
@@ -247,6 +254,7 @@ class Reader:
         fields[4] = self._payload(fields[4], ("input", run_id), path)
         fields[8] = self._awaits(fields[8], run_id) if fields[8] else ()
         fields[9] = self._result(fields[9], run_id, path)
+        fields[ALONE] = bool(fields[ALONE])
         return RunRow(*fields)
 
     def _awaits(self, listed: str, run_id: RunId) -> tuple[RunId, ...]:

@@ -136,7 +136,7 @@ def _agent(store: Seals, record: AddAgent) -> Row:
     config = store.seal(row.config, ("config", row.agent_id))
     return (
         row.agent_id, row.path, row.kind, row.version, config, row.created_at, row.updated_at,
-        row.status, _text(row.error), row.incarnation, row.origin, store.epoch,
+        row.status, _text(row.error), row.incarnation, row.origin, row.started_by, store.epoch,
     )  # fmt: skip
 
 
@@ -147,14 +147,16 @@ def _run(store: Seals, record: AddRun) -> Row:
     result = None if row.result is None else store.seal(row.result, ("result", row.run_id))
     return (
         row.serial, row.run_id, row.agent_id, value, row.accepted_at, row.status, row.attempt,
-        awaits, result, _text(row.error), row.started_at, row.ended_at, store.epoch,
+        awaits, result, _text(row.error), row.started_at, row.ended_at, _text(row.error_type),
+        row.started_by, row.cuts, row.crashes, int(row.alone), row.ran, store.epoch,
     )  # fmt: skip
 
 
 def _outcome(store: Seals, end: EndRun) -> Row:
     result = None if end.result is None else store.seal(end.result, ("result", end.run_id))
     return (
-        end.status, result, _text(end.error), end.attempt, end.started_at, end.ended_at, end.run_id,
+        end.status, result, _text(end.error), end.attempt, end.started_at, end.ended_at,
+        _text(end.error_type), end.run_id,
     )  # fmt: skip
 
 
@@ -167,7 +169,7 @@ def _snapshot(store: Seals, record: PutSnapshot) -> Row:
 def _message(store: Seals, record: AddMessage) -> Row:
     row = record.row
     body = store.seal(row.body, ("body", row.serial, row.agent_id))
-    return row.serial, row.agent_id, row.sender, row.at, body
+    return row.serial, row.agent_id, row.sender, row.at, body, row.sender_id
 
 
 def _text(text: str | None) -> str | None:
@@ -188,7 +190,7 @@ WRITES: dict[type[Record | LastRun], tuple[Write, ...]] = {
         _insert(
             "agents",
             "agent_id, path, kind, version, config, created_at, updated_at, status, error, incarnation,"
-            " origin, epoch",
+            " origin, started_by, epoch",
             _agent,
             value="config",
         ),
@@ -227,8 +229,8 @@ WRITES: dict[type[Record | LastRun], tuple[Write, ...]] = {
     AddMessage: (
         # an agent that a turn had found may be deleted before the turn is committed
         Write(
-            "INSERT INTO inbox (serial, agent_id, sender, at, body) SELECT * FROM (VALUES ",
-            5,
+            "INSERT INTO inbox (serial, agent_id, sender, at, body, sender_id) SELECT * FROM (VALUES ",
+            6,
             ") AS given WHERE EXISTS (SELECT 1 FROM agents WHERE agent_id = given.column2)",
             _message,
             value=4,
@@ -247,7 +249,7 @@ WRITES: dict[type[Record | LastRun], tuple[Write, ...]] = {
         _insert(
             "runs",
             "serial, run_id, agent_id, input, accepted_at, status, attempt, awaits, result, error,"
-            " started_at, ended_at, epoch",
+            " started_at, ended_at, error_type, started_by, cuts, crashes, alone, ran, epoch",
             _run,
             value="input",
         ),
@@ -257,7 +259,7 @@ WRITES: dict[type[Record | LastRun], tuple[Write, ...]] = {
     EndRun: (
         _update(
             "runs",
-            "status, result, error, attempt, started_at, ended_at",
+            "status, result, error, attempt, started_at, ended_at, error_type",
             "run_id",
             _outcome,
             value="result",

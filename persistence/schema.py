@@ -203,7 +203,24 @@ def processes(db: "Database") -> None:
     )
 
 
-STEPS: list[Callable[["Database"], None]] = [tables, processes]
+def origins(db: "Database") -> None:
+    """Version 3: where a run came from, how its turns were cut off, and a name of the store's own."""
+    for table, column in (
+        ("runs", "started_by INTEGER"),  # the serial of the run whose turn started it
+        ("runs", "cuts INTEGER NOT NULL DEFAULT 0"),  # crashes of the process beside which it was at work
+        ("runs", "crashes INTEGER NOT NULL DEFAULT 0"),  # those of them that are held against it
+        ("runs", "alone INTEGER NOT NULL DEFAULT 0"),  # 1: its turn began as the only suspect of a crash
+        ("runs", "ran REAL"),  # seconds that its longest turn had run when it was cut off
+        ("runs", "error_type TEXT"),
+        ("agents", "started_by INTEGER"),  # the serial of the run whose turn spawned it
+        ("inbox", "sender_id INTEGER"),  # the agent that sent it; NULL from outside
+        ("meta", "nonce TEXT"),  # in all ids that the runtime makes: another store makes others
+    ):
+        db.execute(f"ALTER TABLE {table} ADD COLUMN {column}")
+    db.execute("UPDATE meta SET nonce = lower(hex(randomblob(6)))")
+
+
+STEPS: list[Callable[["Database"], None]] = [tables, processes, origins]
 
 
 def open_for_writing(

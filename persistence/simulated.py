@@ -22,6 +22,7 @@ from .store import FULL, Store
 
 KEY = b"the key of each simulated store."
 assert len(KEY) == KEY_SIZE
+NONCE = "simulated"
 MOST_UNFLUSHED = 8
 """Images kept of what was committed since the last flush: each is one that a power cut may leave."""
 
@@ -78,7 +79,9 @@ class Disk:
         self.crash()  # whoever had it open is gone
         connection = self._connection = _connect(self.image())
         connection.execute(f"PRAGMA synchronous = {schema.SYNCHRONOUS[durability]}")
-        epoch = connection.execute("UPDATE meta SET epoch = epoch + 1 RETURNING epoch").fetchall()[0][0]
+        # the nonce is given and not drawn, so that a simulation repeats to the byte
+        opening = "UPDATE meta SET epoch = epoch + 1, nonce = ? RETURNING epoch"
+        epoch = connection.execute(opening, (NONCE,)).fetchall()[0][0]
         self.committed(flushed=True)
         sealer = Sealer(KEY)
         unfinished = Reader(path, connection, sealer).unfinished()

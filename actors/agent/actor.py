@@ -5,6 +5,7 @@ asyncio loop, so it runs on `LocalSystemBase`.
 """
 
 import asyncio
+import contextvars
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
@@ -26,7 +27,7 @@ from ..ledger.protocol import (
     TurnSettled,
 )
 from ..processes.protocol import ProcessNews
-from ..residency.protocol import OpenSession, Rest, Unload, Work
+from ..residency.protocol import AskFirst, GoOn, OpenSession, Rest, Room, Unload, Work
 from ..shell import ActorShell
 from ..slots.protocol import SlotGranted
 from ..views import AgentInfo
@@ -45,6 +46,7 @@ from .session import (
     Session,
 )
 from .turn import Pending, Turn
+from .turn_clock import TurnClock
 
 
 class AgentActor(ActorShell):
@@ -55,6 +57,8 @@ class AgentActor(ActorShell):
         "asked",
         "behaviour",
         "called_off",
+        "clock_of_turn",
+        "context",
         "healed",
         "inbox",
         "incarnation",
@@ -73,6 +77,7 @@ class AgentActor(ActorShell):
     incarnation: Incarnation
     session: Session
     behaviour: Behaviour
+    context: contextvars.Context
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,6 +91,7 @@ class AgentActor(ActorShell):
         self.turn_task: asyncio.Task[None] | None = None
         self.interruption: DoInterrupt | None = None
         self.regaining: asyncio.Future[None] | None = None
+        self.clock_of_turn: TurnClock | None = None
         self.tasks: tuple[asyncio.Task[None], ...] = ()  # beside turns: opening, closing
         self.link: Link | None = None  # to its processes, if it started any
 
@@ -103,7 +109,7 @@ class AgentActor(ActorShell):
     def decide(self, message: object, sender: Address) -> Iterable[Any]:  # noqa: ARG002
         match message:
             case Work():
-                return self.session.work()
+                return self.session.work(message)
             case SlotGranted():
                 return self.session.granted(message)
             case RunBegun():
@@ -114,6 +120,12 @@ class AgentActor(ActorShell):
                 return self.session.nothing()
             case InterruptTurn():
                 return self.session.interrupt(message)
+            case Room():
+                return self.session.placed(message)
+            case GoOn():
+                return self.session.goes_on(message)
+            case AskFirst():
+                self.session.ask_first()
             case Rest():
                 return self.session.rest()
             case Unload():
@@ -131,6 +143,8 @@ class AgentActor(ActorShell):
             case DoTurn():
                 self.begin_turn(effect)
             case DoResume():
+                if self.clock_of_turn is not None:
+                    self.clock_of_turn.go_on()
                 if self.regaining is not None and not self.regaining.done():
                     self.regaining.set_result(None)
             case DoInterrupt():
@@ -142,7 +156,7 @@ class AgentActor(ActorShell):
             case DoClose():
                 behaviour = getattr(self, "behaviour", None)
                 if behaviour is not None and behaviour.kind.is_class:
-                    self.start(self.close, f"close {self.role}")
+                    self.start(self.close, f"close {self.role}", behaviour.context)
                 else:
                     self.act(self.session.closed())
             case DoLeave():
@@ -160,8 +174,13 @@ class AgentActor(ActorShell):
         except Exception:
             self.fail(name)
 
-    def start(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
-        """Run a coroutine beside the actor."""
+    def start(
+        self,
+        work: Callable[[], Coroutine[Any, Any, None]],
+        name: str,
+        context: contextvars.Context,
+    ) -> None:
+        """Run a coroutine beside the actor, in `context`."""
 
         async def listed() -> None:
             try:
@@ -169,32 +188,37 @@ class AgentActor(ActorShell):
             finally:
                 self.tasks = tuple(other for other in self.tasks if other is not task)
 
-        task = asyncio.get_running_loop().create_task(listed(), name=name)
+        task = asyncio.get_running_loop().create_task(listed(), name=name, context=context)
         self.tasks += (task,)
 
     # Opening and closing
 
     def open(self, message: OpenSession) -> None:
         self.roles, self.clock = message.roles, message.clock
+        # A session and each turn have copies of it: what their code sets there is theirs alone.
+        self.context = contextvars.copy_context()  # the runtime's, in which messages are handled
         image = message.image
         row = image.row
         self.agent_id, self.incarnation = row.agent_id, message.incarnation
         self.inbox = image.inbox
         self.healed = row.status == "failed"
         self.session = Session(row.agent_id, row.path, message.incarnation)
-        if message.work:
-            self.act(self.session.work())
+        if message.ask_first:
+            self.session.ask_first()
+        if message.work is not None:
+            self.act(self.session.work(message.work))
         kind = find_kind(row.kind)
         if kind is None:
             unknown = UnknownKind(row.kind, row.path)
-            self.start(lambda: self.open_failed(unknown), f"open {self.role}")
+            self.start(lambda: self.open_failed(unknown), f"open {self.role}", self.context)
             return
-        self.behaviour = Behaviour(kind, row.path, row.config, image.snapshot)
+        context = self.context.copy()
+        self.behaviour = Behaviour(kind, row.path, row.config, image.snapshot, context)
         live = LiveAgent(row, "starting", True, message.incarnation, 0)
         if kind.is_class or self.behaviour.states.takes_long:
-            self.start(lambda: self.open_kind(live), f"open {row.path} ({kind.name})")
+            self.start(lambda: self.open_kind(live), f"open {row.path} ({kind.name})", context)
         else:
-            self.open_function()
+            context.run(self.open_function)
 
     def open_function(self) -> None:
         """A function has nothing to open but its state."""
@@ -238,7 +262,7 @@ class AgentActor(ActorShell):
         self.interruption = None
         name = f"turn {self.behaviour.path} ({self.behaviour.kind.name})"
         self.turn_task = asyncio.get_running_loop().create_task(
-            self.guarded(lambda: self.execute(do), name), name=name
+            self.guarded(lambda: self.execute(do), name), name=name, context=self.context.copy()
         )
 
     async def execute(self, do: DoTurn) -> None:
@@ -259,11 +283,11 @@ class AgentActor(ActorShell):
                 results=do.results,
             )
             if self.interruption is not None:
-                turn.interrupted = True
+                turn._interrupted = True
                 raise asyncio.CancelledError
             result = await self.run_in_time(turn)
-            turn.over = True  # what goes on of its code changes nothing any more
-            snapshot = await self.store(turn, aside=lambda: self.give_slot(for_runs=False))
+            turn._over = True  # what goes on of its code changes nothing any more
+            snapshot = await self.store(turn, aside=lambda: self.act(self.session.stores()))
             status = "completed"
         except asyncio.CancelledError:
             status, error = "interrupted", "its own code cancelled it"
@@ -276,16 +300,18 @@ class AgentActor(ActorShell):
         self.end_turn(do, turn, status, result, error, snapshot, begun_at)
 
     async def run_in_time(self, turn: Turn) -> bytes:
-        """The turn's result. When its time is over it is interrupted, and fails."""
+        """The turn's result. When its time is over, waits aside, it is interrupted, and fails."""
         seconds = self.behaviour.kind.turn_timeout
         if seconds is None:
             return await self.behaviour.run(turn)
         over = DoInterrupt(f"its turn took longer than {seconds:g} s", "failed")
-        timer = asyncio.get_running_loop().call_later(seconds, self.interrupt_turn, over)
+        clock = self.clock_of_turn = TurnClock(seconds, lambda: self.interrupt_turn(over))
+        clock.go_on()
         try:
             return await self.behaviour.run(turn)
         finally:
-            timer.cancel()
+            clock.stop()
+            self.clock_of_turn = None
 
     def end_turn(
         self,
@@ -309,10 +335,9 @@ class AgentActor(ActorShell):
             self.clock(),
         )
         if status == "completed" and turn is not None:
-            read_upto = self.inbox[-1].serial if self.inbox else None
-            self.inbox = ()
+            read_upto = self.read_mail()
             self.behaviour.states.keep(turn.state, snapshot)
-            outbox, after = tuple(turn.outbox), turn.continuation
+            outbox, after = tuple(turn._outbox), turn._continuation
             end = replace(
                 end,
                 result=result,
@@ -322,7 +347,7 @@ class AgentActor(ActorShell):
                 after=after,
             )
         if turn is not None:
-            turn.over = True
+            turn._over = True
         self.turn = self.turn_task = self.regaining = None
         self.asked.clear()
         self.act(self.session.returned(end))
@@ -333,7 +358,7 @@ class AgentActor(ActorShell):
             return  # it is on its way out, though that takes longer than its time
         self.interruption = do
         if self.turn is not None and self.turn_task is not None:
-            self.turn.interrupted = True
+            self.turn._interrupted = True
             self.turn_task.cancel()
 
     # What a turn asks of its host
@@ -368,11 +393,15 @@ class AgentActor(ActorShell):
         if self.asked.pop(pending.request, None) is not None:
             self.tell("ledger", ForgetRequest(pending.request, run_id))
 
-    def give_slot(self, *, for_runs: bool) -> None:
-        self.act(self.session.waits(for_runs=for_runs))
+    def give_slot(self) -> None:
+        if self.clock_of_turn is not None:
+            self.clock_of_turn.stop()
+        self.act(self.session.waits())
 
     def regain_slot(self) -> asyncio.Future[None]:
-        self.regaining = asyncio.get_running_loop().create_future()
+        # One future for all tasks of the turn: another one may have waited again before it had its slot.
+        if self.regaining is None or self.regaining.done():
+            self.regaining = asyncio.get_running_loop().create_future()
         self.act(self.session.resumes())
         return self.regaining
 
@@ -382,9 +411,14 @@ class AgentActor(ActorShell):
     def recorded(self, snapshot: Snapshot | None) -> None:
         self.behaviour.states.recorded(snapshot)
 
+    def read_mail(self) -> int | None:
+        read_upto = self.inbox[-1].serial if self.inbox else None
+        self.inbox = ()
+        return read_upto
+
     async def store(self, turn: Turn, aside: Callable[[], None] | None = None) -> Snapshot | None:
         """The turn's state as bytes; the messages that it has sent belong to the same moment."""
-        return await self.behaviour.states.snapshot(lambda: (turn.state, len(turn.outbox)), aside=aside)
+        return await self.behaviour.states.snapshot(lambda: (turn.state, len(turn._outbox)), aside=aside)
 
     def ended(self) -> None:
         if self.link is not None:

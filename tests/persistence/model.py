@@ -46,6 +46,7 @@ class NaiveStore:
     def __init__(self) -> None:
         self.records: list[Record] = []
         self.epoch = 0
+        self.nonce = ""
 
     def write(self, records: Iterable[Record]) -> None:
         self.records.extend(records)
@@ -110,6 +111,7 @@ class NaiveStore:
             runs=tuple(runs),
             agents=tuple(agents[i] for i in sorted({run.agent_id for run in runs})),
             known=sum(row.status != "closed" for row in agents.values()),
+            nonce=self.nonce,
         )
 
     def _of_agent(self, agent_id: int) -> list[Record]:

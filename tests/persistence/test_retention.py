@@ -345,6 +345,7 @@ class RetentionAgainstModel(RuleBasedStateMachine):
         self.store, unfinished = Store.open(self.path, "process")
         self.reader = Reader.open(self.path)
         self.model.epoch += 1
+        self.model.nonce = self.model.nonce or unfinished.nonce  # drawn once, and never again
         assert unfinished == self.model.unfinished()
 
     def close(self) -> None:
