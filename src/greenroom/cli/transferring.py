@@ -93,14 +93,14 @@ def export_(out: str, store: str, under: str, key_file: Path | None, as_json: bo
     metavar="FILE",
     help="The key that it was sealed with.  [default: the store's own, DB.key]",
 )
-@json_option("One object: {store agents runs messages waiting}.")
+@json_option("One object: {store agents runs messages waiting renamed}.")
 def import_(given: str, store: str, key_file: Path | None, as_json: bool) -> None:
     """Put the agents that `greenroom export` wrote to FILE (- is stdin) into a store, made if needed.
 
     All of them or none: every line's seal is checked first, with the key of the store that they come from
-    or the one that was given to export. Nothing of it is executed. Paths and run ids must be free in the
-    store, which no process may have open. Runs that had not ended are executed from here on, as well as
-    where they come from, if that store is still used.
+    or the one that was given to export. Nothing of it is executed. Paths and the run ids that you chose
+    must be free in the store, which no process may have open. Runs that had not ended are executed from
+    here on, as well as where they come from, if that store is still used.
 
     \b
     Examples
@@ -121,10 +121,16 @@ def import_(given: str, store: str, key_file: Path | None, as_json: bool) -> Non
             raise in_use(error) from error
     if as_json:
         told = {"store": store, "agents": done.agents, "runs": done.runs, "messages": done.messages}
-        click.echo(document({**told, "waiting": done.waiting}))
+        click.echo(document({**told, "waiting": done.waiting, "renamed": done.renamed}))
     else:
         waiting = f", of which {done.waiting:,} wait to be executed" if done.waiting else ""
         tell(f"Imported {done.agents:,} agents, {done.runs:,} runs{waiting}, {done.messages:,} messages")
+    if done.renamed:
+        tell(
+            f"{done.renamed:,} run ids that greenroom had made are those of other runs in {store}: these "
+            "runs have new ones, and their events say which they were",
+            err=True,
+        )
 
 
 # Keys
