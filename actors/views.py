@@ -143,6 +143,13 @@ AgentInfos: TypeAlias = list[AgentInfo]
 Outcomes: TypeAlias = list[Outcome]
 
 
+_event_data = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def _names_a_run(run_id: object) -> bool:
+    return run_id is None or isinstance(run_id, str)
+
+
 class Event(Struct, frozen=True):
     """A numbered fact about an agent or a run. `seq` grows; numbers may be missing.
 
@@ -158,8 +165,18 @@ class Event(Struct, frozen=True):
 
     @classmethod
     def of(cls, row: EventRow) -> "Event":
-        """A stored event, for people."""
-        return cls(row.seq, row.at, row.type, row.path, row.run_id, msgspec.json.decode(row.data))
+        """A stored event, for people. If it is damaged, `unreadable` in its data says how."""
+        try:
+            data = _event_data(row.data)
+            if isinstance(row.at, float | int) and isinstance(row.type, str) and _names_a_run(row.run_id):
+                return cls(row.seq, row.at, row.type, row.path, row.run_id, data)
+            problem = "its time, type or run is no such thing"
+        except (msgspec.MsgspecError, TypeError, UnicodeError, RecursionError) as error:
+            data, problem = {}, f"its data cannot be read ({error})"
+        data["unreadable"] = f"event {row.seq} is damaged: {problem}. See `greenroom doctor`."
+        at = row.at if isinstance(row.at, float | int) else 0.0
+        kind = row.type if isinstance(row.type, str) else "event.damaged"
+        return cls(row.seq, at, kind, row.path, row.run_id if isinstance(row.run_id, str) else None, data)
 
 
 class Message(Struct, frozen=True):

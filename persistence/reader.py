@@ -138,6 +138,8 @@ class Reader:
                     self._connection.execute("ROLLBACK")
         except sqlite3.Error as error:
             raise schema.explain(self.path, error) from error
+        except (TypeError, ValueError, AttributeError) as error:
+            raise damaged(self.path, error) from error
 
     def close(self) -> None:
         self._connection.close()
@@ -294,6 +296,12 @@ class Reader:
 
     def _rows(self, statement: str, *values: object) -> list[Row]:
         return self._connection.execute(statement, values).fetchall()
+
+
+def damaged(store: str, error: Exception) -> StoreCorrupt:
+    """A row that cannot be read, in our words."""
+    problem = f"it holds a value that cannot be there ({error}). `greenroom doctor` says where."
+    return StoreCorrupt(store, problem)
 
 
 def _below(under: str) -> tuple[str, str]:

@@ -12,8 +12,9 @@ from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec import Struct
 
-from ..actors.errors import AgentNotFound, RunNotFound, StoreCorrupt, StoreError
+from ..actors.errors import AgentNotFound, GreenroomError, RunNotFound, StoreCorrupt, StoreError
 from ..actors.events.ring import missed
 from ..actors.views import Event, UnreadableValue
 from ..actors.vocabulary import AgentId, Payload, RunId, check_path, check_under, tellable
@@ -34,7 +35,7 @@ from ..persistence.protocol import (
     LoadAgent,
     RunRow,
 )
-from ..persistence.reader import Reader
+from ..persistence.reader import Reader, damaged
 from ..persistence.schema import KNOWS_PRUNED
 from ..server.feed import Wanted
 from .answers import Agent, AgentLine, Ended, LastRun, Page, Run, State, in_json
@@ -121,10 +122,23 @@ class StoreFile:
     def _ask(self, look: Callable[["_View"], T]) -> T:
         for _ in range(TRIES):
             with _viewing(self._store) as (view, disturbed):
-                answer = look(view)
+                answer = self._checked(look, view)
                 if not disturbed():
                     return answer
         raise StoreError(self._store, "it is being changed all the time. Try again.")
+
+    def _checked(self, look: Callable[["_View"], T], view: "_View") -> T:
+        """What is seen, if it is of the types that it says: a damaged file may hold anything anywhere."""
+        try:
+            answer = look(view)
+            kind = type(answer)
+            if isinstance(answer, Struct):
+                msgspec.convert(msgspec.to_builtins(answer, builtin_types=(bytes,)), kind)
+            return answer
+        except (TypeError, ValueError, AttributeError) as error:  # of which `ValidationError` is one
+            if isinstance(error, GreenroomError):
+                raise
+            raise damaged(self._store, error) from error
 
 
 @contextmanager
