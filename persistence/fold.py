@@ -15,6 +15,7 @@ from .protocol import (
     AgentImage,
     AgentRow,
     BeginRun,
+    DivideRun,
     DropMessages,
     EndRun,
     EraseAgent,
@@ -80,6 +81,8 @@ def fold_run(run: RunRow | None, records: Iterable[Record]) -> RunRow | None:
             continue
         elif type(record) is BeginRun:
             run = replace(run, attempt=record.attempt, started_at=record.at)
+        elif type(record) is DivideRun:
+            run = replace(run, divided_at=record.at)
         elif type(record) is InterruptRun:
             run = replace(run, error=record.reason)
         elif type(record) is EndRun:

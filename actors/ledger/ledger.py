@@ -25,6 +25,7 @@ from ...persistence.protocol import (
     BatchWritten,
     BeginRun,
     Commit,
+    DivideRun,
     DropMessages,
     EndRun,
     EraseAgent,
@@ -45,10 +46,12 @@ from ..errors import (
     AgentClosed,
     BacklogFull,
     GreenroomError,
+    PathTaken,
     RunIdTaken,
     RunNotFound,
     RuntimeClosing,
 )
+from ..ids import plain_id, stem_of
 from ..residency.protocol import AgentEntered, AgentLeft, DismissAgent, LoadFailed, SummonAgent
 from ..vocabulary import (
     Address,
@@ -87,6 +90,7 @@ from .protocol import (
     RecordClose,
     RecordSpawn,
     Refused,
+    ReportDivergence,
     ReportProgress,
     RunAccepted,
     RunBegun,
@@ -125,8 +129,7 @@ class Ledger:
         self.known = unfinished.known
         self._backlog = backlog
         self._attempts_of = attempts_of  # of a kind by name; None if it is not registered here
-        self._epoch = unfinished.epoch
-        self._made = 0  # run ids
+        self._nonce, self._epoch = unfinished.nonce, unfinished.epoch
         self._serial = unfinished.next_serial
         self._spawning = 0  # agents recorded whose session was not loaded yet
         self._lookups: dict[RunId, deque[AcceptRun | RecordSpawn]] = {}
@@ -173,15 +176,33 @@ class Ledger:
     # Agents
 
     def record_spawn(self, ask: RecordSpawn) -> list[Effect]:
+        if ask.run_id is not None and ask.run_id in self.runs:
+            return self._same_spawn(ask, self.runs[ask.run_id].row)
         refusal = self._refusal(ask)
-        if refusal is None and ask.input is not None and ask.run_id is not None:
+        if refusal is None and ask.run_id is not None:
             return self._look_up(ask.run_id, ask)
         return self._refuse_spawn(ask, refusal) if refusal else self._spawn(ask)
 
     def _refuse_spawn(self, ask: RecordSpawn, error: GreenroomError) -> list[Effect]:
+        return [*self._not_spawned(ask), Send(ask.reply_to, Refused(ask.request, error))]
+
+    @staticmethod
+    def _not_spawned(ask: RecordSpawn) -> list[Effect]:
+        if ask.taken is not None:
+            return []
+        return [Send("directory", SpawnSettled(ask.row.agent_id, ask.row.path, recorded=False))]
+
+    def _same_spawn(self, ask: RecordSpawn, row: RunRow) -> list[Effect]:
+        """The run id is known: that run and its agent are meant, if they stand at this path."""
+        if row.path != ask.row.path:
+            return self._refuse_spawn(ask, RunIdTaken(row.run_id, row.path))
+        if ask.taken is not None and ask.taken != ask.row.kind:
+            problem = f"whose agent is of the kind {ask.taken!r}, and not {ask.row.kind!r}"
+            return self._refuse_spawn(ask, RunIdTaken(row.run_id, row.path, problem))
+        reply = AgentSpawned(ask.request, row.agent_id, row.path, row.run_id, known=row)
         return [
-            Send("directory", SpawnSettled(ask.row.agent_id, ask.row.path, recorded=False)),
-            Send(ask.reply_to, Refused(ask.request, error)),
+            *self._not_spawned(ask),
+            *self._tell_accepted(row, ask.durability, Send(ask.reply_to, reply)),
         ]
 
     def _spawn(self, ask: RecordSpawn) -> list[Effect]:
@@ -247,7 +268,7 @@ class Ledger:
 
     def _accept(self, ask: AcceptRun) -> list[Effect]:
         desk = self._desk(ask.agent_id, ask.path, ask.kind)
-        run = self._new_run(desk, ask.input, ask.run_id, ask.durability)
+        run = self._new_run(desk, ask.input, ask.run_id, ask.durability, ask.started_by)
         run_id = run.row.run_id
         facts = (Fact(self.now, "run.accepted", ask.path, run_id),)
         reply = RunAccepted(ask.request, run_id, ask.path)
@@ -257,11 +278,16 @@ class Ledger:
         ]
 
     def _same_run(self, ask: AcceptRun, row: RunRow) -> list[Effect]:
-        if row.agent_id != ask.agent_id:
+        """The run id is known. What a turn started before is its own, whoever has the path by now."""
+        if ask.started_by is None and row.agent_id != ask.agent_id:
             return [Send(ask.reply_to, Refused(ask.request, RunIdTaken(row.run_id, row.path)))]
-        reply = RunAccepted(ask.request, row.run_id, row.path)
-        level = ask.durability or self.journal.durability
-        return self.journal.tell(self.journal.accepted_by(row.run_id), level, Send(ask.reply_to, reply))
+        reply = RunAccepted(ask.request, row.run_id, row.path, row)
+        return self._tell_accepted(row, ask.durability, Send(ask.reply_to, reply))
+
+    def _tell_accepted(self, row: RunRow, durability: Durability | None, reply: Send) -> list[Effect]:
+        """Tell of a run that was accepted before, once that is as durable as it is to be now."""
+        level = durability or self.journal.durability
+        return self.journal.tell(self.journal.accepted_by(row.run_id), level, reply)
 
     def _look_up(self, run_id: RunId, ask: AcceptRun | RecordSpawn) -> list[Effect]:
         """A run id from outside: find out whether it names a run already, once for all who ask."""
@@ -281,12 +307,16 @@ class Ledger:
                 continue
             row = self.runs[run_id].row if run_id in self.runs else found
             if isinstance(ask, RecordSpawn):
-                error = RunIdTaken(run_id, row.path) if row else self._refusal(ask)
-                yield from self._refuse_spawn(ask, error) if error else self._spawn(ask)
+                yield from self._same_spawn(ask, row) if row else self._spawn_anew(ask)
             elif row is not None:
                 yield from self._same_run(ask, row)
             else:
                 yield from self.accept_run(replace(ask, fresh=True))
+
+    def _spawn_anew(self, ask: RecordSpawn) -> list[Effect]:
+        """The run id is free."""
+        error = self._refusal(ask) or (None if ask.taken is None else PathTaken(ask.row.path))
+        return self._refuse_spawn(ask, error) if error else self._spawn(ask)
 
     def _close_lookups(self, agents: set[AgentId]) -> None:
         """What waits for the disk in order to be accepted by these agents comes too late."""
@@ -383,7 +413,8 @@ class Ledger:
         fact = Fact(self.now, "run.started", desk.path, row.run_id, data)
 
         def begin(results: tuple[RunRow, ...]) -> list[Effect]:
-            go = Send(session, RunBegun(desk.agent_id, row, again, self._mail(desk), results))
+            told = replace(row, stem=row.stem or stem_of(self._nonce, row.serial, row.accepted_at))
+            go = Send(session, RunBegun(desk.agent_id, told, again, self._mail(desk), results))
             # The code may end the process: this attempt counts from before its first line on.
             effects = self._commit((begun,), (fact,), run.durability, go)
             if run.durability != "memory":
@@ -480,7 +511,8 @@ class Ledger:
         records, facts = self._changes(ask, desk)
         effects: list[Effect] = []
         if ask.after is not None:
-            row = self._run_row(desk, ask.after.input, ask.after.run_id, ask.after.awaits)
+            after = ask.after
+            row = self._run_row(desk, after.input, after.run_id, after.awaits, started_by=run.row.serial)
             records += (AddRun(row),)
             facts += (Fact(self.now, "run.accepted", desk.path, row.run_id, _json(after=run.row.run_id)),)
             continuation = OpenRun(row, set(), self.journal.durability)
@@ -497,10 +529,14 @@ class Ledger:
             over = GreenroomError(f"run {ask.run_id} is over: nothing more of its turn is kept")
             return [Send(session, Refused(ask.request, over))]  # code on a thread would wait for ever
         records, facts = self._changes(ask, desk)
+        if ask.divides and desk.running is not None:
+            run = desk.running
+            run.row = replace(run.row, divided_at=self._serial)
+            records += (DivideRun(run.row.run_id, desk.agent_id, self._serial),)
         reply = Send(session, CheckpointRecorded(ask.request))
         return self._commit(records, facts, self._unless_crowded(), reply)
 
-    def _desk_of(self, ask: Checkpoint | ReportProgress) -> Desk | None:
+    def _desk_of(self, ask: Checkpoint | ReportDivergence | ReportProgress) -> Desk | None:
         """Where the turn that says this is under way; None if it is over, or was begun again since."""
         desk = self.desks.get(ask.agent_id)
         if desk is None or desk.running is None or desk.incarnation != ask.incarnation:
@@ -525,6 +561,13 @@ class Ledger:
             self.events_dropped += 1
             return []
         return self._commit((), (Fact(self.now, "run.progress", desk.path, ask.run_id, ask.data),))
+
+    def diverged(self, ask: ReportDivergence) -> list[Effect]:
+        desk = self._desk_of(ask)
+        if desk is None:
+            return []
+        fact = Fact(self.now, "run.diverged", desk.path, ask.run_id, ask.data)
+        return self._commit((), (fact,), self._unless_crowded())
 
     # Interrupting
 
@@ -808,13 +851,16 @@ class Ledger:
         return effects
 
     def _new_run(
-        self, desk: Desk, input: Payload, run_id: RunId | None, durability: Durability | None
+        self,
+        desk: Desk,
+        input: Payload,
+        run_id: RunId | None,
+        durability: Durability | None,
+        started_by: int | None = None,
     ) -> OpenRun:
-        if run_id is None:
-            self._made += 1
-            run_id = RunId(f"run-{self._epoch}-{self._made}")
-        run = OpenRun(self._run_row(desk, input, run_id), set(), durability or self.journal.durability)
-        self.runs[run_id] = run
+        row = self._run_row(desk, input, run_id, started_by=started_by)
+        run = OpenRun(row, set(), durability or self.journal.durability)
+        self.runs[row.run_id] = run
         desk.push(run)
         return run
 
@@ -822,10 +868,22 @@ class Ledger:
         self,
         desk: Desk,
         input: Payload,
-        run_id: RunId,
+        run_id: RunId | None,
         awaits: tuple[RunId, ...] = (),
+        *,
+        started_by: int | None = None,
     ) -> RunRow:
-        return RunRow(run_id, self._next_serial(), desk.agent_id, desk.path, input, self.now, awaits=awaits)
+        serial = self._next_serial()
+        return RunRow(
+            run_id or plain_id(self._nonce, self._epoch, serial),
+            serial,
+            desk.agent_id,
+            desk.path,
+            input,
+            self.now,
+            awaits=awaits,
+            started_by=started_by,
+        )
 
     def _next_serial(self) -> int:
         serial = self._serial
