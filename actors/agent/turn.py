@@ -183,6 +183,7 @@ class Turn(Handle):
         self._serial, self._divided_at = run.serial, run.divided_at
         self._stem = run.stem or stem_of("", run.serial, run.accepted_at)
         self._identities = Identities(run.run_id, run.path)
+        self._spawned: set[str] = set()  # paths, by this turn
         self.diverged: Divergence | None = None
         self._waits = 0
 
@@ -199,13 +200,19 @@ class Turn(Handle):
         """Spawn an agent below this one (or at an absolute path of this tree); to be awaited.
 
         Begun again after a crash, the turn gets the agent that its run spawned at that path. Raises
-        `UnknownKind`, `InvalidPath`, `OutOfTree`, `PathTaken`.
+        `UnknownKind`, `InvalidPath`, `OutOfTree`, `PathTaken`, `CannotStore`.
         """
-        found = kind_of(kind)
-        path = self._path(name)
-        return self._spawn(found, path, dumps(config, f"the config of {path}"))
+        try:
+            found = kind_of(kind)
+            path = self._path(name)
+            payload = dumps(config, f"the config of {path}")
+        except Exception as error:
+            return _raising(error)
+        finds = path not in self._spawned
+        self._spawned.add(path)
+        return self._spawn(found, path, payload, finds=finds)
 
-    async def _spawn(self, kind: Kind, path: str, config: Payload) -> TurnAgent:
+    async def _spawn(self, kind: Kind, path: str, config: Payload, *, finds: bool) -> TurnAgent:
         host = self._live
         spawned = await host.ask(
             "directory",
@@ -217,19 +224,11 @@ class Turn(Handle):
                 kind.version,
                 config,
                 started_by=self._serial,
+                finds=finds,
             ),
         )
         if spawned.found:
-            host = self._live
-            there = await host.ask("ledger", lambda n: DescribeAgent(n, host.address, path))
-            row = there.agent.row
-            if row.agent_id == spawned.agent_id:
-                if row.kind != kind.name:
-                    differs = f"{row.kind!r} is recorded, {kind.name!r} was given"
-                    self._diverges(Divergence("agent", path, None, None, path, "kind", differs))
-                other = await compared(row.config, config)
-                if other is not None:
-                    self._diverges(Divergence("agent", path, None, None, path, "config", other))
+            await self._compare_agent(spawned.agent_id, kind, path, config)
         return TurnAgent(self, path)
 
     def followup(
@@ -238,18 +237,25 @@ class Turn(Handle):
         """Start a run of an agent of this tree; to be awaited, and what that returns for its result.
 
         Begun again after a crash, the turn gets the run that this call started before: the one with this
-        `key`, or else the one with this count among its calls for that path. Raises `KeyNeeded` where a
-        count could mean two, `AgentNotFound`, `AgentClosed`, `OutOfTree`, `CannotStore`.
+        `key`, or else the one with this count among its calls for that path. The call itself takes the
+        count, and raises `KeyNeeded` where that could mean two runs. Awaited, it raises `AgentNotFound`,
+        `AgentClosed`, `OutOfTree`, `CannotStore`.
         """
         return self._followup_by(_caller(), path, input, key)
 
     def _followup_by(
         self, caller: object, path: Any, input: Any, key: str | int | None
     ) -> Coroutine[Any, Any, TurnRun]:
-        path = self._path(path)
-        payload = dumps(input, f"the input for {path}")
-        _ = self._live
-        return self._followup(self._identities.take("run", path, key, caller), payload)
+        try:
+            path = self._path(path)
+        except Exception as error:
+            return _raising(error)
+        identity = self._identities.take("run", path, key, caller)
+        try:
+            payload = dumps(input, f"the input for {path}")
+        except Exception as error:
+            return _raising(error)
+        return self._followup(identity, payload)
 
     async def _followup(self, identity: Identity, input: Payload) -> TurnRun:
         host, path = self._live, identity.name
@@ -265,6 +271,20 @@ class Turn(Handle):
         if accepted.known is not None:
             await self._compare(identity, accepted.known, input)
         return TurnRun(self, accepted.run_id, accepted.path)
+
+    async def _compare_agent(self, agent_id: AgentId, kind: Kind, path: str, config: Payload) -> None:
+        """Tell of an agent that was asked for otherwise when it was spawned; it stands."""
+        host = self._live
+        there = await host.ask("ledger", lambda request: DescribeAgent(request, host.address, path))
+        row = there.agent.row
+        if row.agent_id != agent_id:
+            return  # another one took its path meanwhile
+        if row.kind != kind.name:
+            differs: str | None = f"{row.kind!r} is recorded, {kind.name!r} was given"
+            self._diverges(Divergence("agent", path, None, None, path, "kind", str(differs)))
+        differs = await compared(row.config, config)
+        if differs is not None:
+            self._diverges(Divergence("agent", path, None, None, path, "config", differs))
 
     async def _compare(self, identity: Identity, known: RunRow, input: Payload) -> None:
         """Tell of a run that was asked for otherwise when it was started; it stands."""
@@ -514,6 +534,11 @@ def _caller() -> object:
         return asyncio.current_task()
     except RuntimeError:
         return current_thread()
+
+
+async def _raising(error: Exception) -> Any:
+    """For what is wrong with a call whose answer is awaited."""
+    raise error
 
 
 def _given(payload: Payload, what: str, path: str) -> Any:

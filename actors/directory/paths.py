@@ -241,7 +241,7 @@ class PathTable:
 
     def _spawn(self, command: SpawnAgent, known: _Known | None) -> list[Effect]:
         path, by = command.path, command.started_by
-        if known is not None and by is not None and by == known.started_by:
+        if known is not None and command.finds and by is not None and by == known.started_by:
             found = AgentSpawned(command.request, known.agent_id, path, None, found=True)
             return [Send(command.reply_to, found)]
         taken = known.kind if known is not None and not known.closed else None

@@ -24,8 +24,8 @@ class ConfigureDirectory(Struct, frozen=True):
 class SpawnAgent(Struct, frozen=True):
     """Answered by `AgentSpawned`; `PathTaken` if an open agent has the path.
 
-    A run that asks again finds the agent that it spawned there, open or closed. With a `run_id` that names
-    a run of this path already, that run's agent is meant.
+    A run whose turn `finds` gets the agent that it spawned there before, open or closed. With a `run_id`
+    that names a run of this path already, that run's agent is meant.
     """
 
     request: RequestId
@@ -37,6 +37,7 @@ class SpawnAgent(Struct, frozen=True):
     input: Payload | None = None
     run_id: RunId | None = None
     started_by: int | None = None  # the serial of the run whose turn asks
+    finds: bool = False
     durability: Durability | None = None
 
 
