@@ -311,13 +311,20 @@ class SnapshotUnreadable(GreenroomError):
 
 
 class InternalError(GreenroomError):
-    """A bug in greenroom. Please report it with the log."""
+    """A bug in greenroom. Please report it with the log.
 
-    def __init__(self, problem: str) -> None:
-        super().__init__(problem)
-        self.problem = problem
+    `stopped`: the runtime could not go on; else what was asked for is refused and nothing else is affected.
+    """
+
+    def __init__(self, problem: str, stopped: bool = True) -> None:
+        super().__init__(problem, stopped)
+        self.problem, self.stopped = problem, stopped
 
     def __str__(self) -> str:
+        if not self.stopped:
+            return (
+                f"{self.problem}. This is a bug, please report it with the log. Nothing else is affected."
+            )
         return (
             f"greenroom stopped itself: {self.problem}. This is a bug, please report it. What was "
             "accepted durably is in the store: open it again to go on."

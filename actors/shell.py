@@ -2,7 +2,8 @@
 
 A concrete actor names its core, its configuration message and its translation of system messages. No
 exception leaves `receiveMessage`: Thespian would run the handler again on half-changed state. A core
-raises for bugs only; then the actor says why to its supervisor and goes.
+raises for bugs only. Where the bug concerns one request or one agent and the core's tables still agree with
+each other, `contain` ends that alone; else the actor says why to its supervisor and goes.
 """
 
 import logging
@@ -43,10 +44,21 @@ class Ready(Struct, frozen=True):
 
 
 class ActorFailed(Struct, frozen=True):
-    """To the supervisor: an actor met a bug and goes. `reason` is a traceback."""
+    """To the supervisor: an actor met a bug and goes.
+
+    `reason` is a traceback, `broken` the invariant that does not hold any more, if it is known.
+    """
 
     role: str
     reason: str
+    broken: str | None = None
+
+
+class Contained(Struct, frozen=True):
+    """A bug ends what `effects` says and nothing else; or it cannot, as `broken` does not hold any more."""
+
+    effects: tuple[Any, ...] = ()
+    broken: str | None = None
 
 
 _NOT_FOR_CORES = frozenset(
@@ -79,6 +91,9 @@ class ActorShell(Actor):
                 effects = self.translate(message, sender)
             else:
                 effects = self.decide(message, sender)
+        except Exception as error:
+            effects = self.met_bug(message, sender, error)
+        try:
             for effect in effects:
                 if type(effect) is Send:  # nearly all are; a call less for each
                     to = effect.to
@@ -87,6 +102,22 @@ class ActorShell(Actor):
                     self.perform(effect)
         except Exception:
             self.fail(message)
+
+    def met_bug(self, message: object, sender: Address, error: Exception) -> Iterable[Any]:
+        """End what a message that could not be handled is about, and go on if that is sound."""
+        contained = self.contain(message, sender, error)
+        if contained.broken is not None:
+            self.fail(message, contained.broken)
+            return ()
+        reason = traceback.format_exc()
+        log.error(
+            "%s could not handle %r, which is refused. Please report this.\n%s", self.role, message, reason
+        )
+        return contained.effects
+
+    def contain(self, message: object, sender: Address, error: Exception) -> Contained:  # noqa: ARG002
+        """What a bug in handling `message` ends; by default it cannot be known what it left behind."""
+        return Contained(broken=f"{type(message).__name__} was handled in part")
 
     def translate(self, message: object, sender: Address) -> Iterable[Effect]:
         """What is said to actors as such: only timers and the end of a child concern a core."""
@@ -119,10 +150,10 @@ class ActorShell(Actor):
             case StartTimer():
                 self.wakeupAfter(effect.after, effect.message)
 
-    def fail(self, message: object) -> None:
+    def fail(self, message: object, broken: str | None = None) -> None:
         """Report the bug that is being handled, then go."""
         reason = traceback.format_exc()
         log.critical("%s failed on %r\n%s", self.role, message, reason)
         if "supervisor" in self.roles:
-            self.send(self.roles["supervisor"], ActorFailed(self.role, reason))
+            self.send(self.roles["supervisor"], ActorFailed(self.role, reason, broken))
         self.send(self.myAddress, ActorExitRequest())

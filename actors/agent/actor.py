@@ -5,6 +5,7 @@ asyncio loop, so it runs on `LocalSystemBase`.
 """
 
 import asyncio
+import contextvars
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
@@ -55,6 +56,7 @@ class AgentActor(ActorShell):
         "asked",
         "behaviour",
         "called_off",
+        "context",
         "healed",
         "inbox",
         "incarnation",
@@ -73,6 +75,7 @@ class AgentActor(ActorShell):
     incarnation: Incarnation
     session: Session
     behaviour: Behaviour
+    context: contextvars.Context
 
     def __init__(self) -> None:
         super().__init__()
@@ -142,7 +145,7 @@ class AgentActor(ActorShell):
             case DoClose():
                 behaviour = getattr(self, "behaviour", None)
                 if behaviour is not None and behaviour.kind.is_class:
-                    self.start(self.close, f"close {self.role}")
+                    self.start(self.close, f"close {self.role}", behaviour.context)
                 else:
                     self.act(self.session.closed())
             case DoLeave():
@@ -160,8 +163,13 @@ class AgentActor(ActorShell):
         except Exception:
             self.fail(name)
 
-    def start(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
-        """Run a coroutine beside the actor."""
+    def start(
+        self,
+        work: Callable[[], Coroutine[Any, Any, None]],
+        name: str,
+        context: contextvars.Context,
+    ) -> None:
+        """Run a coroutine beside the actor, in `context`."""
 
         async def listed() -> None:
             try:
@@ -169,13 +177,15 @@ class AgentActor(ActorShell):
             finally:
                 self.tasks = tuple(other for other in self.tasks if other is not task)
 
-        task = asyncio.get_running_loop().create_task(listed(), name=name)
+        task = asyncio.get_running_loop().create_task(listed(), name=name, context=context)
         self.tasks += (task,)
 
     # Opening and closing
 
     def open(self, message: OpenSession) -> None:
         self.roles, self.clock = message.roles, message.clock
+        # A session and each turn have copies of it: what their code sets there is theirs alone.
+        self.context = contextvars.copy_context()  # the runtime's, in which messages are handled
         image = message.image
         row = image.row
         self.agent_id, self.incarnation = row.agent_id, message.incarnation
@@ -187,14 +197,15 @@ class AgentActor(ActorShell):
         kind = find_kind(row.kind)
         if kind is None:
             unknown = UnknownKind(row.kind, row.path)
-            self.start(lambda: self.open_failed(unknown), f"open {self.role}")
+            self.start(lambda: self.open_failed(unknown), f"open {self.role}", self.context)
             return
-        self.behaviour = Behaviour(kind, row.path, row.config, image.snapshot)
+        context = self.context.copy()
+        self.behaviour = Behaviour(kind, row.path, row.config, image.snapshot, context)
         live = LiveAgent(row, "starting", True, message.incarnation, 0)
         if kind.is_class or self.behaviour.states.takes_long:
-            self.start(lambda: self.open_kind(live), f"open {row.path} ({kind.name})")
+            self.start(lambda: self.open_kind(live), f"open {row.path} ({kind.name})", context)
         else:
-            self.open_function()
+            context.run(self.open_function)
 
     def open_function(self) -> None:
         """A function has nothing to open but its state."""
@@ -238,7 +249,7 @@ class AgentActor(ActorShell):
         self.interruption = None
         name = f"turn {self.behaviour.path} ({self.behaviour.kind.name})"
         self.turn_task = asyncio.get_running_loop().create_task(
-            self.guarded(lambda: self.execute(do), name), name=name
+            self.guarded(lambda: self.execute(do), name), name=name, context=self.context.copy()
         )
 
     async def execute(self, do: DoTurn) -> None:
@@ -259,10 +270,10 @@ class AgentActor(ActorShell):
                 results=do.results,
             )
             if self.interruption is not None:
-                turn.interrupted = True
+                turn._interrupted = True
                 raise asyncio.CancelledError
             result = await self.run_in_time(turn)
-            turn.over = True  # what goes on of its code changes nothing any more
+            turn._over = True  # what goes on of its code changes nothing any more
             snapshot = await self.store(turn, aside=lambda: self.give_slot(for_runs=False))
             status = "completed"
         except asyncio.CancelledError:
@@ -311,7 +322,7 @@ class AgentActor(ActorShell):
         if status == "completed" and turn is not None:
             read_upto = self.read_mail()
             self.behaviour.states.keep(turn.state, snapshot)
-            outbox, after = tuple(turn.outbox), turn.continuation
+            outbox, after = tuple(turn._outbox), turn._continuation
             end = replace(
                 end,
                 result=result,
@@ -321,7 +332,7 @@ class AgentActor(ActorShell):
                 after=after,
             )
         if turn is not None:
-            turn.over = True
+            turn._over = True
         self.turn = self.turn_task = self.regaining = None
         self.asked.clear()
         self.act(self.session.returned(end))
@@ -332,7 +343,7 @@ class AgentActor(ActorShell):
             return  # it is on its way out, though that takes longer than its time
         self.interruption = do
         if self.turn is not None and self.turn_task is not None:
-            self.turn.interrupted = True
+            self.turn._interrupted = True
             self.turn_task.cancel()
 
     # What a turn asks of its host
@@ -388,7 +399,7 @@ class AgentActor(ActorShell):
 
     async def store(self, turn: Turn, aside: Callable[[], None] | None = None) -> Snapshot | None:
         """The turn's state as bytes; the messages that it has sent belong to the same moment."""
-        return await self.behaviour.states.snapshot(lambda: (turn.state, len(turn.outbox)), aside=aside)
+        return await self.behaviour.states.snapshot(lambda: (turn.state, len(turn._outbox)), aside=aside)
 
     def ended(self) -> None:
         if self.link is not None:

@@ -13,6 +13,7 @@ import sysconfig
 import traceback
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
+from contextvars import Context
 from pathlib import Path
 from typing import Any
 
@@ -61,12 +62,15 @@ _late_closings: set["asyncio.Future[None]"] = set()
 class Behaviour:
     """One session's use of a kind."""
 
-    __slots__ = ("_instance", "_is_async", "config", "kind", "path", "states")
+    __slots__ = ("_instance", "_is_async", "config", "context", "kind", "path", "states")
 
-    def __init__(self, kind: Kind, path: str, config: bytes, snapshot: Snapshot | None) -> None:
+    def __init__(
+        self, kind: Kind, path: str, config: bytes, snapshot: Snapshot | None, context: Context
+    ) -> None:
         self.kind = kind
         self.path = path
         self.config = config
+        self.context = context  # the session's own, which `open` and `close` share
         self.states = StateKeeper(kind, path, snapshot)
         self._instance: Any = None  # of a class
         self._is_async: bool | None = None  # the code of its turns, once it is known
@@ -154,8 +158,8 @@ class Behaviour:
             result = await (code(turn) if watch is None else watch(code(turn)))
         else:
             result = await self._run_on_thread(code, turn)
-        if turn.diverged is not None:  # in a simulation, and the code went on all the same
-            raise turn.diverged.error(turn.run_id, turn.path)
+        if turn._diverged is not None:  # in a simulation, and the code went on all the same
+            raise turn._diverged.error(turn.run_id, turn.path)
         return dumps(result, f"the result of {self.path}")
 
     async def _run_on_thread(self, code: Callable[[Any], Any], turn: Turn) -> Any:
@@ -165,8 +169,8 @@ class Behaviour:
         try:
             return await asyncio.shield(calling)
         except asyncio.CancelledError:
-            turn.interrupted = True
-            sync.cancel_calls()
+            turn._interrupted = True
+            sync._cancel_calls()
             while not calling.done():
                 with suppress(asyncio.CancelledError):  # told already
                     await asyncio.wait({calling})

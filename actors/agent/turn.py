@@ -166,31 +166,51 @@ class Turn(Handle):
         inbox: tuple[MessageRow, ...],
         results: tuple[RunRow, ...],
     ) -> None:
-        self.path: str = run.path
-        self.run_id: str = run.run_id
-        self.attempt: int = run.attempt
+        self._path: str = run.path
+        self._run_id: str = run.run_id
+        self._attempt: int = run.attempt
         self.input: Any = _given(run.input, f"input of run {run.run_id}", run.path)
         self.config: Any = _given(config, "config", run.path)
         self.state: Any = state
         self.inbox: list[Message] = [Message.of(message) for message in inbox]
         self.results: list[Outcome] = [Outcome.of(result) for result in results]
-        self.interrupted = False
-        self.over = False
-        self.continuation: Continuation | None = None
-        self.outbox: list[OutgoingMessage] = []
+        self._interrupted = False
+        self._over = False
+        self._continuation: Continuation | None = None
+        self._outbox: list[OutgoingMessage] = []
         self._host = host
         self._again = again
         self._serial, self._divided_at = run.serial, run.divided_at
         self._stem = run.stem or stem_of("", run.serial, run.accepted_at)
         self._identities = Identities(run.run_id, run.path)
         self._spawned: set[str] = set()  # paths, by this turn
-        self.diverged: Divergence | None = None
+        self._diverged: Divergence | None = None
         self._waits = 0
+
+    @property
+    def path(self) -> str:
+        """The agent's."""
+        return self._path
+
+    @property
+    def run_id(self) -> str:
+        """The run that is executed."""
+        return self._run_id
+
+    @property
+    def attempt(self) -> int:
+        """How often the run's code was begun, this time included."""
+        return self._attempt
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the turn was interrupted."""
+        return self._interrupted
 
     @property
     def _live(self) -> Host:
         """The host, as long as the turn is not over."""
-        if self.over:
+        if self._over:
             raise GreenroomError(f"the turn of run {self.run_id} is over: it can do nothing any more")
         return self._host
 
@@ -204,7 +224,7 @@ class Turn(Handle):
         """
         try:
             found = kind_of(kind)
-            path = self._path(name)
+            path = self._path_of(name)
             payload = dumps(config, f"the config of {path}")
         except Exception as error:
             return _raising(error)
@@ -247,7 +267,7 @@ class Turn(Handle):
         self, caller: object, path: Any, input: Any, key: str | int | None
     ) -> Coroutine[Any, Any, TurnRun]:
         try:
-            path = self._path(path)
+            path = self._path_of(path)
         except Exception as error:
             return _raising(error)
         identity = self._identities.take("run", path, key, caller)
@@ -317,22 +337,22 @@ class Turn(Handle):
         run_id = RunId(self.run_id)
         host.tell("ledger", ReportDivergence(host.agent_id, host.incarnation, run_id, news))
         if getattr(asyncio.get_running_loop(), "refuses_divergence", False):
-            self.diverged = self.diverged or divergence
-            raise self.diverged.error(self.run_id, self.path)
+            self._diverged = self._diverged or divergence
+            raise self._diverged.error(self.run_id, self.path)
 
     async def send(self, path: Any, body: Any) -> None:
         """Put a message in an agent's inbox when this turn is committed, and only then."""
-        path = self._path(path)
+        path = self._path_of(path)
         payload = dumps(body, f"the message to {path}")
         located = await self._live.ask(
             "directory", lambda request: LocateAgent(request, self._live.address, path)
         )
         _ = self._live  # it may have ended meanwhile, and its outbox is being committed
-        self.outbox.append(OutgoingMessage(located.agent_id, path, payload))
+        self._outbox.append(OutgoingMessage(located.agent_id, path, payload))
 
     async def interrupt(self, path: Any) -> bool:
         """Interrupt the runs that an agent of this tree has accepted; whether there were any."""
-        path = self._path(path)
+        path = self._path_of(path)
         reason = f"interrupted by {self.path}"
         answer = await self._live.ask(
             "directory",
@@ -367,7 +387,7 @@ class Turn(Handle):
         kind's `turn_timeout`.
         """
         checked_timeout(timeout)
-        run_ids = [await self._run_id(run) for run in runs]
+        run_ids = [await self._id_of(run) for run in runs]
         host = self._live
         answers = [
             host.ask(
@@ -413,13 +433,13 @@ class Turn(Handle):
         committed; the agent can be evicted meanwhile. Returns that run.
         """
         _ = self._live
-        if self.continuation is not None:
+        if self._continuation is not None:
             raise RuntimeError("this turn has called after() already: name all runs in one call")
-        run_ids = tuple([await self._run_id(run) for run in runs])
+        run_ids = tuple([await self._id_of(run) for run in runs])
         payload = dumps(input, "the input of after()")
         run_id = derived_id(self._stem, "after")
         _ = self._live  # see `send`
-        self.continuation = Continuation(run_id, run_ids, payload)
+        self._continuation = Continuation(run_id, run_ids, payload)
         return TurnRun(self, run_id, self.path)
 
     @asynccontextmanager
@@ -467,7 +487,7 @@ class Turn(Handle):
         snapshot = await self._live.snapshot()
         self._identities.divide()
         host = self._live  # it may have ended meanwhile
-        outbox, self.outbox = tuple(self.outbox), []
+        outbox, self._outbox = tuple(self._outbox), []
         read_upto, divides = host.read_mail(), self._identities.counts
         recorded = host.ask(
             "ledger",
@@ -503,14 +523,14 @@ class Turn(Handle):
 
     # Paths and ids
 
-    def _path(self, path: Any) -> str:
+    def _path_of(self, path: Any) -> str:
         named = path if isinstance(path, str) else getattr(path, "path", path)
         full = check_path(resolve(named, base=self.path) if isinstance(named, str) else named)
         if tree_of(full) != tree_of(self.path):
             raise OutOfTree(full, tree_of(self.path))
         return full
 
-    async def _run_id(self, run: Any) -> RunId:
+    async def _id_of(self, run: Any) -> RunId:
         """The id of a run that this turn may wait for: its own tree's, and not itself."""
         if isinstance(run, TurnRun):
             return RunId(run.run_id)
@@ -612,10 +632,24 @@ class SyncTurn(Handle):
 
     def __init__(self, turn: Turn, loop: asyncio.AbstractEventLoop) -> None:
         self._turn, self._loop = turn, loop
-        self.path, self.run_id, self.attempt = turn.path, turn.run_id, turn.attempt
         self.input, self.config = turn.input, turn.config
         self.inbox, self.results = turn.inbox, turn.results
         self._calls: set[asyncio.Task[Any]] = set()  # on the loop, of the call under way
+
+    @property
+    def path(self) -> str:
+        """See `Turn.path`."""
+        return self._turn.path
+
+    @property
+    def run_id(self) -> str:
+        """See `Turn.run_id`."""
+        return self._turn.run_id
+
+    @property
+    def attempt(self) -> int:
+        """See `Turn.attempt`."""
+        return self._turn.attempt
 
     @property
     def state(self) -> Any:
@@ -706,7 +740,7 @@ class SyncTurn(Handle):
             reason = "interrupted while it waited"
             raise RunInterrupted(self.run_id, self.path, reason) from None
 
-    def cancel_calls(self) -> None:
+    def _cancel_calls(self) -> None:
         """The turn was interrupted: end the calls that wait, on the loop."""
         for task in list(self._calls):
             task.cancel()

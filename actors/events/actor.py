@@ -4,9 +4,10 @@ from collections.abc import Iterable
 
 from ...persistence.journal import Publish
 from ...persistence.protocol import Answer, Ask, ListEvents
+from ..containing import refused
 from ..effects import Effect, Send
 from ..ledger.protocol import Refused
-from ..shell import ActorShell
+from ..shell import ActorShell, Contained
 from ..vocabulary import Address, RequestId
 from .protocol import Announce, ConfigureEvents, ForgetPull, PullEvents
 from .ring import EventRing, cursor_of
@@ -40,6 +41,14 @@ class EventBus(ActorShell):
             case _:
                 raise TypeError(f"the event bus does not know {message!r}")
         return ()
+
+    def contain(self, message: object, sender: Address, error: Exception) -> Contained:
+        """Refuse a question; whoever asked it has no place here any more."""
+        if not isinstance(message, PullEvents):
+            return super().contain(message, sender, error)
+        self.reading.pop(message.request, None)
+        self.ring.forget(message.request)
+        return Contained((refused(message, sender, self.role, error),))
 
     def read(self, pull: PullEvents) -> list[Effect]:
         self.reading[pull.request] = pull

@@ -15,12 +15,14 @@ from ...persistence.protocol import (
     LoadAgent,
     StoreClosed,
 )
+from ..containing import bug_in, refused
 from ..effects import Effect, Send, StartTimer
 from ..errors import InternalError
 from ..events.protocol import Announce
 from ..residency.protocol import AgentEntered, AgentLeft, LoadFailed
-from ..shell import ActorShell, log
+from ..shell import ActorShell, Contained, log
 from ..vocabulary import Address, Timestamp
+from .audit import Mark, broken_invariant, mark_of
 from .ledger import Ledger
 from .protocol import (
     AcceptMessage,
@@ -69,6 +71,7 @@ class LedgerActor(ActorShell):
     closing: Address | None = None
     closed_stores = 0
     patience_ends: Timestamp = 0.0  # with a store that cannot be written, while closing
+    mark: Mark = (0, 0, 0, 0)  # where the ledger stood before the message that is being handled
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,6 +81,7 @@ class LedgerActor(ActorShell):
         if type(message) is ConfigureLedger:
             return self.configure(message)
         self.ledger.now = self.clock()
+        self.mark = mark_of(self.ledger)
         handler = HANDLERS.get(type(message))
         if handler is None:
             raise TypeError(f"the ledger does not know {message!r}")
@@ -89,6 +93,19 @@ class LedgerActor(ActorShell):
         if self.closing is not None and not journal.unwritten and not journal.asking:
             batch = [*batch, *self.close_stores()]
         return [*effects, *batch] if batch else effects
+
+    def contain(self, message: object, sender: Address, error: Exception) -> Contained:
+        """A request is refused; the runs of an agent whose session's news cannot be handled fail."""
+        kind = type(message)
+        if kind not in ASKED and kind not in OF_AN_AGENT:
+            return super().contain(message, sender, error)
+        broken = broken_invariant(self.ledger, self.mark)
+        if broken is not None:
+            return Contained(broken=broken)
+        if kind in OF_AN_AGENT:
+            problem = str(bug_in(message, self.role, error))
+            return Contained(tuple(self.ledger.abandon(message.agent_id, problem)))  # type: ignore[attr-defined]
+        return Contained((*ASKED[kind](message), refused(message, sender, self.role, error)))
 
     def configure(self, message: ConfigureLedger) -> list[Effect]:
         unfinished = message.unfinished
@@ -248,3 +265,36 @@ HANDLERS: dict[type, Handler] = {
     StoreClosed: lambda room, _, __: room.store_closed(),
 }
 """By type, as there are many and every turn is told of several: found at once."""
+
+ASKED: dict[type, Callable[[Any], Iterable[Effect]]] = {
+    **dict.fromkeys(
+        (
+            RecordClose,
+            AcceptRun,
+            AcceptMessage,
+            InterruptRuns,
+            DescribeAgent,
+            DescribeAgents,
+            DescribeState,
+            DescribeRun,
+            DescribeLedger,
+            AwaitRun,
+            Checkpoint,
+        ),
+        lambda _: (),
+    ),
+    RecordSpawn: Ledger.not_spawned,
+}
+"""Requests that a bug refuses, and what else is to be told then."""
+
+OF_AN_AGENT = (
+    AgentEntered,
+    SessionStarted,
+    SessionFailed,
+    LoadFailed,
+    TakeRun,
+    ReportDivergence,
+    ReportProgress,
+    EndTurn,
+)
+"""News of one agent: a bug ends what that agent does."""

@@ -184,10 +184,11 @@ class Ledger:
         return self._refuse_spawn(ask, refusal) if refusal else self._spawn(ask)
 
     def _refuse_spawn(self, ask: RecordSpawn, error: GreenroomError) -> list[Effect]:
-        return [*self._not_spawned(ask), Send(ask.reply_to, Refused(ask.request, error))]
+        return [*self.not_spawned(ask), Send(ask.reply_to, Refused(ask.request, error))]
 
     @staticmethod
-    def _not_spawned(ask: RecordSpawn) -> list[Effect]:
+    def not_spawned(ask: RecordSpawn) -> list[Effect]:
+        """What the directory is told of a spawn that is not recorded."""
         if ask.taken is not None:
             return []
         return [Send("directory", SpawnSettled(ask.row.agent_id, ask.row.path, recorded=False))]
@@ -201,7 +202,7 @@ class Ledger:
             return self._refuse_spawn(ask, RunIdTaken(row.run_id, row.path, problem))
         reply = AgentSpawned(ask.request, row.agent_id, row.path, row.run_id, known=row)
         return [
-            *self._not_spawned(ask),
+            *self.not_spawned(ask),
             *self._tell_accepted(row, ask.durability, Send(ask.reply_to, reply)),
         ]
 
@@ -677,6 +678,17 @@ class Ledger:
         effects = self._fail_start(desk, tellable(str(news.error)))
         self._tidy(desk)
         return effects
+
+    def abandon(self, agent_id: AgentId, problem: str) -> list[Effect]:
+        """A bug in handling news of this agent: its runs fail, its session goes, nobody else notices."""
+        desk = self.desks.get(agent_id)
+        if desk is None:
+            return []
+        effects: list[Effect] = []
+        for run in desk.open_runs():
+            effects += self._end(desk, run, "failed", problem)
+        desk.called = False  # a run that comes from here on has a session of its own
+        return [*effects, Send("residency", DismissAgent(agent_id, gone=True)), *self._count_turns()]
 
     def _fail_start(self, desk: Desk, error: str, records: tuple[Record, ...] = ()) -> list[Effect]:
         """No session: the runs that wait for one fail, the next one tries again."""

@@ -157,7 +157,8 @@ class Supervisor(ActorShell):
             case ActorFailed():
                 if message.role in self.roles:
                     last_line = message.reason.strip().rpartition("\n")[2]
-                    return self.broke(InternalError(f"{message.role}: {last_line}"))
+                    broken = f" ({message.broken})" if message.broken else ""
+                    return self.broke(InternalError(f"{message.role}: {last_line}{broken}"))
             case StoreClosed():
                 pass  # of a store that was lost
             case _:
