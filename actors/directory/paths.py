@@ -30,6 +30,7 @@ from ..ledger.protocol import (
     RecordSpawn,
     Refused,
     SpawnSettled,
+    SpawnWithdrawn,
 )
 from ..processes.protocol import EndErased
 from ..residency.protocol import EvictAgent, PinAgent
@@ -179,6 +180,12 @@ class PathTable:
         """A spawn was recorded, or refused and so never was."""
         spawning = self._spawning.pop(news.path)
         return self._resume(news.path, spawning.new if news.recorded else spawning.before)
+
+    def withdrawn(self, news: SpawnWithdrawn) -> None:
+        """A spawn was refused after all: the store knows who has its path."""
+        known = self._known.get(news.path)
+        if known is not None and known.agent_id == news.agent_id:
+            del self._known[news.path]
 
     def _resume(self, path: str, known: _Known | None) -> list[Effect]:
         """Decide what waited in line, until something is to be waited for again."""

@@ -52,6 +52,7 @@ from .protocol import (
     StoreFailing,
     TakeRun,
 )
+from .withdrawal import broken_by, withdraw
 
 
 class _RetryBatch(Struct, frozen=True):
@@ -176,12 +177,21 @@ class LedgerActor(ActorShell):
         return [*effects, StartTimer(health.pause, _RetryBatch(episode.tries))]
 
     def record_failed(self, message: BatchFailed) -> list[Effect]:
-        """A bug: something was accepted that cannot be stored. Write all that came before it, then stop."""
+        """A bug: something was accepted that cannot be stored. Refuse that, once all before it is written.
+
+        If its place in the books is not sound, or somebody was told of it, stop.
+        """
         records = self.journal.narrow_down()
         if records is None:
             return []
         what = ", ".join(sorted({type(record).__name__ for record in records}))
         problem = f"a commit of {what} cannot be stored: {message.problem}"
+        withdrawn = withdraw(self.ledger, message.problem)
+        if withdrawn is not None:
+            log.error("%s. Its request is refused and all else goes on. Please report this", problem)
+            return [*withdrawn, *self.journal.resume()]
+        broken = broken_by(message.problem)
+        problem = f"{problem} ({broken} does not hold)" if broken else problem
         return [Send("supervisor", StoreFailing(problem, True, InternalError(problem)))]
 
     def retry(self, message: _RetryBatch) -> list[Effect]:

@@ -100,6 +100,7 @@ from .protocol import (
     SessionFailed,
     SessionStarted,
     SpawnSettled,
+    SpawnWithdrawn,
     StopBeginning,
     TakeRun,
     TurnsEnded,
@@ -390,6 +391,36 @@ class Ledger:
     def _unless_crowded(self) -> Durability | None:
         """The level of what may come as often as somebody likes: beyond the bound it waits for the disk."""
         return "process" if self.journal.debt.crowded and self.journal.durability == "memory" else None
+
+    def unrecord(self, desk: Desk, run: OpenRun) -> list[Effect]:
+        """The store refused to record this run, which nobody was told of: as if it had never come."""
+        effects: list[Effect] = []
+        del self.runs[run.row.run_id]
+        run.state = "ended"
+        if run is desk.running:
+            begun: RunBegun = run.beginning.message  # type: ignore[assignment, union-attr]
+            desk.mail = [*begun.inbox, *desk.mail]
+            effects.append(Send(desk.executor, NothingToRun(desk.agent_id)))
+            desk.called = False
+            desk.stops()
+        else:
+            desk.drop(run)
+        return [*effects, *self._settle(desk), *self._call(desk), *self._count_turns()]
+
+    def unspawn(self, desk: Desk) -> list[Effect]:
+        """The same for an agent, with its runs."""
+        for run in desk.open_runs():
+            del self.runs[run.row.run_id]
+            run.state = "ended"
+        if desk.opening and not desk.present:
+            self._spawning -= 1
+        self.known -= 1
+        self.desks.pop(desk.agent_id, None)
+        return [
+            Send("residency", DismissAgent(desk.agent_id, gone=True)),
+            Send("directory", SpawnWithdrawn(desk.agent_id, desk.path)),
+            *self._count_turns(),
+        ]
 
     # Turns
 

@@ -348,6 +348,13 @@ class SpawnSettled(Struct, frozen=True, gc=False):
     recorded: bool
 
 
+class SpawnWithdrawn(Struct, frozen=True, gc=False):
+    """To the directory: a spawn that it was told of as recorded was refused by the store."""
+
+    agent_id: AgentId
+    path: str
+
+
 class AgentsClosed(Struct, frozen=True, gc=False):
     request: RequestId
 
