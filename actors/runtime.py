@@ -487,7 +487,7 @@ def stats_of(ledger: Any, residency: Any, slots: Any) -> Stats:
         reloads=residency.reloads,
         commits=ledger.commits,
         unwritten=ledger.unwritten,
-        given_way=residency.given_way,
+        waiting=residency.in_wait,
         events_dropped=ledger.events_dropped,
         latencies=ledger.latencies,
         store_problem=ledger.store_problem,

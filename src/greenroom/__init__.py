@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         StoreLost,
         StoreTooNew,
         UnknownKind,
+        WouldDeadlock,
     )
     from .actors.retention import Retention
     from .actors.runtime import AgentRef, Run, Runtime
@@ -87,6 +88,7 @@ __all__ = [
     "TurnAgent",
     "TurnRun",
     "UnknownKind",
+    "WouldDeadlock",
     "agent",
 ]
 
