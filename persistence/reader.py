@@ -50,7 +50,7 @@ _AGENT = f"{_AGENT_COLUMNS} {_AGENT_TABLES}"
 _RUN = """
     SELECT r.run_id, r.serial, r.agent_id, a.path, r.input, r.accepted_at, r.status, r.attempt,
            r.awaits, r.result, r.error, r.started_at, r.ended_at, r.error_type, r.started_by,
-           r.cuts, r.crashes, r.alone, r.ran, r.at_work
+           r.cuts, r.crashes, r.alone, r.ran, r.at_work, r.stem, r.divided_at
     FROM runs AS r CROSS JOIN agents AS a ON a.agent_id = r.agent_id
 """  # CROSS: in this order
 # `status <> 'closed'` and `status = 'closed'` stand as in the schema: that is how SQLite finds the index
@@ -93,7 +93,7 @@ LOOK = 50_000
 UNREAD = 12
 """The column of an agent that names its mail."""
 
-ALONE, AT_WORK = -3, -1
+ALONE, AT_WORK = 17, 19
 """The columns of a run that are truth values."""
 
 CODEC = -3

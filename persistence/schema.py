@@ -203,6 +203,10 @@ def processes(db: "Database") -> None:
     )
 
 
+NEW_NONCE = "lower(hex(randomblob(6)))"
+"""In SQL: a name that no other store has."""
+
+
 def origins(db: "Database") -> None:
     """Version 3: where a run came from, how its turns were cut off, and a name of the store's own."""
     for table, column in (
@@ -216,12 +220,14 @@ def origins(db: "Database") -> None:
             "at_work INTEGER NOT NULL DEFAULT 0",
         ),  # 1: a turn of it has begun, and not ended or been cut
         ("runs", "error_type TEXT"),
+        ("runs", "stem TEXT"),  # what the ids of what it starts are derived from, if it was imported
+        ("runs", "divided_at INTEGER"),  # the next serial at the last checkpoint of its turn
         ("agents", "started_by INTEGER"),  # the serial of the run whose turn spawned it
         ("inbox", "sender_id INTEGER"),  # the agent that sent it; NULL from outside
         ("meta", "nonce TEXT"),  # in all ids that the runtime makes: another store makes others
     ):
         db.execute(f"ALTER TABLE {table} ADD COLUMN {column}")
-    db.execute("UPDATE meta SET nonce = lower(hex(randomblob(6)))")
+    db.execute(f"UPDATE meta SET nonce = {NEW_NONCE}")
     # an older greenroom did not count the beginnings that it cut off itself
     db.execute(
         "UPDATE runs SET at_work = 1, attempt = max(attempt, 1)"
