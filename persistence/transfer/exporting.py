@@ -152,30 +152,17 @@ class _Exporter:
             yield AgentLine(*(*fields, bool(stateful), value, state, started_by))
 
     def _run_lines(self, *, last: bool) -> Iterator[RunLine]:
-        known = _SINCE_3 if self._inspection.version >= 3 else _BEFORE_3
-        statement = _RUNS.format(since_3=known)
+        statement = _RUNS.format(since_3=_SINCE_3 if self._since_3 else _BEFORE_3)
         rows = self._inspection.ticking("runs", self._inspection.rows(statement, self._under, last))
-        for (
-            *fields,
-            error_type,
-            cuts,
-            crashes,
-            ran,
-            started_by,
-            stem,
-            divided_at,
-            given,
-            result,
-            path,
-        ) in rows:
+        for *row, stem, divided_at, given, result, path in rows:
+            fields, since_3 = row[:10], row[10:]
             serial, run_id, _, accepted_at, status, *_ = fields
-            if status == "accepted":  # its turn may begin again where the run has another serial
+            if status == "accepted" and self._nonce:  # its turn may begin again under another serial
                 stem = stem or stem_of(self._nonce, serial, accepted_at)
             fields[6] = self._awaits(fields[6], run_id)
             value = self._value(given, ("input", run_id), path)
             returned = None if result is None else self._value(result, ("result", run_id), path)
-            since_3 = (error_type, cuts, crashes, ran, started_by, stem, divided_at)
-            yield RunLine(*(*fields, last, value, returned, *since_3))
+            yield RunLine(*(*fields, last, value, returned, *since_3, stem, divided_at))
 
     def _message_lines(self) -> Iterator[MessageLine]:
         rows = self._inspection.ticking("messages", self._inspection.rows(_MESSAGES, self._under))
