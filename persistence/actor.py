@@ -140,7 +140,7 @@ class PersistenceActor(ActorShell):
         store = self.store
         if store is None or self.tidying:
             return ()
-        late = self.clock() >= self.look_at
+        late = self.clock() >= self.look_at or store.erasing
         return self.again(log=log) if log or late or store.untidy or store.unpruned >= PRUNE_AFTER else ()
 
     def again(self, *, log: bool = False) -> Iterable[Effect]:
@@ -250,7 +250,7 @@ class ReaderActor(ActorShell):
         if self.reader is None:
             return Answer(message.request, None, RuntimeClosing())
         try:
-            return Answer(message.request, self.reader.read(message.query))
+            return Answer(message.request, self.reader.read(message.query, message.erasing))
         except GreenroomError as error:
             return Answer(message.request, None, error)
         except Exception as error:  # one question that cannot be answered is no reason to answer none

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from ..actors.retention import Retention
 from ..actors.vocabulary import AgentId, RunId, Seconds, Timestamp
+from .erasing import Eraser, Erasure
 from .protocol import EndRun, EraseAgent, Record, RunRow, SetAgent
 from .retention import (
     NO_FENCE,
@@ -64,6 +65,8 @@ DELETE_RUNS = """
 """
 DELETE_ENTRIES = "DELETE FROM superseded WHERE number IN (SELECT value FROM json_each(?))"
 DELETE_MESSAGES = "DELETE FROM inbox WHERE serial IN (SELECT value FROM json_each(?))"
+DELETE_RUNS_OF = "DELETE FROM runs WHERE agent_id IN (SELECT value FROM json_each(?))"
+DELETE_INBOX_OF = "DELETE FROM inbox WHERE agent_id IN (SELECT value FROM json_each(?))"
 DELETE_AGENTS = """
     DELETE FROM agents WHERE agent_id IN (SELECT value FROM json_each(?)) AND status = 'closed'
 """
@@ -84,8 +87,10 @@ class Step(Struct):
     runs_kept: dict[RunId, SupersededRun] = {}  # past, but awaited: passed over
     agents_kept: dict[AgentId, Timestamp] = {}
     rows: int = 0  # all in all
+    erased: bool = False  # with it, nothing is left of agents that were deleted before
     more: bool = False  # there may be more that can go at once
     wait: Seconds | None = None
+    erasure: Erasure | None = None
     held: Fence | None = None  # a turn under way keeps something that is past
 
     def until(self, wait: Seconds | None) -> None:
@@ -108,6 +113,7 @@ class Pruner:
 
     def __init__(self, connection: sqlite3.Connection, unfinished: Iterable[RunRow]) -> None:
         self._connection = connection
+        self.eraser = Eraser(connection)
         self._awaited = Awaited(unfinished)
         # passed over because they are awaited; the queues are read on behind them
         self._runs_kept: dict[RunId, SupersededRun] = {}
@@ -117,6 +123,7 @@ class Pruner:
 
     def committed(self, records: Sequence[Record]) -> None:
         """These are in the store now."""
+        self.eraser.committed(records)
         for run_id in self._awaited.committed(records):
             entry = self._runs_kept.pop(run_id, None)
             if entry is not None:
@@ -130,7 +137,10 @@ class Pruner:
         last_seq, last_entry, closed = self._rows(NEWEST)[0]
         found = self._rows(OLDEST_BEGUN)
         fence = Fence(*found[0]) if found else NO_FENCE
-        step = Step()
+        step = Step(erasure=self.eraser.look(rows))
+        if step.erasure is not None:
+            step.rows += 1 + len(step.erasure.serials)
+            step.more = True
         self._look_at_events(step, retention, now, rows, last_seq)
         self._look_at_runs(step, retention, now, rows, fence, last_entry or 0)
         self._look_at_agents(step, retention, now, rows, fence, closed)
@@ -138,19 +148,24 @@ class Pruner:
 
     def delete(self, step: Step) -> None:
         """Delete what `look` found; the caller's transaction goes round it."""
+        if step.erasure is not None:
+            self.eraser.delete(step.erasure)
         if step.upto_seq:
             self._connection.execute(DELETE_EVENTS, (step.upto_seq,))
         for statement, numbers in (
             (DELETE_RUNS, step.runs),
             (DELETE_ENTRIES, step.entries),
             (DELETE_MESSAGES, step.messages),
-            (DELETE_AGENTS, step.agents),  # triggers do the rest
+            (DELETE_RUNS_OF, step.agents),
+            (DELETE_INBOX_OF, step.agents),
+            (DELETE_AGENTS, step.agents),
         ):
             if numbers:
                 self._connection.execute(statement, (msgspec.json.encode(numbers).decode(),))
 
     def deleted(self, step: Step) -> None:
         """It was committed: read on behind what was passed over, and deleted what came before that."""
+        step.erased = step.erasure is not None and self.eraser.deleted(step.erasure)
         self._agents_kept |= step.agents_kept
         self._runs_kept |= step.runs_kept
         self._runs_behind = max((run.number for run in step.runs_kept.values()), default=self._runs_behind)

@@ -132,15 +132,20 @@ class Store:
         folder = TemporaryDirectory(prefix="greenroom-") if path == ":memory:" else None
         file = path if folder is None else os.path.join(folder.name, "store.db")
         try:
-            schema.inspect(file)  # before a key is made for what is refused
-            if os.path.exists(file) and os.path.getsize(file) and not os.path.exists(key_path(file)):
-                log.warning("%s has no key: what it holds is refused until its own one is put back", file)
-            sealer = Sealer(make_key(file))
+            had_key = os.path.exists(key_path(file))
+            if had_key and not os.path.lexists(file):
+                log.warning("%s is not there, but its key is: a new store is made. Was it moved?", file)
             connection = schema.open_for_writing(
                 file, durability, private=folder is not None, admit=lambda known: admit(file, known)
             )
             try:
                 with schema.explained(file):
+                    if not had_key and connection.execute("SELECT 1 FROM agents LIMIT 1").fetchone():
+                        log.warning(
+                            "%s has no key: what it holds is refused until its own one is put back", file
+                        )
+                    # not before the file is a store: an empty file beside a key has lost what it held
+                    sealer = Sealer(make_key(file))
                     claim = Claim.take(file, connection, lease)
                     unfinished = Reader(file, connection, sealer).unfinished()
                 store = cls(file, connection, sealer, claim=claim, folder=folder, open_runs=unfinished.runs)
@@ -210,6 +215,8 @@ class Store:
         groups = list(grouped(records))
         self._count(groups)
         for kind, group in groups:
+            if kind is AddRun:
+                self._pruner.eraser.make_way([record.row.run_id for record in group])
             for write in WRITES[kind]:
                 for begin in range(0, len(group), SLICE):
                     rows = [write.encode(self, record) for record in group[begin : begin + SLICE]]
@@ -259,7 +266,14 @@ class Store:
                 self._pruner.delete(step)
             self._unchecked += step.rows // 4  # neighbours, most of them: they share their pages
         self._pruner.deleted(step)
+        if step.erased:
+            self._cut_log()  # which has what was deleted, too
         return step
+
+    @property
+    def erasing(self) -> bool:
+        """Whether something is left of deleted agents, for `prune` to remove."""
+        return self._pruner.eraser.pending
 
     def give_back(self) -> bool:
         """Give a few of many free pages back to the system; whether there were many.

@@ -33,7 +33,11 @@ class EventRing:
         """These happened: keep them, and answer who waited for one of them."""
         for event in events:
             self._keep((event.seq, 0), event)
-        return self._tell(events)
+        effects = self._tell(events)
+        deleted = [event.seq for event in events if event.type == "agent.deleted"]
+        if deleted:
+            self._forget_before(deleted[-1])
+        return effects
 
     def announce(self, news: Announce) -> list[Effect]:
         """Keep this and tell it like an event that comes after all so far."""
@@ -56,6 +60,11 @@ class EventRing:
     def _forget_oldest(self) -> None:
         self._before, event = self._kept.popleft()
         self._bytes -= len(event.data)
+
+    def _forget_before(self, seq: int) -> None:
+        """An agent was deleted: the store tells what is left of what happened before."""
+        while self._kept and self._kept[0][0] < (seq, 0):
+            self._forget_oldest()
 
     def _tell(self, events: tuple[EventRow, ...]) -> list[Effect]:
         if not self._waiting:

@@ -39,6 +39,8 @@ from greenroom.persistence.protocol import (
 from greenroom.persistence.reader import Reader
 from greenroom.persistence.store import Store, WriteFailed
 
+from .model import FOR_EVER
+
 GOOD = codec.dumps({"fine": True}, "it")
 
 
@@ -371,7 +373,9 @@ def test_erasing_leaves_nothing_of_the_agent(opened: tuple[Store, Reader]) -> No
     store.write([EraseAgent(1)])
     assert reader.read(LoadAgent(1)) is None
     assert reader.read(FindRuns(("done1", "open1"))) == (None, None)
-    for table in ("agents", "runs", "inbox", "snapshots"):
+    while store.erasing:
+        store.prune(FOR_EVER, 1e9)
+    for table in ("agents", "runs", "inbox", "snapshots", "erased"):
         rows = store._connection.execute(f"SELECT count(*) FROM {table} WHERE agent_id = 1")
         assert rows.fetchone() == (0,), table
 
