@@ -111,6 +111,8 @@ class Eraser:
 
     def delete(self, erasure: Erasure) -> None:
         """Do it; the caller's transaction goes round it."""
+        # a page that is emptied is not left as it was, nor is one that is free then
+        self._connection.execute("PRAGMA secure_delete = ON")
         if erasure.part == "events":
             self._connection.execute(SWEPT, (self._at, erasure.at))
         elif erasure.part == "entries":
@@ -120,13 +122,14 @@ class Eraser:
             self._connection.execute(DELETE[erasure.part], (serials,))
 
     def deleted(self, erasure: Erasure) -> bool:
-        """It was committed; whether a round is over with it."""
+        """It was committed; whether nothing is left with that."""
         self._at = erasure.at
         if not erasure.over:
             return False
         if erasure.part == "entries":
             self._last = 0
-            return True
+            self.pending = bool(self._rows(ANY)[0][0])
+            return not self.pending
         self._part = PARTS[PARTS.index(erasure.part) + 1]
         self._at = self._seqs[0] if self._part == "events" else self._first
         return False

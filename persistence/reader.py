@@ -57,8 +57,10 @@ _RUN = """
     FROM runs AS r CROSS JOIN agents AS a ON a.agent_id = r.agent_id
 """  # CROSS: in this order
 # `status <> 'closed'` and `status = 'closed'` stand as in the schema: that is how SQLite finds the index
-OPEN_AT = f"{_AGENT} WHERE a.status <> 'closed' AND a.path = ?"
-CLOSED_AT = f"{_AGENT} WHERE a.status = 'closed' AND a.path = ? ORDER BY a.agent_id DESC LIMIT 1"
+_IS_LEFT = "NOT EXISTS (SELECT 1 FROM temp.erasing AS g WHERE g.agent_id = a.agent_id)"
+OPEN_AT = f"{_AGENT} WHERE a.status <> 'closed' AND a.path = ? AND {_IS_LEFT}"
+CLOSED_AT = f"""{_AGENT} WHERE a.status = 'closed' AND a.path = ? AND {_IS_LEFT}
+    ORDER BY a.agent_id DESC LIMIT 1"""
 AGENTS_BY_ID = f"{_AGENT} WHERE a.agent_id IN (SELECT value FROM json_each(?))"
 OPEN_BETWEEN = f"""{_AGENT} WHERE a.status <> 'closed' AND a.path > ? AND a.path < ?
     ORDER BY a.path, a.agent_id LIMIT ?"""

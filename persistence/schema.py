@@ -28,6 +28,9 @@ PATIENCE = 1.0
 
 SIDECARS = ("-wal", "-shm", "-journal", ".key")
 
+OVERWRITE_IF_CHEAP = "secure_delete = FAST"
+"""What is removed is overwritten where that takes no further page; of deleted agents, everywhere."""
+
 SYNCHRONOUS: dict[Durability, str] = {
     "power": "FULL",  # an fsync of the log in every commit
     "process": "NORMAL",  # fsync at checkpoints only: survives kill -9, and a power cut undamaged
@@ -236,8 +239,8 @@ ADDED = (  # by version 3: table, column, declaration, and what older rows have 
 )
 _V3_TABLES = {
     # runs past their time, by the open run that still needs them: taken out of `superseded`
-    "kept": """CREATE TABLE kept (keeper INTEGER NOT NULL, number INTEGER NOT NULL, at REAL NOT NULL,
-        serial INTEGER NOT NULL, PRIMARY KEY (keeper, number)) WITHOUT ROWID, STRICT""",
+    "kept": """CREATE TABLE kept (keeper INTEGER NOT NULL, serial INTEGER NOT NULL,
+        PRIMARY KEY (keeper, serial)) WITHOUT ROWID, STRICT""",
     # agents that were deleted, until the last of their rows is: nobody sees those meanwhile
     "erased": """CREATE TABLE erased (number INTEGER PRIMARY KEY, agent_id INTEGER NOT NULL UNIQUE,
         path TEXT NOT NULL, low INTEGER NOT NULL, high INTEGER NOT NULL) STRICT""",
@@ -491,6 +494,7 @@ def _configure(connection: sqlite3.Connection, synchronous: str) -> None:
         "journal_size_limit = 67108864",  # bytes: a log that a long reader made longer shrinks again
         "cache_size = -16384",  # KiB
         "trusted_schema = OFF",
+        OVERWRITE_IF_CHEAP,
     ):
         _set(connection, setting)
 

@@ -24,6 +24,7 @@ from .protocol import (
     AddEvent,
     AddMessage,
     AddRun,
+    EraseAgent,
     Record,
     RunRow,
     Unfinished,
@@ -45,6 +46,10 @@ ADD_PROCESS = f"INSERT OR REPLACE INTO processes ({COLUMNS}) VALUES ({', '.join(
 DROP_PROCESS = "DELETE FROM processes WHERE number = ?"
 SIGN_OF_LIFE = "UPDATE processes SET heartbeat = ?, uptime = ? WHERE epoch = ?"
 """Whoever finds a process sees by its own record whether its owner lives."""
+
+STEPS_AT_THE_END = 500
+"""Of what is left of deleted agents, when the store is closed: a second, or two."""
+NOTHING_ELSE = Retention(run_age=None, runs=None, event_age=None, events=None, closed_age=None, closed=None)
 
 LONG_LOG = 16_384
 """Pages: 64 MiB, a log that a reader made longer than it has to be."""
@@ -181,6 +186,8 @@ class Store:
             self.begin()
             yield
             self.commit()
+            if self.erasing:
+                self._connection.execute(f"PRAGMA {schema.OVERWRITE_IF_CHEAP}")
         except Exception as error:
             failure = self._failure(error)
             with suppress(sqlite3.Error):  # what matters was told; the next try begins with this
@@ -215,6 +222,8 @@ class Store:
         groups = list(grouped(records))
         self._count(groups)
         for kind, group in groups:
+            if kind is EraseAgent:
+                self._connection.execute("PRAGMA secure_delete = ON")
             if kind is AddRun:
                 self._pruner.eraser.make_way([record.row.run_id for record in group])
             for write in WRITES[kind]:
@@ -270,6 +279,16 @@ class Store:
             self._cut_log()  # which has what was deleted, too
         return step
 
+    def _erase(self) -> None:
+        """Remove what is left of deleted agents, if that is not too much: the next opening goes on with it.
+
+        Whoever deletes an agent and closes the store does not expect its words to stay in the file.
+        """
+        for _ in range(STEPS_AT_THE_END):
+            if not self.erasing:
+                return
+            self.prune(NOTHING_ELSE, 0.0)
+
     @property
     def erasing(self) -> bool:
         """Whether something is left of deleted agents, for `prune` to remove."""
@@ -318,6 +337,7 @@ class Store:
         """
         try:
             if self.lost is None:
+                self._erase()
                 self.tidy()
                 with schema.explained(self.path):
                     self.claim.release()
