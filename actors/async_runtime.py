@@ -6,10 +6,12 @@ on another thread.
 
 import asyncio
 import os
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable
 from contextlib import nullcontext
 from typing import Any, Literal, Self, TypeAlias
 
+from ..persistence.protocol import EventRow
 from . import calls
 from .agent.kind import find_kind
 from .agent.turn import result_of
@@ -79,15 +81,8 @@ class AsyncRuntime(Handle):
         self._state = "up"
         return self
 
-    async def close(self, drain: float | None = None) -> None:
+    async def close(self, drain: float | None = None, *, interrupt: bool = False) -> None:
         """See `Runtime.close`."""
-        await self._close(drain, suspend=False)
-
-    async def suspend(self, drain: float | None = None) -> None:
-        """See `Runtime.suspend`."""
-        await self._close(drain, suspend=True)
-
-    async def _close(self, drain: float | None, *, suspend: bool) -> None:
         seconds = self._settings.drain if drain is None else checked_drain(drain)
         if self._state != "up" or self._engine is None:
             self._state = "closed"
@@ -95,7 +90,7 @@ class AsyncRuntime(Handle):
         self._engine.refuse_other_loops()
         self._state = "closed"
         answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._engine.begin_to_close(seconds, suspend=suspend, callback=_setter(answered))
+        self._engine.begin_to_close(seconds, interrupt=bool(interrupt), callback=_setter(answered))
         try:
             async with asyncio.timeout(seconds + END_MARGIN):
                 answer = await answered
@@ -361,9 +356,11 @@ class AsyncEventStream(AsyncIterator[Event]):
 
     page: int = calls.PAGE
 
-    def __init__(self, runtime: AsyncRuntime, under: str, since: int | None, *, follow: bool) -> None:
+    def __init__(
+        self, runtime: AsyncRuntime, under: str, since: int | Cursor | None, *, follow: bool
+    ) -> None:
         self._runtime, self._under, self._follow = runtime, under, follow
-        self._ready: list[Event] = []  # newest first
+        self._ready: deque[EventRow] = deque()
         self._over = False
         self._since: int | Cursor = since or 0
         self._request: RequestId = None
@@ -391,7 +388,7 @@ class AsyncEventStream(AsyncIterator[Event]):
             self._over = True
         if not self._ready:
             raise StopAsyncIteration
-        return self._ready.pop()
+        return Event.of(self._ready.popleft())  # as late as this: a whole page would hold the loop
 
     async def _pull(self) -> None:
         call = calls.pull(self._under, self._since, wait=self._follow, limit=self.page)
@@ -403,7 +400,7 @@ class AsyncEventStream(AsyncIterator[Event]):
         if answer is None:
             return
         self._since = answer.last
-        self._ready = [Event.of(row) for row in reversed(answer.events)]
+        self._ready.extend(answer.events)
         if not self._ready and not self._follow:
             self._over = True
 
@@ -417,7 +414,7 @@ class AsyncEventStream(AsyncIterator[Event]):
     async def aclose(self) -> None:
         """End the stream, also for a task that waits for the next event."""
         self._over = True
-        self._ready = []
+        self._ready.clear()
         if self._awaited is not None and not self._awaited.done():
             self._awaited.set_result(None)
 

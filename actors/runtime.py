@@ -34,7 +34,8 @@ class Runtime(Handle):
         store: the file, made if it is not there; ":memory:" keeps nothing.
         slots: how many turns may execute at a time.
         residents: how many agents may be in memory.
-        backlog: how many pieces of accepted work may wait; more are refused with `BacklogFull`.
+        backlog: how many pieces of accepted work may wait; more from outside are refused with
+            `BacklogFull`. What turns start counts, and is never refused for it.
         durability: what survives once a call has returned: "memory" nothing, "process" the death of
             this process, "power" that of the machine.
         drain: seconds that turns under way get when the runtime is closed.
@@ -92,19 +93,13 @@ class Runtime(Handle):
         self._state = "up"
         return self
 
-    def close(self, drain: float | None = None) -> None:
-        """Refuse new work, give turns under way `drain` seconds, interrupt the rest, write, close.
+    def close(self, drain: float | None = None, *, interrupt: bool = False) -> None:
+        """Refuse new work, give turns under way `drain` seconds, cut off the rest, write, close.
 
-        Runs that have not begun stay accepted: the next runtime on the store executes them. Repeating
-        it does nothing.
+        Runs that were cut off begin again with the next runtime on the store, and those that have not
+        begun wait for it. With `interrupt`, and for kinds with `attempts=1`, the former end as interrupted.
+        Repeating it does nothing.
         """
-        self._close(drain, suspend=False)
-
-    def suspend(self, drain: float | None = None) -> None:
-        """As `close`, but turns that `drain` does not suffice for begin again with the next runtime."""
-        self._close(drain, suspend=True)
-
-    def _close(self, drain: float | None, *, suspend: bool) -> None:
         seconds = self._settings.drain if drain is None else checked_drain(drain)
         if self._state != "up" or self._engine.forked:
             self._state = "closed"
@@ -112,7 +107,7 @@ class Runtime(Handle):
         self._refuse_on_loop()
         self._state = "closed"
         answers: SimpleQueue[Any] = self._engine.world.answers()
-        self._engine.begin_to_close(seconds, suspend=suspend, callback=answers.put)
+        self._engine.begin_to_close(seconds, interrupt=bool(interrupt), callback=answers.put)
         try:
             self._engine.closed(answers.get(timeout=seconds + END_MARGIN))
         except Empty:
@@ -228,7 +223,8 @@ class Runtime(Handle):
         """An iterator over the events at or below `under` with numbers greater than `since`.
 
         Without `since`, those from this call on; without `follow` it ends with the newest event there
-        is (and begins, without `since`, with the oldest). It ends when the runtime closes.
+        is (and begins, without `since`, with the oldest). It ends when the runtime closes. Events that
+        are not kept any more have an event `events.missed` in their place, which names their numbers.
         """
         calls.checked_events(under, since, follow)
         return EventStream(self, under, since, follow=follow)
@@ -475,7 +471,7 @@ def stats_of(ledger: Any, residency: Any, slots: Any) -> Stats:
         reloads=residency.reloads,
         commits=ledger.commits,
         unwritten=ledger.unwritten,
-        given_way=residency.given_way,
+        waiting=residency.in_wait,
         events_dropped=ledger.events_dropped,
         latencies=ledger.latencies,
         store_problem=ledger.store_problem,

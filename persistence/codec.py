@@ -23,8 +23,9 @@ from typing import Any
 
 import msgspec
 
+from ..actors.borders import let_out, text_of, type_name
 from ..actors.errors import CannotStore, SnapshotTampered
-from ..actors.vocabulary import Payload, text_of
+from ..actors.vocabulary import Payload
 from . import large
 
 LARGEST = 512 * 1024 * 1024
@@ -49,7 +50,8 @@ def dumps(value: object, what: str) -> Payload:
     """
     try:
         data = pickle.dumps(value, 5)
-    except Exception:  # the C pickler is only the first try; what cloudpickle says is what counts
+    except BaseException as error:  # the C pickler is only the first try; what cloudpickle says counts
+        let_out(error)
         data = _dumps_by_value(value, what)
     else:
         if b"__main__" in data or _modules_by_value():
@@ -64,9 +66,8 @@ def loads(data: Payload) -> object:
     check_genuine(data)
     try:
         return pickle.loads(data)
-    except KeyboardInterrupt:
-        raise
     except BaseException as error:  # whatever the user's classes raise, and the modules that are imported
+        let_out(error)
         raise Unreadable(_describe(error)) from error
 
 
@@ -75,7 +76,8 @@ def _dumps_by_value(value: object, what: str) -> bytes:
 
     try:
         data: bytes = cloudpickle.dumps(value, 5)
-    except Exception as error:  # whatever the user's classes raise
+    except BaseException as error:  # whatever the user's classes raise
+        let_out(error)
         raise CannotStore(what, _describe(error)) from error
     return data
 
@@ -91,7 +93,7 @@ def _describe(error: BaseException) -> str:
     text = text_of(error)
     if isinstance(error, RecursionError) or "recursion" in text:
         return "it is nested too deeply"
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return f"{type_name(error)}: {text}" if text else type_name(error)
 
 
 # What the store refused
@@ -190,8 +192,8 @@ def _dumps_small(state: object, what: str) -> bytes | None:
         pickle.Pickler(sink, 5).dump(state)
     except large.TooLarge:
         return None
-    except Exception:  # as in `dumps`
-        pass
+    except BaseException as error:  # as in `dumps`
+        let_out(error)
     else:
         data = b"".join(sink.pieces)
         if b"__main__" not in data and not _modules_by_value():
@@ -203,7 +205,8 @@ def _dumps_small(state: object, what: str) -> bytes | None:
         cloudpickle.Pickler(sink, 5).dump(state)
     except large.TooLarge:
         return None
-    except Exception as error:  # whatever the user's classes raise
+    except BaseException as error:  # whatever the user's classes raise
+        let_out(error)
         raise CannotStore(what, _describe(error)) from error
     return b"".join(sink.pieces)
 
@@ -219,7 +222,8 @@ def _pickled(state: object, what: str) -> list[bytes]:
         raise
     except large.TooLarge:
         raise CannotStore(what, f"it takes more than {LARGEST:,} bytes, which are allowed") from None
-    except Exception as error:  # whatever the user's classes raise
+    except BaseException as error:  # whatever the user's classes raise
+        let_out(error)
         raise CannotStore(what, _describe(error)) from error
 
 
@@ -227,9 +231,8 @@ def _loads_large(data: bytes, packed: bool) -> object:
     check_genuine(data)
     try:
         return large.unpickled(data, packed=packed)
-    except KeyboardInterrupt:
-        raise
     except BaseException as error:  # whatever the user's classes raise, and the modules that are imported
+        let_out(error)
         raise Unreadable(_describe(error)) from error
 
 
@@ -280,7 +283,8 @@ def _encode_plain(state: object, codec: str, what: str, most: int) -> bytes | No
         if weight > large.LARGE:  # weighed to its end now that it cannot contain itself
             weight = _weight(state, codec, sys.maxsize)
         problem = _difference(state, form.decode(data), "it") if weight == _ODD else None
-    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+    except BaseException as error:  # of msgspec, which looks into objects of the user's
+        let_out(error)
         raise CannotStore(what, _describe(error)) from error
     if problem:
         raise CannotStore(what, problem)
@@ -336,6 +340,11 @@ def canonical(value: object) -> bytes:
         text = _canonical(value)
     except RecursionError:  # it contains itself
         text = b"p" + dumps(value, "the value")
+    except CannotStore:
+        raise
+    except BaseException as error:  # whatever the user's classes raise
+        let_out(error)
+        raise CannotStore("the value", _describe(error)) from error
     return blake2b(text, digest_size=16).digest()
 
 
@@ -369,7 +378,8 @@ def _reduced(value: object) -> bytes:
     """What pickle would make of an object, without what depends on the process: identities, orders."""
     try:
         parts = value.__reduce_ex__(4)
-    except Exception:  # whatever the user's classes raise; if it is no good at all, `dumps` says so
+    except BaseException as error:  # of the user's class; if it is no good at all, `dumps` says so
+        let_out(error)
         return _leaf(b"p", dumps(value, "the value"))
     if isinstance(parts, str):
         return _leaf(b"g", f"{type(value).__module__}:{parts}".encode())

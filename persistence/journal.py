@@ -139,7 +139,7 @@ class Journal:
         records = tuple([self._placed(record) for record in commit.records])
         events = tuple([self._number(fact) for fact in commit.facts])
         entry = self._append(records, events, level)
-        self._overlay.lay(entry.number, entry.records)
+        self._overlay.lay(entry.number, records, events)
         if not commit.lazy:
             self.urgent = self._last
             self.commits += 1

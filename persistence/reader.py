@@ -14,10 +14,12 @@ from ..actors.errors import SnapshotTampered, SnapshotUnreadable, StoreCorrupt, 
 from ..actors.vocabulary import AgentId, Payload, RunId
 from . import codec, schema
 from .keys import Place, Places, Sealer, read_key
+from .ownership import TakenOver
 from .processes import LeftRow, row_of
 from .protocol import (
     AgentImage,
     AgentRow,
+    EventPage,
     EventRow,
     FindAgent,
     FindAgents,
@@ -53,7 +55,7 @@ _AGENT = f"{_AGENT_COLUMNS} {_AGENT_TABLES}"
 _RUN = """
     SELECT r.run_id, r.serial, r.agent_id, a.path, r.input, r.accepted_at, r.status, r.attempt,
            r.awaits, r.result, r.error, r.started_at, r.ended_at, r.error_type, r.started_by,
-           r.cuts, r.crashes, r.alone, r.ran
+           r.cuts, r.crashes, r.alone, r.ran, r.at_work
     FROM runs AS r CROSS JOIN agents AS a ON a.agent_id = r.agent_id
 """  # CROSS: in this order
 # `status <> 'closed'` and `status = 'closed'` stand as in the schema: that is how SQLite finds the index
@@ -87,11 +89,11 @@ INBOX = f"""SELECT serial, body, sender, at, sender_id FROM inbox WHERE agent_id
     ORDER BY serial"""
 EVENTS = """
     SELECT seq, at, type, path, run_id, data FROM events
-    WHERE seq > ? AND (path = ? OR path > ? AND path < ?) ORDER BY seq LIMIT ?
+    WHERE seq > ? AND seq <= ? AND (path = ? OR path > ? AND path < ?) ORDER BY seq LIMIT ?
 """
 EVENTS_LEFT = """
     SELECT seq, at, type, path, run_id, data FROM events AS e
-    WHERE seq > ? AND (path = ? OR path > ? AND path < ?) AND (type = 'agent.deleted' OR NOT (
+    WHERE seq > ? AND seq <= ? AND (path = ? OR path > ? AND path < ?) AND (type = 'agent.deleted' OR NOT (
         EXISTS (SELECT 1 FROM erased AS g WHERE g.path = e.path AND e.seq >= g.low AND e.seq < g.high)
         OR EXISTS (
             SELECT 1 FROM temp.erasing AS g WHERE g.path = e.path AND e.seq >= g.low AND e.seq < g.high)))
@@ -104,6 +106,10 @@ _ERASING = (  # deleted, perhaps not yet on disk; of one question, as its transa
     "CREATE INDEX IF NOT EXISTS temp.erasing_at ON erasing(path)",
 )
 ERASE = "INSERT INTO temp.erasing SELECT agent_id, path, first_seq, ?2 FROM agents WHERE agent_id = ?1"
+EVENT_NUMBERS = "SELECT pruned, (SELECT max(seq) FROM events) FROM meta"
+
+LOOK = 50_000
+"""Numbers of events that are looked at for one answer: who reads few among many holds up nobody."""
 
 
 ORIGIN = 10
@@ -115,8 +121,8 @@ UNREAD = 12
 STARTED_BY = 14
 """The column of a run that names the one whose turn started it."""
 
-ALONE = -2
-"""The column of a run that is a truth value."""
+ALONE, AT_WORK = -3, -1
+"""The columns of a run that are truth values."""
 
 CODEC = -3
 """Of an image, the column where its snapshot begins; None if it has none."""
@@ -154,9 +160,8 @@ class Reader:
         agent's image is not to be had without all of it (`SnapshotTampered`).
         """
         try:
-            if (
-                type(query) is LoadAgent and not erasing
-            ):  # most have a snapshot and no mail: one statement is one moment
+            # most agents have a snapshot and no mail: one statement is one moment
+            if type(query) is LoadAgent and not erasing:
                 rows = self._rows(IMAGE, query.agent_id)
                 if not rows or (rows[0][CODEC] is not None and not rows[0][UNREAD]):
                     return self._image(rows)
@@ -169,11 +174,14 @@ class Reader:
                     self._connection.execute("ROLLBACK")
         except sqlite3.Error as error:
             raise schema.explain(self.path, error) from error
+        except (TypeError, ValueError, AttributeError) as error:
+            raise damaged(self.path, error) from error
 
     def close(self) -> None:
         self._connection.close()
 
-    def unfinished(self) -> Unfinished:
+    def unfinished(self, taken: TakenOver) -> Unfinished:
+        """What is left to do; `taken`: how the store came to who asks."""
         rows = self._rows(
             "SELECT epoch, next_agent_id, next_serial, next_seq, known, nonce FROM meta WHERE id = 1"
         )
@@ -188,6 +196,8 @@ class Reader:
             known=known,
             nonce=nonce,
             left=self._left(),
+            crashed=taken.crashed,
+            died=taken.died,
         )
 
     def _left(self) -> tuple[LeftRow, ...]:
@@ -212,10 +222,18 @@ class Reader:
                 return bool(self._rows(ANY_OF_TREE, root, *_below(root))[0][0])
             case ListAgents():
                 return self._page(query)
-            case ListEvents(under, since, limit):
-                low, high = _below(under)
-                events = EVENTS_LEFT if self._rows(ANY_ERASED)[0][0] else EVENTS
-                return tuple(EventRow(*row) for row in self._rows(events, since, under, low, high, limit))
+            case ListEvents():
+                return self._events(query)
+
+    def _events(self, query: ListEvents) -> EventPage:
+        pruned, last = self._rows(EVENT_NUMBERS)[0]
+        upto = max(query.since, pruned) + LOOK
+        low, high = _below(query.under)
+        events = EVENTS_LEFT if self._rows(ANY_ERASED)[0][0] else EVENTS
+        rows = self._rows(events, query.since, upto, query.under, low, high, query.limit)
+        return EventPage(
+            tuple([EventRow(*row) for row in rows]), upto if upto < (last or 0) else None, pruned
+        )
 
     def _agents(self, agent_ids: Sequence[AgentId]) -> tuple[AgentRow, ...]:
         rows = self._rows(AGENTS_BY_ID, msgspec.json.encode(agent_ids).decode())
@@ -301,7 +319,7 @@ class Reader:
         else:
             fields[9] = self._result(result, run_id, agent_id, status, path)
         fields[8] = self._awaits(awaits, run_id) if awaits else ()
-        fields[ALONE] = bool(fields[ALONE])
+        fields[ALONE], fields[AT_WORK] = bool(fields[ALONE]), bool(fields[AT_WORK])
         return RunRow(*fields)
 
     def _awaits(self, listed: str, run_id: RunId) -> tuple[RunId, ...]:
@@ -326,6 +344,12 @@ class Reader:
 
     def _rows(self, statement: str, *values: object) -> list[Row]:
         return self._connection.execute(statement, values).fetchall()
+
+
+def damaged(store: str, error: Exception) -> StoreCorrupt:
+    """A row that cannot be read, in our words."""
+    problem = f"it holds a value that cannot be there ({error}). `greenroom doctor` says where."
+    return StoreCorrupt(store, problem)
 
 
 def _below(under: str) -> tuple[str, str]:

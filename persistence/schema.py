@@ -9,10 +9,12 @@ import os
 import sqlite3
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
+
+from msgspec import Struct
 
 from ..actors.errors import StoreCorrupt, StoreError, StoreTooNew
 from ..actors.vocabulary import Durability
@@ -208,34 +210,40 @@ def processes(db: "Database") -> None:
     )
 
 
-ADDED = (  # by version 3: table, column, declaration, and what older rows have there
-    ("runs", "started_by", "INTEGER", "NULL"),  # the serial of the run whose turn started it
-    (
-        "runs",
-        "cuts",
-        "INTEGER NOT NULL DEFAULT 0",
-        "0",
-    ),  # crashes of the process beside which it was at work
-    ("runs", "crashes", "INTEGER NOT NULL DEFAULT 0", "0"),  # those of them that are held against it
-    (
-        "runs",
-        "alone",
-        "INTEGER NOT NULL DEFAULT 0",
-        "0",
-    ),  # 1: its turn began as the only suspect of a crash
-    ("runs", "ran", "REAL", "NULL"),  # seconds that its longest turn had run when it was cut off
-    ("runs", "error_type", "TEXT", "NULL"),
-    ("agents", "started_by", "INTEGER", "NULL"),  # the serial of the run whose turn spawned it
-    ("agents", "first_seq", "INTEGER NOT NULL DEFAULT 0", "0"),  # its events have no lower numbers
-    ("agents", "keeper", "INTEGER", "NULL"),  # closed and past its time: the open run that still needs it
-    ("inbox", "sender_id", "INTEGER", "NULL"),  # the agent that sent it; NULL from outside
-    ("meta", "nonce", "TEXT", "NULL"),  # in all ids that the runtime makes: another store makes others
-    (
-        "meta",
-        "first_origin",
-        "INTEGER NOT NULL DEFAULT 1",
-        "1",
-    ),  # from this serial on runs have `started_by`
+class Added(Struct, frozen=True):
+    """A column that a version adds to a table of the one before."""
+
+    table: str
+    column: str
+    declaration: str
+    before: str = "0"  # what stands for it while an older file is only looked at
+
+
+V3_COLUMNS = (
+    # the serial of the run whose turn started it
+    Added("runs", "started_by", "INTEGER", "NULL"),
+    # crashes of the process beside which it was at work, and those of them that are held against it
+    Added("runs", "cuts", "INTEGER NOT NULL DEFAULT 0"),
+    Added("runs", "crashes", "INTEGER NOT NULL DEFAULT 0"),
+    # 1: its turn began as the only suspect of a crash
+    Added("runs", "alone", "INTEGER NOT NULL DEFAULT 0"),
+    # seconds that its longest turn had run when it was cut off
+    Added("runs", "ran", "REAL", "NULL"),
+    # 1: a turn of it has begun, and not ended or been cut
+    Added("runs", "at_work", "INTEGER NOT NULL DEFAULT 0"),
+    Added("runs", "error_type", "TEXT", "NULL"),
+    # the serial of the run whose turn spawned it
+    Added("agents", "started_by", "INTEGER", "NULL"),
+    # the events about it have no lower numbers
+    Added("agents", "first_seq", "INTEGER NOT NULL DEFAULT 0"),
+    # closed and past its time, but this open run may need it
+    Added("agents", "keeper", "INTEGER", "NULL"),
+    # the agent that sent it; NULL from outside
+    Added("inbox", "sender_id", "INTEGER", "NULL"),
+    # in all ids that the runtime makes: another store makes others
+    Added("meta", "nonce", "TEXT", "NULL"),
+    # runs with this serial or a greater one say what started them
+    Added("meta", "first_origin", "INTEGER NOT NULL DEFAULT 1"),
 )
 _V3_TABLES = {
     # runs past their time, by the open run that still needs them: taken out of `superseded`
@@ -247,6 +255,9 @@ _V3_TABLES = {
 }
 _V3_STATEMENTS = (
     "UPDATE meta SET nonce = lower(hex(randomblob(6))), first_origin = next_serial",
+    # an older greenroom did not count the beginnings that it cut off itself
+    """UPDATE runs SET at_work = 1, attempt = max(attempt, 1)
+       WHERE status = 'accepted' AND started_at IS NOT NULL""",
     *_V3_TABLES.values(),
     "CREATE INDEX erased_at ON erased(path)",
     "DROP INDEX inbox_of_agent",  # senders stand in it, so that the mail of erased ones is seen there
@@ -276,13 +287,36 @@ def origins(db: "Database") -> None:
 
     `migrating` does what takes more than statements.
     """
-    for table, column, declaration, _ in ADDED:
-        db.execute(f"ALTER TABLE {table} ADD COLUMN {column} {declaration}")
+    _add(db, V3_COLUMNS)
     for statement in _V3_STATEMENTS:
         db.execute(statement)
 
 
-STEPS: list[Callable[["Database"], None]] = [tables, processes, origins]
+def _add(db: "Database", columns: Iterable[Added]) -> None:
+    for added in columns:
+        db.execute(f"ALTER TABLE {added.table} ADD COLUMN {added.column} {added.declaration}")
+
+
+V4_COLUMNS = (Added("meta", "pruned", "INTEGER NOT NULL DEFAULT 0"),)
+
+
+def pruned_events(db: "Database") -> None:
+    """Version 4: `meta.pruned`, up to which number events are gone.
+
+    Numbers have gaps, so the oldest event that is left does not tell.
+    """
+    _add(db, V4_COLUMNS)
+    db.execute("UPDATE meta SET pruned = coalesce((SELECT min(seq) FROM events), next_seq) - 1")
+    db.execute(
+        """CREATE TRIGGER event_pruned AFTER DELETE ON events
+           WHEN NOT EXISTS (SELECT 1 FROM events WHERE seq < old.seq)
+           BEGIN UPDATE meta SET pruned = max(pruned, old.seq); END"""
+    )
+
+
+STEPS: list[Callable[["Database"], None]] = [tables, processes, origins, pruned_events]
+ADDED = {3: V3_COLUMNS, 4: V4_COLUMNS}
+"""By version, the columns that an older file lacks."""
 
 
 def as_of_now(connection: sqlite3.Connection, version: int) -> None:
@@ -290,13 +324,13 @@ def as_of_now(connection: sqlite3.Connection, version: int) -> None:
 
     Views of this connection alone take the places of its tables.
     """
-    if version >= ORIGINS:
-        return
-    for table in dict.fromkeys(table for table, *_ in ADDED):
-        more = ", ".join(f"{value} AS {column}" for at, column, _, value in ADDED if at == table)
+    lacking = [added for since, columns in ADDED.items() if since > version for added in columns]
+    for table in dict.fromkeys(added.table for added in lacking):
+        more = ", ".join(f"{added.before} AS {added.column}" for added in lacking if added.table == table)
         connection.execute(f"CREATE TEMP VIEW {table} AS SELECT *, {more} FROM main.{table}")
-    for definition in _V3_TABLES.values():
-        connection.execute(definition.replace("CREATE TABLE", "CREATE TEMP TABLE", 1))
+    if version < ORIGINS:
+        for definition in _V3_TABLES.values():
+            connection.execute(definition.replace("CREATE TABLE", "CREATE TEMP TABLE", 1))
 
 
 def open_for_writing(

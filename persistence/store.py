@@ -152,7 +152,7 @@ class Store:
                     # not before the file is a store: an empty file beside a key has lost what it held
                     sealer = Sealer(make_key(file))
                     claim = Claim.take(file, connection, lease)
-                    unfinished = Reader(file, connection, sealer).unfinished()
+                    unfinished = Reader(file, connection, sealer).unfinished(claim.taken)
                 store = cls(file, connection, sealer, claim=claim, folder=folder, open_runs=unfinished.runs)
             except BaseException:
                 connection.close()

@@ -95,6 +95,17 @@ class PathTable:
         self._trees_asked: dict[str, list[str]] = {}  # paths that wait for news of their tree
         self._stopped: str | None = None
 
+    @property
+    def mark(self) -> tuple[int, ...]:
+        """What every command that has begun and was not handed on has changed."""
+        return self._next, len(self._lines), len(self._spawning), len(self._closings)
+
+    def holds(self, command: DirectoryCommand) -> bool:
+        """Whether `command` waits for something, and will be handed on later."""
+        line = self._lines.get(command.path) or ()
+        closing = self._closings.holder(command)
+        return any(other is command for other in (*line, *(closing.held if closing else ())))
+
     def stop(self, reason: str) -> None:
         """Refuse every command from now on."""
         self._stopped = reason

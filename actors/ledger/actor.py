@@ -15,13 +15,15 @@ from ...persistence.protocol import (
     LoadAgent,
     StoreClosed,
 )
+from ..containing import bug_in, refused
 from ..effects import Effect, Send, StartTimer
 from ..errors import InternalError
 from ..events.protocol import Announce
-from ..residency.protocol import AgentEntered, AgentLeft, LoadFailed
-from ..shell import ActorShell, log
+from ..residency.protocol import AgentEntered, AgentLeft, LoadFailed, OpeningDeferred
+from ..shell import ActorShell, Contained, log
 from ..vocabulary import Address, Seconds
-from .ledger import Ledger
+from .audit import Mark, broken_invariant, mark_of
+from .ledger import CallAgain, Ledger
 from .protocol import (
     AcceptMessage,
     AcceptRun,
@@ -36,6 +38,7 @@ from .protocol import (
     DescribeState,
     EndTurn,
     ForgetRequest,
+    GoOnTelling,
     InterruptRuns,
     InterruptTurns,
     KindRegistered,
@@ -43,12 +46,17 @@ from .protocol import (
     RecordClose,
     RecordSpawn,
     ReportProgress,
+    SessionCancelled,
     SessionFailed,
     SessionStarted,
+    SpawnSettled,
     StopBeginning,
     StoreFailing,
     TakeRun,
+    TurnResumes,
+    TurnWaits,
 )
+from .suspects import Outran
 
 
 class _RetryBatch(Struct, frozen=True):
@@ -68,6 +76,7 @@ class LedgerActor(ActorShell):
     closing: Address | None = None
     closed_stores = 0
     patience_ends: Seconds = 0.0  # with a store that cannot be written, while closing
+    mark: Mark = (0, 0, 0, 0)  # where the ledger stood before the message that is being handled
 
     def __init__(self) -> None:
         super().__init__()
@@ -77,6 +86,7 @@ class LedgerActor(ActorShell):
         if type(message) is ConfigureLedger:
             return self.configure(message)
         self.ledger.now = self.clock()
+        self.mark = mark_of(self.ledger)
         handler = HANDLERS.get(type(message))
         if handler is None:
             raise TypeError(f"the ledger does not know {message!r}")
@@ -85,9 +95,23 @@ class LedgerActor(ActorShell):
             return effects
         journal = self.journal
         batch = journal.take_batch() if journal.urgent > journal.sent else []
-        if self.closing is not None and not journal.unwritten and not journal.asking:
+        written = not (journal.unwritten or journal.asking or self.ledger.told.waiting)
+        if self.closing is not None and written:
             batch = [*batch, *self.close_stores()]
         return [*effects, *batch] if batch else effects
+
+    def contain(self, message: object, sender: Address, error: BaseException) -> Contained:
+        """A request is refused; the runs of an agent whose session's news cannot be handled fail."""
+        kind = type(message)
+        if kind not in ASKED and kind not in OF_AN_AGENT:
+            return super().contain(message, sender, error)
+        broken = broken_invariant(self.ledger, self.mark)
+        if broken is not None:
+            return Contained(broken=broken)
+        if kind in OF_AN_AGENT:
+            problem = str(bug_in(message, self.role, error))
+            return Contained(tuple(self.ledger.abandon(message.agent_id, problem)))  # type: ignore[attr-defined]
+        return Contained((*ASKED[kind](message), refused(message, sender, self.role, error)))
 
     def configure(self, message: ConfigureLedger) -> list[Effect]:
         unfinished = message.unfinished
@@ -225,12 +249,19 @@ HANDLERS: dict[type, Handler] = {
     AgentEntered: lambda room, news, _: room.ledger.entered(news),
     SessionStarted: lambda room, news, _: room.ledger.session_started(news),
     SessionFailed: lambda room, news, _: room.ledger.session_failed(news),
+    OpeningDeferred: lambda room, news, _: room.ledger.opening_deferred(news),
+    SessionCancelled: lambda room, news, _: room.ledger.session_cancelled(news),
     LoadFailed: lambda room, news, _: room.ledger.load_failed(news),
     AgentLeft: lambda room, news, _: room.ledger.left(news),
     TakeRun: LedgerActor.take_run,
     Checkpoint: lambda room, ask, session: room.ledger.checkpoint(ask, session),
     ReportProgress: lambda room, news, _: room.ledger.progress(news),
+    GoOnTelling: lambda room, _, __: room.ledger.others_had_their_turn(),
     EndTurn: lambda room, end, session: room.ledger.end_turn(end, session),
+    TurnWaits: lambda room, news, _: room.ledger.turn_waits(news),
+    TurnResumes: lambda room, ask, session: room.ledger.turn_resumes(ask, session),
+    Outran: lambda room, timer, _: room.ledger.outran(timer),
+    CallAgain: lambda room, timer, _: room.ledger.call_again(timer),
     KindRegistered: lambda room, news, _: room.ledger.kind_registered(news),
     # the disks
     BatchWritten: lambda room, news, _: room.batch_written(news),
@@ -246,3 +277,29 @@ HANDLERS: dict[type, Handler] = {
     StoreClosed: lambda room, _, __: room.store_closed(),
 }
 """By type, as there are many and every turn is told of several: found at once."""
+
+ASKED: dict[type, Callable[[Any], Iterable[Effect]]] = {
+    **dict.fromkeys(
+        (
+            RecordClose,
+            AcceptRun,
+            AcceptMessage,
+            InterruptRuns,
+            DescribeAgent,
+            DescribeAgents,
+            DescribeState,
+            DescribeRun,
+            DescribeLedger,
+            AwaitRun,
+            Checkpoint,
+        ),
+        lambda _: (),
+    ),
+    RecordSpawn: lambda ask: (
+        Send("directory", SpawnSettled(ask.row.agent_id, ask.row.path, recorded=False)),
+    ),
+}
+"""Requests that a bug refuses, and what else is to be told then."""
+
+OF_AN_AGENT = (AgentEntered, SessionStarted, SessionFailed, LoadFailed, TakeRun, ReportProgress, EndTurn)
+"""News of one agent: a bug ends what that agent does."""

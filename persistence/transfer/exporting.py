@@ -43,7 +43,7 @@ _AGENTS = f"""
 """
 _RUNS = f"""
     SELECT serial, run_id, r.agent_id, accepted_at, r.status, attempt, awaits, r.error, started_at,
-           ended_at, r.started_by, input, result, path
+           ended_at, r.started_by, error_type, cuts, crashes, ran, input, result, path
     FROM runs AS r JOIN agents AS a USING (agent_id)
     WHERE {_WITHIN} AND (a.last_run_id IS r.run_id) = ?2 ORDER BY serial
 """
@@ -145,14 +145,14 @@ class _Exporter:
 
     def _run_lines(self, *, last: bool) -> Iterator[RunLine]:
         rows = self._inspection.ticking("runs", self._inspection.rows(_RUNS, self._under, last))
-        for *fields, started_by, given, result, path in rows:
+        for *fields, started_by, error_type, cuts, crashes, ran, given, result, path in rows:
             serial, run_id, agent_id, _, status, _, awaits, *_ = fields
             place = self._places.input(run_id, serial, agent_id, awaits, started_by)
             value = self._value(given, place, path)
             place = self._places.result(run_id, agent_id, status)
             returned = None if result is None else self._value(result, place, path)
             fields[6] = self._awaits(awaits, run_id)
-            yield RunLine(*(*fields, last, value, returned))
+            yield RunLine(*(*fields, last, value, returned, error_type, cuts, crashes, ran))
 
     def _message_lines(self) -> Iterator[MessageLine]:
         rows = self._inspection.ticking("messages", self._inspection.rows(_MESSAGES, self._under))

@@ -113,7 +113,6 @@ def simulate(seed: int, *, steps: int = 15, mistake: str | None = None, narrow: 
     with simulation:
         model = Model(simulation, slots=world.slots, residents=world.residents, level=world.level)
         model.spec.least_age = SHORT.least_age if world.retention is SHORT else None
-        model.spec.fills_up = world.backlog < 100
         first = [(path, draw.choice([worker, worker, plain, House])) for path in draw.sample(PATHS, 3)]
         if narrow:
             model.spawn_at_once(first)

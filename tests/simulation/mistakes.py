@@ -17,8 +17,10 @@ from greenroom.actors.agent.session import Session
 from greenroom.actors.agent.states import StateKeeper
 from greenroom.actors.directory.paths import PathTable
 from greenroom.actors.effects import Send
+from greenroom.actors.errors import BacklogFull
 from greenroom.actors.ledger.actor import LedgerActor
 from greenroom.actors.ledger.ledger import Ledger
+from greenroom.actors.ledger.protocol import RecordSpawn
 from greenroom.actors.residency.lru import LRU
 from greenroom.actors.residency.table import ResidencyTable
 from greenroom.actors.slots.table import SlotTable
@@ -361,3 +363,22 @@ def a_queued_run_counts_as_running(monkeypatch: pytest.MonkeyPatch) -> None:
         return [Send(send.to, replace(report, running=report.running + report.queued, queued=0))]
 
     wrap(monkeypatch, Ledger, "describe", describe)
+
+
+@planted
+def a_checkpoint_forgets_that_the_inbox_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    def checkpoint(original: Any, self: Ledger, ask: Any, session: Any) -> Any:
+        return original(self, replace(ask, read_upto=None), session)
+
+    wrap(monkeypatch, Ledger, "checkpoint", checkpoint)
+
+
+@planted
+def a_full_backlog_refuses_what_turns_ask_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refusal(original: Any, self: Ledger, ask: Any) -> Any:
+        if self._pieces() >= self._backlog:
+            path = ask.row.path if isinstance(ask, RecordSpawn) else ask.path
+            return BacklogFull(path, self._backlog)
+        return original(self, ask)
+
+    wrap(monkeypatch, Ledger, "_refusal", refusal)

@@ -155,6 +155,7 @@ async def _play(turn: Any, script: Script) -> str:
         with suppress(AgentNotFound, AgentClosed):
             await turn.interrupt(script.interrupts)
     if script.checkpoint:
+        _read_mail(turn)  # which is read for good then, however the turn ends
         await turn.checkpoint()
     await _have_children(turn, script)
     if script.pauses:
@@ -162,7 +163,7 @@ async def _play(turn: Any, script: Script) -> str:
     if script.hangs and isinstance(turn, Turn):
         EXECUTING.hanging[turn.path] = turn.run_id
         await asyncio.Event().wait()
-    result = _done(turn)
+    result = _done(turn, read=script.checkpoint)
     if script.fails:  # after it changed its state: that must not be seen
         raise ValueError(AS_THE_SCRIPT_SAYS)
     return result
@@ -231,10 +232,15 @@ async def _pause(turn: Any) -> None:
             await asyncio.sleep(1)
 
 
-def _done(turn: Any) -> str:
+def _done(turn: Any, *, read: bool = False) -> str:
     turn.state["done"].append(turn.run_id)
-    turn.state["mail"] += [message.body for message in turn.inbox]
+    if not read:
+        _read_mail(turn)
     return str(turn.run_id)
+
+
+def _read_mail(turn: Any) -> None:
+    turn.state["mail"] += [message.body for message in turn.inbox]
 
 
 class OnThread:

@@ -74,7 +74,6 @@ class Specification:
         self.erased: set[str] = set()  # paths of which something was deleted: their runs may be gone
         self.raises = self.cancels = self.hangs = False  # turns, for no reason of their own
         self.reads_fail = False
-        self.fills_up = False
         self.least_age: float | None = None  # if little is kept: what nobody may prune is younger
         self.interrupted_by_turns: set[str] = set()
         self.calls = 0
@@ -159,7 +158,6 @@ class Specification:
             or (run.kind == "model.house" and DOES_NOT_OPEN in told)
             or (run.kind == "model.house" and told == "its turn took longer than 4 s")
             or (self.raises and "InjectedFault" in told)
-            or (self.fills_up and "BacklogFull" in told)
             or (self.reads_fail and ("disk" in told or "InjectedFault" in told))
         )
 

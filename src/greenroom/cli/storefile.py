@@ -12,8 +12,10 @@ from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec import Struct
 
-from ..actors.errors import AgentNotFound, RunNotFound, StoreCorrupt
+from ..actors.errors import AgentNotFound, GreenroomError, RunNotFound, StoreCorrupt
+from ..actors.events.ring import missed
 from ..actors.views import Event, UnreadableValue
 from ..actors.vocabulary import AgentId, Payload, RunId, check_path, check_under, tellable
 from ..persistence import codec, looking, plain
@@ -24,7 +26,7 @@ from ..persistence.keys import Sealer, places_of
 from ..persistence.protocol import (
     AgentImage,
     AgentRow,
-    EventRow,
+    EventPage,
     FindAgent,
     FindAgents,
     FindRuns,
@@ -33,14 +35,14 @@ from ..persistence.protocol import (
     LoadAgent,
     RunRow,
 )
-from ..persistence.reader import Reader
+from ..persistence.reader import Reader, damaged
 from ..server.feed import Wanted
 from .answers import Agent, AgentLine, Ended, LastRun, Page, Run, State, in_json
 
 PAGE = 1000
 """Agents, or events, that are read at a time."""
 
-BUSY, ONLY_LIVE = ("running", "queued"), ("starting", "interrupting")
+BUSY, ONLY_LIVE = ("running", "queued"), ("starting", "waiting", "interrupting")
 
 POLL = 0.5
 """Seconds between two looks for new events."""
@@ -95,14 +97,20 @@ class StoreFile:
     def events(self, under: str, *, types: Sequence[str], since: int, follow: bool) -> Iterator[Event]:
         check_under(under)
         wanted = Wanted(under, tuple(types))
+        asked_for_all = since == 0
         while True:
-            rows = self._ask(partial(_View.events, under=under, since=since))
-            for row in rows:
-                since = row.seq
+            page = self._ask(partial(_View.events, under=under, since=since))
+            if page.pruned > since and not asked_for_all:
+                yield Event.of(missed(page.pruned, since, page.pruned, under=under, now=time.time()))
+            asked_for_all = False
+            for row in page.events:
                 event = Event.of(row)
                 if wanted.has(event):
                     yield event
-            if len(rows) < PAGE:
+            last = page.events[-1].seq if page.events else 0
+            full = len(page.events) == PAGE
+            since = last if full else max(since, page.pruned, page.upto or 0, last)
+            if not full and page.upto is None:
                 if not follow:
                     return
                 time.sleep(POLL)
@@ -110,9 +118,22 @@ class StoreFile:
     def _ask(self, look: Callable[["_View"], T]) -> T:
         def once() -> T:
             with _viewing(self._store) as view:
-                return look(view)
+                return self._checked(look, view)
 
         return looking.look(self._store, once)
+
+    def _checked(self, look: Callable[["_View"], T], view: "_View") -> T:
+        """What is seen, if it is of the types that it says: a damaged file may hold anything anywhere."""
+        try:
+            answer = look(view)
+            kind = type(answer)
+            if isinstance(answer, Struct):
+                msgspec.convert(msgspec.to_builtins(answer, builtin_types=(bytes,)), kind)
+            return answer
+        except (TypeError, ValueError, AttributeError) as error:  # of which `ValidationError` is one
+            if isinstance(error, GreenroomError):
+                raise
+            raise damaged(self._store, error) from error
 
 
 @contextmanager
@@ -300,9 +321,9 @@ class _View:
             "store": tellable(inspection.store),
         }
 
-    def events(self, under: str, since: int) -> tuple[EventRow, ...]:
-        found: tuple[EventRow, ...] = self._reader.read(ListEvents(under, since, PAGE))  # type: ignore[assignment]
-        return found
+    def events(self, under: str, since: int) -> EventPage:
+        page: EventPage = self._reader.read(ListEvents(under, since, PAGE))  # type: ignore[assignment]
+        return page
 
 
 def _ended(run: RunRow) -> float:

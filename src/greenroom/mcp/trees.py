@@ -2,18 +2,20 @@
 
 A client says `researcher`, and means `/its-tree/researcher`: no name leads out of the tree. Without
 `--tree` each client session has a tree of its own, whose name nobody can guess and which ends with the
-session.
+session. Its name is signed with the store's key: trees that were left by a crash are known by that, and
+no tree that somebody else called so is taken for one.
 """
 
 import secrets
 from hashlib import blake2b
+from hmac import compare_digest
 
 from msgspec import Struct
 
 from ..actors.vocabulary import check_path
 
 SESSION = "mcp-session-"
-"""The trees of sessions begin like this; those that are found at the start were left by a crash."""
+"""The names of sessions' trees begin like this."""
 
 
 class Tree(Struct, frozen=True):
@@ -44,13 +46,14 @@ class Tree(Struct, frozen=True):
 
 
 class Trees:
-    """The tree of each session: the given one for all, or one each."""
+    """The tree of each session: the given one for all, or one each, signed with `key`."""
 
-    def __init__(self, given: str | None) -> None:
+    def __init__(self, given: str | None, key: bytes = b"") -> None:
         if given is not None:
             check_path(f"/{given}")
         self._given = given
         self._secret = secrets.token_bytes(32)
+        self.key = key or secrets.token_bytes(32)
 
     @property
     def shared(self) -> bool:
@@ -62,4 +65,13 @@ class Trees:
         if self._given is not None:
             return Tree(self._given, passing=False)
         digest = blake2b(session.encode(), key=self._secret, digest_size=12).hexdigest()
-        return Tree(SESSION + digest, passing=True)
+        return Tree(self._signed(digest), passing=True)
+
+    def made(self, name: str) -> bool:
+        """Whether the tree with this name was made for a session, on this store."""
+        digest = name.removeprefix(SESSION).partition("-")[0]
+        return digest.isascii() and compare_digest(name, self._signed(digest))
+
+    def _signed(self, digest: str) -> str:
+        seal = blake2b(digest.encode(), key=self.key, digest_size=12, person=b"greenroom mcp").hexdigest()
+        return f"{SESSION}{digest}-{seal}"
