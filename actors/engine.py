@@ -103,6 +103,7 @@ class Engine:
             is_registered,
             attempts_of,
             self.world.clock,
+            self.world.monotonic,
             {"retention": settings.retention, "opener": self.world.store_opener},
             self.world.reader_opener,
         )

@@ -132,6 +132,7 @@ class Unfinished(Struct, frozen=True):
 
 class AddAgent(Struct, frozen=True, gc=False):
     row: AgentRow
+    first_seq: int = 0  # of the events about it; the journal knows
 
 
 class SetAgent(Struct, frozen=True, gc=False):
@@ -149,9 +150,14 @@ class SetIncarnation(Struct, frozen=True, gc=False):
 
 
 class EraseAgent(Struct, frozen=True, gc=False):
-    """Remove an agent with its snapshot, inbox and runs."""
+    """Remove an agent with its snapshot, inbox and runs, the events about it, and what it sent.
+
+    Nobody sees any of that from then on; what is much goes in small steps.
+    """
 
     agent_id: AgentId
+    path: str = ""
+    upto: int = 0  # events about it have smaller numbers; the journal knows. 0: all there are by then
 
 
 class PutSnapshot(Struct, frozen=True, gc=False):
@@ -434,10 +440,14 @@ class CloseStore(Struct, frozen=True, gc=False):
 
 
 class Read(Struct, frozen=True, gc=False):
-    """Answered by `Answer`, in the order asked."""
+    """Answered by `Answer`, in the order asked.
+
+    `erasing`: agents that are deleted, and on disk perhaps not yet, each with its `EraseAgent.upto`.
+    """
 
     request: RequestId
     query: Query
+    erasing: tuple[tuple[AgentId, int], ...] = ()
 
 
 class StoreOpened(Struct, frozen=True):

@@ -21,7 +21,7 @@ from ..errors import InternalError
 from ..events.protocol import Announce
 from ..residency.protocol import AgentEntered, AgentLeft, LoadFailed, OpeningDeferred
 from ..shell import ActorShell, Contained, log
-from ..vocabulary import Address, Timestamp
+from ..vocabulary import Address, Seconds
 from .audit import Mark, broken_invariant, mark_of
 from .ledger import CallAgain, Ledger
 from .protocol import (
@@ -76,7 +76,7 @@ class LedgerActor(ActorShell):
     journal: Journal
     closing: Address | None = None
     closed_stores = 0
-    patience_ends: Timestamp = 0.0  # with a store that cannot be written, while closing
+    patience_ends: Seconds = 0.0  # with a store that cannot be written, while closing
     mark: Mark = (0, 0, 0, 0)  # where the ledger stood before the message that is being handled
 
     def __init__(self) -> None:
@@ -178,7 +178,7 @@ class LedgerActor(ActorShell):
         episode = health.episode
         assert episode is not None
         effects += self.ledger.store_failed()
-        if self.closing is not None and self.clock() >= self.patience_ends:
+        if self.closing is not None and self.uptime() >= self.patience_ends:
             return [*effects, *self.give_up()]
         return [*effects, StartTimer(health.pause, _RetryBatch(episode.tries))]
 
@@ -213,7 +213,7 @@ class LedgerActor(ActorShell):
     def close(self, message: CloseLedger, sender: Address) -> list[Effect]:
         """Write all that is left, then close the stores; give up when patience ends."""
         self.closing = sender
-        self.patience_ends = self.clock() + message.patience
+        self.patience_ends = self.uptime() + message.patience
         self.ledger.sealed = True
         self.journal.flush()
         return [*self.journal.resume(), StartTimer(message.patience, _GiveUp())]

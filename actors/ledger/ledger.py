@@ -374,7 +374,7 @@ class Ledger:
                 effects.append(Send("residency", DismissAgent(agent_id, gone=True)))
                 self.desks.pop(agent_id, None)
             records.append(
-                EraseAgent(agent_id) if ask.erase else SetAgent(agent_id, "closed", None, self.now)
+                EraseAgent(agent_id, path) if ask.erase else SetAgent(agent_id, "closed", None, self.now)
             )
             facts.append(Fact(self.now, "agent.deleted" if ask.erase else "agent.closed", path))
         self.known -= 0 if ask.over else len(ask.agents)
