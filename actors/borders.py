@@ -30,7 +30,7 @@ BORDERS: Final[dict[str, str]] = {
     # values
     "value to bytes": "codec.dumps: CannotStore",
     "value from bytes": "codec.loads: Unreadable, which people see as an UnreadableValue",
-    "digest of a value": "codec.canonical: CannotStore",
+    "comparison of values": "comparing.difference: they count as the same",
     "state to bytes": "codec.encode_state, encode_small, pack_state: CannotStore",
     "state from bytes": "codec.decode_state: SnapshotUnreadable",
     "progress": "agent.turn.emit: CannotStore",
