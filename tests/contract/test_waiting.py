@@ -185,15 +185,15 @@ def test_time_in_which_it_queues_to_go_on_does_not_count_either(lacks: str) -> N
 def test_two_tasks_of_a_turn_may_wait_in_turns() -> None:
     """The wait of one begins again while the other one queues for its slot."""
 
-    async def flow(turn: Turn, pauses: list[float]) -> None:
-        for seconds in pauses:
+    async def flow(turn: Turn, seconds: list[float]) -> None:
+        for paused, busy in zip(seconds[::2], seconds[1::2], strict=True):
             async with turn.paused():
-                await asyncio.sleep(seconds)
-            await asyncio.sleep(0)
+                await asyncio.sleep(paused)
+            await asyncio.sleep(busy)
 
     @agent(name="c-waiting-flows")
     async def flows(turn: Turn) -> str:
-        await asyncio.gather(flow(turn, [1, 0.4, 1, 1]), flow(turn, [1.3, 1, 0.2, 1]))
+        await asyncio.gather(flow(turn, [1, 0.4, 1, 1]), flow(turn, [1.2, 0, 0.2, 1]))
         return "both"
 
     for seed in range(20):
@@ -410,7 +410,7 @@ def test_a_turn_cannot_wait_for_its_own_continuation(how: str) -> None:
 
     with Simulation() as simulation:
         ref = simulation.spawn(in_vain, "/t/a", input=1)
-        with pytest.raises(RunFailed, match="WouldDeadlock.* which begins after "):
+        with pytest.raises(RunFailed, match=r"WouldDeadlock.* which begins after "):
             ref.run.result(timeout=10)
 
 
