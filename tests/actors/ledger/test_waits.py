@@ -218,6 +218,13 @@ class WaitsAgainstWhatCanEnd(RuleBasedStateMachine):
         assert self.can_end() == set(self.open_runs())
 
     @invariant()
+    def both_directions_know_the_same_edges(self) -> None:
+        waits, runs = self.ledger.waits, self.ledger.runs.values()
+        forwards = {(run.row.run_id, other.row.run_id) for run in runs for other in waits._needs(run)}
+        backwards = {(other.row.run_id, run.row.run_id) for run in runs for other in waits._needed_by(run)}
+        assert forwards == backwards
+
+    @invariant()
     def no_wait_is_kept_that_is_over(self) -> None:
         kept = {
             request: awaited
