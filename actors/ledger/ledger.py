@@ -123,7 +123,7 @@ from .protocol import (
     TurnSettled,
     TurnWaits,
 )
-from .suspects import CRASHED, MARGIN, SUSPECT_FROM, Outran, Suspects, cut_off, lost, verdict
+from .suspects import CRASHED, SUSPECT_FROM, Outran, Suspects, cut_off, longest_solo, lost, verdict
 from .view import View
 from .waits import Waits
 
@@ -203,8 +203,7 @@ class Ledger:
             effects += self._judge(desk)
         for desk in self.desks.values():
             if desk.queue and not desk.kind_missing:
-                self._line_up(desk)
-        self.suspects.next()  # the first of all, and not the first that is called
+                self._may_begin(desk)  # all of them: the first of all begins, not the first that is called
         for desk in list(self.desks.values()):
             effects += self._call(desk)
         return effects
@@ -231,44 +230,36 @@ class Ledger:
 
     # Suspects
 
-    def _line_up(self, desk: Desk) -> bool:
-        """Whether the agent's next run may begin, as far as suspects go; if not, it waits for its time."""
-        run = desk.first
-        assert run is not None
-        if run.row.cuts < SUSPECT_FROM and not desk.suspected:
-            return True
-        self.suspects.wants(run.row.run_id, run.row.serial)
-        return self.suspects.solo == run.row.run_id
+    def _may_begin(self, desk: Desk, *, now: bool = False) -> bool:
+        """Whether the agent's next run may begin (`now`: it does), as far as suspects go.
 
-    def _may_begin(self, desk: Desk) -> bool:
-        if desk.running:
+        One that may not is called when its time has come.
+        """
+        run = desk.first
+        if run is None or run is desk.running or (run.row.cuts < SUSPECT_FROM and not desk.suspected):
             return True
-        self._line_up(desk)
-        self.suspects.next()  # where none is at it, there is no other that waits
-        return self._line_up(desk)
+        take = self.suspects.begins if now else self.suspects.queues
+        return take(run.row.run_id, run.row.serial)
 
     def _next_suspect(self) -> list[Effect]:
-        """Have the next suspect begin or go on, if none is at it."""
-        run_id = self.suspects.next()
-        if run_id is None:
-            return []
-        run = self.runs[run_id]
-        desk = self.desks[run.row.agent_id]
-        return self._go_on(desk, run) if run is desk.running else self._call(desk)
+        """Have the next suspect go on or begin, if none is at it."""
+        run_id = self.suspects.goes_on()
+        if run_id is not None:
+            return self._go_on(self.runs[run_id])
+        first = self.suspects.first if self.suspects.solo is None else None
+        return [] if first is None else self._call(self.desks[self.runs[first].row.agent_id])
 
-    def _go_on(self, desk: Desk, run: OpenRun) -> list[Effect]:
+    def _go_on(self, run: OpenRun) -> list[Effect]:
         """A suspect's turn may go on, alone from now on."""
         assert run.resuming is not None
+        session = self.desks[run.row.agent_id].executor
         run.row = replace(run.row, alone=True)
-        go = Send(desk.executor, TurnMayResume(run.row.run_id, run.resuming))
+        go = Send(session, TurnMayResume(run.row.run_id, run.resuming))
         run.resuming = None
-        return [*self._commit((SetRun.of(run.row),), (), run.durability, go), *self._time_solo(run)]
+        return [*self._commit((SetRun.of(run.row),), (), run.durability, go), self._time_solo(run)]
 
-    def _time_solo(self, run: OpenRun) -> list[Effect]:
-        """Others wait for a suspect no longer than it took to be cut off before."""
-        return (
-            [] if run.row.ran is None else [StartTimer(run.row.ran + MARGIN, Outran(self.suspects.number))]
-        )
+    def _time_solo(self, run: OpenRun) -> Effect:
+        return StartTimer(longest_solo(run.row), Outran(self.suspects.number))
 
     def outran(self, news: Outran) -> list[Effect]:
         """A solo took long enough: what ends the process from here on is not held against it."""
@@ -302,7 +293,7 @@ class Ledger:
         if run is None or run.outran:
             return [Send(session, TurnMayResume(ask.run_id, ask.number))]
         run.resuming = ask.number
-        self.suspects.wants(run.row.run_id, run.row.serial)
+        self.suspects.resumes(run.row.run_id, run.row.serial)
         return self._next_suspect()
 
     # Agents
@@ -573,6 +564,7 @@ class Ledger:
             return [*effects, Send(session, NothingToRun(ask.agent_id))]
         if self.health.problem is not None and desk.queue[0].durability != "memory":
             return [*effects, *self._postpone(desk, session)]
+        self._may_begin(desk, now=True)
         run = desk.pull()
         row = run.before = run.row
         run.outran = False
@@ -593,7 +585,7 @@ class Ledger:
             begins = self._commit((begun,), (fact,), run.durability, go)
             if run.durability != "memory":
                 run.begun_by, run.beginning = self.journal.last, go
-            return [*begins, *self._time_solo(run)] if alone else begins
+            return [*begins, self._time_solo(run)] if alone else begins
 
         if not row.awaits:
             return [*effects, *begin(())] if effects else begin(())
