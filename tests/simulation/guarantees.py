@@ -210,11 +210,11 @@ def runs_have_ended(model: Model) -> None:
     spec, events = model.spec, model.witness.events.values()
     accepted = {event.run_id: event.path for event in events if event.type == "run.accepted"}
     ended = {event.run_id for event in events if event.type in TERMINAL}
-    open_ = {run_id for run_id, path in accepted.items() if run_id not in ended and path not in spec.erased}
+    open_ = {run_id for run_id, path in accepted.items() if run_id not in ended and not spec.may_be_erased(path)}
     assert not open_ or spec.prunes, f"G2: without an outcome: {open_}"
     afters = Counter(event.data.get("after") for event in events if event.type == "run.accepted")
     for run in spec.runs.values():
-        if run.path in spec.erased:
+        if spec.may_be_erased(run.path):
             continue
         assert run.outcome is not None, f"G3: {run} was accepted and forgotten"
         try:

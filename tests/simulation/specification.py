@@ -229,6 +229,10 @@ class Specification:
             run.outcome, run.outcome_level = None, "memory"
             run.crashes += 1  # as far as anybody can know now, its turn was cut off
 
+    def may_be_erased(self, path: str) -> bool:
+        """Whether an agent at this path was deleted, and what it told with it."""
+        return any(is_under(path, top) for top in self.erased)
+
     def may_be_pruned(self, run: Accepted, now: float) -> bool:
         """Whether a run that ended may be forgotten by now."""
         old = self.least_age is not None and run.ended_at + self.least_age <= now
