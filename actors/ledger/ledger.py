@@ -256,7 +256,7 @@ class Ledger:
         run.row = replace(run.row, alone=True)
         go = Send(session, TurnMayResume(run.row.run_id, run.resuming))
         run.resuming = None
-        return [*self._commit((SetRun.of(run.row),), (), run.durability, go), self._time_solo(run)]
+        return self._commit((SetRun.of(run.row),), (), run.durability, go)
 
     def _time_solo(self, run: OpenRun) -> Effect:
         return StartTimer(longest_solo(run.row), Outran(self.suspects.number))
@@ -284,8 +284,10 @@ class Ledger:
         desk = self.desks.get(news.agent_id)
         if desk is None or desk.running is None or desk.incarnation != news.incarnation:
             return []
-        desk.in_wait = news.waits
-        return self._no_longer_alone(desk.running) if news.waits else []
+        desk.in_wait, run = news.waits, desk.running
+        if news.waits:
+            return self._no_longer_alone(run)
+        return [self._time_solo(run)] if run.row.alone else []  # from here: before, it waited for a slot
 
     def turn_resumes(self, ask: TurnResumes, session: Address) -> list[Effect]:
         desk = self._desk_of(ask)
