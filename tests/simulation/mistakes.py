@@ -416,3 +416,21 @@ def a_full_backlog_refuses_what_turns_ask_for(monkeypatch: pytest.MonkeyPatch) -
         return original(self, ask)
 
     wrap(monkeypatch, Ledger, "_refusal", refusal)
+
+
+@planted
+def a_turn_executes_in_the_context_of_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Shared:
+        """A context that its copies are."""
+
+        def __init__(self, context: Any) -> None:
+            self.context = context
+
+        def copy(self) -> Any:
+            return self.context
+
+    def open_(original: Any, self: AgentActor, message: Any) -> Any:
+        original(self, message)
+        self.context = Shared(self.context)  # type: ignore[assignment]
+
+    wrap(monkeypatch, AgentActor, "open", open_)

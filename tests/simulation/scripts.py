@@ -8,6 +8,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager, suppress
+from contextvars import ContextVar
 from typing import Any, TypeAlias
 
 from msgspec import Struct
@@ -139,8 +140,20 @@ class Executing:
 EXECUTING = Executing()
 
 
+WHOSE: ContextVar[str] = ContextVar("whose")
+"""What every turn and every session sets for itself, and finds unset."""
+
+
+def mark_context(who: str) -> None:
+    """Code must see nothing of what other code has set."""
+    if (other := WHOSE.get("")) not in ("", who):
+        EXECUTING.wrong.append(f"{who} executes in the context of {other}")
+    WHOSE.set(who)
+
+
 async def play(turn: Any) -> str:
     """Do what the script says: for a `Turn`, and for a `SyncTurn` by way of `OnThread`."""
+    mark_context(f"a turn of {turn.run_id}, {turn.attempt}")
     EXECUTING.begins(turn)
     EXECUTING.enter(turn)
     try:
@@ -326,6 +339,7 @@ class House:
         EXECUTING.openings += 1
         self.turn = EXECUTING.openings % 7
         self.key = (info.path, info.config["life"])
+        mark_context(f"session {EXECUTING.openings} of {info.path}")
         EXECUTING.sessions[self.key] += 1
         if EXECUTING.sessions[self.key] != 1:
             EXECUTING.wrong.append(f"G6: {info.path} is open twice")
@@ -341,6 +355,10 @@ class House:
     async def close(self) -> None:
         try:
             await asyncio.sleep(20.0 if self.turn == 5 else 0.01)  # the former is given up
+            if not WHOSE.get("").endswith(f" of {self.key[0]}"):
+                EXECUTING.wrong.append(
+                    f"a session of {self.key[0]} is closed in the context of {WHOSE.get('nobody')}"
+                )
         finally:
             EXECUTING.sessions[self.key] -= 1
 
