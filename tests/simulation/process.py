@@ -28,7 +28,6 @@ class Process:
         self.spec = Specification(level)
         self.witness = Witness()
         self.pinned: dict[str, bool] = {}  # paths; whether it was seen in memory since
-        self.most_pinned = 0
         self.loss: str | None = None  # by the deaths since it was open the last time
         self.lives = 0
         self.made = 0
@@ -88,7 +87,6 @@ class Process:
     def crashed(self, loss: str) -> None:
         self.loss = stronger(self.loss or "memory", loss)
         self.pinned.clear()
-        self.most_pinned = 0
         self.spec.process_ended()
         EXECUTING.died()
 
@@ -114,7 +112,6 @@ class Process:
             self.loss = "process"
         self.closing_took = (drain, self.simulation.now - begun)
         self.pinned.clear()
-        self.most_pinned = 0
         self.spec.process_ended()
         EXECUTING.died()
 
