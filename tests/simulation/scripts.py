@@ -84,7 +84,6 @@ class Executing:
         self.now: Counter[Who] = Counter()
         self.begun: set[Who] = set()  # also of turns that wait
         self.sessions: Counter[tuple[str, int]] = Counter()  # of houses
-        self.waiting = self.most_waiting = 0  # turns that wait for runs
         self.hanging: dict[str, str] = {}  # paths, and their runs that will not end by themselves
 
     def forget(self, run_ids: Iterable[str]) -> None:
@@ -123,12 +122,9 @@ class Executing:
 
         async def wait(what: Awaitable[Any]) -> Any:
             self.leave(turn)
-            self.waiting += 1
-            self.most_waiting = max(self.most_waiting, self.waiting)
             try:
                 return await what
             finally:
-                self.waiting -= 1
                 if turn.interrupted or turn.suspended:
                     self.now[whose(turn)] += 1  # for it to leave once more
                 else:
