@@ -34,6 +34,7 @@ from ..slots.protocol import SlotGranted
 from ..views import AgentInfo
 from ..vocabulary import Address, AgentId, Incarnation, RequestId, Role, RunId, tellable
 from .behaviour import Behaviour, explain_error
+from .executing import enter
 from .hosting import Link, offer
 from .kind import find_kind
 from .session import (
@@ -289,6 +290,7 @@ class AgentActor(ActorShell):
                 inbox=self.inbox,
                 results=do.results,
             )
+            enter(turn)
             if self.interruption is not None:
                 turn._interrupted = True
                 raise asyncio.CancelledError

@@ -5,6 +5,7 @@
 """
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from concurrent.futures import CancelledError as _Cancelled
 from contextlib import asynccontextmanager, contextmanager
@@ -17,7 +18,14 @@ from ...persistence.codec import Unreadable, canonical, dumps, loads
 from ...persistence.protocol import MessageRow, RunRow, Snapshot
 from ..borders import let_out, plain, shown, text_of, type_name
 from ..directory.protocol import InterruptAgent, LocateAgent, SpawnAgent, SubmitRun
-from ..errors import CannotStore, GreenroomError, OutOfTree, RunFailed, RunInterrupted, SnapshotUnreadable
+from ..errors import (
+    CannotStore,
+    GreenroomError,
+    OutOfTree,
+    RunFailed,
+    RunInterrupted,
+    SnapshotUnreadable,
+)
 from ..handle import Handle
 from ..ledger.protocol import (
     AwaitRun,
@@ -41,10 +49,16 @@ from ..vocabulary import (
     resolve,
     tree_of,
 )
+from .executing import in_child
 from .kind import kind_of
 from .threads import wait_for_loop
 
 T = TypeVar("T")
+
+FORKED = (
+    "this process was forked in a turn, which its parent executes: nothing was recorded. Have it do its "
+    "own work and end with os._exit(), or use subprocess or multiprocessing"
+)
 
 MOST_PROGRESS = 1 << 20
 """Bytes of one `run.progress` event; they are told to everybody who listens."""
@@ -63,6 +77,7 @@ class Host(Protocol):
 
     agent_id: AgentId
     incarnation: Incarnation
+    roles: dict[Role, Any]
 
     @property
     def address(self) -> Any: ...
@@ -175,6 +190,7 @@ class Turn(Handle):
         self._again = again
         self._asked: dict[bytes, int] = {}
         self._waits = 0
+        self._loop, self._pid = asyncio.get_running_loop(), os.getpid()
 
     @property
     def path(self) -> str:
@@ -201,7 +217,19 @@ class Turn(Handle):
         """The host, as long as the turn is not over."""
         if self._over:
             raise GreenroomError(f"the turn of run {self.run_id} is over: it can do nothing any more")
+        loop = asyncio._get_running_loop()
+        if loop is not None and loop is not self._loop:
+            raise GreenroomError(
+                f"a call of {self.path}'s turn was awaited on another loop, where its answer never comes: "
+                "await it in the turn's own code, not with asyncio.run() or on a thread's loop"
+            )
+        if in_child(self._pid):
+            raise GreenroomError(FORKED)
         return self._host
+
+    @property
+    def _holds_slot(self) -> bool:
+        return not self._over and self._waits == 0
 
     # Others in the tree
 
@@ -636,6 +664,13 @@ class SyncTurn(Handle):
             finally:
                 self._calls.discard(task)
 
+        if in_child(self._turn._pid):
+            raise GreenroomError(FORKED)
+        if asyncio._get_running_loop() is self._loop:
+            raise GreenroomError(
+                f"a call of {self.path}'s turn, which waits, was made on the loop of all agents: make it "
+                "on the turn's own thread, or have the kind be an async def"
+            )
         try:
             return wait_for_loop(tracked, self._loop)
         except (asyncio.CancelledError, _Cancelled):

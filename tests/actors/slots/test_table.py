@@ -265,7 +265,9 @@ class SlotsAgainstASet(RuleBasedStateMachine):
             tree = tree_of(path)
             line = [other for other, where in self.waiting if tree_of(where) == tree]
             before = [other for other in line if other in self.goes_on] or line
-            assert before[0] == each, "first come, first served within a tree, what goes on before what is new"
+            assert before[0] == each, (
+                "first come, first served within a tree, what goes on before what is new"
+            )
             self.waiting.remove((each, path))
             self.held.add(each)
             self.patience.pop(tree, None)
