@@ -5,6 +5,9 @@ and sent); its text says what happened and what to do. Cores hand errors on as v
 raise them.
 """
 
+MOST_IN_CIRCLE = 10
+"""How many runs of a circle an error's text names."""
+
 
 class GreenroomError(Exception):
     """The base of all errors of greenroom."""
@@ -123,6 +126,41 @@ class RunIdTaken(GreenroomError, ValueError):
 
     def __str__(self) -> str:
         return f"the run id {self.run_id!r} names a run of {self.path}. Choose another id."
+
+
+class WouldDeadlock(GreenroomError):
+    """A turn would wait for a run that cannot end before the turn itself has.
+
+    `circle` is a triple for each run in it, the one that would wait first: how it needs the next one
+    ("waits for", "goes on after", "begins after"; the last one needs the first), its id, and the path of
+    its agent. It was refused at this wait; the others go on waiting.
+    """
+
+    def __init__(self, circle: tuple[tuple[str, str, str], ...]) -> None:
+        super().__init__(circle)
+        self.circle = circle
+
+    @property
+    def run_ids(self) -> tuple[str, ...]:
+        """The runs in the circle, in its order."""
+        return tuple(run_id for _, run_id, _ in self.circle)
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Their agents."""
+        return tuple(path for _, _, path in self.circle)
+
+    def __str__(self) -> str:
+        names = [f"{path} (run {run_id})" for _, run_id, path in self.circle]
+        told = [
+            f"{how} {name}" for (how, _, _), name in zip(self.circle, [*names[1:], names[0]], strict=True)
+        ]
+        if len(told) > MOST_IN_CIRCLE:
+            told[MOST_IN_CIRCLE - 1 : -1] = [f"waits for {len(told) - MOST_IN_CIRCLE:,} others in turn"]
+        return (
+            f"this wait would never end: {names[0]} {', which '.join(told)}. "
+            "Wait for one of these by turn.after() and return, or have only one wait for the other."
+        )
 
 
 class CannotStore(GreenroomError, TypeError):

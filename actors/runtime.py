@@ -44,7 +44,8 @@ class Runtime(Handle):
 
     Use it as a context manager, or call `start` and `close`. Its methods may be called on any thread but
     not in a turn, which has its own, unless that is paused. A program whose threads call it while it is
-    busy hears sooner with `sys.setswitchinterval(0.0005)`. Raises `ValueError` or `TypeError` for a bad argument.
+    busy hears sooner with `sys.setswitchinterval(0.0005)`. Raises `ValueError` or `TypeError` for a bad
+    argument.
     """
 
     def __init__(
@@ -478,7 +479,7 @@ def stats_of(ledger: Any, residency: Any, slots: Any) -> Stats:
         reloads=residency.reloads,
         commits=ledger.commits,
         unwritten=ledger.unwritten,
-        given_way=residency.given_way,
+        waiting=residency.in_wait,
         events_dropped=ledger.events_dropped,
         latencies=ledger.latencies,
         store_problem=ledger.store_problem,

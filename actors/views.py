@@ -165,8 +165,8 @@ class Stats(Struct, frozen=True):
     """The runtime in numbers; `latencies` in seconds, as (p50, p99)."""
 
     agents: int  # open ones, in memory or not
-    resident: int
-    running: int  # runs whose turn is under way
+    resident: int  # in memory, and not waiting inside a turn
+    running: int  # runs whose turn is under way, waiting or not
     queued: int  # runs accepted and not begun
     slots: int  # the limit
     residents: int  # the limit
@@ -175,11 +175,15 @@ class Stats(Struct, frozen=True):
     reloads: int
     commits: int
     unwritten: int  # commits not on disk yet
-    given_way: int  # by how many the limit of residents gives way now
     events_dropped: int  # `run.progress` alone, when the disk was far behind
     latencies: dict[str, tuple[float, float]]
     store_problem: str | None = None  # why nothing can be written now; it is tried again
     holders: tuple[str, ...] = ()  # paths of agents whose turns hold a slot, longest first, at most 100
+    waiting: int = 0  # in memory, and waiting inside a turn: counted apart from `resident`
+    given_way: int = 0  # always: the limit of residents has given way for waiting turns, and does no more
+
+
+WaitsFor: TypeAlias = Literal["slot", "room", "session", "run", "process", "commit", "kind"]
 
 
 class Explanation(Struct, frozen=True):
@@ -192,10 +196,10 @@ class Explanation(Struct, frozen=True):
 
     path: str
     status: AgentStatus
-    waits_for: Literal["slot", "room", "session", "run", "process", "commit", "kind"] | None
+    waits_for: WaitsFor | None
     since: Timestamp | None
     place: int | None  # how many come before it
-    held_by: tuple[str, ...]  # who holds what it needs: paths of agents, or ids of runs
+    held_by: tuple[str, ...]  # paths of the agents that hold what it needs, or whose runs it waits for
     text: str
 
     def __str__(self) -> str:

@@ -27,7 +27,9 @@ Address: TypeAlias = Any
 """An actor's address. Cores hand it on and never look into it."""
 
 Durability = Literal["memory", "process", "power"]
-AgentStatus = Literal["starting", "idle", "queued", "running", "interrupting", "failed", "closed"]
+AgentStatus = Literal[
+    "starting", "idle", "queued", "running", "waiting", "interrupting", "failed", "closed"
+]
 RunStatus = Literal["accepted", "queued", "running", "completed", "failed", "interrupted"]
 OutcomeStatus = Literal["completed", "failed", "interrupted"]
 

@@ -28,7 +28,7 @@ from ..ledger.protocol import (
     TurnSettled,
 )
 from ..processes.protocol import ProcessNews
-from ..residency.protocol import OpenSession, Rest, Unload, Work
+from ..residency.protocol import AskFirst, GoOn, OpenSession, Rest, Room, Unload, Work
 from ..shell import ActorShell
 from ..slots.protocol import SlotGranted
 from ..views import AgentInfo
@@ -48,6 +48,7 @@ from .session import (
     Session,
 )
 from .turn import Pending, Turn
+from .turn_clock import TurnClock
 
 
 class AgentActor(ActorShell):
@@ -58,6 +59,7 @@ class AgentActor(ActorShell):
         "asked",
         "behaviour",
         "called_off",
+        "clock_of_turn",
         "context",
         "healed",
         "inbox",
@@ -92,6 +94,7 @@ class AgentActor(ActorShell):
         self.turn_task: asyncio.Task[None] | None = None
         self.interruption: DoInterrupt | None = None
         self.regaining: asyncio.Future[None] | None = None
+        self.clock_of_turn: TurnClock | None = None
         self.tasks: tuple[asyncio.Task[None], ...] = ()  # beside turns: opening, closing
         self.link: Link | None = None  # to its processes, if it started any
 
@@ -109,7 +112,7 @@ class AgentActor(ActorShell):
     def decide(self, message: object, sender: Address) -> Iterable[Any]:  # noqa: ARG002
         match message:
             case Work():
-                return self.session.work()
+                return self.session.work(message)
             case SlotGranted():
                 return self.session.granted(message)
             case RunBegun():
@@ -120,6 +123,12 @@ class AgentActor(ActorShell):
                 return self.session.nothing()
             case InterruptTurn():
                 return self.session.interrupt(message)
+            case Room():
+                return self.session.placed(message)
+            case GoOn():
+                return self.session.goes_on(message)
+            case AskFirst():
+                self.session.ask_first()
             case Rest():
                 return self.session.rest()
             case Unload():
@@ -137,6 +146,8 @@ class AgentActor(ActorShell):
             case DoTurn():
                 self.begin_turn(effect)
             case DoResume():
+                if self.clock_of_turn is not None:
+                    self.clock_of_turn.go_on()
                 if self.regaining is not None and not self.regaining.done():
                     self.regaining.set_result(None)
             case DoInterrupt():
@@ -200,8 +211,10 @@ class AgentActor(ActorShell):
         self.inbox = image.inbox
         self.healed = row.status == "failed"
         self.session = Session(row.agent_id, row.path, message.incarnation)
-        if message.work:
-            self.act(self.session.work())
+        if message.ask_first:
+            self.session.ask_first()
+        if message.work is not None:
+            self.act(self.session.work(message.work))
         kind = find_kind(row.kind)
         if kind is None:
             unknown = UnknownKind(row.kind, row.path)
@@ -296,7 +309,7 @@ class AgentActor(ActorShell):
                 raise asyncio.CancelledError
             result = await self.run_in_time(turn)
             turn._over = True  # what goes on of its code changes nothing any more
-            snapshot = await self.store(turn, aside=lambda: self.give_slot(for_runs=False))
+            snapshot = await self.store(turn, aside=lambda: self.act(self.session.stores()))
             status = "completed"
         except asyncio.CancelledError:
             status, error = "interrupted", "its own code cancelled it"
@@ -309,16 +322,18 @@ class AgentActor(ActorShell):
         self.end_turn(do, turn, status, result, error, snapshot, begun_at)
 
     async def run_in_time(self, turn: Turn) -> bytes:
-        """The turn's result. When its time is over it is interrupted, and fails."""
+        """The turn's result. When its time is over, waits aside, it is interrupted, and fails."""
         seconds = self.behaviour.kind.turn_timeout
         if seconds is None:
             return await self.behaviour.run(turn)
         over = DoInterrupt(f"its turn took longer than {seconds:g} s", "failed")
-        timer = asyncio.get_running_loop().call_later(seconds, self.interrupt_turn, over)
+        clock = self.clock_of_turn = TurnClock(seconds, lambda: self.interrupt_turn(over))
+        clock.go_on()
         try:
             return await self.behaviour.run(turn)
         finally:
-            timer.cancel()
+            clock.stop()
+            self.clock_of_turn = None
 
     def end_turn(
         self,
@@ -402,11 +417,15 @@ class AgentActor(ActorShell):
         if self.asked.pop(pending.request, None) is not None:
             self.tell("ledger", ForgetRequest(pending.request, run_id))
 
-    def give_slot(self, *, for_runs: bool) -> None:
-        self.act(self.session.waits(for_runs=for_runs))
+    def give_slot(self) -> None:
+        if self.clock_of_turn is not None:
+            self.clock_of_turn.stop()
+        self.act(self.session.waits())
 
     def regain_slot(self) -> asyncio.Future[None]:
-        self.regaining = asyncio.get_running_loop().create_future()
+        # One future for all tasks of the turn: another one may have waited again before it had its slot.
+        if self.regaining is None or self.regaining.done():
+            self.regaining = asyncio.get_running_loop().create_future()
         self.act(self.session.resumes())
         return self.regaining
 

@@ -6,9 +6,10 @@
 
 import asyncio
 import os
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from concurrent.futures import CancelledError as _Cancelled
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from hashlib import blake2b
 from typing import Any, Protocol, TypeVar
 
@@ -25,6 +26,7 @@ from ..errors import (
     RunFailed,
     RunInterrupted,
     SnapshotUnreadable,
+    WouldDeadlock,
 )
 from ..handle import Handle
 from ..ledger.protocol import (
@@ -90,9 +92,11 @@ class Host(Protocol):
     def forget(self, pending: Pending, run_id: RunId) -> None:
         """Nobody waits for the end of this run any more."""
 
-    def give_slot(self, *, for_runs: bool) -> None: ...
+    def give_slot(self) -> None:
+        """The turn waits: slot and place are for others, and its time stands still."""
 
-    def regain_slot(self) -> "asyncio.Future[None]": ...
+    def regain_slot(self) -> "asyncio.Future[None]":
+        """The wait is over; the future is done when there is room and a slot again."""
 
     async def snapshot(self) -> Snapshot | None:
         """The state at one moment, if it differs from what was recorded last.
@@ -316,12 +320,16 @@ class Turn(Handle):
         """Wait until all `runs` have ended and return their outcomes, in that order.
 
         Gives the slot back meanwhile and has one again when it returns; runs that have ended cost no
-        wait. A turn holds no slot as long as any of its waits goes on. Raises `TimeoutError`, as soon as
-        there is a slot to go on in: if runs that never end may hold all of them, bound these by their
-        kind's `turn_timeout`.
+        wait. A turn holds no slot as long as any of its waits goes on. Raises `WouldDeadlock` if one of
+        them cannot end before this turn has. Raises `TimeoutError`, as soon as there is a slot to go on
+        in: if runs that never end may hold all of them, bound these by their kind's `turn_timeout`.
         """
         checked_timeout(timeout)
         run_ids = [await self._id_of(run) for run in runs]
+        own = self._continuation
+        if own is not None and own.run_id in run_ids:
+            circle = ("waits for", self.run_id, self.path), ("begins after", own.run_id, self.path)
+            raise WouldDeadlock(circle)
         host = self._live
         answers = [
             host.ask(
@@ -337,7 +345,7 @@ class Turn(Handle):
             firsts = [await answer for answer in answers]
             pending = [first for first in firsts if isinstance(first, Pending)]
             if pending:
-                async with self._without_slot(for_runs=True):
+                async with self._without_slot():
                     _, late = await asyncio.wait(pending, timeout=timeout)
                 if late:
                     raise TimeoutError(f"{len(late)} of {len(runs)} runs have not ended")
@@ -378,14 +386,14 @@ class Turn(Handle):
 
     @asynccontextmanager
     async def paused(self) -> AsyncIterator[None]:
-        """Give the slot back inside the block: for waiting on people and slow tools."""
-        async with self._without_slot(for_runs=False):
+        """Give slot and place back inside the block: for waiting on people and slow tools."""
+        async with self._without_slot():
             yield
 
     @asynccontextmanager
-    async def _without_slot(self, *, for_runs: bool) -> AsyncIterator[None]:
+    async def _without_slot(self) -> AsyncIterator[None]:
         if self._waits == 0:
-            self._live.give_slot(for_runs=for_runs)
+            self._live.give_slot()
         self._waits += 1
         try:
             yield
@@ -398,16 +406,17 @@ class Turn(Handle):
             raise asyncio.CancelledError  # the block ended all the same: nothing goes on without a slot
 
     async def _regain(self) -> None:
-        """Wait for a slot, also while being cancelled: code never goes on without one."""
+        """Wait for room and a slot, also while being cancelled: code never goes on without them."""
         regained = self._live.regain_slot()
         cancelled: asyncio.CancelledError | None = None
-        while not regained.done():
-            try:
-                await asyncio.shield(regained)
-            except asyncio.CancelledError as error:
-                cancelled = error
-                if self.interrupted:
-                    break
+        with shielded():
+            while not regained.done():
+                try:
+                    await asyncio.shield(regained)
+                except asyncio.CancelledError as error:
+                    cancelled = error
+                    if self.interrupted:
+                        break
         if cancelled is not None:
             raise cancelled
 
@@ -476,7 +485,9 @@ class Turn(Handle):
         if not run_id.isprintable():
             raise ValueError(f"a run id has printable characters only, not {run_id!r}")
         if run_id == self.run_id:
-            raise ValueError(f"run {run_id} would wait for its own end")
+            raise WouldDeadlock((("waits for", self.run_id, self.path),))
+        if self._continuation is not None and run_id == self._continuation.run_id:
+            return RunId(run_id)  # nobody else knows it yet
         host = self._live
         found = await host.ask("ledger", lambda n: DescribeRun(n, host.address, RunId(run_id)))
         if tree_of(found.run.path) != tree_of(self.path):
@@ -493,6 +504,16 @@ class Turn(Handle):
         count = self._asked[name] = self._asked.get(name, 0) + 1
         digest = blake2b(name + b"\0" + str(count).encode(), digest_size=8).hexdigest()
         return RunId(f"run-{digest}")
+
+
+def shielded() -> AbstractContextManager[Any]:
+    """A block that anyio's cancel scopes around it leave alone until it is over.
+
+    They cancel a task at every turn of the loop until it has left them: one that cannot leave yet would
+    keep the loop spinning. asyncio's own cancellations come once, and come here as well.
+    """
+    anyio = sys.modules.get("anyio")
+    return nullcontext() if anyio is None else anyio.CancelScope(shield=True)
 
 
 def _given(payload: Payload, what: str, path: str) -> Any:

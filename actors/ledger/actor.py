@@ -19,7 +19,7 @@ from ..containing import bug_in, refused
 from ..effects import Effect, Send, StartTimer
 from ..errors import InternalError
 from ..events.protocol import Announce
-from ..residency.protocol import AgentEntered, AgentLeft, LoadFailed
+from ..residency.protocol import AgentEntered, AgentLeft, LoadFailed, OpeningDeferred
 from ..shell import ActorShell, Contained, log
 from ..vocabulary import Address, Timestamp
 from .audit import Mark, broken_invariant, mark_of
@@ -51,6 +51,7 @@ from .protocol import (
     StopBeginning,
     StoreFailing,
     TakeRun,
+    TurnWaits,
 )
 
 
@@ -243,9 +244,11 @@ HANDLERS: dict[type, Handler] = {
     AgentEntered: lambda room, news, _: room.ledger.entered(news),
     SessionStarted: lambda room, news, _: room.ledger.session_started(news),
     SessionFailed: lambda room, news, _: room.ledger.session_failed(news),
+    OpeningDeferred: lambda room, news, _: room.ledger.opening_deferred(news),
     LoadFailed: lambda room, news, _: room.ledger.load_failed(news),
     AgentLeft: lambda room, news, _: room.ledger.left(news),
     TakeRun: LedgerActor.take_run,
+    TurnWaits: lambda room, news, _: room.ledger.turn_waits(news),
     Checkpoint: lambda room, ask, session: room.ledger.checkpoint(ask, session),
     ReportProgress: lambda room, news, _: room.ledger.progress(news),
     EndTurn: lambda room, end, session: room.ledger.end_turn(end, session),

@@ -49,7 +49,14 @@ from ..errors import (
     RunNotFound,
     RuntimeClosing,
 )
-from ..residency.protocol import AgentEntered, AgentLeft, DismissAgent, LoadFailed, SummonAgent
+from ..residency.protocol import (
+    AgentEntered,
+    AgentLeft,
+    DismissAgent,
+    LoadFailed,
+    OpeningDeferred,
+    SummonAgent,
+)
 from ..vocabulary import (
     Address,
     AgentId,
@@ -100,8 +107,10 @@ from .protocol import (
     TakeRun,
     TurnsEnded,
     TurnSettled,
+    TurnWaits,
 )
 from .view import View
+from .waits import Waits
 
 
 class Ledger:
@@ -122,6 +131,7 @@ class Ledger:
         self.desks: dict[AgentId, Desk] = {}
         self.runs: dict[RunId, OpenRun] = {}
         self.view = View(journal, self.desks, self.runs)
+        self.waits = Waits(self.desks, self.runs)
         self.known = unfinished.known
         self._backlog = backlog
         self._attempts_of = attempts_of  # of a kind by name; None if it is not registered here
@@ -489,7 +499,14 @@ class Ledger:
         effects += self._end(desk, run, ask.status, ask.error, ask.result, records, facts)
         more = bool(desk.queue) and self._closing is None
         desk.called = more
-        return [*effects, Send(session, TurnSettled(ask.agent_id, more)), *self._count_turns()]
+        settled = Send(session, TurnSettled(ask.agent_id, more, desk.goes_on))
+        return [*effects, settled, *self._count_turns()]
+
+    def turn_waits(self, news: TurnWaits) -> list[Effect]:
+        desk = self.desks.get(news.agent_id)
+        if desk is not None and desk.running is not None and desk.incarnation == news.incarnation:
+            desk.in_wait = news.waits
+        return []
 
     def checkpoint(self, ask: Checkpoint, session: Address) -> list[Effect]:
         desk = self._desk_of(ask)
@@ -626,6 +643,18 @@ class Ledger:
         self._met(desk, news.incarnation)
         return self._fail_start(desk, news.error, self._incarnation(desk, news.incarnation))
 
+    def opening_deferred(self, news: OpeningDeferred) -> list[Effect]:
+        """There is no free room for a new agent; what mail it was kept at hand for is in the store."""
+        desk = self.desks.get(news.agent_id)
+        if desk is None:
+            return []
+        if desk.offered:
+            desk.offered, desk.mail = False, ()
+            self._spawning -= 1
+        desk.opening = False
+        self._tidy(desk)
+        return []
+
     def load_failed(self, news: LoadFailed) -> list[Effect]:
         desk = self.desks.get(news.agent_id)
         if desk is None:
@@ -673,7 +702,8 @@ class Ledger:
         if run is not None and run.interrupted is not None:
             effects += self._end(desk, run, "interrupted", run.interrupted)
         elif run is not None:
-            desk.running, desk.executor, run.state = None, None, "queued"
+            desk.stops()
+            run.state = "queued"
             desk.put_back(run)
             if run.row.attempt >= (self._attempts_of(desk.kind) or 1):
                 reason = f"its session was lost {run.row.attempt} times, which is all its attempts"
@@ -689,10 +719,13 @@ class Ledger:
     def await_run(self, ask: AwaitRun) -> list[Effect]:
         run = self.runs.get(ask.run_id)
         if run is not None:
+            refusal = self.waits.refusal(ask.request, run)
+            if refusal is not None:
+                return [Send(ask.reply_to, Refused(ask.request, refusal))]
             run.waiters[ask.request] = ask.reply_to
-            asker = self.desks.get(ask.request[0]) if isinstance(ask.request, tuple) else None
+            asker = self.waits.asker(ask.request)
             if asker is not None:
-                asker.awaits(ask.run_id)
+                asker.awaits(ask.request, ask.run_id)
             return [Send(ask.reply_to, RunPending(ask.request))] if ask.tell_pending else []
         lately = self._lately.get(ask.run_id)
         if lately is not None:
@@ -725,9 +758,15 @@ class Ledger:
         run = self.runs.get(ask.run_id)
         if run is not None:
             run.waiters.pop(ask.request, None)
+            self._awaits_no_more(ask.request)
         self._looked_for.discard(ask.request)
         self.journal.forget(ask.request)
         return []
+
+    def _awaits_no_more(self, request: RequestId) -> None:
+        desk = self.waits.asker(request)
+        if desk is not None:
+            desk.awaits_no_more(request)
 
     # Describing
 
@@ -872,7 +911,8 @@ class Ledger:
             return []
         desk.called = desk.called or not open_only
         desk.offered = desk.offered or image is not None
-        return [Send("residency", SummonAgent(desk.agent_id, desk.path, not open_only, image))]
+        goes_on = desk.goes_on and not open_only
+        return [Send("residency", SummonAgent(desk.agent_id, desk.path, not open_only, image, goes_on))]
 
     def _end(
         self,
@@ -901,6 +941,8 @@ class Ledger:
         told = {"error": error} if error else {}
         fact = Fact(self.now, f"run.{status}", row.path, row.run_id, _json(**told, **(data or {})))
         news = tuple(Send(to, RunEnded(request, row)) for request, to in run.waiters.items())
+        for request in run.waiters:
+            self._awaits_no_more(request)
         effects = self._commit((*records, ended), (*facts, fact), run.durability, *news)
         self._lately.add(row, self.journal.last)
         for continuation in run.continuations:

@@ -209,6 +209,14 @@ class TakeRun(Struct, frozen=True, gc=False):
     incarnation: Incarnation
 
 
+class TurnWaits(Struct, frozen=True, gc=False):
+    """The session's turn waits from now on, or (not `waits`) executes again. Not answered."""
+
+    agent_id: AgentId
+    incarnation: Incarnation
+    waits: bool
+
+
 class OutgoingMessage(Struct, frozen=True, gc=False):
     agent_id: AgentId
     path: str
@@ -360,6 +368,13 @@ class RunEnded(Struct, frozen=True, gc=False):
     run: RunRow
 
 
+class AwaitedRun(Struct, frozen=True, gc=False):
+    """An open run that somebody waits for, and whose it is."""
+
+    run_id: RunId
+    path: str
+
+
 class LiveAgent(Struct, frozen=True, gc=False):
     """An agent as it is now: its row, and what is going on."""
 
@@ -370,7 +385,7 @@ class LiveAgent(Struct, frozen=True, gc=False):
     queued: int
     running: RunId | None = None
     beginning: bool = False  # … which starts when it is on disk that it does
-    awaits: tuple[RunId, ...] = ()  # open runs that its turn, or its first continuation, waits for
+    awaits: tuple[AwaitedRun, ...] = ()  # what its turn, or its first continuation, waits for
     since: Timestamp | None = None  # when the first of its open runs was accepted
     kind_missing: bool = False
     unwritten: bool = False  # something of it is not on disk yet
@@ -440,10 +455,14 @@ class CheckpointRecorded(Struct, frozen=True, gc=False):
 
 
 class TurnSettled(Struct, frozen=True, gc=False):
-    """The outcome was taken down. `more`: another run waits, ask for it with a new slot."""
+    """The outcome was taken down. `more`: another run waits, ask for it with a new slot.
+
+    That one `goes_on` if it is a continuation, or has begun before.
+    """
 
     agent_id: AgentId
     more: bool
+    goes_on: bool = False
 
 
 class TurnsEnded(Struct, frozen=True, gc=False):
@@ -481,6 +500,7 @@ LedgerCommand: TypeAlias = (
     | SessionStarted
     | SessionFailed
     | TakeRun
+    | TurnWaits
     | Checkpoint
     | ReportProgress
     | EndTurn

@@ -17,10 +17,12 @@ from .protocol import (
     OpenSession,
     PinAgent,
     ResidencyCommand,
+    SessionAsks,
     SessionEnded,
     SessionFact,
     SessionIdle,
     SessionOpened,
+    SessionReturns,
     SessionWaits,
     SummonAgent,
     UnloadAll,
@@ -55,10 +57,21 @@ class ResidencyLRU(ActorShell):
                 return table.session_idle(command.agent_id, command.incarnation, command.seen, now=now)
             case SummonAgent():
                 return table.summon(
-                    command.agent_id, command.path, work=command.work, image=command.image, now=now
+                    command.agent_id,
+                    command.path,
+                    work=command.work,
+                    image=command.image,
+                    goes_on=command.goes_on,
+                    now=now,
                 )
             case SessionWaits():
-                return table.session_waits(command.agent_id, command.incarnation, command.waits, now=now)
+                return table.session_waits(command.agent_id, command.incarnation, now=now)
+            case SessionReturns():
+                return table.session_returns(command.agent_id, command.incarnation, command.number, now=now)
+            case SessionAsks():
+                return table.session_asks(
+                    command.agent_id, command.incarnation, goes_on=command.goes_on, now=now
+                )
             case Answer():
                 return table.loaded(command.request, command.value, command.error, now=now)
             case SessionOpened():
@@ -116,7 +129,9 @@ class ResidencyLRU(ActorShell):
         address = self.createActor(self.session_class())
         self.addresses[start.agent_id] = address
         self.children.add(address, (start.agent_id, start.incarnation))
-        opening = OpenSession(start.image, start.incarnation, start.work, self.roles, self.clock)
+        opening = OpenSession(
+            start.image, start.incarnation, start.work, start.ask_first, self.roles, self.clock
+        )
         self.send(address, opening)
 
 

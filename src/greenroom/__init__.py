@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         StoreLost,
         StoreTooNew,
         UnknownKind,
+        WouldDeadlock,
     )
     from .actors.retention import Retention
     from .actors.runtime import AgentRef, Run, Runtime
@@ -85,6 +86,7 @@ __all__ = [
     "TurnAgent",
     "TurnRun",
     "UnknownKind",
+    "WouldDeadlock",
     "agent",
 ]
 

@@ -188,7 +188,8 @@ class QueueAgainstAList(RuleBasedStateMachine):
         foretold = list(self.queue.order())
         assert [self.queue.take() for _ in foretold] == foretold
         assert not self.queue._lines
-        assert not (self.queue._rings.all or self.queue._rings.begun or self.queue._rings.going_on)
+        rings = self.queue._rings
+        assert [*rings.all, *rings.begun, *rings.going_on] == []
 
 
 TestQueueAgainstAList = QueueAgainstAList.TestCase

@@ -171,8 +171,7 @@ class Conductor:
         if explanation.waits_for != "run" or not explanation.held_by:
             return explanation.text
         try:
-            held_by = self.runtime.run(explanation.held_by[0])
-            return f"{explanation.text} {self.runtime.agent(held_by.path).explain().text}"
+            return f"{explanation.text} {self.runtime.agent(explanation.held_by[0]).explain().text}"
         except LookupError:  # it has ended and is gone by now
             return explanation.text
 
@@ -253,7 +252,7 @@ class Conductor:
 
 def at_rest(info: AgentInfo) -> bool:
     """Whether the agent has no open run: none under way, none waiting for a turn or for other runs."""
-    return info.queued_runs == 0 and info.status not in ("running", "interrupting")
+    return info.queued_runs == 0 and info.status not in ("running", "waiting", "interrupting")
 
 
 def _later(began: float, pause: float) -> float:

@@ -43,7 +43,7 @@ TRIES = 3
 PAGE = 1000
 """Agents, or events, that are read at a time."""
 
-BUSY, ONLY_LIVE = ("running", "queued"), ("starting", "interrupting")
+BUSY, ONLY_LIVE = ("running", "queued"), ("starting", "waiting", "interrupting")
 
 POLL = 0.5
 """Seconds between two looks for new events."""

@@ -11,6 +11,7 @@ COLOURS = {
     "running": "green",
     "starting": "cyan",
     "queued": "yellow",
+    "waiting": "blue",
     "interrupting": "yellow",
     "failed": "red",
     "closed": "bright_black",

@@ -211,7 +211,7 @@ class News:
 
 def at_rest(info: AgentInfo) -> bool:
     """Whether the agent has no open run: none under way, none waiting for a turn or for other runs."""
-    return info.queued_runs == 0 and info.status not in ("running", "interrupting")
+    return info.queued_runs == 0 and info.status not in ("running", "waiting", "interrupting")
 
 
 def _last(outcome: Outcome) -> tools.LastRun:

@@ -19,7 +19,7 @@ MOST_AT_WORK = 100
 FEWEST, MOST = 8, 1_000
 """Rows that are looked at in one go, by how many of the last ones were of use."""
 
-AT_WORK = ("running", "interrupting", "queued", "starting")
+AT_WORK = ("running", "waiting", "interrupting", "queued", "starting")
 """The statuses of agents that have something to do, in the order in which they are told."""
 
 

@@ -108,6 +108,7 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     errors.InvalidPath: Problem(422, "invalid-path", "No agent can have this path"),
     errors.UnknownKind: Problem(422, "unknown-kind", "The kind is not registered here"),
     errors.CannotStore: Problem(422, "cannot-store", "The value cannot be stored"),
+    errors.WouldDeadlock: Problem(409, "would-deadlock", "The wait would never end"),
     errors.OutOfTree: Problem(403, "out-of-tree", "The path is outside the agent's tree"),
     # how a run ended: told as its outcome, never raised by a request
     errors.RunFailed: Problem(409, "run-failed", "The run failed"),
