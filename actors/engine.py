@@ -152,11 +152,11 @@ class Engine:
         """Nobody waits for this answer any more."""
         self.callers.waiting.pop(request, None)
 
-    def begin_to_close(self, drain: float, *, suspend: bool, callback: Callable[[Any], None]) -> None:
+    def begin_to_close(self, drain: float, *, interrupt: bool, callback: Callable[[Any], None]) -> None:
         """Refuse new work from now on, drain, and have `callback` told when all is written."""
         self._closing = True
         request = self.callers.expect(callback)
-        self._base.post(self._supervisor, CloseRuntime(request, self._gateway, drain, suspend))
+        self._base.post(self._supervisor, CloseRuntime(request, self._gateway, drain, interrupt))
 
     def closed(self, answer: Any) -> None:
         """Say what was left behind; `StoreError` if that is anything accepted."""

@@ -14,10 +14,12 @@ from ..actors.errors import SnapshotTampered, SnapshotUnreadable, StoreCorrupt, 
 from ..actors.vocabulary import AgentId, Payload, RunId
 from . import codec, schema
 from .keys import Place, Sealer, read_key
+from .ownership import TakenOver
 from .processes import LeftRow, row_of
 from .protocol import (
     AgentImage,
     AgentRow,
+    EventPage,
     EventRow,
     FindAgent,
     FindAgents,
@@ -48,7 +50,7 @@ _AGENT = f"{_AGENT_COLUMNS} {_AGENT_TABLES}"
 _RUN = """
     SELECT r.run_id, r.serial, r.agent_id, a.path, r.input, r.accepted_at, r.status, r.attempt,
            r.awaits, r.result, r.error, r.started_at, r.ended_at, r.error_type, r.started_by,
-           r.cuts, r.crashes, r.alone, r.ran
+           r.cuts, r.crashes, r.alone, r.ran, r.at_work, r.stem, r.divided_at
     FROM runs AS r CROSS JOIN agents AS a ON a.agent_id = r.agent_id
 """  # CROSS: in this order
 # `status <> 'closed'` and `status = 'closed'` stand as in the schema: that is how SQLite finds the index
@@ -79,15 +81,20 @@ COMPLETED = """
 INBOX = "SELECT serial, body, sender, at, sender_id FROM inbox WHERE agent_id = ? ORDER BY serial"
 EVENTS = """
     SELECT seq, at, type, path, run_id, data FROM events
-    WHERE seq > ? AND (path = ? OR path > ? AND path < ?) ORDER BY seq LIMIT ?
+    WHERE seq > ? AND seq <= ? AND (path = ? OR path > ? AND path < ?) ORDER BY seq LIMIT ?
 """
+EVENT_NUMBERS = "SELECT pruned, (SELECT max(seq) FROM events) FROM meta"
+LAST_EVENT = "SELECT 0, max(seq) FROM events"  # a file of an older version, which is only looked at
+
+LOOK = 50_000
+"""Numbers of events that are looked at for one answer: who reads few among many holds up nobody."""
 
 
 UNREAD = 12
 """The column of an agent that names its mail."""
 
-ALONE = -2
-"""The column of a run that is a truth value."""
+ALONE, AT_WORK = 17, 19
+"""The columns of a run that are truth values."""
 
 CODEC = -3
 """Of an image, the column where its snapshot begins; None if it has none."""
@@ -96,9 +103,12 @@ CODEC = -3
 class Reader:
     """A file opened for reading: the committed truth, each question answered as of one moment."""
 
-    def __init__(self, path: str, connection: sqlite3.Connection, sealer: Sealer) -> None:
+    def __init__(
+        self, path: str, connection: sqlite3.Connection, sealer: Sealer, *, knows_pruned: bool = True
+    ) -> None:
         self.path = path
         self._connection, self._sealer = connection, sealer
+        self._numbers = EVENT_NUMBERS if knows_pruned else LAST_EVENT
 
     @classmethod
     def open(cls, path: str) -> "Reader":
@@ -128,11 +138,14 @@ class Reader:
                     self._connection.execute("ROLLBACK")
         except sqlite3.Error as error:
             raise schema.explain(self.path, error) from error
+        except (TypeError, ValueError, AttributeError) as error:
+            raise damaged(self.path, error) from error
 
     def close(self) -> None:
         self._connection.close()
 
-    def unfinished(self) -> Unfinished:
+    def unfinished(self, taken: TakenOver) -> Unfinished:
+        """What is left to do; `taken`: how the store came to who asks."""
         rows = self._rows(
             "SELECT epoch, next_agent_id, next_serial, next_seq, known, nonce FROM meta WHERE id = 1"
         )
@@ -147,6 +160,8 @@ class Reader:
             known=known,
             nonce=nonce,
             left=self._left(),
+            crashed=taken.crashed,
+            died=taken.died,
         )
 
     def _left(self) -> tuple[LeftRow, ...]:
@@ -171,9 +186,17 @@ class Reader:
                 return bool(self._rows(ANY_OF_TREE, root, *_below(root))[0][0])
             case ListAgents():
                 return self._page(query)
-            case ListEvents(under, since, limit):
-                low, high = _below(under)
-                return tuple(EventRow(*row) for row in self._rows(EVENTS, since, under, low, high, limit))
+            case ListEvents():
+                return self._events(query)
+
+    def _events(self, query: ListEvents) -> EventPage:
+        pruned, last = self._rows(self._numbers)[0]
+        upto = max(query.since, pruned) + LOOK
+        low, high = _below(query.under)
+        rows = self._rows(EVENTS, query.since, upto, query.under, low, high, query.limit)
+        return EventPage(
+            tuple([EventRow(*row) for row in rows]), upto if upto < (last or 0) else None, pruned
+        )
 
     def _agents(self, agent_ids: Sequence[AgentId]) -> tuple[AgentRow, ...]:
         rows = self._rows(AGENTS_BY_ID, msgspec.json.encode(agent_ids).decode())
@@ -252,7 +275,7 @@ class Reader:
         fields[4] = self._payload(fields[4], ("input", run_id), path)
         fields[8] = self._awaits(fields[8], run_id) if fields[8] else ()
         fields[9] = self._result(fields[9], run_id, path)
-        fields[ALONE] = bool(fields[ALONE])
+        fields[ALONE], fields[AT_WORK] = bool(fields[ALONE]), bool(fields[AT_WORK])
         return RunRow(*fields)
 
     def _awaits(self, listed: str, run_id: RunId) -> tuple[RunId, ...]:
@@ -273,6 +296,12 @@ class Reader:
 
     def _rows(self, statement: str, *values: object) -> list[Row]:
         return self._connection.execute(statement, values).fetchall()
+
+
+def damaged(store: str, error: Exception) -> StoreCorrupt:
+    """A row that cannot be read, in our words."""
+    problem = f"it holds a value that cannot be there ({error}). `greenroom doctor` says where."
+    return StoreCorrupt(store, problem)
 
 
 def _below(under: str) -> tuple[str, str]:

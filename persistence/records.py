@@ -21,6 +21,7 @@ from .protocol import (
     AddMessage,
     AddRun,
     BeginRun,
+    DivideRun,
     DropMessages,
     EndRun,
     EraseAgent,
@@ -30,6 +31,7 @@ from .protocol import (
     RunRow,
     SetAgent,
     SetIncarnation,
+    SetRun,
 )
 
 Row: TypeAlias = tuple[Any, ...]
@@ -119,14 +121,16 @@ def _insert(table: str, columns: str, encode: Encode, *, value: str, then: str =
     return Write(head, len(names), then, encode, value=names.index(value))
 
 
-def _update(table: str, columns: str, key: str, encode: Encode, *, value: str | None = None) -> Write:
-    """Set columns where `key`, the last value of a row, is given."""
+def _update(
+    table: str, columns: str, key: str, encode: Encode, *, value: str | None = None, also: str = ""
+) -> Write:
+    """Set columns where `key`, the last value of a row, is given; `also` is the same for all rows."""
     names = columns.split(", ")
     sets = ", ".join(f"{name} = given.column{n}" for n, name in enumerate(names, 1))
     last = len(names) + 1
     tail = f") AS given WHERE {table}.{key} = given.column{last}"
     return Write(
-        f"UPDATE {table} SET {sets} FROM (VALUES ", last, tail, encode, len(names),
+        f"UPDATE {table} SET {sets}{also} FROM (VALUES ", last, tail, encode, len(names),
         names.index(value) if value else None,
     )  # fmt: skip
 
@@ -148,7 +152,8 @@ def _run(store: Seals, record: AddRun) -> Row:
     return (
         row.serial, row.run_id, row.agent_id, value, row.accepted_at, row.status, row.attempt,
         awaits, result, _text(row.error), row.started_at, row.ended_at, _text(row.error_type),
-        row.started_by, row.cuts, row.crashes, int(row.alone), row.ran, store.epoch,
+        row.started_by, row.cuts, row.crashes, int(row.alone), row.ran, int(row.at_work), row.stem,
+        row.divided_at, store.epoch,
     )  # fmt: skip
 
 
@@ -249,12 +254,39 @@ WRITES: dict[type[Record | LastRun], tuple[Write, ...]] = {
         _insert(
             "runs",
             "serial, run_id, agent_id, input, accepted_at, status, attempt, awaits, result, error,"
-            " started_at, ended_at, error_type, started_by, cuts, crashes, alone, ran, epoch",
+            " started_at, ended_at, error_type, started_by, cuts, crashes, alone, ran, at_work, stem,"
+            " divided_at, epoch",
             _run,
             value="input",
         ),
     ),
-    BeginRun: (_update("runs", "attempt, started_at", "run_id", lambda _, r: (r.attempt, r.at, r.run_id)),),
+    BeginRun: (
+        _update(
+            "runs",
+            "attempt, started_at, alone",
+            "run_id",
+            lambda _, r: (r.attempt, r.at, int(r.alone), r.run_id),
+            also=", at_work = 1",
+        ),
+    ),
+    SetRun: (
+        _update(
+            "runs",
+            "attempt, started_at, at_work, alone, cuts, crashes, ran",
+            "run_id",
+            lambda _, r: (
+                r.attempt,
+                r.started_at,
+                int(r.at_work),
+                int(r.alone),
+                r.cuts,
+                r.crashes,
+                r.ran,
+                r.run_id,
+            ),
+        ),
+    ),
+    DivideRun: (_update("runs", "divided_at", "run_id", lambda _, r: (r.at, r.run_id)),),
     InterruptRun: (_update("runs", "error", "run_id", lambda _, r: (_text(r.reason), r.run_id)),),
     EndRun: (
         _update(
@@ -263,6 +295,7 @@ WRITES: dict[type[Record | LastRun], tuple[Write, ...]] = {
             "run_id",
             _outcome,
             value="result",
+            also=", at_work = 0, alone = 0",
         ),
     ),
     LastRun: (
@@ -282,6 +315,7 @@ _ORDER: tuple[type[Record], ...] = (
     AddAgent,
     AddRun,
     BeginRun,
+    DivideRun,
     InterruptRun,
     SetIncarnation,
     EndRun,
@@ -290,7 +324,7 @@ _ORDER: tuple[type[Record], ...] = (
     DropMessages,
     AddEvent,
 )
-_BARRIERS = (SetAgent, EraseAgent)
+_BARRIERS = (SetAgent, EraseAgent, SetRun)
 _PLACE = {kind: place for place, kind in enumerate((*_BARRIERS, *_ORDER))}
 
 
@@ -299,9 +333,10 @@ def grouped(records: Iterable[Record]) -> Iterator[tuple[type[Record | LastRun],
 
     Between two barriers the types can change places: they touch other columns, or the ledger gives them
     in this order anyway (an agent before all about it, a run before its beginning before its end, a
-    message before the dropping of it, and no number twice). A barrier frees a path, or forgets: what
-    comes after it stays after it. What happened to a run that is added here is a part of its row. The end
-    of a run says all that its beginning said, and an agent's snapshot all that those before it said.
+    message before the dropping of it, and no number twice). A barrier frees a path, forgets, or takes a
+    beginning back: what comes after it stays after it. What happened to a run that is added here is a part
+    of its row. The end of a run says all that its beginning said, and an agent's snapshot all that those
+    before it said.
     """
     buckets: dict[type[Record], list[Any]] = {}
     barred = False  # a barrier waits in the buckets, alone
@@ -338,7 +373,7 @@ def _emptied(buckets: dict[type[Record], list[Any]]) -> Iterator[tuple[type[Reco
 def _fold_runs(buckets: dict[type[Record], list[Any]]) -> None:
     """Let the rows of added runs say what became of them, so that each is written once."""
     rows: dict[RunId, RunRow] = {add.row.run_id: add.row for add in buckets[AddRun]}
-    for kind in (BeginRun, InterruptRun, EndRun):
+    for kind in (BeginRun, DivideRun, InterruptRun, EndRun):
         others = []
         for record in buckets.get(kind, ()):
             row = rows.get(record.run_id)

@@ -203,6 +203,10 @@ def processes(db: "Database") -> None:
     )
 
 
+NEW_NONCE = "lower(hex(randomblob(6)))"
+"""In SQL: a name that no other store has."""
+
+
 def origins(db: "Database") -> None:
     """Version 3: where a run came from, how its turns were cut off, and a name of the store's own."""
     for table, column in (
@@ -211,16 +215,43 @@ def origins(db: "Database") -> None:
         ("runs", "crashes INTEGER NOT NULL DEFAULT 0"),  # those of them that are held against it
         ("runs", "alone INTEGER NOT NULL DEFAULT 0"),  # 1: its turn began as the only suspect of a crash
         ("runs", "ran REAL"),  # seconds that its longest turn had run when it was cut off
+        (
+            "runs",
+            "at_work INTEGER NOT NULL DEFAULT 0",
+        ),  # 1: a turn of it has begun, and not ended or been cut
         ("runs", "error_type TEXT"),
+        ("runs", "stem TEXT"),  # what the ids of what it starts are derived from, if it was imported
+        ("runs", "divided_at INTEGER"),  # the next serial at the last checkpoint of its turn
         ("agents", "started_by INTEGER"),  # the serial of the run whose turn spawned it
         ("inbox", "sender_id INTEGER"),  # the agent that sent it; NULL from outside
         ("meta", "nonce TEXT"),  # in all ids that the runtime makes: another store makes others
     ):
         db.execute(f"ALTER TABLE {table} ADD COLUMN {column}")
-    db.execute("UPDATE meta SET nonce = lower(hex(randomblob(6)))")
+    db.execute(f"UPDATE meta SET nonce = {NEW_NONCE}")
+    # an older greenroom did not count the beginnings that it cut off itself
+    db.execute(
+        "UPDATE runs SET at_work = 1, attempt = max(attempt, 1)"
+        " WHERE status = 'accepted' AND started_at IS NOT NULL"
+    )
 
 
-STEPS: list[Callable[["Database"], None]] = [tables, processes, origins]
+def pruned_events(db: "Database") -> None:
+    """Version 4: `meta.pruned`, up to which number events are gone.
+
+    Numbers have gaps, so the oldest event that is left does not tell.
+    """
+    db.execute("ALTER TABLE meta ADD COLUMN pruned INTEGER NOT NULL DEFAULT 0")
+    db.execute("UPDATE meta SET pruned = coalesce((SELECT min(seq) FROM events), next_seq) - 1")
+    db.execute(
+        """CREATE TRIGGER event_pruned AFTER DELETE ON events
+           WHEN NOT EXISTS (SELECT 1 FROM events WHERE seq < old.seq)
+           BEGIN UPDATE meta SET pruned = max(pruned, old.seq); END"""
+    )
+
+
+STEPS: list[Callable[["Database"], None]] = [tables, processes, origins, pruned_events]
+KNOWS_PRUNED = STEPS.index(pruned_events) + 1
+"""The first version of a file that knows which events are gone."""
 
 
 def open_for_writing(

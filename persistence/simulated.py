@@ -71,6 +71,7 @@ class Disk:
         self._flushed = empty()
         self._since: list[bytes] = []  # committed and not flushed, oldest first
         self._connection: sqlite3.Connection | None = None
+        self._released = True  # whoever had it open last has closed it
 
     # In use
 
@@ -84,7 +85,9 @@ class Disk:
         epoch = connection.execute(opening, (NONCE,)).fetchall()[0][0]
         self.committed(flushed=True)
         sealer = Sealer(KEY)
-        unfinished = Reader(path, connection, sealer).unfinished()
+        taken = TakenOver("free" if self._released else "gone")
+        self._released = False
+        unfinished = Reader(path, connection, sealer).unfinished(taken)
         claim: Any = _Claim(self.name, epoch)
         store = _Store(path, connection, sealer, claim=claim, open_runs=unfinished.runs)
         store.disk = self
@@ -152,7 +155,7 @@ class _Store(Store):
     def close(self) -> None:
         if self.disk._connection is self._connection:
             self.disk.committed(flushed=True)
-            self.disk._connection = None
+            self.disk._connection, self.disk._released = None, True
         super().close()
 
 

@@ -140,9 +140,9 @@ class Store:
                 file, durability, private=folder is not None, admit=lambda known: admit(file, known)
             )
             try:
-                with schema.explained(file):
+                with schema.explained(file), _flushing(connection):
                     claim = Claim.take(file, connection, lease)
-                    unfinished = Reader(file, connection, sealer).unfinished()
+                    unfinished = Reader(file, connection, sealer).unfinished(claim.taken)
                 store = cls(file, connection, sealer, claim=claim, folder=folder, open_runs=unfinished.runs)
             except BaseException:
                 connection.close()
@@ -367,3 +367,15 @@ class Store:
         means = schema.explain(self.path, error)  # type: ignore[arg-type]
         fatal, of_record = code & 0xFF not in _OF_THE_DISK, code & 0xFF in _OF_A_RECORD
         return WriteFailed(self.path, means.problem, fatal, of_record=of_record, means=means)
+
+
+@contextmanager
+def _flushing(connection: sqlite3.Connection) -> Iterator[None]:
+    """Have an opening survive a power cut: ids of runs hold its number, which must not come again."""
+    level = connection.execute("PRAGMA synchronous").fetchone()[0]
+    if level:  # not for a file that nobody opens again
+        connection.execute(f"PRAGMA synchronous = {max(level, FULL)}")
+    try:
+        yield
+    finally:
+        connection.execute(f"PRAGMA synchronous = {level}")

@@ -159,6 +159,8 @@ class Behaviour:
             result = await (code(turn) if watch is None else watch(code(turn)))
         else:
             result = await self._run_on_thread(code, turn)
+        if turn._diverged is not None:  # in a simulation, and the code went on all the same
+            raise turn._diverged.error(turn.run_id, turn.path)
         return dumps(result, f"the result of {self.path}")
 
     async def _run_on_thread(self, code: Callable[[Any], Any], turn: Turn) -> Any:
@@ -171,14 +173,18 @@ class Behaviour:
         try:
             result = await asyncio.shield(calling)
         except asyncio.CancelledError:
-            turn._interrupted = True
+            if not turn._interrupted:  # the runtime closes, or the program around it ends
+                turn._suspended = True
             sync._cancel_calls()
             while not calling.done():
                 with suppress(asyncio.CancelledError):  # told already
                     await asyncio.wait({calling})
             if calling.exception() is None and inspect.iscoroutine(calling.result()):
                 calling.result().close()  # of a decorated async kind: nobody will await it
-            raise
+                raise
+            if turn._interrupted:
+                raise
+            return calling.result()  # it came to its end all the same
         if not inspect.isawaitable(result) or isinstance(result, Handle):
             return result
         sync._become(turn)
@@ -214,6 +220,12 @@ def _frames(error: BaseException) -> Iterator[traceback.FrameSummary]:
     for frame, line in traceback.walk_tb(error.__traceback__):
         code = frame.f_code
         yield traceback.FrameSummary(code.co_filename, line, code.co_name, lookup_line=False)
+
+
+def type_of(error: BaseException) -> str:
+    """The name of an error's class, as the class says it, whatever its metaclass does."""
+    name: str = type.__dict__["__qualname__"].__get__(type(error))
+    return tellable("".join(name))
 
 
 def _members(group: BaseExceptionGroup) -> Iterator[BaseException]:

@@ -234,20 +234,21 @@ class Supervisor(ActorShell):
         """Do what a step is for, and bound its time."""
         if step is None:
             return []
-        drain, suspend = (self.closing.drain, self.closing.suspend) if self.closing else (0.0, True)
+        drain, end = (self.closing.drain, self.closing.interrupt) if self.closing else (0.0, False)
         bound = drain if step == "draining" else BOUNDS.get(step, 0.0)
         timer = StartTimer(bound, _TimeIsUp(step))
         match step:
             case "draining":
                 return [Send("ledger", StopBeginning("the runtime is closing")), timer]
             case "interrupting":
-                return [Send("ledger", InterruptTurns(suspend)), timer]
+                return [Send("ledger", InterruptTurns(end)), timer]
             case "unloading":
                 stop = Send("directory", StopAccepting("the runtime is closing"))
-                last = Send("ledger", InterruptTurns(suspend, final=True))
-                return [stop, last, Send("residency", UnloadAll()), timer]
+                return [stop, Send("residency", UnloadAll()), timer]
             case "writing":
-                return [Send("ledger", CloseLedger(min(drain, PATIENCE))), timer]
+                # only now: the end of a turn counts that comes while sessions close
+                last = Send("ledger", InterruptTurns(end, final=True))
+                return [last, Send("ledger", CloseLedger(min(drain, PATIENCE))), timer]
             case _:
                 return self.closed()
 

@@ -124,7 +124,14 @@ def stoppable(connection: sqlite3.Connection) -> None:
     connection.set_progress_handler(lambda: 0, 500_000)
 
 
-def raise_if_stopped(error: sqlite3.Error) -> None:
+def met(error: Exception) -> str:
+    """What kept somebody from reading a store; but for SQLite's own words, a value that cannot be there."""
+    if isinstance(error, sqlite3.Error):
+        return str(error)
+    return f"it met a value that cannot be there ({type(error).__name__}: {error})"
+
+
+def raise_if_stopped(error: Exception) -> None:
     """Raise `KeyboardInterrupt` if somebody stopped the statement: nothing but a signal does."""
     if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
         raise KeyboardInterrupt from error

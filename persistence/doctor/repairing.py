@@ -14,7 +14,7 @@ from ..claim import Claim
 from ..keys import key_path, read_key
 from .examination import MOST, examine, no_progress
 from .file_checks import files_of
-from .inspection import Inspection, Progress, inspecting, raise_if_stopped
+from .inspection import Inspection, Progress, inspecting, met, raise_if_stopped
 from .owner import look_for_owner, writing
 from .repairs import BEFORE_TAKING, REPAIRS, Bench, Mend
 from .report import Repair, Report
@@ -118,10 +118,10 @@ def _in_a_transaction(connection: sqlite3.Connection, claim: Claim, check: str, 
     except BaseException as error:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
-        if not isinstance(error, sqlite3.Error):
+        if not isinstance(error, Exception) or isinstance(error, StoreError):
             raise
         raise_if_stopped(error)
-        return [f"could not repair {check}, and left it as it was: {error}"]
+        return [f"could not repair {check}, and left it as it was: {met(error)}"]
     return steps
 
 

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from ...actors.errors import SnapshotTampered, StoreCorrupt, StoreError
+from ...actors.ids import stem_of
 from ...actors.vocabulary import Payload, RunId
 from .. import codec, plain
 from ..doctor.inspection import Inspection, Progress, inspecting
@@ -38,15 +39,18 @@ LARGEST_VIEW = 64 * 1024
 _WITHIN = "(?1 = '/' OR path = ?1 OR (path > ?1 || '/' AND path < ?1 || '0'))"  # '0' comes right after '/'
 _AGENTS = f"""
     SELECT a.agent_id, path, kind, a.version, status, error, incarnation, origin, created_at, updated_at,
-           stateful, config, s.codec, s.version, s.data
+           {{started_by}}, stateful, config, s.codec, s.version, s.data
     FROM agents AS a LEFT JOIN snapshots AS s USING (agent_id) WHERE {_WITHIN} ORDER BY a.agent_id
 """
 _RUNS = f"""
     SELECT serial, run_id, r.agent_id, accepted_at, r.status, attempt, awaits, r.error, started_at,
-           ended_at, input, result, path
+           ended_at, {{since_3}}, input, result, path
     FROM runs AS r JOIN agents AS a USING (agent_id)
     WHERE {_WITHIN} AND (a.last_run_id IS r.run_id) = ?2 ORDER BY serial
 """
+_SINCE_3 = "error_type, cuts, crashes, ran, r.started_by, r.stem, r.divided_at"
+_BEFORE_3 = "NULL, 0, 0, NULL, NULL, NULL, NULL"
+"""Columns of a run that older stores do not have, and what stands for them there."""
 _MESSAGES = f"""
     SELECT serial, i.agent_id, sender, at, body, path
     FROM inbox AS i JOIN agents AS a USING (agent_id) WHERE {_WITHIN} ORDER BY serial
@@ -100,10 +104,14 @@ class _Exporter:
     def __init__(self, inspection: Inspection, sealer: Sealer, under: str) -> None:
         self._inspection, self._sealer, self._under = inspection, sealer, under
         self._awaited: set[RunId] = set()
+        self._since_3 = inspection.version >= 3
+        self._nonce = ""
         self._agents = self._runs = self._messages = 0
 
     def header(self, key: str) -> Header:
         (epoch,) = self._inspection.row("SELECT epoch FROM meta")
+        if self._since_3:
+            (self._nonce,) = self._inspection.row("SELECT nonce FROM meta")
         return Header(VERSION, epoch, key, self._under, self._inspection.now, version("greenroom"))
 
     def lines(self) -> Iterator[Line]:
@@ -130,9 +138,10 @@ class _Exporter:
         return bool(self._inspection.row(statement, self._under, run_id))
 
     def _agent_lines(self) -> Iterator[AgentLine]:
-        rows = self._inspection.ticking("agents", self._inspection.rows(_AGENTS, self._under))
+        statement = _AGENTS.format(started_by="started_by" if self._since_3 else "NULL")
+        rows = self._inspection.ticking("agents", self._inspection.rows(statement, self._under))
         for row in rows:
-            *fields, stateful, config, tag, kind_version, sealed = row
+            *fields, started_by, stateful, config, tag, kind_version, sealed = row
             agent_id, path = fields[0], fields[1]
             state = None
             if tag is not None:
@@ -140,16 +149,20 @@ class _Exporter:
                 encoded = Value.of(data, _view(data, partial(plain.read_state, tag=tag)))
                 state = State(tag, kind_version, encoded.data, encoded.view)
             value = self._value(config, ("config", agent_id), path)
-            yield AgentLine(*(*fields, bool(stateful), value, state))
+            yield AgentLine(*(*fields, bool(stateful), value, state, started_by))
 
     def _run_lines(self, *, last: bool) -> Iterator[RunLine]:
-        rows = self._inspection.ticking("runs", self._inspection.rows(_RUNS, self._under, last))
-        for *fields, given, result, path in rows:
-            run_id = fields[1]
+        statement = _RUNS.format(since_3=_SINCE_3 if self._since_3 else _BEFORE_3)
+        rows = self._inspection.ticking("runs", self._inspection.rows(statement, self._under, last))
+        for *row, stem, divided_at, given, result, path in rows:
+            fields, since_3 = row[:10], row[10:]
+            serial, run_id, _, accepted_at, status, *_ = fields
+            if status == "accepted" and self._nonce:  # its turn may begin again under another serial
+                stem = stem or stem_of(self._nonce, serial, accepted_at)
             fields[6] = self._awaits(fields[6], run_id)
             value = self._value(given, ("input", run_id), path)
             returned = None if result is None else self._value(result, ("result", run_id), path)
-            yield RunLine(*(*fields, last, value, returned))
+            yield RunLine(*(*fields, last, value, returned, *since_3, stem, divided_at))
 
     def _message_lines(self) -> Iterator[MessageLine]:
         rows = self._inspection.ticking("messages", self._inspection.rows(_MESSAGES, self._under))

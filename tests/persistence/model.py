@@ -18,6 +18,7 @@ from greenroom.persistence.protocol import (
     DropMessages,
     EndRun,
     EraseAgent,
+    EventPage,
     EventRow,
     FindAgent,
     FindAgents,
@@ -32,6 +33,7 @@ from greenroom.persistence.protocol import (
     RunRow,
     SetAgent,
     SetIncarnation,
+    SetRun,
     Snapshot,
     Unfinished,
 )
@@ -47,6 +49,7 @@ class NaiveStore:
         self.records: list[Record] = []
         self.epoch = 0
         self.nonce = ""
+        self.pruned = 0  # up to this number
 
     def write(self, records: Iterable[Record]) -> None:
         self.records.extend(records)
@@ -93,7 +96,8 @@ class NaiveStore:
             case ListEvents(under, since, limit):
                 events = [r.row for r in self.records if isinstance(r, AddEvent)]
                 found = [e for e in events if e.seq > since and is_under(e.path, under)]
-                return tuple(sorted(found, key=lambda event: event.seq)[:limit])
+                page = tuple(sorted(found, key=lambda event: event.seq)[:limit])
+                return EventPage(page, pruned=self.pruned)
         raise AssertionError(query)
 
     def unfinished(self) -> Unfinished:
@@ -112,6 +116,7 @@ class NaiveStore:
             agents=tuple(agents[i] for i in sorted({run.agent_id for run in runs})),
             known=sum(row.status != "closed" for row in agents.values()),
             nonce=self.nonce,
+            crashed=False,
         )
 
     def _of_agent(self, agent_id: int) -> list[Record]:
@@ -191,7 +196,7 @@ def _some(draw: st.DrawFn, model: NaiveStore) -> list[Record]:
     open_runs = [run for run in numbers.runs if run.agent_id == me]
     what = ["run", "message", "drop", "snapshot", "session", "erase"]
     what += ["status"] if row.status != "closed" else []
-    what += ["begin", "begin", "interrupt", "end", "end", "turn"] if open_runs else ["run"]
+    what += ["begin", "begin", "cut", "interrupt", "end", "end", "turn"] if open_runs else ["run"]
     match draw(st.sampled_from(what)):
         case "run":
             awaits = draw(st.sampled_from([(), ("r1", "r2")]))
@@ -212,7 +217,12 @@ def _some(draw: st.DrawFn, model: NaiveStore) -> list[Record]:
             return [SetAgent(me, draw(st.sampled_from(["idle", "failed", "closed"])), draw(errors), at)]
         case "begin":
             run = draw(st.sampled_from(open_runs))
-            return [BeginRun(run.run_id, me, run.attempt + 1, at)]
+            return [BeginRun(run.run_id, me, run.attempt + 1, at, draw(st.booleans()))]
+        case "cut":
+            run = draw(st.sampled_from(open_runs))
+            stands = draw(st.sampled_from([(False, False), (True, False), (True, True)]))
+            counts, ran = draw(st.sampled_from([(1, 0), (2, 1)])), draw(st.sampled_from([None, 0.5]))
+            return [SetRun(run.run_id, me, run.attempt, run.started_at, *stands, *counts, ran)]
         case "interrupt":
             return [InterruptRun(draw(st.sampled_from(open_runs)).run_id, me, draw(errors) or "told to")]
         case "end":

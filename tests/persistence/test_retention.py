@@ -261,6 +261,7 @@ class NaiveRetention(NaiveStore):
             if not past(last_seq - event.seq, event.at, keep.event_age, keep.events):
                 break
             gone.add(event.seq)
+            self.pruned = event.seq
 
         left = []
         stopped = False

@@ -12,8 +12,10 @@ from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec import Struct
 
-from ..actors.errors import AgentNotFound, RunNotFound, StoreCorrupt, StoreError
+from ..actors.errors import AgentNotFound, GreenroomError, RunNotFound, StoreCorrupt, StoreError
+from ..actors.events.ring import missed
 from ..actors.views import Event, UnreadableValue
 from ..actors.vocabulary import AgentId, Payload, RunId, check_path, check_under, tellable
 from ..persistence import codec, plain
@@ -24,7 +26,7 @@ from ..persistence.keys import Sealer
 from ..persistence.protocol import (
     AgentImage,
     AgentRow,
-    EventRow,
+    EventPage,
     FindAgent,
     FindAgents,
     FindRuns,
@@ -33,7 +35,8 @@ from ..persistence.protocol import (
     LoadAgent,
     RunRow,
 )
-from ..persistence.reader import Reader
+from ..persistence.reader import Reader, damaged
+from ..persistence.schema import KNOWS_PRUNED
 from ..server.feed import Wanted
 from .answers import Agent, AgentLine, Ended, LastRun, Page, Run, State, in_json
 
@@ -98,14 +101,20 @@ class StoreFile:
     def events(self, under: str, *, types: Sequence[str], since: int, follow: bool) -> Iterator[Event]:
         check_under(under)
         wanted = Wanted(under, tuple(types))
+        asked_for_all = since == 0
         while True:
-            rows = self._ask(partial(_View.events, under=under, since=since))
-            for row in rows:
-                since = row.seq
+            page = self._ask(partial(_View.events, under=under, since=since))
+            if page.pruned > since and not asked_for_all:
+                yield Event.of(missed(page.pruned, since, page.pruned, under=under, now=time.time()))
+            asked_for_all = False
+            for row in page.events:
                 event = Event.of(row)
                 if wanted.has(event):
                     yield event
-            if len(rows) < PAGE:
+            last = page.events[-1].seq if page.events else 0
+            full = len(page.events) == PAGE
+            since = last if full else max(since, page.pruned, page.upto or 0, last)
+            if not full and page.upto is None:
                 if not follow:
                     return
                 time.sleep(POLL)
@@ -113,10 +122,23 @@ class StoreFile:
     def _ask(self, look: Callable[["_View"], T]) -> T:
         for _ in range(TRIES):
             with _viewing(self._store) as (view, disturbed):
-                answer = look(view)
+                answer = self._checked(look, view)
                 if not disturbed():
                     return answer
         raise StoreError(self._store, "it is being changed all the time. Try again.")
+
+    def _checked(self, look: Callable[["_View"], T], view: "_View") -> T:
+        """What is seen, if it is of the types that it says: a damaged file may hold anything anywhere."""
+        try:
+            answer = look(view)
+            kind = type(answer)
+            if isinstance(answer, Struct):
+                msgspec.convert(msgspec.to_builtins(answer, builtin_types=(bytes,)), kind)
+            return answer
+        except (TypeError, ValueError, AttributeError) as error:  # of which `ValidationError` is one
+            if isinstance(error, GreenroomError):
+                raise
+            raise damaged(self._store, error) from error
 
 
 @contextmanager
@@ -134,7 +156,12 @@ class _View:
         self.inspection = inspection
         # without the key nothing can be told to be genuine: with a key that nobody has, nothing is
         sealer = inspection.sealer or Sealer(secrets.token_bytes(32))
-        self._reader = Reader(inspection.store, inspection.connection, sealer)
+        self._reader = Reader(
+            inspection.store,
+            inspection.connection,
+            sealer,
+            knows_pruned=inspection.version >= KNOWS_PRUNED,
+        )
         with inspection.one_moment():
             owner = look_for_owner(inspection.store, inspection.connection)
         self._owner = owner
@@ -303,9 +330,9 @@ class _View:
             "store": tellable(inspection.store),
         }
 
-    def events(self, under: str, since: int) -> tuple[EventRow, ...]:
-        found: tuple[EventRow, ...] = self._reader.read(ListEvents(under, since, PAGE))  # type: ignore[assignment]
-        return found
+    def events(self, under: str, since: int) -> EventPage:
+        page: EventPage = self._reader.read(ListEvents(under, since, PAGE))  # type: ignore[assignment]
+        return page
 
 
 def _ended(run: RunRow) -> float:
