@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from thespian.actors import ActorExitRequest
 
 from ...persistence.protocol import MessageRow, Snapshot
-from ..borders import left_behind
+from ..borders import causes_of, left_behind, members_of
 from ..effects import Send, StartTimer
 from ..errors import RuntimeClosing, UnknownKind
 from ..ledger.protocol import (
@@ -515,6 +515,6 @@ def was_cut(error: BaseException) -> bool:
         if id(one) in met:
             continue
         met.add(id(one))
-        left += [why for why in (one.__cause__, one.__context__) if why is not None]
-        left += one.exceptions if isinstance(one, BaseExceptionGroup) else ()
+        left += causes_of(one)
+        left += members_of(one) if isinstance(one, BaseExceptionGroup) else ()
     return False

@@ -314,12 +314,15 @@ def values_from_bytes(open_: Runtime) -> None:
 
 
 class Undigested:
-    """Pickles by its class alone, and has no digest."""
+    """Pickles by its class alone, and has no canonical form."""
+
+    def __init__(self, number: int = 0) -> None:
+        self.number = number
 
     def __reduce_ex__(self, protocol: int) -> Any:
         if sys._getframe(1).f_code.co_name == "_reduced":
             return (Undigested, (), None, Iterates())
-        return (Undigested, ())
+        return (Undigested, (self.number,))
 
 
 class Iterates:
@@ -329,14 +332,13 @@ class Iterates:
     __next__ = bang
 
 
-@case("digest of a value")
-def digests(open_: Runtime) -> None:
-    @agent(name="b-digest")
-    async def asks(turn: Turn) -> None:
-        await turn.followup(turn.path, Undigested())
-
-    if what is not StopIteration:  # the end of an iterator, and no failure
-        fails(run(open_, asks))
+@case("comparison of values")
+def comparisons(open_: Runtime) -> None:
+    ref = open_.spawn(good, "/case/compared")
+    assert ref.followup(Undigested(1), run_id="one").result(DEADLINE) == 1
+    if what is StopIteration:
+        return  # the end of an iterator, and no failure
+    assert ref.followup(Undigested(2), run_id="one").result(DEADLINE) == 1
 
 
 @case("state to bytes")
@@ -431,7 +433,7 @@ def groups(open_: Runtime) -> None:
 
     outcome = run(open_, raises)
     fails(outcome)
-    assert "Group" in outcome.error
+    assert "ValueError: one" in outcome.error
 
 
 @case("text of an error")

@@ -140,7 +140,7 @@ def test_a_turns_coroutine_is_refused_on_another_loop(runtime: Any, call: str) -
             case "spawn":
                 await turn.spawn(kid, "never")
             case "followup":
-                await turn.followup("kid", 1)
+                await turn.followup("kid", 1, key=f"on loop {id(asyncio.get_running_loop())}")
             case "wait":
                 await turn.wait(run)
             case "checkpoint":
@@ -153,8 +153,8 @@ def test_a_turns_coroutine_is_refused_on_another_loop(runtime: Any, call: str) -
 
     @agent(name="c-refused-loop")
     async def strays(turn: Turn) -> str:
-        child = await turn.spawn(kid, "kid")
-        run = await child.followup(1)
+        await turn.spawn(kid, "kid")
+        run = await turn.followup("kid", 1, key="first")
         with pytest.raises(GreenroomError, match="another loop"):
             await asyncio.to_thread(lambda: asyncio.run(use(turn, run)))
         await use(turn, run)  # where it belongs it goes on
@@ -236,10 +236,13 @@ def test_a_kind_that_is_registered_in_a_child_is_told_to_no_parent(runtime: Any)
     open_ = runtime()
 
     def child() -> str:
+        queue = open_._engine._base.queue
+        before = len(queue)
+
         @agent(name="c-refused-in-child")
         async def late(turn: Turn) -> None: ...
 
-        return f"{len(open_._engine._base.queue)} told"
+        return f"{len(queue) - before} told"
 
     assert in_child(child) == "0 told"
 
