@@ -165,6 +165,7 @@ class AsyncRuntime(Handle):
     ) -> "AsyncRuns":
         """See `Runtime.wait`."""
         listed = calls.checked_wait(runs, timeout, until, AsyncRun)
+        self._refuse_to_wait()
         answers: asyncio.Queue[tuple[AsyncRun, Any]] = asyncio.Queue()
         pending = {id(run): run for run in listed if run._ended is None}
         ended = len(listed) - len(pending)
@@ -217,6 +218,11 @@ class AsyncRuntime(Handle):
     def _post(self, call: Call) -> tuple[RequestId, "asyncio.Future[Any]"]:
         answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         return self._call(call, _setter(answered)), answered
+
+    def _refuse_to_wait(self) -> None:
+        """Only for ends of runs: all else is answered without a slot."""
+        if self._engine is not None:
+            self._engine.refuse_in_turn()
 
     async def _accepted(self, call: Call) -> Any:
         """See `Runtime._accepted`."""
@@ -317,6 +323,7 @@ class AsyncRun(Handle):
         """See `Run.outcome`."""
         checked_timeout(timeout)
         if self._ended is None:
+            self._runtime._refuse_to_wait()
             request, answered = self._runtime._post(calls.await_run(self.run_id))
             try:
                 async with asyncio.timeout(timeout) if timeout is not None else nullcontext():

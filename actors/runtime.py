@@ -44,8 +44,9 @@ class Runtime(Handle):
         retention: how long finished runs, events and closed agents are kept.
 
     Use it as a context manager, or call `start` and `close`. Its methods may be called on any thread but
-    not in a turn, which has its own. A program whose threads call it while it is busy hears sooner with
-    `sys.setswitchinterval(0.0005)`. Raises `ValueError` or `TypeError` for a bad argument.
+    not in a turn, which has its own, unless that is paused. A program whose threads call it while it is
+    busy hears sooner with `sys.setswitchinterval(0.0005)`. Raises `ValueError` or `TypeError` for a bad
+    argument.
     """
 
     def __init__(
@@ -105,7 +106,7 @@ class Runtime(Handle):
         if self._state != "up" or self._engine.forked:
             self._state = "closed"
             return
-        self._refuse_on_loop()
+        self._refuse_in_turn()
         self._state = "closed"
         answers: SimpleQueue[Any] = self._engine.world.answers()
         self._engine.begin_to_close(seconds, interrupt=bool(interrupt), callback=answers.put)
@@ -262,15 +263,17 @@ class Runtime(Handle):
         return answer
 
     def _post(self, call: Call, callback: Any) -> Any:
-        self._refuse_on_loop()
+        self._refuse_in_turn()
         return self._engine.post(call, callback)
 
-    def _refuse_on_loop(self) -> None:
+    def _refuse_in_turn(self) -> None:
         if self._state == "up" and self._engine.on_loop():
             raise GreenroomError(
-                "the runtime was called in a turn, on the thread of all agents, which would wait for "
-                "itself: use the turn's own methods, or a plain def"
+                "the runtime was called on the loop of all agents, which would wait for itself: in a turn "
+                "use the turn's own methods (turn.spawn, turn.followup, turn.wait)"
             )
+        if self._state == "up":
+            self._engine.refuse_in_turn()
 
 
 class AgentRef(Handle):

@@ -101,8 +101,7 @@ async def parent(turn: Turn) -> None:
 @agent(name="c-context-limited", turn_timeout=0.05)
 async def limited(turn: Turn) -> None:
     look("limited")
-    async with turn.paused():
-        await asyncio.sleep(60)
+    await asyncio.sleep(60)
 
 
 async def use(open_: Any) -> None:
