@@ -436,7 +436,7 @@ class Ledger:
                     run.row = replace(run.row, started_at=None)
             run.begun_by, run.beginning = 0, None
             effects += self._postpone(desk, session)
-        return effects + self._count_turns()
+        return [*effects, *self.record_progress(), *self._count_turns()]
 
     def _postpone(self, desk: Desk, session: Address) -> list[Effect]:
         desk.called = False
@@ -692,13 +692,12 @@ class Ledger:
         facts = (Fact(self.now, "agent.evicted", desk.path),) if news.evicted else ()
         if records or facts:
             effects += self._commit(records, facts, lazy=True)
+        ended = self.told.end_of(desk.running.row.run_id) if desk.running else None
+        if ended is not None:  # it was over before its session was
+            effects += self.end_turn(*ended)
         if not news.orderly:  # then what it asked for may still be on its way here
             desk.incarnation, desk.haunted = Incarnation(news.incarnation + 1), True
         run = desk.running
-        ended = self.told.end_of(run.row.run_id) if run is not None else None
-        if ended is not None:
-            effects += self.end_turn(*ended)
-            run = desk.running
         if run is not None and run.interrupted is not None:
             effects += self._end(desk, run, "interrupted", run.interrupted)
         elif run is not None:
@@ -707,7 +706,7 @@ class Ledger:
             if run.row.attempt >= (self._attempts_of(desk.kind) or 1):
                 reason = f"its session was lost {run.row.attempt} times, which is all its attempts"
                 effects += self._end(desk, run, "failed", reason)
-        if run is not None or not news.orderly:
+        if run is not None or ended is not None or not news.orderly:
             desk.called = False
             effects += self._call(desk)
         self._tidy(desk)
