@@ -4,9 +4,10 @@ from collections.abc import Iterable
 
 from ...persistence.journal import Publish
 from ...persistence.protocol import Answer, Ask
+from ..containing import refused
 from ..effects import Effect, Send
 from ..ledger.protocol import Refused
-from ..shell import ActorShell
+from ..shell import ActorShell, Contained
 from ..vocabulary import Address
 from .protocol import Announce, ConfigureEvents, ForgetPull, GoOn, PullEvents
 from .ring import EventRing, Key
@@ -44,6 +45,13 @@ class EventBus(ActorShell):
                 return ()
             case _:
                 raise TypeError(f"the event bus does not know {message!r}")
+
+    def contain(self, message: object, sender: Address, error: BaseException) -> Contained:
+        """Refuse a question; whoever asked it has no place here any more."""
+        if not isinstance(message, PullEvents):
+            return super().contain(message, sender, error)
+        self.ring.forget(message.request)
+        return Contained((refused(message, sender, self.role, error),))
 
     def answered(self, answer: Answer) -> list[Effect]:
         key: Key = answer.request  # type: ignore[assignment]

@@ -64,6 +64,11 @@ class _Log:
     def __iter__(self) -> Iterator[Any]:
         return islice(self._entries, self._first, None)
 
+    @property
+    def first(self) -> Any:
+        """The oldest one."""
+        return self._entries[self._first]
+
     def add(self, entry: tuple[Any, ...]) -> None:
         """One more, whose place is behind all others."""
         self._entries.append(entry)
@@ -134,7 +139,7 @@ class EventRing:
                 path = event.path
                 listened = self._listened_at(path)
             self._add((event.seq, 0), event, listened)
-        return self._told(len(events))
+        return self._told(len(events), max((e.seq for e in events if e.type == "agent.deleted"), default=0))
 
     def announce(self, news: Announce) -> list[Effect]:
         """Keep this and tell it like an event that comes after all so far."""
@@ -169,11 +174,18 @@ class EventRing:
         self._bytes += len(event.data)
         self.last = place
 
-    def _told(self, count: int) -> list[Effect]:
-        """Answer who waited, before anything leaves the ring for what has come."""
+    def _told(self, count: int, deleted: int = 0) -> list[Effect]:
+        """Answer who waited, before anything leaves the ring for what has come.
+
+        What happened before event `deleted`, an agent's deletion, the store tells: it knows what is left.
+        """
         effects = self._hand_out()
         kept = self._kept
-        while len(kept) > self._keep or (self._bytes > MOST_BYTES and len(kept) > 1):
+        while kept and (
+            len(kept) > self._keep
+            or (self._bytes > MOST_BYTES and len(kept) > 1)
+            or kept.first[0] < (deleted, 0)
+        ):
             self._before, event, listened = kept.remove_first()
             self._bytes -= len(event.data)
             for here in listened:

@@ -51,7 +51,9 @@ class ConfigureLedger(Struct, frozen=True):
 class RecordSpawn(Struct, frozen=True):
     """Record a new agent, with its first run if it has `input`. Answered by `AgentSpawned`.
 
-    The directory hears `SpawnSettled` at once.
+    The directory hears `SpawnSettled` at once. A `run_id` that names a run of this path already is answered
+    as that run. With `taken`, the kind of the open agent at the path, only such a run can be meant; then
+    the directory hears nothing.
     """
 
     request: RequestId
@@ -60,6 +62,7 @@ class RecordSpawn(Struct, frozen=True):
     input: Payload | None
     run_id: RunId | None
     durability: Durability | None = None
+    taken: str | None = None
 
 
 class RecordClose(Struct, frozen=True):
@@ -95,6 +98,7 @@ class AcceptRun(Struct, frozen=True):
     fresh: bool = False
     durability: Durability | None = None
     closed: bool = False  # so is the agent: only a run that there is already can be meant
+    started_by: int | None = None  # the serial of the run whose turn asks; the run id is derived then
 
 
 class AcceptMessage(Struct, frozen=True):
@@ -206,6 +210,14 @@ class SessionFailed(Struct, frozen=True, gc=False):
     agent_id: AgentId
     incarnation: Incarnation
     error: str
+    error_type: str | None = None
+
+
+class SessionCancelled(Struct, frozen=True, gc=False):
+    """The session's opening was cancelled from outside of greenroom: its runs wait for another one."""
+
+    agent_id: AgentId
+    incarnation: Incarnation
 
 
 class TakeRun(Struct, frozen=True, gc=False):
@@ -213,6 +225,17 @@ class TakeRun(Struct, frozen=True, gc=False):
 
     agent_id: AgentId
     incarnation: Incarnation
+
+
+class TurnWaits(Struct, frozen=True, gc=False):
+    """The session's turn waits from now on, or (not `waits`) executes again. Not answered.
+
+    What ends the process while a suspect's turn waits is not its doing.
+    """
+
+    agent_id: AgentId
+    incarnation: Incarnation
+    waits: bool
 
 
 class OutgoingMessage(Struct, frozen=True, gc=False):
@@ -230,14 +253,28 @@ class Continuation(Struct, frozen=True, gc=False):
 
 
 class Checkpoint(Struct, frozen=True, gc=False):
-    """Record state and outbox so far. Answered by `CheckpointRecorded` when it is durable."""
+    """Record the state, the messages read and those sent so far, as one.
+
+    Answered by `CheckpointRecorded` when it is durable.
+    """
 
     request: RequestId
     agent_id: AgentId
     incarnation: Incarnation
     run_id: RunId
     snapshot: Snapshot | None
+    read_upto: int | None  # the serial of the last message that the turn has read
     outbox: tuple[OutgoingMessage, ...]
+    divides: bool = False  # what the run started so far by count is told apart from what follows
+
+
+class ReportDivergence(Struct, frozen=True, gc=False):
+    """A turn begun again asks for something else than what its run has started. Not answered."""
+
+    agent_id: AgentId
+    incarnation: Incarnation
+    run_id: RunId
+    data: bytes
 
 
 class ReportProgress(Struct, frozen=True, gc=False):
@@ -255,11 +292,21 @@ class GoOnTelling(Struct, frozen=True, gc=False):
     """To itself, by timer: others had their turn, and the next portion of progress can be recorded."""
 
 
+class TurnResumes(Struct, frozen=True, gc=False):
+    """A suspect's turn could go on. Answered by `TurnMayResume`, with the same `number`, in its time."""
+
+    agent_id: AgentId
+    incarnation: Incarnation
+    run_id: RunId
+    number: int
+
+
 class EndTurn(Struct, frozen=True, gc=False):
     """The turn is over, with everything that it changes, or nothing if it did not complete.
 
-    Answered by `TurnSettled`. `status` is `suspended` for a turn that was cut off by the runtime's own
-    end and begins again with the next one.
+    Answered by `TurnSettled`. `status` is `suspended` for a turn that the runtime's own end cut off, and
+    `cancelled` for one that was cancelled from outside of greenroom: their runs begin again. `begun`:
+    code of the kind was executed in it.
     """
 
     agent_id: AgentId
@@ -274,6 +321,8 @@ class EndTurn(Struct, frozen=True, gc=False):
     read_upto: int | None = None
     outbox: tuple[OutgoingMessage, ...] = ()
     after: Continuation | None = None
+    error_type: str | None = None
+    begun: bool = True
 
 
 # From outside
@@ -295,12 +344,13 @@ class StopBeginning(Struct, frozen=True, gc=False):
 
 
 class InterruptTurns(Struct, frozen=True, gc=False):
-    """The time to drain is over: end the turns under way, as interrupted or (`suspend`) to begin again.
+    """The time to drain is over: cut off the turns under way, to begin again, or (`end`) interrupt them.
 
-    `final`: do not wait for their code any longer; what it reports after this counts for nothing.
+    Turns of kinds with `attempts=1` are interrupted in any case. `final`: do not wait for their code any
+    longer; what it reports after this counts for nothing.
     """
 
-    suspend: bool
+    end: bool = False
     final: bool = False
 
 
@@ -324,10 +374,14 @@ class Refused(Struct, frozen=True):
 
 
 class AgentSpawned(Struct, frozen=True, gc=False):
+    """`found`: a turn asked again for an agent that its run had spawned."""
+
     request: RequestId
     agent_id: AgentId
     path: str
     run_id: RunId | None
+    known: RunRow | None = None  # the first run, if its id was given before
+    found: bool = False
 
 
 class SpawnSettled(Struct, frozen=True, gc=False):
@@ -338,6 +392,13 @@ class SpawnSettled(Struct, frozen=True, gc=False):
     recorded: bool
 
 
+class SpawnWithdrawn(Struct, frozen=True, gc=False):
+    """To the directory: a spawn that it was told of as recorded was refused by the store."""
+
+    agent_id: AgentId
+    path: str
+
+
 class AgentsClosed(Struct, frozen=True, gc=False):
     request: RequestId
 
@@ -346,6 +407,7 @@ class RunAccepted(Struct, frozen=True, gc=False):
     request: RequestId
     run_id: RunId
     path: str
+    known: RunRow | None = None  # the run, if its id was given before
 
 
 class MessageAccepted(Struct, frozen=True, gc=False):
@@ -368,6 +430,13 @@ class RunEnded(Struct, frozen=True, gc=False):
     run: RunRow
 
 
+class AwaitedRun(Struct, frozen=True, gc=False):
+    """An open run that somebody waits for, and whose it is."""
+
+    run_id: RunId
+    path: str
+
+
 class LiveAgent(Struct, frozen=True, gc=False):
     """An agent as it is now: its row, and what is going on."""
 
@@ -378,7 +447,8 @@ class LiveAgent(Struct, frozen=True, gc=False):
     queued: int
     running: RunId | None = None
     beginning: bool = False  # … which starts when it is on disk that it does
-    awaits: tuple[RunId, ...] = ()  # open runs that its turn, or its first continuation, waits for
+    awaits: tuple[AwaitedRun, ...] = ()  # what its turn, or its first continuation, waits for
+    behind: AwaitedRun | None = None  # the suspect at work, which its next run, one as well, waits for
     since: Timestamp | None = None  # when the first of its open runs was accepted
     kind_missing: bool = False
     unwritten: bool = False  # something of it is not on disk yet
@@ -422,13 +492,18 @@ class LedgerReport(Struct, frozen=True):
 
 
 class RunBegun(Struct, frozen=True, gc=False):
-    """`inbox` are messages accepted since the session was loaded; `results` a continuation's outcomes."""
+    """`inbox` are messages accepted since the session was loaded; `results` a continuation's outcomes.
+
+    The run has its stem in any case.
+    A turn of a `suspect` says when it waits, and asks before it goes on.
+    """
 
     agent_id: AgentId
     run: RunRow
     again: bool  # a turn of this run has begun before
     inbox: tuple[MessageRow, ...]
     results: tuple[RunRow, ...]
+    suspect: bool = False
 
 
 class NothingToRun(Struct, frozen=True, gc=False):
@@ -436,11 +511,18 @@ class NothingToRun(Struct, frozen=True, gc=False):
 
 
 class InterruptTurn(Struct, frozen=True, gc=False):
-    """To a session: end the turn of this run, if it is still under way."""
+    """To a session: end the turn of this run, if it is still under way; `suspend`: it begins again."""
 
     run_id: RunId
     reason: str
     suspend: bool = False
+
+
+class TurnMayResume(Struct, frozen=True, gc=False):
+    """To a session: the turn of this suspect may go on after its wait of this number."""
+
+    run_id: RunId
+    number: int
 
 
 class CheckpointRecorded(Struct, frozen=True, gc=False):
@@ -448,10 +530,14 @@ class CheckpointRecorded(Struct, frozen=True, gc=False):
 
 
 class TurnSettled(Struct, frozen=True, gc=False):
-    """The outcome was taken down. `more`: another run waits, ask for it with a new slot."""
+    """The outcome was taken down. `more`: another run waits, ask for it with a new slot.
+
+    That one `goes_on` if it is a continuation, or has begun before.
+    """
 
     agent_id: AgentId
     more: bool
+    goes_on: bool = False
 
 
 class TurnsEnded(Struct, frozen=True, gc=False):
@@ -488,8 +574,12 @@ LedgerCommand: TypeAlias = (
     | DescribeLedger
     | SessionStarted
     | SessionFailed
+    | SessionCancelled
     | TakeRun
+    | TurnWaits
+    | TurnResumes
     | Checkpoint
+    | ReportDivergence
     | ReportProgress
     | GoOnTelling
     | EndTurn

@@ -1,4 +1,4 @@
-"""G1 to G8 and G11, each checked from outside: at every moment, and when nothing is left to happen.
+"""G1 to G8, G11 and G15, each checked from outside: at every moment, and when nothing is left to happen.
 
 A check gets the model (what was promised) and what was observed; it raises `AssertionError` with the name
 of its guarantee. The end of each run is held against the specification when it is told: see `observing`.
@@ -98,6 +98,18 @@ def g8_code_reaches_its_own_tree_only(model: Model, seen: Observed) -> None:
     assert not EXECUTING.wrong, "; ".join(EXECUTING.wrong)
 
 
+def g15_a_crash_is_held_against_one_run_at_most(model: Model, seen: Observed) -> None:
+    """And closing against none."""
+    before = model.witness.crashes
+    model.witness.blamed += sum(
+        max(0, n - before.get(run_id, 0)) for run_id, n in seen.file.crashes.items()
+    )
+    model.witness.crashes = seen.file.crashes
+    assert model.witness.blamed <= model.deaths, (
+        f"G15: {model.deaths} crashes, and {model.witness.blamed} are held against runs"
+    )
+
+
 def g11_closing_takes_a_bounded_time(model: Model, seen: Observed) -> None:
     drain, took = model.closing_took
     assert took <= drain + MARGIN, f"G11: closing took {took:g} s, with {drain:g} s to drain"
@@ -113,6 +125,7 @@ GUARANTEES: tuple[Check, ...] = (
     g7_one_open_agent_per_path,
     g8_code_reaches_its_own_tree_only,
     g11_closing_takes_a_bounded_time,
+    g15_a_crash_is_held_against_one_run_at_most,
 )
 
 

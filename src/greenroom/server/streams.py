@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
+from weakref import WeakValueDictionary
 
 from .. import AsyncRuntime, Event, RuntimeClosing
 from ..actors.async_runtime import AsyncEventStream
@@ -15,6 +16,7 @@ from ..actors.events.protocol import MISSED, Cursor
 from ..actors.events.ring import missed
 from .feed import CHUNK, Feed, Place, Wanted, on_wire
 from .problems import TooManyStreams
+from .shares import OWNER, Shares
 
 HEARTBEAT = 15.0
 """Seconds after which a stream without events says that it is there."""
@@ -38,12 +40,13 @@ class Streams:
 
     def __init__(self, runtime: AsyncRuntime, *, most: int, heartbeat: float = HEARTBEAT) -> None:
         self.feed = Feed(0)
-        self.open = 0  # streams, and requests that wait
-        self._runtime, self._most, self._heartbeat = runtime, most, heartbeat
+        self._runtime, self._heartbeat = runtime, heartbeat
+        self._shares = Shares(most)  # of streams, and of requests that wait
         self._listening: set[asyncio.Future[None]] = set()
         self._fresh = False  # something came that not all who listen were told of
         self._waking: asyncio.Task[None] | None = None
         self._readers = asyncio.Semaphore(READERS)
+        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._events: AsyncEventStream
         self._over = False
 
@@ -84,29 +87,42 @@ class Streams:
 
     # One client
 
-    def check_room(self) -> None:
-        """Raise `TooManyStreams` if there is no room for one more."""
-        if self.open >= self._most:
-            raise TooManyStreams(f"{self._most} streams and waits are open already. Close some.", 5.0)
+    @property
+    def open(self) -> int:
+        """How many streams and waits there are."""
+        return self._shares.taken
+
+    def check_room(self, holder: str) -> None:
+        """Raise `TooManyStreams` if the holder of a token may have no more."""
+        if not self._shares.has_room(holder):
+            raise TooManyStreams(self._no_room(), 5.0)
+
+    def _no_room(self) -> str:
+        if self.open >= self._shares.most:
+            return f"{self._shares.most:,} streams and waits are open already. Close some."
+        return "others need the streams and waits that are left. Close some of this token's."
 
     @contextmanager
-    def one_more(self) -> Iterator[None]:
+    def one_more(self, holder: str = OWNER) -> Iterator[None]:
         """A stream or a wait, as long as it is open."""
-        self.check_room()
-        self.open += 1
+        if not self._shares.take(holder):
+            raise TooManyStreams(self._no_room(), 5.0)
         try:
             yield
         finally:
-            self.open -= 1
+            self._shares.give_back(holder)
 
-    async def tell(self, wanted: Wanted, since: int | None, *, follow: bool) -> AsyncIterator[bytes]:
+    async def tell(
+        self, wanted: Wanted, since: int | None, *, follow: bool, holder: str = OWNER
+    ) -> AsyncIterator[bytes]:
         """The stream of one client: events with numbers above `since`, or those from now on.
 
-        Ends with the runtime, or without `follow` with the newest event there is.
+        Ends with the runtime, or without `follow` with the newest event there is. Ends at once if others
+        took the last places since `check_room`: the answer has begun, and the client comes again.
         """
-        reading = _Reading(self, wanted, since if follow else since or 0)
+        reading = _Reading(self, wanted, since if follow else since or 0, holder)
         upto = None if follow else self.feed.last
-        with self.one_more(), suppress(RuntimeClosing):  # the client comes again, and resumes
+        with suppress(RuntimeClosing, TooManyStreams), self.one_more(holder):
             yield OPENING
             while True:
                 over = self._over  # before looking: what came until then is there to be read
@@ -138,9 +154,15 @@ class Streams:
             self._listening.discard(listening)
         return True
 
-    async def page(self, under: str, since: int | Cursor, limit: int = PAGE) -> list[Event]:
+    async def page(
+        self, under: str, since: int | Cursor, limit: int = PAGE, *, holder: str = OWNER
+    ) -> list[Event]:
         """The next events of the store after number `since`; the last page is shorter."""
-        async with self._readers:
+        # One reader for each token: a token with many streams is not to be before all others.
+        turn = self._turns.get(holder)
+        if turn is None:
+            turn = self._turns[holder] = asyncio.Semaphore(1)
+        async with turn, self._readers:
             stream = AsyncEventStream(self._runtime, under, since, follow=False)
             stream.page = limit
             found: list[Event] = []
@@ -155,8 +177,8 @@ class Streams:
 class _Reading:
     """How far one client has read: at a place of the feed, or up to a number in the store."""
 
-    def __init__(self, streams: Streams, wanted: Wanted, since: int | None) -> None:
-        self._streams, self._wanted = streams, wanted
+    def __init__(self, streams: Streams, wanted: Wanted, since: int | None, holder: str) -> None:
+        self._streams, self._wanted, self._holder = streams, wanted, holder
         feed = streams.feed
         self.seq = feed.last if since is None else since
         self.idle = False  # there was nothing to read
@@ -186,7 +208,7 @@ class _Reading:
         feed = self._streams.feed
         all_told = feed.last
         since = 0 if self._all_kept else (self.seq, 0)
-        page = await self._streams.page(self._wanted.under, since)
+        page = await self._streams.page(self._wanted.under, since, holder=self._holder)
         self._all_kept = False
         found: list[bytes] = []
         size = 0

@@ -82,7 +82,7 @@ class PlayedSession(Actor):
 
     def receiveMessage(self, message: Any, sender: Any) -> None:  # noqa: N802
         match message:
-            case OpenSession(image, incarnation, work, roles):
+            case OpenSession(image, incarnation, work, _, roles):
                 self.roles = roles
                 self.kind, self.known_as = image.row.kind, (image.row.agent_id, incarnation)
                 self.send(sender, SessionOpened(*self.known_as))

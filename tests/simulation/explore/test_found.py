@@ -28,6 +28,7 @@ def test_a_checkpoint_of_a_session_that_crashed_changes_nothing() -> None:
         Incarnation(1),
         RunId("r1"),
         Snapshot("plain", 1, b"from the dead"),
+        7,
         (OutgoingMessage(AgentId(1), "/a/x", b"from the dead"),),
     )
     made.tell("ledger", late, "agent 1.1")
