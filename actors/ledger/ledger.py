@@ -634,7 +634,7 @@ class Ledger:
             else:
                 effects += self._put_back(desk, run)
             effects += self._postpone(desk, session)
-        return effects + self._count_turns()
+        return [*effects, *self.record_progress(), *self._count_turns()]
 
     def _has_begun(self, run: OpenRun) -> bool:
         """Whether the session was told to execute the code of the run that it took."""
@@ -996,13 +996,12 @@ class Ledger:
         facts = (Fact(self.now, "agent.evicted", desk.path),) if news.evicted else ()
         if records or facts:
             effects += self._commit(records, facts, lazy=True)
+        ended = self.told.end_of(desk.running.row.run_id) if desk.running else None
+        if ended is not None:  # it was over before its session was
+            effects += self.end_turn(*ended)
         if not news.orderly:  # then what it asked for may still be on its way here
             desk.incarnation, desk.haunted = Incarnation(news.incarnation + 1), True
         run = desk.running
-        ended = self.told.end_of(run.row.run_id) if run is not None else None
-        if ended is not None:
-            effects += self.end_turn(*ended)
-            run = desk.running
         if run is not None and news.orderly and self._closing is not None:
             return effects  # its end is on its way here, or there will be none: see `interrupt_turns`
         if run is not None and run.interrupted is not None:
@@ -1012,7 +1011,7 @@ class Ledger:
                 run.row = lost(run.row)
             effects += self._put_back(desk, run)
             effects += self._judge(desk)
-        if run is not None or not news.orderly:
+        if run is not None or ended is not None or not news.orderly:
             desk.called = False
             effects += self._call(desk)
         self._tidy(desk)
