@@ -4,11 +4,7 @@ import threading
 import time
 from typing import Any
 
-import pytest
-
 from greenroom import Event, Turn, agent
-
-pytestmark = pytest.mark.timeout(30)
 
 TYPES = {
     "agent.spawned",

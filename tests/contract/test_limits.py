@@ -9,8 +9,6 @@ import pytest
 
 from greenroom import RunInterrupted, SyncTurn, Turn, agent
 
-pytestmark = pytest.mark.timeout(30)
-
 
 class Count:
     """How many are at work at once, and how many were at most."""
