@@ -6,11 +6,14 @@ on another thread.
 
 import asyncio
 import os
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable
 from contextlib import nullcontext
 from typing import Any, Literal, Self, TypeAlias
 
+from ..persistence.protocol import EventRow
 from . import calls
+from .agent.divergence import compared
 from .agent.kind import find_kind
 from .agent.turn import result_of
 from .calls import UNSET, Call
@@ -79,15 +82,8 @@ class AsyncRuntime(Handle):
         self._state = "up"
         return self
 
-    async def close(self, drain: float | None = None) -> None:
+    async def close(self, drain: float | None = None, *, interrupt: bool = False) -> None:
         """See `Runtime.close`."""
-        await self._close(drain, suspend=False)
-
-    async def suspend(self, drain: float | None = None) -> None:
-        """See `Runtime.suspend`."""
-        await self._close(drain, suspend=True)
-
-    async def _close(self, drain: float | None, *, suspend: bool) -> None:
         seconds = self._settings.drain if drain is None else checked_drain(drain)
         if self._state != "up" or self._engine is None:
             self._state = "closed"
@@ -95,7 +91,7 @@ class AsyncRuntime(Handle):
         self._engine.refuse_other_loops()
         self._state = "closed"
         answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._engine.begin_to_close(seconds, suspend=suspend, callback=_setter(answered))
+        self._engine.begin_to_close(seconds, interrupt=bool(interrupt), callback=_setter(answered))
         try:
             async with asyncio.timeout(seconds + END_MARGIN):
                 answer = await answered
@@ -125,7 +121,7 @@ class AsyncRuntime(Handle):
     ) -> "AsyncAgentRef":
         """See `Runtime.spawn`."""
         call = calls.spawn(kind, path, config=config, input=input, run_id=run_id, durability=durability)
-        answer = await self._ask(call)
+        answer = await self._accepted(call)
         run = AsyncRun(self, answer.run_id, answer.path) if answer.run_id else None
         return AsyncAgentRef(self, answer.path, run)
 
@@ -222,6 +218,14 @@ class AsyncRuntime(Handle):
         answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         return self._call(call, _setter(answered)), answered
 
+    async def _accepted(self, call: Call) -> Any:
+        """See `Runtime._accepted`."""
+        answer = await self._ask(call)
+        inputs = calls.recorded_input(call, answer)
+        if inputs is not None:
+            calls.refuse_other_input(answer, await compared(*inputs))
+        return answer
+
     async def _ask(self, call: Call) -> Any:
         _, answered = self._post(call)
         return _granted(await answered)
@@ -241,7 +245,7 @@ class AsyncAgentRef(Handle):
     ) -> "AsyncRun":
         """See `AgentRef.followup`."""
         call = calls.followup(self.path, input, run_id=run_id, durability=durability)
-        answer = await self._runtime._ask(call)
+        answer = await self._runtime._accepted(call)
         return AsyncRun(self._runtime, answer.run_id, self.path)
 
     async def send(self, body: Any, *, durability: Durability | None = None) -> None:
@@ -361,9 +365,11 @@ class AsyncEventStream(AsyncIterator[Event]):
 
     page: int = calls.PAGE
 
-    def __init__(self, runtime: AsyncRuntime, under: str, since: int | None, *, follow: bool) -> None:
+    def __init__(
+        self, runtime: AsyncRuntime, under: str, since: int | Cursor | None, *, follow: bool
+    ) -> None:
         self._runtime, self._under, self._follow = runtime, under, follow
-        self._ready: list[Event] = []  # newest first
+        self._ready: deque[EventRow] = deque()
         self._over = False
         self._since: int | Cursor = since or 0
         self._request: RequestId = None
@@ -391,7 +397,7 @@ class AsyncEventStream(AsyncIterator[Event]):
             self._over = True
         if not self._ready:
             raise StopAsyncIteration
-        return self._ready.pop()
+        return Event.of(self._ready.popleft())  # as late as this: a whole page would hold the loop
 
     async def _pull(self) -> None:
         call = calls.pull(self._under, self._since, wait=self._follow, limit=self.page)
@@ -403,7 +409,7 @@ class AsyncEventStream(AsyncIterator[Event]):
         if answer is None:
             return
         self._since = answer.last
-        self._ready = [Event.of(row) for row in reversed(answer.events)]
+        self._ready.extend(answer.events)
         if not self._ready and not self._follow:
             self._over = True
 
@@ -417,7 +423,7 @@ class AsyncEventStream(AsyncIterator[Event]):
     async def aclose(self) -> None:
         """End the stream, also for a task that waits for the next event."""
         self._over = True
-        self._ready = []
+        self._ready.clear()
         if self._awaited is not None and not self._awaited.done():
             self._awaited.set_result(None)
 

@@ -13,6 +13,7 @@ from typing import Any, get_args
 from thespian.actors import ActorSystem
 
 from .agent.kind import attempts_of, is_registered, kind_of, kinds_of_module, listeners, register
+from .borders import plain, plain_int, shown
 from .calls import Call
 from .errors import GreenroomError, RuntimeClosing, StoreError
 from .gateway import AttendCallers, Gateway, Relay, new_callers
@@ -46,13 +47,13 @@ class Settings:
         self.slots = _at_least_one("slots", slots)
         self.residents = _at_least_one("residents", residents)
         self.backlog = _at_least_one("backlog", backlog)
-        if durability not in get_args(Durability):
+        if not isinstance(durability, str) or plain(durability) not in get_args(Durability):
             levels = ", ".join(get_args(Durability))
-            raise ValueError(f"durability= is one of {levels}, not {durability!r}")
-        self.durability: Durability = durability  # type: ignore[assignment]
+            raise ValueError(f"durability= is one of {levels}, not {shown(durability)}")
+        self.durability: Durability = plain(durability)  # type: ignore[assignment]
         self.drain = checked_drain(drain)
         if not isinstance(retention, Retention):
-            raise TypeError(f"retention= is a Retention, not {retention!r}")
+            raise TypeError(f"retention= is a Retention, not {shown(retention)}")
         self.retention = retention
         for kind in _kinds(kinds):
             register(kind)
@@ -102,6 +103,7 @@ class Engine:
             is_registered,
             attempts_of,
             self.world.clock,
+            self.world.monotonic,
             {"retention": settings.retention, "opener": self.world.store_opener},
             self.world.reader_opener,
         )
@@ -147,11 +149,11 @@ class Engine:
         """Nobody waits for this answer any more."""
         self.callers.waiting.pop(request, None)
 
-    def begin_to_close(self, drain: float, *, suspend: bool, callback: Callable[[Any], None]) -> None:
+    def begin_to_close(self, drain: float, *, interrupt: bool, callback: Callable[[Any], None]) -> None:
         """Refuse new work from now on, drain, and have `callback` told when all is written."""
         self._closing = True
         request = self.callers.expect(callback)
-        self._base.post(self._supervisor, CloseRuntime(request, self._gateway, drain, suspend))
+        self._base.post(self._supervisor, CloseRuntime(request, self._gateway, drain, interrupt))
 
     def closed(self, answer: Any) -> None:
         """Say what was left behind; `StoreError` if that is anything accepted."""
@@ -202,7 +204,7 @@ class Engine:
 def checked_drain(drain: object) -> float:
     """`drain` as seconds, or what is wrong with it."""
     if not isinstance(drain, int | float) or isinstance(drain, bool) or not 0 <= drain < float("inf"):
-        raise ValueError(f"drain= is a number of seconds from 0 on, not {drain!r}")
+        raise ValueError(f"drain= is a number of seconds from 0 on, not {shown(drain)}")
     return float(drain)
 
 
@@ -214,8 +216,8 @@ def failure_of(answer: object) -> GreenroomError | None:
 def _place(store: object) -> str:
     """Where a store is, whatever the working directory is by the time it is opened."""
     if not isinstance(store, str | os.PathLike):
-        raise TypeError(f"a store is a path or ':memory:', not {store!r}")
-    path: str = os.fsdecode(store)
+        raise TypeError(f"a store is a path or ':memory:', not {shown(store)}")
+    path = plain(os.fsdecode(store))
     if not path:
         raise ValueError("a store is a path or ':memory:', not an empty string")
     try:
@@ -225,15 +227,15 @@ def _place(store: object) -> str:
 
 
 def _at_least_one(name: str, value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name}= is an int from 1 on, not {value!r}")
-    return value
+    if not isinstance(value, int) or isinstance(value, bool) or plain_int(value) < 1:
+        raise ValueError(f"{name}= is an int from 1 on, not {shown(value)}")
+    return plain_int(value)
 
 
 def _kinds(kinds: object) -> Iterable[Any]:
     """What `kinds=` names: decorated objects, names of kinds, or modules that hold some."""
     if not isinstance(kinds, Iterable) or isinstance(kinds, str):
-        raise TypeError(f"kinds= is a list of kinds or modules, not {kinds!r}")
+        raise TypeError(f"kinds= is a list of kinds or modules, not {shown(kinds)}")
     for kind in kinds:
         if type(kind) is type(os):
             found = kinds_of_module(kind)

@@ -8,6 +8,7 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, Literal, Self, TypeAlias
 
+from ..persistence.comparing import difference
 from . import calls
 from .agent.kind import find_kind
 from .agent.turn import result_of
@@ -93,19 +94,13 @@ class Runtime(Handle):
         self._state = "up"
         return self
 
-    def close(self, drain: float | None = None) -> None:
-        """Refuse new work, give turns under way `drain` seconds, interrupt the rest, write, close.
+    def close(self, drain: float | None = None, *, interrupt: bool = False) -> None:
+        """Refuse new work, give turns under way `drain` seconds, cut off the rest, write, close.
 
-        Runs that have not begun stay accepted: the next runtime on the store executes them. Repeating
-        it does nothing.
+        Runs that were cut off begin again with the next runtime on the store, and those that have not
+        begun wait for it. With `interrupt`, and for kinds with `attempts=1`, the former end as interrupted.
+        Repeating it does nothing.
         """
-        self._close(drain, suspend=False)
-
-    def suspend(self, drain: float | None = None) -> None:
-        """As `close`, but turns that `drain` does not suffice for begin again with the next runtime."""
-        self._close(drain, suspend=True)
-
-    def _close(self, drain: float | None, *, suspend: bool) -> None:
         seconds = self._settings.drain if drain is None else checked_drain(drain)
         if self._state != "up" or self._engine.forked:
             self._state = "closed"
@@ -113,7 +108,7 @@ class Runtime(Handle):
         self._refuse_on_loop()
         self._state = "closed"
         answers: SimpleQueue[Any] = self._engine.world.answers()
-        self._engine.begin_to_close(seconds, suspend=suspend, callback=answers.put)
+        self._engine.begin_to_close(seconds, interrupt=bool(interrupt), callback=answers.put)
         try:
             self._engine.closed(answers.get(timeout=seconds + END_MARGIN))
         except Empty:
@@ -141,10 +136,11 @@ class Runtime(Handle):
     ) -> "AgentRef":
         """Make an agent, and with `input` its first run, `ref.run`. Its session opens in the background.
 
-        Raises `UnknownKind`, `InvalidPath`, `PathTaken`, `CannotStore`, `BacklogFull`.
+        A `run_id` given twice, with the same path and input, is the same agent and run. Raises
+        `UnknownKind`, `InvalidPath`, `PathTaken`, `CannotStore`, `BacklogFull`, `RunIdTaken`.
         """
         call = calls.spawn(kind, path, config=config, input=input, run_id=run_id, durability=durability)
-        answer = self._ask(call)
+        answer = self._accepted(call)
         run = Run(self, answer.run_id, answer.path) if answer.run_id else None
         return AgentRef(self, answer.path, run)
 
@@ -229,7 +225,8 @@ class Runtime(Handle):
         """An iterator over the events at or below `under` with numbers greater than `since`.
 
         Without `since`, those from this call on; without `follow` it ends with the newest event there
-        is (and begins, without `since`, with the oldest). It ends when the runtime closes.
+        is (and begins, without `since`, with the oldest). It ends when the runtime closes. Events that
+        are not kept any more have an event `events.missed` in their place, which names their numbers.
         """
         calls.checked_events(under, since, follow)
         return EventStream(self, under, since, follow=follow)
@@ -242,6 +239,14 @@ class Runtime(Handle):
         return stats_of(ledger, residency, slots)
 
     # The way in
+
+    def _accepted(self, call: Call) -> Any:
+        """The answer to a call that gives a run; refused if its id names one with another input."""
+        answer = self._ask(call)
+        inputs = calls.recorded_input(call, answer)
+        if inputs is not None:
+            calls.refuse_other_input(answer, difference(*inputs))
+        return answer
 
     def _ask(self, call: Call, timeout: float | None = None) -> Any:
         answers: SimpleQueue[Any] = self._engine.world.answers()
@@ -282,11 +287,12 @@ class AgentRef(Handle):
     ) -> "Run":
         """Have the agent work on `input`: accepted now, executed in its turn.
 
-        A `run_id` given twice is the same run. Raises `AgentNotFound`, `AgentClosed`, `UnknownKind`,
-        `CannotStore`, `BacklogFull`, `RunIdTaken`.
+        A `run_id` given twice is the same run; with another input it is refused. Ids that begin with `run-`
+        are the runtime's own. Raises `AgentNotFound`, `AgentClosed`, `UnknownKind`, `CannotStore`,
+        `BacklogFull`, `RunIdTaken`.
         """
         call = calls.followup(self.path, input, run_id=run_id, durability=durability)
-        answer = self._runtime._ask(call)
+        answer = self._runtime._accepted(call)
         return Run(self._runtime, answer.run_id, self.path)
 
     def send(self, body: Any, *, durability: Durability | None = None) -> None:

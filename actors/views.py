@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from ..persistence.codec import loads
 from ..persistence.protocol import EventRow, MessageRow, RunRow
+from .borders import text_of
 from .ledger.protocol import LiveAgent
 from .vocabulary import AgentStatus, OutcomeStatus, Payload, Timestamp
 
@@ -21,12 +22,17 @@ def read(payload: Payload) -> Any:
     """A stored value, or what stands for it if it cannot be read: one bad value blinds nobody."""
     try:
         return loads(payload)
-    except Exception as error:  # whatever the user's own class raises
-        return UnreadableValue(str(error))
+    except Exception as error:  # `loads` has said what it is
+        return UnreadableValue(text_of(error))
 
 
 class Outcome(Struct, frozen=True):
-    """How a run ended. Times are seconds since the epoch; `started_at` is None if no turn began."""
+    """How a run ended. Times are seconds since the epoch; `started_at` is None if no turn began.
+
+    `attempt` counts how often its code began. `error_type` is the name of the class of what the code of a
+    failed run raised, `"TimeoutError"` if its turn took too long, `"CutOff"` or `"Crashed"` if it may not
+    begin again after a crash.
+    """
 
     status: OutcomeStatus
     result: Any
@@ -36,6 +42,12 @@ class Outcome(Struct, frozen=True):
     started_at: Timestamp | None
     ended_at: Timestamp
     attempt: int
+    error_type: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether it completed."""
+        return self.status == "completed"
 
     @classmethod
     def of(cls, run: RunRow) -> "Outcome":
@@ -49,11 +61,16 @@ class Outcome(Struct, frozen=True):
             started_at=run.started_at,
             ended_at=run.ended_at or run.accepted_at,
             attempt=run.attempt,
+            error_type=run.error_type,
         )
 
 
 class RunInfo(Struct, frozen=True):
-    """A run as it is now. Times are seconds since the epoch; `outcome` is None until it has ended."""
+    """A run as it is now. Times are seconds since the epoch; `outcome` is None until it has ended.
+
+    `attempt` counts how often its code began; `crashes` those crashes that are held against it, which its
+    kind's `attempts` bounds.
+    """
 
     run_id: str
     path: str
@@ -64,6 +81,7 @@ class RunInfo(Struct, frozen=True):
     outcome: Outcome | None
     input: Any
     awaits: tuple[str, ...]  # a continuation starts when all of these have ended
+    crashes: int = 0
 
     @classmethod
     def of(cls, run: RunRow) -> "RunInfo":
@@ -79,6 +97,7 @@ class RunInfo(Struct, frozen=True):
             outcome=Outcome.of(run) if ended else None,
             input=read(run.input),
             awaits=run.awaits,
+            crashes=run.crashes,
         )
 
 

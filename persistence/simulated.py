@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any, NoReturn
 
 from ..actors.errors import StoreError, StoreLost
-from ..actors.vocabulary import Durability, Seconds
+from ..actors.vocabulary import AgentId, Durability, Seconds
 from . import schema
 from .keys import KEY_SIZE, Sealer, key_path
 from .ownership import TakenOver
@@ -71,6 +71,7 @@ class Disk:
         self._flushed = empty()
         self._since: list[bytes] = []  # committed and not flushed, oldest first
         self._connection: sqlite3.Connection | None = None
+        self._released = True  # whoever had it open last has closed it
 
     # In use
 
@@ -84,7 +85,9 @@ class Disk:
         epoch = connection.execute(opening, (NONCE,)).fetchall()[0][0]
         self.committed(flushed=True)
         sealer = Sealer(KEY)
-        unfinished = Reader(path, connection, sealer).unfinished()
+        taken = TakenOver("free" if self._released else "gone")
+        self._released = False
+        unfinished = Reader(path, connection, sealer).unfinished(taken)
         claim: Any = _Claim(self.name, epoch)
         store = _Store(path, connection, sealer, claim=claim, open_runs=unfinished.runs)
         store.disk = self
@@ -152,19 +155,19 @@ class _Store(Store):
     def close(self) -> None:
         if self.disk._connection is self._connection:
             self.disk.committed(flushed=True)
-            self.disk._connection = None
+            self.disk._connection, self.disk._released = None, True
         super().close()
 
 
 class _Reader(Reader):
     disk: Disk
 
-    def read(self, query: Query) -> object:
+    def read(self, query: Query, erasing: tuple[tuple[AgentId, int], ...] = ()) -> object:
         try:
             _raise(self.disk.read_problem())
         except sqlite3.Error as error:
             raise schema.explain(self.path, error) from error
-        return super().read(query)
+        return super().read(query, erasing)
 
     def close(self) -> None:
         """The connection is the store's."""

@@ -5,17 +5,19 @@
 """
 
 import asyncio
+import logging
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from concurrent.futures import CancelledError as _Cancelled
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
-from hashlib import blake2b
+from threading import current_thread
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from ...persistence.codec import Unreadable, canonical, dumps, loads
+from ...persistence.codec import Unreadable, dumps, loads
 from ...persistence.protocol import MessageRow, RunRow, Snapshot
+from ..borders import let_out, plain, shown, text_of, type_name
 from ..directory.protocol import InterruptAgent, LocateAgent, SpawnAgent, SubmitRun
 from ..errors import (
     CannotStore,
@@ -23,18 +25,21 @@ from ..errors import (
     OutOfTree,
     RunFailed,
     RunInterrupted,
+    RuntimeClosing,
     SnapshotUnreadable,
     WouldDeadlock,
 )
 from ..handle import Handle
+from ..ids import derived_id, stem_of
 from ..ledger.protocol import (
     AwaitRun,
     Checkpoint,
     Continuation,
+    DescribeAgent,
     DescribeAgents,
     DescribeRun,
     OutgoingMessage,
-    ReportProgress,
+    ReportDivergence,
 )
 from ..views import AgentInfo, AgentInfos, Message, Outcome, Outcomes, UnreadableValue
 from ..vocabulary import (
@@ -49,8 +54,12 @@ from ..vocabulary import (
     resolve,
     tree_of,
 )
-from .kind import kind_of
+from .divergence import Divergence, compared
+from .identities import BEFORE, Identities, Identity
+from .kind import Kind, kind_of
 from .threads import wait_for_loop
+
+log = logging.getLogger("greenroom")
 
 T = TypeVar("T")
 
@@ -79,6 +88,9 @@ class Host(Protocol):
         """Send the command that `make` makes of a request id; the future is its answer."""
 
     def tell(self, to: Role, message: object) -> None: ...
+
+    def report(self, told: bytes) -> None:
+        """Have the ledger record progress, behind what was reported and before what is asked next."""
 
     def forget(self, pending: Pending, run_id: RunId) -> None:
         """Nobody waits for the end of this run any more."""
@@ -138,9 +150,9 @@ class TurnAgent(Handle):
     def __repr__(self) -> str:
         return f"<agent {self.path}>"
 
-    async def followup(self, input: Any) -> TurnRun:
+    def followup(self, input: Any, *, key: str | int | None = None) -> Coroutine[Any, Any, TurnRun]:
         """`Turn.followup` for this agent."""
-        return await self._turn.followup(self.path, input)
+        return self._turn.followup(self.path, input, key=key)
 
     async def send(self, body: Any) -> None:
         """`Turn.send` to this agent."""
@@ -153,6 +165,9 @@ class TurnAgent(Handle):
 
 class Turn(Handle):
     """One execution attempt of a run.
+
+    `interrupted`: it was told to end, for good. `suspended`: the runtime closes and cuts it off, and its
+    run begins again with the next one; what it asks for from then on raises `RuntimeClosing`.
 
     `state` is the agent's own, kept from turn to turn if this one completes; change it in place or set
     it anew. `input`, `config`, `inbox` and `results` are copies.
@@ -178,12 +193,17 @@ class Turn(Handle):
         self.inbox: list[Message] = [Message.of(message) for message in inbox]
         self.results: list[Outcome] = [Outcome.of(result) for result in results]
         self._interrupted = False
+        self._suspended = False
         self._over = False
         self._continuation: Continuation | None = None
         self._outbox: list[OutgoingMessage] = []
         self._host = host
         self._again = again
-        self._asked: dict[bytes, int] = {}
+        self._serial, self._divided_at = run.serial, run.divided_at
+        self._stem = run.stem or stem_of("", run.serial, run.accepted_at)
+        self._identities = Identities(run.run_id, run.path)
+        self._spawned: set[str] = set()  # paths, by this turn
+        self._diverged: Divergence | None = None
         self._waits = 0
 
     @property
@@ -207,54 +227,146 @@ class Turn(Handle):
         return self._interrupted
 
     @property
+    def suspended(self) -> bool:
+        """Whether the runtime closes and has cut the turn off: its run begins again with the next one."""
+        return self._suspended
+
+    @property
     def _live(self) -> Host:
-        """The host, as long as the turn is not over."""
+        """The host, as long as the turn is not over, nor cut off by the end of the runtime."""
+        if self._suspended:
+            raise RuntimeClosing(
+                f"the runtime closes and has cut off run {self.run_id}, which begins again with the next"
+            )
         if self._over:
             raise GreenroomError(f"the turn of run {self.run_id} is over: it can do nothing any more")
         return self._host
 
     # Others in the tree
 
-    async def spawn(self, kind: Any, name: str, *, config: Any = None) -> TurnAgent:
-        """Spawn an agent below this one (or at an absolute path of this tree).
+    def spawn(self, kind: Any, name: str, *, config: Any = None) -> Coroutine[Any, Any, TurnAgent]:
+        """Spawn an agent below this one (or at an absolute path of this tree); to be awaited.
 
-        Begun again after a crash, the turn gets the same agent. Raises `UnknownKind`, `InvalidPath`,
-        `OutOfTree`, `PathTaken`.
+        Begun again after a crash, the turn gets the agent that its run spawned at that path. Raises
+        `UnknownKind`, `InvalidPath`, `OutOfTree`, `PathTaken`, `CannotStore`.
         """
-        found = kind_of(kind)
-        path = self._path_of(name)
-        payload = dumps(config, f"the config of {path}")
-        origin = self._derive("spawn", path, found.name.encode())
-        await self._live.ask(
+        try:
+            found = kind_of(kind)
+            path = self._path_of(name)
+            payload = dumps(config, f"the config of {path}")
+        except Exception as error:
+            return _raising(error)
+        finds = path not in self._spawned
+        self._spawned.add(path)
+        return self._spawn(found, path, payload, finds=finds)
+
+    async def _spawn(self, kind: Kind, path: str, config: Payload, *, finds: bool) -> TurnAgent:
+        host = self._live
+        spawned = await host.ask(
             "directory",
             lambda request: SpawnAgent(
                 request,
-                self._live.address,
+                host.address,
                 path,
-                found.name,
-                found.version,
-                payload,
-                origin=origin,
+                kind.name,
+                kind.version,
+                config,
+                started_by=self._serial,
+                finds=finds,
             ),
         )
+        if spawned.found:
+            await self._compare_agent(spawned.agent_id, kind, path, config)
         return TurnAgent(self, path)
 
-    async def followup(self, path: Any, input: Any) -> TurnRun:
-        """Start a run of an agent of this tree, now; await what is returned for its result.
+    def followup(
+        self, path: Any, input: Any, *, key: str | int | None = None
+    ) -> Coroutine[Any, Any, TurnRun]:
+        """Start a run of an agent of this tree; to be awaited, and what that returns for its result.
 
-        Begun again after a crash, the turn gets the same run for the same input. Raises
-        `AgentNotFound`, `AgentClosed`, `OutOfTree`, `CannotStore`.
+        Begun again after a crash, the turn gets the run that this call started before: the one with this
+        `key`, or else the one with this count among its calls for that path. The call itself takes the
+        count, and raises `KeyNeeded` where that could mean two runs. Awaited, it raises `AgentNotFound`,
+        `AgentClosed`, `OutOfTree`, `CannotStore`.
         """
-        path = self._path_of(path)
-        payload = dumps(input, f"the input for {path}")
-        run_id = self._derive("run", path, canonical(input))
-        accepted = await self._live.ask(
+        return self._followup_by(_caller(), path, input, key)
+
+    def _followup_by(
+        self, caller: object, path: Any, input: Any, key: str | int | None
+    ) -> Coroutine[Any, Any, TurnRun]:
+        try:
+            path = self._path_of(path)
+        except Exception as error:
+            return _raising(error)
+        identity = self._identities.take("run", path, key, caller)
+        try:
+            payload = dumps(input, f"the input for {path}")
+        except Exception as error:
+            return _raising(error)
+        return self._followup(identity, payload)
+
+    async def _followup(self, identity: Identity, input: Payload) -> TurnRun:
+        host, path = self._live, identity.name
+        run_id = derived_id(self._stem, identity.what, path, identity.mark)
+        # What no turn of this run has asked for before is new: there is nothing to look for.
+        fresh = not self._again and not identity.repeated
+        accepted = await host.ask(
             "directory",
             lambda request: SubmitRun(
-                request, self._live.address, path, payload, run_id, fresh=not self._again
+                request, host.address, path, input, run_id, fresh, started_by=self._serial
             ),
         )
-        return TurnRun(self, accepted.run_id, path)
+        if accepted.known is not None:
+            await self._compare(identity, accepted.known, input)
+        return TurnRun(self, accepted.run_id, accepted.path)
+
+    async def _compare_agent(self, agent_id: AgentId, kind: Kind, path: str, config: Payload) -> None:
+        """Tell of an agent that was asked for otherwise when it was spawned; it stands."""
+        host = self._live
+        there = await host.ask("ledger", lambda request: DescribeAgent(request, host.address, path))
+        row = there.agent.row
+        if row.agent_id != agent_id:
+            return  # another one took its path meanwhile
+        if row.kind != kind.name:
+            differs: str | None = f"{row.kind!r} is recorded, {kind.name!r} was given"
+            self._diverges(Divergence("agent", path, None, None, path, "kind", str(differs)))
+        differs = await compared(row.config, config)
+        if differs is not None:
+            self._diverges(Divergence("agent", path, None, None, path, "config", differs))
+
+    async def _compare(self, identity: Identity, known: RunRow, input: Payload) -> None:
+        """Tell of a run that was asked for otherwise when it was started; it stands."""
+        differs = await compared(known.input, input)
+        if differs is None:
+            return
+        before = self._divided_at is not None and known.serial < self._divided_at
+        if before and identity.count is not None:  # this may be the call that follows the checkpoint
+            raise self._identities.needed(identity.what, identity.name, BEFORE)
+        self._diverges(
+            Divergence(
+                identity.what,
+                identity.name,
+                identity.key,
+                identity.count,
+                known.run_id,
+                "input",
+                differs,
+            )
+        )
+
+    def _diverges(self, divergence: Divergence) -> None:
+        """What this turn asks for is not what its run has recorded: that is told, and the latter stands.
+
+        In a simulation it fails the run, whatever the code does about it.
+        """
+        host = self._live
+        log.warning("%s", divergence.text(self.run_id, self.path))
+        news = divergence.encoded()
+        run_id = RunId(self.run_id)
+        host.tell("ledger", ReportDivergence(host.agent_id, host.incarnation, run_id, news))
+        if getattr(asyncio.get_running_loop(), "refuses_divergence", False):
+            self._diverged = self._diverged or divergence
+            raise self._diverged.error(self.run_id, self.path)
 
     async def send(self, path: Any, body: Any) -> None:
         """Put a message in an agent's inbox when this turn is committed, and only then."""
@@ -344,7 +456,7 @@ class Turn(Handle):
             first = answer.result()
             if isinstance(first, Pending) and not first.done():
                 first.cancel()
-                self._live.forget(first, run_id)
+                self._host.forget(first, run_id)
 
     async def after(self, *runs: Any, input: Any = None) -> TurnRun:
         """Have exactly one more run of this agent start, with `input`, when all `runs` have ended.
@@ -357,7 +469,7 @@ class Turn(Handle):
             raise RuntimeError("this turn has called after() already: name all runs in one call")
         run_ids = tuple([await self._id_of(run) for run in runs])
         payload = dumps(input, "the input of after()")
-        run_id = RunId("run-" + blake2b(f"{self.run_id} after".encode(), digest_size=8).hexdigest())
+        run_id = derived_id(self._stem, "after")
         _ = self._live  # see `send`
         self._continuation = Continuation(run_id, run_ids, payload)
         return TurnRun(self, run_id, self.path)
@@ -377,11 +489,15 @@ class Turn(Handle):
             yield
         finally:
             self._waits -= 1
-            # a turn that was interrupted unwinds at once; it does not queue for a slot to do so
-            if self._waits == 0 and not self.interrupted:
+            # a turn that is to end unwinds at once; it does not queue for a slot to do so
+            if self._waits == 0 and not self._is_to_end:
                 await self._regain()
-        if self._waits == 0 and self.interrupted:
+        if self._waits == 0 and self._is_to_end:
             raise asyncio.CancelledError  # the block ended all the same: nothing goes on without a slot
+
+    @property
+    def _is_to_end(self) -> bool:
+        return self.interrupted or self.suspended
 
     async def _regain(self) -> None:
         """Wait for room and a slot, also while being cancelled: code never goes on without them."""
@@ -393,7 +509,7 @@ class Turn(Handle):
                     await asyncio.shield(regained)
                 except asyncio.CancelledError as error:
                     cancelled = error
-                    if self.interrupted:
+                    if self._is_to_end:
                         break
         if cancelled is not None:
             raise cancelled
@@ -402,13 +518,14 @@ class Turn(Handle):
         """Commit the state, the messages of `inbox` as read and those sent so far, all as one.
 
         They stay, however this turn ends. Begun again after a crash, the turn finds that state, and an
-        `inbox` without those messages. The runs and agents it has started are found
-        by what is asked for: for its third child of one kind ask with an input that says "third".
+        `inbox` without those messages. Runs that it asks for under one name before and after need a `key=`.
         """
+        self._identities.divide()
         snapshot = await self._live.snapshot()
+        self._identities.divide()
         host = self._live  # it may have ended meanwhile
         outbox, self._outbox = tuple(self._outbox), []
-        read_upto = host.read_mail()
+        read_upto, divides = host.read_mail(), self._identities.counts
         recorded = host.ask(
             "ledger",
             lambda request: Checkpoint(
@@ -419,6 +536,7 @@ class Turn(Handle):
                 snapshot,
                 read_upto,
                 outbox,
+                divides,
             ),
         )
         host.recorded(snapshot)  # before the answer: the next snapshot comes after this one
@@ -427,24 +545,25 @@ class Turn(Handle):
     def emit(self, name: str, data: Any = None) -> None:
         """Tell who listens how it goes: a `run.progress` event with `name` and JSON-like `data`."""
         if not isinstance(name, str):
-            raise TypeError(f"a progress event's name is a str, not {type(name).__name__}")
+            raise TypeError(f"a progress event's name is a str, not {type_name(name)}")
+        name = plain(name)
         try:
             encoded = msgspec.json.encode({"name": name, "data": data})
-        except (TypeError, ValueError, RecursionError) as error:
-            raise CannotStore(f"the data of {name!r}", f"{error}; use JSON-like values") from None
+        except BaseException as error:  # of msgspec, which looks into objects of the user's
+            let_out(error)
+            problem = f"{text_of(error)}; use JSON-like values"
+            raise CannotStore(f"the data of {name!r}", problem) from None
         if len(encoded) > MOST_PROGRESS:
             raise CannotStore(
                 f"the data of {name!r}", f"it takes {len(encoded):,} bytes, {MOST_PROGRESS:,} are allowed"
             )
-        host = self._live
-        run_id = RunId(self.run_id)
-        host.tell("ledger", ReportProgress(host.agent_id, host.incarnation, run_id, encoded))
+        self._live.report(encoded)
 
     # Paths and ids
 
     def _path_of(self, path: Any) -> str:
         named = path if isinstance(path, str) else getattr(path, "path", path)
-        full = check_path(resolve(named, base=self.path) if isinstance(named, str) else named)
+        full = check_path(resolve(plain(named), base=self.path) if isinstance(named, str) else named)
         if tree_of(full) != tree_of(self.path):
             raise OutOfTree(full, tree_of(self.path))
         return full
@@ -452,10 +571,11 @@ class Turn(Handle):
     async def _id_of(self, run: Any) -> RunId:
         """The id of a run that this turn may wait for: its own tree's, and not itself."""
         if isinstance(run, TurnRun):
-            return RunId(run.run_id)
+            return RunId(plain(run.run_id))
         run_id = run if isinstance(run, str) else getattr(run, "run_id", None)
         if not isinstance(run_id, str):
-            raise TypeError(f"a run is meant by its handle or its id, not by {run!r}")
+            raise TypeError(f"a run is meant by its handle or its id, not by {shown(run)}")
+        run_id = plain(run_id)
         if not run_id.isprintable():
             raise ValueError(f"a run id has printable characters only, not {run_id!r}")
         if run_id == self.run_id:
@@ -468,16 +588,18 @@ class Turn(Handle):
             raise OutOfTree(found.run.path, tree_of(self.path))
         return RunId(run_id)
 
-    def _derive(self, what: str, path: str, asked: bytes) -> RunId:
-        """An id from this run and what it asks for, the same however often the turn is begun.
 
-        Asking twice for the same is two things: the count tells them apart. A turn that goes on from
-        its checkpoint counts from the beginning, so what it asks for there should say which one it is.
-        """
-        name = b"\0".join((self.run_id.encode(), what.encode(), path.encode(), asked))
-        count = self._asked[name] = self._asked.get(name, 0) + 1
-        digest = blake2b(name + b"\0" + str(count).encode(), digest_size=8).hexdigest()
-        return RunId(f"run-{digest}")
+def _caller() -> object:
+    """The task that makes a call on the loop, or the thread elsewhere."""
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return current_thread()
+
+
+async def _raising(error: Exception) -> Any:
+    """For what is wrong with a call whose answer is awaited."""
+    raise error
 
 
 def shielded() -> AbstractContextManager[Any]:
@@ -504,8 +626,10 @@ def result_of(outcome: Outcome) -> Any:
             what = f"result of run {outcome.run_id}"
             raise SnapshotUnreadable.of_value(what, outcome.path, outcome.result.problem)
         return outcome.result
-    error = RunFailed if outcome.status == "failed" else RunInterrupted
-    raise error(outcome.run_id, outcome.path, outcome.error or "no reason was given")
+    reason = outcome.error or "no reason was given"
+    if outcome.status == "failed":
+        raise RunFailed(outcome.run_id, outcome.path, reason, outcome.error_type)
+    raise RunInterrupted(outcome.run_id, outcome.path, reason)
 
 
 class SyncTurnRun(Handle):
@@ -539,9 +663,9 @@ class SyncTurnAgent(Handle):
     def __repr__(self) -> str:
         return f"<agent {self.path}>"
 
-    def followup(self, input: Any) -> SyncTurnRun:
+    def followup(self, input: Any, *, key: str | int | None = None) -> SyncTurnRun:
         """`SyncTurn.followup` for this agent."""
-        return self._turn.followup(self.path, input)
+        return self._turn.followup(self.path, input, key=key)
 
     def send(self, body: Any) -> None:
         """`SyncTurn.send` to this agent."""
@@ -556,7 +680,8 @@ class SyncTurn(Handle):
     """A `Turn` for code on a thread: the same names, blocking.
 
     Interrupted, `interrupted` is True and the calls that wait raise `RunInterrupted`; the slot is free
-    when the code has returned.
+    when the code has returned. Cut off by the end of the runtime, `suspended` is True and all calls raise
+    `RuntimeClosing`.
     """
 
     def __init__(self, turn: Turn, loop: asyncio.AbstractEventLoop) -> None:
@@ -594,13 +719,20 @@ class SyncTurn(Handle):
         """Whether the turn should end: look at it now and then."""
         return self._turn.interrupted
 
+    @property
+    def suspended(self) -> bool:
+        """Whether the runtime closes and cuts the turn off: its run begins again with the next one."""
+        return self._turn.suspended
+
     def spawn(self, kind: Any, name: str, *, config: Any = None) -> SyncTurnAgent:
         """See `Turn.spawn`."""
         return SyncTurnAgent(self, self._on_loop(lambda: self._turn.spawn(kind, name, config=config)).path)
 
-    def followup(self, path: Any, input: Any) -> SyncTurnRun:
+    def followup(self, path: Any, input: Any, *, key: str | int | None = None) -> SyncTurnRun:
         """See `Turn.followup`."""
-        return SyncTurnRun(self, self._on_loop(lambda: self._turn.followup(path, input)))
+        caller = current_thread()
+        run = self._on_loop(lambda: self._turn._followup_by(caller, path, input, key))
+        return SyncTurnRun(self, run)
 
     def send(self, path: Any, body: Any) -> None:
         """See `Turn.send`."""
@@ -651,7 +783,7 @@ class SyncTurn(Handle):
         async def tracked() -> T:
             task = asyncio.current_task()
             assert task is not None
-            if waits and self._turn.interrupted:
+            if waits and self._turn._is_to_end:
                 raise asyncio.CancelledError
             self._calls.add(task)
             try:
@@ -662,10 +794,17 @@ class SyncTurn(Handle):
         try:
             return wait_for_loop(tracked, self._loop)
         except (asyncio.CancelledError, _Cancelled):
+            if self._turn.suspended:
+                _ = self._turn._live  # raises
             if not self._turn.interrupted:
                 raise
             reason = "interrupted while it waited"
             raise RunInterrupted(self.run_id, self.path, reason) from None
+
+    def _become(self, turn: Turn) -> None:
+        """Be a `Turn` from now on: a coroutine that was made with this goes on on the loop."""
+        self.__class__ = Turn  # type: ignore[assignment]
+        self.__dict__ = turn.__dict__
 
     def _cancel_calls(self) -> None:
         """The turn was interrupted: end the calls that wait, on the loop."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from ...persistence.protocol import Answer
 from ..containing import refused
 from ..effects import Effect
-from ..ledger.protocol import SpawnSettled
+from ..ledger.protocol import SpawnSettled, SpawnWithdrawn
 from ..shell import ActorShell, Contained
 from ..vocabulary import Address
 from .paths import PathTable
@@ -32,6 +32,9 @@ class Directory(ActorShell):
                 effects = self.paths.answered(message)
             case SpawnSettled():
                 effects = self.paths.settled(message)
+            case SpawnWithdrawn():
+                self.paths.withdrawn(message)
+                return ()
             case StopAccepting():
                 self.paths.stop(message.reason)
                 return ()
@@ -41,7 +44,7 @@ class Directory(ActorShell):
                 effects = self.paths.handle(message)  # type: ignore[arg-type]
         return effects
 
-    def contain(self, message: object, sender: Address, error: Exception) -> Contained:
+    def contain(self, message: object, sender: Address, error: BaseException) -> Contained:
         """Refuse a command that changed nothing of what is known of paths."""
         if not isinstance(message, DirectoryCommand):
             return super().contain(message, sender, error)

@@ -20,12 +20,17 @@ class OpenRun(Struct, eq=False):
     waiting_for: set[RunId]  # a continuation's runs that have not ended
     durability: Durability  # that of its acceptance, and so of its beginning
     recovered: bool = False  # it was open when the store was opened
+    before: RunRow | None = None  # its row before the turn under way, which counts until that has begun
     begun_by: int = 0  # the journal's entry that says so; its turn starts when that is durable
     beginning: Send | None = None  # … and this is sent
     state: str = "queued"  # "waiting", "queued", "running", "interrupting", "ended"
     interrupted: str | None = None  # why, once its turn was told to end
+    cancelled: int = 0  # how often its turn was cancelled, and by nobody here
+    outran: bool = False  # its turn has been the only suspect for long enough
+    resuming: int | None = None  # a suspect's turn wants to go on after this wait
     waiters: dict[RequestId, Address] = {}
     continuations: list["OpenRun"] = []  # the runs that wait for this one
+    untold: int = 0  # progress events that were dropped, which nobody was told of yet
 
     @property
     def goes_on(self) -> bool:
@@ -54,6 +59,7 @@ class Desk(Struct):
     mail: list[MessageRow] | tuple[()] = ()  # accepted since the agent was loaded, and not read yet
     kind_missing: bool = False
     haunted: bool = False  # its last session crashed, and there is no newer one yet
+    suspected: bool = False  # its last run ended the process too often: so may the next
 
     def post(self, message: MessageRow) -> None:
         """A message was accepted."""

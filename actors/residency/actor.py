@@ -100,7 +100,7 @@ class ResidencyLRU(ActorShell):
                 return table.configure(command.residents, command.patience, now=now)
         assert_never(command)
 
-    def contain(self, message: object, sender: Address, error: Exception) -> Contained:
+    def contain(self, message: object, sender: Address, error: BaseException) -> Contained:
         """Refuse a question, which changes nothing."""
         if isinstance(message, DescribeResidency | PinAgent):
             return Contained((refused(message, sender, self.role, error),))

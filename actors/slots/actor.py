@@ -44,7 +44,7 @@ class SlotAllocator(ActorShell):
                 return self.table.resize(command.slots)
         assert_never(command)
 
-    def contain(self, message: object, sender: Address, error: Exception) -> Contained:
+    def contain(self, message: object, sender: Address, error: BaseException) -> Contained:
         """Refuse a question, which changes nothing."""
         if isinstance(message, DescribeSlots):
             return Contained((refused(message, sender, self.role, error),))

@@ -28,7 +28,6 @@ from ..protocol import (
     AddMessage,
     AddRun,
     AgentRow,
-    BeginRun,
     EndRun,
     EventRow,
     InterruptRun,
@@ -139,10 +138,9 @@ def import_agents(
 
 @contextmanager
 def _owned(store: str) -> Iterator[tuple[sqlite3.Connection, Claim]]:
-    schema.inspect(store)
-    make_key(store)
     connection = schema.open_for_writing(store, "power", admit=lambda known: admit(store, known))
     try:
+        make_key(store)
         with schema.explained(store):
             claim = Claim.take(store, connection, LEASE)
             try:
@@ -245,7 +243,7 @@ class _Importer:
             "DROP TABLE IF EXISTS temp.renamed",
         ):
             self._connection.execute(statement)
-        # run ids begin with the epoch: the next opening must not make those that came again
+        # stores of version 0.1.0 began their run ids with the epoch: none of those must be made again
         self._connection.execute(
             "UPDATE meta SET next_agent_id = ?, next_serial = ?, next_seq = ?, closed = closed + ?,"
             " epoch = max(epoch, ?)",
@@ -280,6 +278,7 @@ class _Importer:
                 line.error,
                 line.incarnation,
                 line.origin,
+                self._serial_here(line.started_by),
             )
         )
         if line.state is not None:
@@ -308,6 +307,13 @@ class _Importer:
                 line.accepted_at,
                 attempt=line.attempt,
                 awaits=awaits,
+                started_at=line.started_at,
+                cuts=line.cuts,
+                crashes=line.crashes,
+                ran=line.ran,
+                started_by=self._serial_here(line.started_by),
+                stem=line.stem,
+                divided_at=self._serial_here(line.divided_at),
             )
         )
         if ended:
@@ -320,14 +326,13 @@ class _Importer:
                 line.attempt,
                 line.started_at,
                 line.accepted_at if line.ended_at is None else line.ended_at,
+                line.error_type,
             )
             told = {"error": line.error} if line.error else {}
             yield self._fact(f"run.{line.status}", path, run_id, imported=True, **was, **told)
             return
         self._waiting += 1
         yield self._fact("run.accepted", path, run_id, imported=True, **was)
-        if line.started_at is not None:
-            yield BeginRun(run_id, agent_id, line.attempt, line.started_at)
         if line.error is not None:
             yield InterruptRun(run_id, agent_id, line.error)
 
@@ -344,6 +349,10 @@ class _Importer:
         if row is None:
             raise Refused(self._document, f"it has no agent {exported}, and something of that agent")
         return agent_id, row[0]
+
+    def _serial_here(self, exported: int | None) -> int | None:
+        """The serial that a run of the document has here, or would have if the document had it."""
+        return None if exported is None else self._serials_from + exported
 
     def _new_serial(self, exported: int) -> int:
         serial = self._serials_from + exported

@@ -1,4 +1,4 @@
-"""Context variables: a turn, and a session's `open` and `close`, see those of the start of the runtime.
+"""Context variables: turns, `open` and `close` see those that the runtime was started with.
 
 None of them sees what another one's code has set, and none what a caller sets after the start.
 """

@@ -52,7 +52,7 @@ ERRORS = [
 
 RUNTIME = {
     "start": {},
-    "close": {"drain": None},
+    "close": {"drain": None, "*interrupt": False},
     "spawn": {
         "kind": P.empty,
         "path": P.empty,
@@ -84,7 +84,7 @@ AGENT_REF = {
 RUN = {"result": {"timeout": None}, "outcome": {"timeout": None}, "done": {}, "interrupt": {}}
 TURN = {
     "spawn": {"kind": P.empty, "name": P.empty, "*config": None},
-    "followup": {"path": P.empty, "input": P.empty},
+    "followup": {"path": P.empty, "input": P.empty, "*key": None},
     "send": {"path": P.empty, "body": P.empty},
     "interrupt": {"path": P.empty},
     "list": {},
@@ -158,7 +158,18 @@ INFO = [
     "updated_at",
     "error",
 ]
-OUTCOME = ["status", "result", "error", "run_id", "path", "started_at", "ended_at", "attempt"]
+OUTCOME = [
+    "status",
+    "result",
+    "error",
+    "run_id",
+    "path",
+    "started_at",
+    "ended_at",
+    "attempt",
+    "error_type",
+    "ok",
+]
 STATS = [
     "agents",
     "resident",
@@ -231,7 +242,8 @@ def test_a_run_method_takes_what_the_design_says(name: str) -> None:
 def test_a_turn_method_takes_what_the_design_says(name: str) -> None:
     assert parameters(getattr(Turn, name)) == TURN[name]
     assert parameters(getattr(SyncTurn, name)) == TURN[name]
-    assert inspect.iscoroutinefunction(getattr(Turn, name))
+    counted = name in ("spawn", "followup")  # the call takes the count, and returns what is awaited
+    assert inspect.iscoroutinefunction(getattr(Turn, name)) != counted
     assert not inspect.iscoroutinefunction(getattr(SyncTurn, name))
 
 
@@ -276,12 +288,34 @@ def test_the_decorator_takes_what_the_design_says() -> None:
 def test_what_is_seen_has_the_fields_of_the_design(runtime: Any) -> None:
     @agent(name="c-names-fields")
     async def fields(turn: Turn) -> list[str]:
-        names = ["path", "run_id", "input", "config", "state", "inbox", "results", "attempt", "interrupted"]
+        names = [
+            "path",
+            "run_id",
+            "input",
+            "config",
+            "state",
+            "inbox",
+            "results",
+            "attempt",
+            "interrupted",
+            "suspended",
+        ]
         return [name for name in names if not hasattr(turn, name)]
 
     @agent(name="c-names-sync-fields")
     def sync_fields(turn: SyncTurn) -> list[str]:
-        names = ["path", "run_id", "input", "config", "state", "inbox", "results", "attempt", "interrupted"]
+        names = [
+            "path",
+            "run_id",
+            "input",
+            "config",
+            "state",
+            "inbox",
+            "results",
+            "attempt",
+            "interrupted",
+            "suspended",
+        ]
         return [name for name in names if not hasattr(turn, name)]
 
     open_ = runtime()

@@ -68,7 +68,7 @@ def test_records_are_written_read_and_still_there(system: Any, path: str) -> Non
     opened = system.ask(writer, OpenStore(path, "process"), PATIENCE)
     nonce = opened.unfinished.nonce
     assert nonce
-    assert opened == StoreOpened(Unfinished(1, 1, 1, 1, nonce=nonce), path)
+    assert opened == StoreOpened(Unfinished(1, 1, 1, 1, nonce=nonce, crashed=False), path)
     reader = system.createActor(ReaderActor)
     assert system.ask(reader, OpenReader(opened.file), PATIENCE) == ReaderOpened()
     assert system.ask(reader, Read(1, FindAgent("/t/a")), PATIENCE) == Answer(1, None)

@@ -312,7 +312,7 @@ async def test_what_the_store_has_not_kept_is_said_to_be_missed(tmp_path: Path) 
         portions = [portion async for portion in streams.tell(Wanted("/t"), 1, follow=False)]
         whole = [portion async for portion in streams.tell(Wanted("/t"), 0, follow=False)]
     gap = json.loads(portions[1].partition(b"data: ")[2])
-    assert (gap["type"], gap["data"]) == ("stream.missed", {"after": 1, "before": 100})
+    assert (gap["type"], gap["data"]) == ("events.missed", {"since": 1, "upto": 99})
     assert numbers(portions[1]) == [99]
     told = numbers(b"".join(portions[2:]))
     assert told == list(range(100, told[-1] + 1))
@@ -325,7 +325,7 @@ async def test_who_knows_more_than_the_store_is_told_and_goes_on_from_now() -> N
         stream = streams.tell(Wanted(), 10_000, follow=True)
         assert await anext(stream) == OPENING
         portion = await anext(stream)
-        assert json.loads(portion.partition(b"data: ")[2])["data"] == {"after": 10_000, "before": None}
+        assert json.loads(portion.partition(b"data: ")[2])["data"] == {"since": 10_000, "upto": None}
         assert numbers(portion) == [streams.feed.last]
         await runtime.spawn("echo", "/t/a")
         assert numbers(await anext(stream))[0] > numbers(portion)[0]

@@ -6,7 +6,7 @@ that is how turns are counted from outside of the runtime.
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeAlias
 
@@ -75,6 +75,7 @@ class Executing:
         self.openings = 0
         self.wrong: list[str] = []  # what a turn saw; raised there it would only fail the run
         self.erased = False  # something was deleted, and its outcomes with it
+        self.executed: Counter[str] = Counter()  # how often the code of a run has begun, in all processes
         self.died()
 
     def died(self) -> None:
@@ -84,6 +85,21 @@ class Executing:
         self.sessions: Counter[tuple[str, int]] = Counter()  # of houses
         self.waiting = self.most_waiting = 0  # turns that wait for runs
         self.hanging: dict[str, str] = {}  # paths, and their runs that will not end by themselves
+
+    def forget(self, run_ids: Iterable[str]) -> None:
+        """Nobody knows any more that the code of these runs was executed."""
+        for run_id in list(run_ids):
+            del self.executed[run_id]
+
+    def begins(self, turn: Any) -> None:
+        """Code of a run begins: its turn knows how often it did before."""
+        self.begun.add(whose(turn))
+        before = self.executed[turn.run_id]
+        if turn.attempt <= before:
+            self.wrong.append(
+                f"G3: {turn.run_id} has begun {before} times, and this is attempt {turn.attempt}"
+            )
+        self.executed[turn.run_id] += 1
 
     def letter(self, run_id: str) -> str:
         """A message unlike all others: a turn that is begun again from its checkpoint sends another."""
@@ -112,7 +128,7 @@ class Executing:
                 return await what
             finally:
                 self.waiting -= 1
-                if turn.interrupted:
+                if turn.interrupted or turn.suspended:
                     self.now[whose(turn)] += 1  # for it to leave once more
                 else:
                     self.enter(turn)
@@ -125,7 +141,7 @@ EXECUTING = Executing()
 
 async def play(turn: Any) -> str:
     """Do what the script says: for a `Turn`, and for a `SyncTurn` by way of `OnThread`."""
-    EXECUTING.begun.add(whose(turn))
+    EXECUTING.begins(turn)
     EXECUTING.enter(turn)
     try:
         return await _play(turn, turn.input)
@@ -284,6 +300,14 @@ async def worker(turn: Turn) -> str:
     return await play(turn)
 
 
+@agent(name="model.once", state=_fresh, attempts=1)
+async def once(turn: Turn) -> str:
+    """The same, and at most once."""
+    if turn.attempt > 1:
+        EXECUTING.wrong.append(f"G3: {turn.run_id} may begin once, and this is attempt {turn.attempt}")
+    return await play(turn)
+
+
 @agent(name="model.plain", state=_fresh, attempts=ATTEMPTS)
 def plain(turn: SyncTurn) -> str:
     """The same on a thread. Interrupted, it tidies up by returning."""
@@ -321,4 +345,4 @@ class House:
             EXECUTING.sessions[self.key] -= 1
 
 
-KINDS = (worker, plain, House)
+KINDS = (worker, plain, House, once)

@@ -222,9 +222,9 @@ class TheRuntime(RuleBasedStateMachine):
     def crash(self, power: bool) -> None:
         self.model.crash(power=power)
 
-    @rule(drain=st.sampled_from([0.0, 1.0, 50.0]), suspend=st.booleans())
-    def close(self, drain: float, suspend: bool) -> None:
-        self.up().close(drain, suspend=suspend)
+    @rule(drain=st.sampled_from([0.0, 1.0, 50.0]), interrupt=st.booleans())
+    def close(self, drain: float, interrupt: bool) -> None:
+        self.up().close(drain, interrupt=interrupt)
 
     @rule(faults=st.sampled_from(FAULTS))
     def trouble(self, faults: Faults) -> None:
@@ -280,6 +280,10 @@ class TheRuntime(RuleBasedStateMachine):
     @invariant()
     def g11_closing_takes_a_bounded_time(self) -> None:
         self.hold(guarantees.g11_closing_takes_a_bounded_time)
+
+    @invariant()
+    def g15_a_crash_is_held_against_one_run_at_most(self) -> None:
+        self.hold(guarantees.g15_a_crash_is_held_against_one_run_at_most)
 
     def hold(self, guarantee: guarantees.Check) -> None:
         """Against what is seen now; the first invariant after a step looks, for all of them."""

@@ -139,6 +139,7 @@ def _looks(client: Reading, under: str, every: float) -> Iterator[Look]:
         passed = max(now - before, 1e-3) if now > before else every
         busy = [
             *client.agents(under, status="running", after=None, limit=BUSIEST).agents,
+            *client.agents(under, status="waiting", after=None, limit=BUSIEST).agents,
             *client.agents(under, status="queued", after=None, limit=BUSIEST).agents,
         ][:BUSIEST]
         ended = sum(event.type in ENDS for event in news)

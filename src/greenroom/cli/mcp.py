@@ -216,7 +216,7 @@ async def _serve(
         finally:
             await server.finish()
     finally:
-        await runtime.suspend(DRAIN)
+        await runtime.close(DRAIN)
 
 
 def _on_signals(stop: asyncio.Event) -> None:

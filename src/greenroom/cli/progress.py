@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 from msgspec.structs import asdict
 
+from ..actors.borders import shown as as_text
 from ..actors.views import Event
 from .text import clock, printable, tell, write
 
@@ -111,7 +112,7 @@ class JsonLines(Lines):
         try:
             json.dumps(ending.result, allow_nan=False)
         except (TypeError, ValueError, RecursionError):
-            fields["result"] = repr(ending.result)
+            fields["result"] = as_text(ending.result, sys.maxsize)
             fields["result_is_repr"] = True
         if moment is not None:
             self.show(moment, None)
@@ -156,4 +157,4 @@ def shown(result: object) -> str:
     try:
         return json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError):
-        return repr(result)
+        return as_text(result, sys.maxsize)

@@ -94,9 +94,8 @@ LONGEST_END = 90.0
     default=10.0,
     show_default=True,
     metavar="SECONDS",
-    help="What turns under way get when the server is told to stop.",
+    help="Time that turns under way get when the server is told to stop. Then they are cut off.",
 )
-@click.option("--suspend", is_flag=True, help="Turns that need longer begin again with the next start.")
 @click.option(
     "--allow-host",
     "names",
@@ -140,9 +139,9 @@ def serve(files: tuple[str, ...], **options: Any) -> None:
     start, lies beside the store with mode 0600, and is shown once, as a link to the dashboard. Work is
     answered as soon as it is recorded (202) and goes on without its client.
 
-    SIGTERM and Ctrl-C: no new work, turns under way get the drain time, the rest is recorded as
-    interrupted (with --suspend: begins again at the next start), the streams' clients hear of all of it,
-    and the command ends with 0. A second signal ends it at once; what was accepted is kept then, too.
+    SIGTERM and Ctrl-C: no new work, turns under way get the drain time, the rest is cut off and begins
+    again at the next start, the streams' clients hear of all of it, and the command ends with 0. A second
+    signal ends it at once; what was accepted is kept then, too.
 
     \b
     Examples
@@ -229,7 +228,6 @@ class _Command:
             limits=limits,
             streams=options["streams"],
             drain=options["drain"],
-            suspend=options["suspend"],
             kinds=self.kinds,
         )
         stop = stopper.attend(asyncio.get_running_loop())

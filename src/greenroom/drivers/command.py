@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 from ..actors.agent.kind import agent
 from ..actors.agent.turn import Turn
+from ..actors.borders import shown
 from ..actors.errors import ProcessFailed
 from ..actors.views import AgentInfo
 from .child import Child, Link, NoPlace, link
@@ -196,10 +197,12 @@ def command_agent(
     made = setting(argv, cwd, env, limits)
     checked_prompt(prompt)
     if answer is not None and not callable(answer):
-        raise TypeError(f"answer= is a function of a line's value, or None, not {answer!r}")
+        raise TypeError(f"answer= is a function of a line's value, or None, not {shown(answer)}")
     whole = isinstance(longest_line, int) and not isinstance(longest_line, bool)
     if not whole or not 1 <= longest_line <= MOST:
-        raise ValueError(f"longest_line= is a number of bytes from 1 to {MOST:,}, not {longest_line!r}")
+        raise ValueError(
+            f"longest_line= is a number of bytes from 1 to {MOST:,}, not {shown(longest_line)}"
+        )
     body = {
         "setting": made,
         "kind_name": name,

@@ -41,7 +41,6 @@ class Hosting(Struct, frozen=True, kw_only=True):
     limits: Limits
     streams: int = 2_000
     drain: float = 10.0
-    suspend: bool = False
     kinds: Sequence[str] = ()
 
 
@@ -102,7 +101,7 @@ async def host(
             one.close()  # no new connections; those that there are see the runtime close
     finally:
         try:
-            await (runtime.suspend if hosting.suspend else runtime.close)(hosting.drain)
+            await runtime.close(hosting.drain)
         finally:
             server.should_exit = True
             # clients that do not read are cut off by it, each with a traceback

@@ -55,7 +55,7 @@ def _server(request: ApiRequest) -> ServerView:
         200: ResponseSpec(
             SentEvent,
             description="Server-sent events: `id` is the event's number, `event` its type, `data` its JSON "
-            "(seq, at, type, path, run_id, data). `stream.missed` says which events cannot be told any "
+            "(seq, at, type, path, run_id, data). `events.missed` says which events cannot be told any "
             "more. Comments keep a silent stream alive.",
             media_type="text/event-stream",
             generate_examples=False,
