@@ -12,8 +12,6 @@ import pytest
 from greenroom import AsyncRuntime, Runtime, SyncTurn, Turn, agent
 from greenroom.testing import Simulation
 
-pytestmark = pytest.mark.timeout(60)
-
 tenant: ContextVar[str] = ContextVar("tenant", default="nobody")
 seen: list[tuple[str, str]] = []
 """Where code of a user's ran, and what it saw there before it set its own."""

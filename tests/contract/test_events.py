@@ -7,11 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from greenroom import Event, Turn, agent
-
-pytestmark = pytest.mark.timeout(30)
 
 TYPES = {
     "agent.spawned",
