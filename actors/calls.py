@@ -13,6 +13,7 @@ from ..persistence.codec import dumps
 from .agent.kind import kind_of
 from .directory.protocol import (
     CloseAgent,
+    CloseTree,
     EvictPath,
     InterruptAgent,
     LocateAgent,
@@ -24,11 +25,13 @@ from .directory.protocol import (
 from .events.protocol import Cursor, PullEvents
 from .ledger.protocol import (
     AwaitRun,
+    AwaitRuns,
     DescribeAgent,
     DescribeAgents,
     DescribeLedger,
     DescribeRun,
     DescribeState,
+    InterruptTree,
 )
 from .processes.protocol import DescribePlaces
 from .residency.protocol import DescribeResidency
@@ -41,6 +44,7 @@ from .vocabulary import (
     RequestId,
     Role,
     RunId,
+    Seconds,
     check_path,
     check_under,
     checked_timeout,
@@ -60,7 +64,7 @@ MOST_RUN_ID = 200
 """Characters of a run id."""
 
 
-MOST_IN_PAGE = 10_000
+MOST_IN_PAGE = 1_000
 """Agents in one answer; longer lists are asked for in several."""
 
 PAGE = 1_000
@@ -139,6 +143,18 @@ def close(path: str, *, erase: bool) -> Call:
     return Call("directory", lambda request, to: CloseAgent(request, to, path, erase))
 
 
+def interrupt_many(under: object) -> Call:
+    """`Runtime.interrupt_many`."""
+    where = check_under(under)
+    return Call("ledger", lambda request, to: InterruptTree(request, to, where))
+
+
+def close_many(under: object, *, erase: bool) -> Call:
+    """`Runtime.close_many` and `Runtime.delete_many`."""
+    where = check_under(under)
+    return Call("directory", lambda request, to: CloseTree(request, to, where, erase))
+
+
 def evict(path: str) -> Call:
     """`AgentRef.evict`."""
     return Call("directory", lambda request, to: EvictPath(request, to, path))
@@ -170,6 +186,12 @@ def find_run(run_id: object) -> Call:
 def await_run(run_id: str) -> Call:
     """`Run.outcome`."""
     return Call("ledger", lambda request, to: AwaitRun(request, to, RunId(run_id)), reads=True)
+
+
+def await_runs(run_ids: tuple[str, ...], *, tell_sought: bool) -> Call:
+    """`Runtime.wait`: answered for each run as it ends."""
+    named: tuple[RunId, ...] = run_ids  # type: ignore[assignment]
+    return Call("ledger", lambda request, to: AwaitRuns(request, to, named, tell_sought), reads=True)
 
 
 def page(
@@ -240,16 +262,17 @@ def checked_events(under: object, since: object, follow: object) -> None:
         raise ValueError(f"since= is the number of an event, from 0 on, not {since!r}")
 
 
-def checked_wait(runs: Iterable[Any], timeout: object, until: object, run_type: type) -> list[Any]:
-    """The runs as a list, or what is wrong with the arguments of `Runtime.wait`."""
+def checked_wait(
+    runs: Iterable[Any], timeout: object, until: object, run_type: type
+) -> tuple[list[Any], Seconds | None]:
+    """The runs as a list and the time-out, or what is wrong with the arguments of `Runtime.wait`."""
     listed = [runs] if isinstance(runs, run_type) else list(runs)
     for run in listed:
         if not isinstance(run, run_type):
             raise TypeError(f"wait() takes runs, not {run!r}")
     if until not in ("all", "any"):
         raise ValueError(f"until= is 'all' or 'any', not {until!r}")
-    checked_timeout(timeout)
-    return listed
+    return listed, checked_timeout(timeout)
 
 
 def _run_id(run_id: object) -> RunId | None:

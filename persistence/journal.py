@@ -295,8 +295,8 @@ class Journal:
         known = self._overlay.known(query)
         if known is not None:
             return _answer(reply_to, Answer(request, known))
-        lately = self._overlay.lately_closed
-        if type(query) is ListAgents and query.closed and lately:
+        lately = self._overlay.lately_closed(query) if type(query) is ListAgents and query.closed else ()
+        if lately:
             # the reader does not know yet that these belong to the answer: have their rows first
 
             def then_list(answer: Answer) -> Iterable[Effect]:

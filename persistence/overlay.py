@@ -7,11 +7,14 @@ record sets what it names, and the overlay is always an unbroken tail of the jou
 
 from collections import deque
 from collections.abc import Iterator
+from heapq import merge
+from itertools import chain, islice, takewhile
 
 from msgspec import Struct
 
 from ..actors.vocabulary import AgentId, RunId, is_under
 from .fold import fold_image, fold_row, fold_run
+from .ordered import Ordered, Place
 from .protocol import (
     AddAgent,
     AddEvent,
@@ -34,12 +37,23 @@ from .protocol import (
     SetAgent,
 )
 
+MOST_UNSORTED = 8_000
+"""Records that nobody has asked about yet. The oldest are sorted before there are more: the first question
+waits for all of them, which takes some µs for each."""
+
+MOST_LIFTED = 10_000
+"""Commits that are taken away at once: two batches, so they never pile up."""
+
+LAST = AgentId((1 << 63) - 1)
+"""Greater than any agent's id."""
+
 
 class AgentPage(Struct, frozen=True):
-    """A page of agents; `next` is the path to go on after, None at the end."""
+    """A page of agents; `next` is the path to go on after, None at the end; `next_id` the agent there."""
 
     rows: tuple[AgentRow, ...]
     next: str | None
+    next_id: AgentId | None = None
 
 
 class Overlay:
@@ -52,53 +66,68 @@ class Overlay:
     def __init__(self) -> None:
         self._layers: deque[tuple[int, tuple[Record, ...]]] = deque()  # oldest first
         self._unsorted: deque[tuple[int, tuple[Record, ...]]] = deque()  # … and then these
+        self._unsorted_records = 0
         self._of_agent: dict[AgentId, deque[tuple[int, Record]]] = {}
         self._of_run: dict[RunId, deque[tuple[int, Record]]] = {}
         self._at_path: dict[str, deque[tuple[int, AgentId]]] = {}
-        self._closed: dict[AgentId, int] = {}
+        self._added: Ordered[Place] = Ordered()  # where agents were added
+        self._closed: Ordered[Place] = Ordered()  # … and where some were closed
 
     def lay(self, number: int, records: tuple[Record, ...]) -> None:
         """Put the records of a commit on top."""
         self._unsorted.append((number, records))
+        self._unsorted_records += len(records)
+        while self._unsorted_records > MOST_UNSORTED:
+            self._sort_oldest()
 
     def lift(self, upto: int) -> None:
-        """Take away the commits up to and with this number."""
-        while self._layers and self._layers[0][0] <= upto:
-            number, records = self._layers.popleft()
+        """Take away the commits up to and with this number; if there are many, some later."""
+        left = MOST_LIFTED
+        while self._layers and self._layers[0][0] <= upto and left:
+            left -= 1
+            _, records = self._layers.popleft()
             for record in records:
                 agent_id, run_id = _names(record)
                 if agent_id is not None:
                     _forget_first(self._of_agent, agent_id)
-                    if self._closed.get(agent_id) == number:
-                        del self._closed[agent_id]
                 if run_id is not None:
                     _forget_first(self._of_run, run_id)
                 if type(record) is AddAgent:
                     _forget_first(self._at_path, record.row.path)
-        while self._unsorted and self._unsorted[0][0] <= upto:
-            self._unsorted.popleft()
+                    self._added.discard((record.row.path, record.row.agent_id))
+                elif type(record) is SetAgent and record.status == "closed":
+                    self._closed.discard((record.path, record.agent_id))
+        while not self._layers and self._unsorted and self._unsorted[0][0] <= upto and left:
+            left -= 1
+            self._unsorted_records -= len(self._unsorted.popleft()[1])
 
     def _sort(self) -> None:
         """Have all layers found by what they are about; before any question."""
         while self._unsorted:
-            number, records = layer = self._unsorted.popleft()
-            self._layers.append(layer)
-            for record in records:
-                agent_id, run_id = _names(record)
-                if agent_id is not None:
-                    self._of_agent.setdefault(agent_id, deque()).append((number, record))
-                if run_id is not None:
-                    self._of_run.setdefault(run_id, deque()).append((number, record))
-                if type(record) is AddAgent:
-                    self._at_path.setdefault(record.row.path, deque()).append((number, record.row.agent_id))
-                elif type(record) is SetAgent and record.status == "closed":
-                    self._closed[record.agent_id] = number
+            self._sort_oldest()
 
-    @property
-    def lately_closed(self) -> tuple[AgentId, ...]:
-        """The agents whose closing the reader may not have seen, nor who they are."""
+    def _sort_oldest(self) -> None:
+        number, records = layer = self._unsorted.popleft()
+        self._unsorted_records -= len(records)
+        self._layers.append(layer)
+        for record in records:
+            agent_id, run_id = _names(record)
+            if agent_id is not None:
+                self._of_agent.setdefault(agent_id, deque()).append((number, record))
+            if run_id is not None:
+                self._of_run.setdefault(run_id, deque()).append((number, record))
+            if type(record) is AddAgent:
+                self._at_path.setdefault(record.row.path, deque()).append((number, record.row.agent_id))
+                self._added.add((record.row.path, record.row.agent_id))
+            elif type(record) is SetAgent and record.status == "closed":
+                self._closed.add((record.path, record.agent_id))
+
+    def lately_closed(self, query: ListAgents) -> tuple[AgentId, ...]:
+        """The agents that may belong on this page, and whose closing the reader may not have seen."""
         self._sort()
-        return tuple(self._closed)
+        nowhere = takewhile(lambda place: not place[0], self._closed.after(("", AgentId(0))))
+        places = chain(nowhere, islice(_within(query, self._closed), query.limit + 1))
+        return tuple(agent_id for _, agent_id in places)
 
     def numbers_of_agent(self, agent_id: AgentId) -> Iterator[int]:
         """The commits that say something of this agent at rest, newest first."""
@@ -190,32 +219,26 @@ class Overlay:
         self, query: ListAgents, found: tuple[AgentRow, ...], also: tuple[AgentRow, ...]
     ) -> AgentPage:
         full = len(found) >= query.limit
-        edge = found[-1].path if full else None
-
-        def within(path: str) -> bool:
-            return (
-                is_under(path, query.under)
-                and (query.after is None or path > query.after)
-                and (edge is None or path <= edge)
-            )
-
-        bases: dict[tuple[str, AgentId], AgentRow | None] = {(row.path, row.agent_id): row for row in found}
-        bases.update(((row.path, row.agent_id), row) for row in also if within(row.path))
-        for path, agents in self._at_path.items():
-            if within(path):
-                for _, agent_id in agents:
-                    bases.setdefault((path, agent_id), None)
+        edge = (found[-1].path, found[-1].agent_id) if full else None
+        rows = {(row.path, row.agent_id): row for row in (*also, *found)}
         merged: list[AgentRow] = []
-        for place in sorted(bases):  # no more are made than are asked for, and one to see that there are
-            row = self._row(bases[place], place[1])
+        before: Place | None = None
+        # No more are looked at than are asked for, and one to see that there are.
+        for place in merge(sorted(rows), _within(query, self._added)):
+            if place == before:
+                continue
+            if edge is not None and place > edge:
+                break
+            before = place
+            row = self._row(rows.get(place), place[1])
             if row is not None and (row.status == "closed") == query.closed:
                 merged.append(row)
                 if len(merged) > query.limit:
                     break
         page = tuple(merged[: query.limit])
         if len(merged) > query.limit:
-            edge = page[-1].path
-        return AgentPage(page, edge)
+            edge = (page[-1].path, page[-1].agent_id)
+        return AgentPage(page, None, None) if edge is None else AgentPage(page, *edge)
 
     def _merge_events(self, query: ListEvents, found: tuple[EventRow, ...]) -> tuple[EventRow, ...]:
         if len(found) >= query.limit:
@@ -228,6 +251,23 @@ class Overlay:
             if type(record) is AddEvent and record.row.seq > last and is_under(record.row.path, query.under)
         ]
         return (found + tuple(tail))[: query.limit]
+
+
+def _within(query: ListAgents, places: Ordered[Place]) -> Iterator[Place]:
+    """Those of these places that can be on this page, in order."""
+    under = query.under
+    if query.after is None:
+        begin: Place = ("", AgentId(0))
+    else:
+        begin = (query.after, LAST if query.after_id is None else query.after_id)
+    if under == "/":
+        yield from places.after(begin)
+        return
+    # two parts, since `/a-b` comes between `/a` and `/a/b`
+    here = places.after(max(begin, (under, AgentId(0))))
+    yield from takewhile(lambda place: place[0] == under, here)
+    below = places.after(max(begin, (under + "/", AgentId(0))))
+    yield from takewhile(lambda place: place[0].startswith(under + "/"), below)
 
 
 def _names(record: Record) -> tuple[AgentId | None, RunId | None]:

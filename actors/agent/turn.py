@@ -268,7 +268,7 @@ class Turn(Handle):
         there is a slot to go on in: if runs that never end may hold all of them, bound these by their
         kind's `turn_timeout`.
         """
-        checked_timeout(timeout)
+        timeout = checked_timeout(timeout)
         run_ids = [await self._run_id(run) for run in runs]
         host = self._live
         answers = [

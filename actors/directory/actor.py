@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from ...persistence.protocol import Answer
 from ..effects import Effect
-from ..ledger.protocol import SpawnSettled
+from ..ledger.protocol import CloseRecorded, SpawnSettled
 from ..shell import ActorShell
 from ..vocabulary import Address
 from .paths import PathTable
@@ -30,6 +30,8 @@ class Directory(ActorShell):
                 effects = self.paths.answered(message)
             case SpawnSettled():
                 effects = self.paths.settled(message)
+            case CloseRecorded():
+                effects = self.paths.close_recorded(message)
             case StopAccepting():
                 self.paths.stop(message.reason)
                 return ()

@@ -21,11 +21,13 @@ from ..events.protocol import Announce
 from ..residency.protocol import AgentEntered, AgentLeft, LoadFailed
 from ..shell import ActorShell, log
 from ..vocabulary import Address, Timestamp
+from .errands import GoOn
 from .ledger import Ledger
 from .protocol import (
     AcceptMessage,
     AcceptRun,
     AwaitRun,
+    AwaitRuns,
     Checkpoint,
     CloseLedger,
     ConfigureLedger,
@@ -36,7 +38,9 @@ from .protocol import (
     DescribeState,
     EndTurn,
     ForgetRequest,
+    ForgetRuns,
     InterruptRuns,
+    InterruptTree,
     InterruptTurns,
     KindRegistered,
     LedgerClosed,
@@ -85,7 +89,8 @@ class LedgerActor(ActorShell):
             return effects
         journal = self.journal
         batch = journal.take_batch() if journal.urgent > journal.sent else []
-        if self.closing is not None and not journal.unwritten and not journal.asking:
+        busy = journal.unwritten or journal.asking or self.ledger.errands
+        if self.closing is not None and not busy:
             batch = [*batch, *self.close_stores()]
         return [*effects, *batch] if batch else effects
 
@@ -213,8 +218,12 @@ HANDLERS: dict[type, Handler] = {
     AcceptRun: lambda room, ask, _: room.ledger.accept_run(ask),
     AcceptMessage: lambda room, ask, _: room.ledger.accept_message(ask),
     InterruptRuns: lambda room, ask, _: room.ledger.interrupt(ask),
+    InterruptTree: lambda room, ask, _: room.ledger.interrupt_tree(ask),
     AwaitRun: lambda room, ask, _: room.ledger.await_run(ask),
+    AwaitRuns: lambda room, ask, _: room.ledger.await_runs(ask),
     ForgetRequest: lambda room, news, _: room.ledger.forget(news),
+    ForgetRuns: lambda room, news, _: room.ledger.forget_runs(news),
+    GoOn: lambda room, news, _: room.ledger.errands.go_on(news.number),
     DescribeAgent: lambda room, ask, _: room.ledger.view.agent(ask),
     DescribeAgents: lambda room, ask, _: room.ledger.view.agents(ask),
     DescribeState: lambda room, ask, _: room.ledger.view.state(ask),

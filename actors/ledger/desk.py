@@ -48,6 +48,8 @@ class Desk(Struct):
     mail: list[MessageRow] | tuple[()] = ()  # accepted since the agent was loaded, and not read yet
     kind_missing: bool = False
     haunted: bool = False  # its last session crashed, and there is no newer one yet
+    ends: bool = False  # its agent is being closed: it begins nothing any more
+    gone: int = 0  # runs in the queue that have ended; neither the first nor the last is one
 
     def post(self, message: MessageRow) -> None:
         """A message was accepted."""
@@ -77,14 +79,45 @@ class Desk(Struct):
         """Take the first run."""
         assert isinstance(self.queue, deque)
         run = self.queue.popleft()
+        if self.gone:
+            self._trim(self.queue)
         self.queue = self.queue or ()
         return run
 
     def drop(self, run: OpenRun) -> None:
-        """Take a run out of the queue."""
-        assert isinstance(self.queue, deque)
-        self.queue.remove(run)
-        self.queue = self.queue or ()
+        """Take a run that has ended out of the queue; O(1) amortised, wherever it stands.
+
+        One in the middle stays there, marked by its state, until the ends of the queue reach it or until
+        half of the queue is such.
+        """
+        queue = self.queue
+        assert isinstance(queue, deque)
+        self.gone += 1
+        if run is queue[0] or run is queue[-1]:
+            self._trim(queue)
+        elif 2 * self.gone > len(queue):
+            queue = deque(each for each in queue if each.state != "ended")
+            self.gone = 0
+        self.queue = queue or ()
+
+    def _trim(self, queue: deque[OpenRun]) -> None:
+        """Have a run that is open at each end of the queue."""
+        while queue and queue[0].state == "ended":
+            queue.popleft()
+            self.gone -= 1
+        while queue and queue[-1].state == "ended":
+            queue.pop()
+            self.gone -= 1
+
+    @property
+    def queued(self) -> list[OpenRun]:
+        """The runs in the queue, in order; O(queue)."""
+        return [run for run in self.queue if run.state != "ended"] if self.gone else list(self.queue)
+
+    @property
+    def length(self) -> int:
+        """How many runs are in the queue."""
+        return len(self.queue) - self.gone
 
     @property
     def at_rest(self) -> bool:
@@ -100,7 +133,7 @@ class Desk(Struct):
     def open_runs(self) -> list[OpenRun]:
         """All runs without an outcome, the one under way first."""
         first = [self.running] if self.running else []
-        return [*first, *self.queue, *self.waiting.values()]
+        return [*first, *self.queued, *self.waiting.values()]
 
     @property
     def live_status(self) -> AgentStatus | None:

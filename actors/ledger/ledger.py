@@ -9,7 +9,7 @@ the run out of `runs`; a turn's end counts only if its run is still there, under
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 from msgspec.structs import replace
@@ -62,6 +62,7 @@ from ..vocabulary import (
     tellable,
 )
 from .desk import Desk, OpenRun
+from .errands import LIGHT, Errands
 from .health import Episode, Health
 from .lately import Lately
 from .latencies import Latencies
@@ -71,12 +72,16 @@ from .protocol import (
     AgentsClosed,
     AgentSpawned,
     AwaitRun,
+    AwaitRuns,
     Checkpoint,
     CheckpointRecorded,
+    CloseRecorded,
     DescribeLedger,
     EndTurn,
     ForgetRequest,
+    ForgetRuns,
     InterruptRuns,
+    InterruptTree,
     InterruptTurn,
     InterruptTurns,
     KindRegistered,
@@ -93,6 +98,7 @@ from .protocol import (
     RunEnded,
     RunPending,
     RunsInterrupted,
+    RunsSought,
     SessionFailed,
     SessionStarted,
     SpawnSettled,
@@ -101,7 +107,14 @@ from .protocol import (
     TurnsEnded,
     TurnSettled,
 )
+from .sweep import Sweep
 from .view import View
+
+LOOKED_UP = 64
+"""Runs in one question to the disk, of those that somebody waits for."""
+
+WAITERS = 16
+"""Open runs that are waited for in one step."""
 
 
 class Ledger:
@@ -132,6 +145,8 @@ class Ledger:
         self._lookups: dict[RunId, deque[AcceptRun | RecordSpawn]] = {}
         self._looked_for: set[RequestId] = set()  # who waits for a run that is being looked up
         self._postponed: set[AgentId] = set()  # their next run begins when the store can be written again
+        self._sweeps: list[Sweep] = []  # interrupts under way
+        self.errands = Errands()
         self._lately = Lately()
         self._latencies = Latencies()  # of commits, of runs until they begin, of turns
         self._closing: str | None = None
@@ -156,7 +171,7 @@ class Ledger:
             desk.kind_missing = self._attempts_of(desk.kind) is None
         for desk in list(self.desks.values()):
             attempts = self._attempts_of(desk.kind)
-            for run in list(desk.queue):
+            for run in desk.queued:
                 if run.row.error is not None:
                     effects += self._end(desk, run, "interrupted", run.row.error, data={"recovered": True})
                 elif attempts is not None and run.row.attempt >= attempts:
@@ -206,30 +221,49 @@ class Ledger:
         ]
 
     def record_close(self, ask: RecordClose) -> list[Effect]:
+        """End the runs of these agents, in portions, and then the agents, in one commit."""
+        for agent_id, _ in ask.agents:
+            desk = self.desks.get(agent_id)
+            if desk is not None:
+                desk.ends = True
+        if self._lookups:
+            self._close_lookups({agent_id for agent_id, _ in ask.agents})
+        return self.errands.begin(self._closing_agents(ask))
+
+    def _closing_agents(self, ask: RecordClose) -> Iterator[list[Effect]]:
         reason = "its agent was deleted" if ask.erase else "its agent was closed"
-        effects: list[Effect] = []
+        for agent_id, _ in ask.agents:
+            desk = self.desks.get(agent_id)
+            if desk is None:
+                continue
+            runs = desk.open_runs()
+            if desk.running:  # its session is about to go, and nothing that it reports counts any more
+                yield self._end(desk, desk.running, "interrupted", reason)
+            yield [Send("residency", DismissAgent(agent_id, gone=True))]
+            for run in runs:
+                if run.state != "ended":
+                    yield self._end(desk, run, "interrupted", reason)
+            if self.desks.get(agent_id) is desk:
+                if desk.opening and not desk.present:
+                    self._spawning -= 1
+                del self.desks[agent_id]
         records: list[Record] = []
         facts: list[Fact] = []
         for agent_id, path in ask.agents:
-            desk = self.desks.get(agent_id)
-            if desk is not None:
-                for run in desk.open_runs():
-                    effects += self._end(desk, run, "interrupted", reason)
-                if desk.opening and not desk.present:
-                    self._spawning -= 1
-                effects.append(Send("residency", DismissAgent(agent_id, gone=True)))
-                self.desks.pop(agent_id, None)
             records.append(
-                EraseAgent(agent_id) if ask.erase else SetAgent(agent_id, "closed", None, self.now)
+                EraseAgent(agent_id) if ask.erase else SetAgent(agent_id, "closed", None, self.now, path)
             )
             facts.append(Fact(self.now, "agent.deleted" if ask.erase else "agent.closed", path))
         self.known -= 0 if ask.over else len(ask.agents)
-        if self._lookups:
-            self._close_lookups({agent_id for agent_id, _ in ask.agents})
         if ask.erase:
             self._lately.forget()
-        then = (Send(ask.reply_to, AgentsClosed(ask.request)),) if ask.reply_to else ()
-        return effects + self._commit(tuple(records), tuple(facts), self._unless_crowded(), *then)
+        then = (Send(ask.reply_to, AgentsClosed(ask.request, ask.count)),) if ask.reply_to else ()
+        recorded = self._commit(tuple(records), tuple(facts), self._unless_crowded(), *then)
+        done = Send("directory", CloseRecorded(ask.closing))
+        yield [
+            *recorded,
+            *self.journal.tell(self.journal.urgent, "process" if ask.written else "memory", done),
+        ]
 
     # Accepting
 
@@ -362,9 +396,14 @@ class Ledger:
         if desk is None or desk.running or ask.incarnation < desk.incarnation:
             return [Send(session, NothingToRun(ask.agent_id))]
         desk.incarnation = ask.incarnation
-        if not desk.queue or self._closing is not None:
+        if not desk.queue or desk.ends or self._closing is not None:
             desk.called = False
             return [Send(session, NothingToRun(ask.agent_id))]
+        for sweep in self._sweeps:
+            if sweep.covers(desk.queue[0].row):
+                desk.called = False
+                sweep.held[ask.agent_id] = None
+                return [Send(session, NothingToRun(ask.agent_id))]
         if self.health.problem is not None and desk.queue[0].durability != "memory":
             return self._postpone(desk, session)
         run = desk.pull()
@@ -482,7 +521,7 @@ class Ledger:
             self.runs[row.run_id] = continuation
             self._join(desk, continuation)
         effects += self._end(desk, run, ask.status, ask.error, ask.result, records, facts)
-        more = bool(desk.queue) and self._closing is None
+        more = bool(desk.queue) and not desk.ends and self._closing is None
         desk.called = more
         return [*effects, Send(session, TurnSettled(ask.agent_id, more)), *self._count_turns()]
 
@@ -524,29 +563,57 @@ class Ledger:
     # Interrupting
 
     def interrupt(self, ask: InterruptRuns) -> list[Effect]:
-        desks = [self.desks[ask.agent_id]] if ask.agent_id in self.desks else []
+        """End the runs that are open now and are meant, in portions (decision 0034)."""
+        desk = self.desks.get(ask.agent_id)
+        named = self.runs.get(ask.run_id) if ask.run_id is not None else None
         if ask.cascade:
-            below = {
-                run.row.agent_id for run in self.runs.values() if run.row.path.startswith(ask.path + "/")
-            }
-            desks += [self.desks[agent_id] for agent_id in sorted(below)]
-        effects: list[Effect] = []
-        count, before = 0, self.journal.last
-        for desk in desks:
-            for run in self._named(ask, desk):
-                count += 1
-                effects += self._interrupt(desk, run, ask.reason)
-            effects += self._settle(desk)
-        reply = Send(ask.reply_to, RunsInterrupted(ask.request, count))
-        ended = self.journal.last if self.journal.last > before else 0
-        return effects + self.journal.tell(ended, self.journal.durability, reply)
+            runs = list(self.runs.values())
+        elif ask.run_id is None:
+            runs = [] if desk is None else desk.open_runs()
+        else:
+            runs = [] if named is None else [named]
+        sweep = Sweep(ask.reason, self._serial, ask.path, ask.agent_id, ask.run_id, ask.cascade)
+        return self._sweep(sweep, runs, ask.request, ask.reply_to)
 
-    def _named(self, ask: InterruptRuns, desk: Desk) -> list[OpenRun]:
-        """The open runs at this desk that are meant: all, or of the agent itself the one that is named."""
-        if ask.run_id is None or desk.agent_id != ask.agent_id:
-            return desk.open_runs()
-        run = self.runs.get(ask.run_id)
-        return [run] if run is not None and run.row.agent_id == desk.agent_id else []
+    def interrupt_tree(self, ask: InterruptTree) -> list[Effect]:
+        """End the runs that are open now of all agents at or below a path, in portions."""
+        sweep = Sweep(ask.reason, self._serial, ask.under, cascade=True)
+        return self._sweep(sweep, list(self.runs.values()), ask.request, ask.reply_to)
+
+    def _sweep(
+        self, sweep: Sweep, runs: list[OpenRun], request: RequestId, reply_to: Address
+    ) -> list[Effect]:
+        """End those of these runs that the sweep covers. None of them begins from now on."""
+
+        def interrupt(desk: Desk, run: OpenRun) -> list[Effect]:
+            before = self.journal.last
+            effects = [*self._interrupt(desk, run, sweep.reason), *self._settle(desk)]
+            if self.journal.last > before:
+                sweep.recorded = self.journal.last
+            return effects
+
+        def steps() -> Iterator[list[Effect]]:
+            yield from self._swept(sweep, runs, interrupt)
+            reply = Send(reply_to, RunsInterrupted(request, sweep.count))
+            yield self.journal.tell(sweep.recorded, self.journal.durability, reply)
+
+        return self.errands.begin(steps())
+
+    def _swept(
+        self, sweep: Sweep, runs: list[OpenRun], end: Callable[[Desk, OpenRun], list[Effect]]
+    ) -> Iterator[list[Effect]]:
+        """End those of these runs that the sweep covers. Until it is over none of them begins."""
+        self._sweeps.append(sweep)
+        for place, run in enumerate(runs):
+            if run.state != "ended" and sweep.covers(run.row):
+                sweep.count += 1
+                yield end(self.desks[run.row.agent_id], run)
+            elif place % LIGHT == 0:
+                yield []
+        self._sweeps.remove(sweep)
+        for agent_id in sweep.held:
+            if agent_id in self.desks:
+                yield self._call(self.desks[agent_id])
 
     def _interrupt(self, desk: Desk, run: OpenRun, reason: str) -> list[Effect]:
         if run is not desk.running:
@@ -636,9 +703,12 @@ class Ledger:
         records += (SetAgent(desk.agent_id, "failed", error, self.now),)
         facts = (Fact(self.now, "agent.start_failed", desk.path, None, _json(error=error)),)
         effects = self._commit(records, facts)
-        for run in list(desk.queue):
-            effects += self._end(desk, run, "failed", f"its agent could not start: {error}")
-        return effects
+        sweep = Sweep(f"its agent could not start: {error}", self._serial, desk.path, desk.agent_id)
+
+        def fail(desk: Desk, run: OpenRun) -> list[Effect]:
+            return self._end(desk, run, "failed", sweep.reason)
+
+        return effects + self.errands.begin(self._swept(sweep, desk.queued, fail))
 
     def left(self, news: AgentLeft) -> list[Effect]:
         desk = self.desks.get(news.agent_id)
@@ -698,12 +768,77 @@ class Ledger:
         self._looked_for.add(ask.request)
         return self.journal.ask(ask.request, found, FindRuns((ask.run_id,)))
 
-    def _tell_end(self, ask: AwaitRun, row: RunRow, commit: int) -> list[Effect]:
+    def _tell_end(self, ask: AwaitRun | AwaitRuns, row: RunRow, commit: int) -> list[Effect]:
         """Tell of a run that has ended, once its end is as durable as was promised."""
         news = Send(ask.reply_to, RunEnded(ask.request, row))
         told = self.journal.tell(commit, self.journal.level_of(commit), news)
-        pending = ask.tell_pending and not told
+        pending = isinstance(ask, AwaitRun) and ask.tell_pending and not told
         return [Send(ask.reply_to, RunPending(ask.request))] if pending else told
+
+    def await_runs(self, ask: AwaitRuns) -> list[Effect]:
+        """The same for many runs, in portions; those that are on disk alone are looked up together."""
+        self._looked_for.add(ask.request)
+        return self.errands.begin(self._awaiting(ask, iter(ask.run_ids)))
+
+    def _awaiting(self, ask: AwaitRuns, run_ids: Iterator[RunId]) -> Iterator[list[Effect]]:
+        unknown: list[RunId] = []
+        for place, run_id in enumerate(run_ids):
+            if ask.request not in self._looked_for:
+                return  # nobody waits any more
+            run, lately = self.runs.get(run_id), self._lately.get(run_id)
+            if run is not None:
+                run.waiters[ask.request] = ask.reply_to
+                if place % WAITERS == 0:
+                    yield []
+            elif lately is not None:
+                yield self._tell_end(ask, *lately)
+            else:
+                unknown.append(run_id)
+                if len(unknown) == LOOKED_UP:
+                    break
+        if not unknown:
+            yield self._sought(ask)
+            return
+        sought = tuple(unknown)
+
+        def found(answer: Answer) -> list[Effect]:
+            return self.errands.begin(self._looked_up_many(ask, sought, run_ids, answer))
+
+        yield self.journal.ask(ask.request, found, FindRuns(sought))
+
+    def _looked_up_many(
+        self, ask: AwaitRuns, sought: tuple[RunId, ...], run_ids: Iterator[RunId], answer: Answer
+    ) -> Iterator[list[Effect]]:
+        rows: tuple[RunRow | None, ...] = answer.value or (None,) * len(sought)  # type: ignore[assignment]
+        for run_id, row in zip(sought, rows, strict=True):
+            if ask.request not in self._looked_for:
+                return
+            if run_id in self.runs:
+                self.runs[run_id].waiters[ask.request] = ask.reply_to
+            elif row is None:
+                error = answer.error or RunNotFound(run_id)
+                yield [Send(ask.reply_to, Refused(ask.request, error))]
+            else:
+                yield self._tell_end(ask, row, self.journal.ended_by(run_id))
+        yield from self._awaiting(ask, run_ids)
+
+    def _sought(self, ask: AwaitRuns) -> list[Effect]:
+        self._looked_for.discard(ask.request)
+        return [Send(ask.reply_to, RunsSought(ask.request))] if ask.tell_sought else []
+
+    def forget_runs(self, ask: ForgetRuns) -> list[Effect]:
+        self._looked_for.discard(ask.request)
+        self.journal.forget(ask.request)
+
+        def steps() -> Iterator[list[Effect]]:
+            for place, run_id in enumerate(ask.run_ids):
+                run = self.runs.get(run_id)
+                if run is not None:
+                    run.waiters.pop(ask.request, None)
+                if place % LIGHT == 0:
+                    yield []
+
+        return self.errands.begin(steps())
 
     def forget(self, ask: ForgetRequest) -> list[Effect]:
         run = self.runs.get(ask.run_id)
@@ -850,7 +985,7 @@ class Ledger:
         """
         if desk.kind_missing:  # it may have been registered since
             desk.kind_missing = self._attempts_of(desk.kind) is None
-        if desk.kind_missing or self._closing is not None:
+        if desk.kind_missing or desk.ends or self._closing is not None:
             return []
         if not open_only and (desk.called or not desk.queue):
             return []

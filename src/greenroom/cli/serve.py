@@ -25,6 +25,7 @@ from . import stores
 from .extras import needs
 from .loading import NoSuchKind, load_file
 from .loops import run
+from .options import Number
 from .program import leave
 from .signals import ONE_PRESS, STOPPED
 from .tokens import make_token, token_file
@@ -88,7 +89,7 @@ LONGEST_END = 90.0
 )
 @click.option(
     "--drain",
-    type=click.FloatRange(min=0, max=3600),
+    type=Number(min=0, max=3600),
     default=10.0,
     show_default=True,
     metavar="SECONDS",
@@ -116,7 +117,7 @@ LONGEST_END = 90.0
 )
 @click.option(
     "--rate",
-    type=click.FloatRange(min=1),
+    type=Number(min=1),
     default=2_000.0,
     show_default=True,
     metavar="N",
