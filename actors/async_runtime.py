@@ -21,7 +21,7 @@ from .events.ring import cursor_of
 from .explain import explain
 from .gateway import Standing
 from .handle import Handle
-from .ledger.protocol import ForgetRequest, ForgetRuns, RunsSought
+from .ledger.protocol import ForgetRequest
 from .retention import DEFAULT, Retention
 from .runtime import END_MARGIN, stats_of
 from .state import decode_aside
@@ -191,35 +191,23 @@ class AsyncRuntime(Handle):
     ) -> "AsyncRuns":
         """See `Runtime.wait`."""
         listed, seconds = calls.checked_wait(runs, timeout, until, AsyncRun)
-        awaited: Awaited[AsyncRun] = Awaited(self, until)
+        awaited: Awaited[AsyncRun] = Awaited(self, until, seconds)
         for begin in range(0, len(listed), SORTED_AT_ONCE):
             awaited.add(listed[begin : begin + SORTED_AT_ONCE])
             if begin:
                 await asyncio.sleep(0)
         if awaited.over:
             return awaited.ended
-        # Whoever does not wait, or not for all, is told when each run was looked for.
-        sought = seconds != 0.0 and (until == "all" or len(awaited.open) == 1)
         answers: asyncio.Queue[Any] = asyncio.Queue()
-        call = calls.await_runs(awaited.open, tell_sought=not sought)
-        request = self._call(call, Standing(answers.put_nowait))
+        request = self._call(awaited.call, Standing(answers.put_nowait))
         try:
             async with asyncio.timeout(seconds or None):
-                while not (sought and (awaited.over or seconds == 0.0)):
-                    answer = _granted(await answers.get())
-                    if isinstance(answer, RunsSought):
-                        sought = True
-                    else:
-                        awaited.end(answer.run)
-                        sought = sought or not awaited.open
+                while awaited.goes_on:
+                    awaited.hear(await answers.get())
         except TimeoutError:
             pass
         finally:
-            engine = self._engine
-            if engine is not None:
-                engine.forget(request)
-                if awaited.open:
-                    engine.tell("ledger", ForgetRuns(request, awaited.open))  # type: ignore[arg-type]
+            awaited.leave(request, answers.get_nowait)
         return awaited.ended
 
     # Looking

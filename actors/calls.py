@@ -188,10 +188,10 @@ def await_run(run_id: str) -> Call:
     return Call("ledger", lambda request, to: AwaitRun(request, to, RunId(run_id)), reads=True)
 
 
-def await_runs(run_ids: tuple[str, ...], *, tell_sought: bool) -> Call:
+def await_runs(run_ids: tuple[str, ...], *, tell_sought: bool, look: bool) -> Call:
     """`Runtime.wait`: answered for each run as it ends."""
     named: tuple[RunId, ...] = run_ids  # type: ignore[assignment]
-    return Call("ledger", lambda request, to: AwaitRuns(request, to, named, tell_sought), reads=True)
+    return Call("ledger", lambda request, to: AwaitRuns(request, to, named, tell_sought, look), reads=True)
 
 
 def page(

@@ -1,7 +1,6 @@
 """`Runtime` and its handles: the blocking way to use greenroom, from any thread."""
 
 import asyncio
-import math
 import os
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
@@ -18,7 +17,7 @@ from .events.protocol import ForgetPull
 from .explain import explain
 from .gateway import Standing
 from .handle import Handle
-from .ledger.protocol import ForgetRequest, ForgetRuns, RunsSought
+from .ledger.protocol import ForgetRequest
 from .retention import DEFAULT, Retention
 from .state import decode
 from .views import AgentInfo, AgentInfos, Event, Explanation, Outcome, RunInfo, Stats
@@ -222,34 +221,21 @@ class Runtime(Handle):
         runtime.
         """
         listed, seconds = calls.checked_wait(runs, timeout, until, Run)
-        awaited: Awaited[Run] = Awaited(self, until)
+        awaited: Awaited[Run] = Awaited(self, until, seconds)
         awaited.add(listed)
         if awaited.over:
             return awaited.ended
-        # Whoever does not wait, or not for all, is told when each run was looked for.
-        sought = seconds != 0.0 and (until == "all" or len(awaited.open) == 1)
         answers: SimpleQueue[Any] = self._engine.world.answers()
-        call = calls.await_runs(awaited.open, tell_sought=not sought)
-        request = self._post(call, Standing(answers.put))
+        request = self._post(awaited.call, Standing(answers.put))
         now = self._engine.world.monotonic
-        deadline = math.inf if not seconds else now() + seconds
+        deadline = now() + seconds if seconds else None
         try:
-            while not (sought and (awaited.over or seconds == 0.0)):
-                answer = answers.get(timeout=None if deadline == math.inf else max(0.0, deadline - now()))
-                error = failure_of(answer)
-                if error is not None:
-                    raise error
-                if isinstance(answer, RunsSought):
-                    sought = True
-                else:
-                    awaited.end(answer.run)
-                    sought = sought or not awaited.open
+            while awaited.goes_on:
+                awaited.hear(answers.get(timeout=None if deadline is None else max(0.0, deadline - now())))
         except Empty:
             pass
         finally:
-            self._engine.forget(request)
-            if awaited.open:
-                self._engine.tell("ledger", ForgetRuns(request, awaited.open))  # type: ignore[arg-type]
+            awaited.leave(request, lambda: answers.get(timeout=0.0))
         return awaited.ended
 
     # Looking

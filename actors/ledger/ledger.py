@@ -778,53 +778,58 @@ class Ledger:
     def await_runs(self, ask: AwaitRuns) -> list[Effect]:
         """The same for many runs, in portions; those that are on disk alone are looked up together."""
         self._looked_for.add(ask.request)
-        return self.errands.begin(self._awaiting(ask, iter(ask.run_ids)))
+        return self.errands.begin(self._awaiting(ask))
 
-    def _awaiting(self, ask: AwaitRuns, run_ids: Iterator[RunId]) -> Iterator[list[Effect]]:
-        unknown: list[RunId] = []
-        for place, run_id in enumerate(run_ids):
+    def _awaiting(self, ask: AwaitRuns) -> Iterator[list[Effect]]:
+        unread: list[RunId] = []
+        for place, run_id in enumerate(ask.run_ids):
             if ask.request not in self._looked_for:
                 return  # nobody waits any more
             run, lately = self.runs.get(run_id), self._lately.get(run_id)
-            if run is not None:
-                run.waiters[ask.request] = ask.reply_to
-                if place % WAITERS == 0:
-                    yield []
-            elif lately is not None:
+            if lately is not None:
                 yield self._tell_end(ask, *lately)
-            else:
-                unknown.append(run_id)
-                if len(unknown) == LOOKED_UP:
-                    break
-        if not unknown:
-            yield self._sought(ask)
-            return
-        sought = tuple(unknown)
+                continue
+            if run is None:
+                unread.append(run_id)
+            elif not ask.look:
+                run.waiters[ask.request] = ask.reply_to
+            if place % WAITERS == 0:
+                yield []
+        if ask.tell_sought or ask.look:
+            yield [Send(ask.reply_to, RunsSought(ask.request, len(unread)))]
+        yield self._read_awaited(ask, unread)
+
+    def _read_awaited(self, ask: AwaitRuns, unread: list[RunId]) -> list[Effect]:
+        """Look up the last of these."""
+        if not unread:
+            self._looked_for.discard(ask.request)
+            return []
+        some = tuple(unread[-LOOKED_UP:])
+        del unread[-LOOKED_UP:]
 
         def found(answer: Answer) -> list[Effect]:
-            return self.errands.begin(self._looked_up_many(ask, sought, run_ids, answer))
+            return self.errands.begin(self._tell_awaited(ask, some, answer, unread))
 
-        yield self.journal.ask(ask.request, found, FindRuns(sought))
+        return self.journal.ask(ask.request, found, FindRuns(some))
 
-    def _looked_up_many(
-        self, ask: AwaitRuns, sought: tuple[RunId, ...], run_ids: Iterator[RunId], answer: Answer
+    def _tell_awaited(
+        self, ask: AwaitRuns, some: tuple[RunId, ...], answer: Answer, unread: list[RunId]
     ) -> Iterator[list[Effect]]:
-        rows: tuple[RunRow | None, ...] = answer.value or (None,) * len(sought)  # type: ignore[assignment]
-        for run_id, row in zip(sought, rows, strict=True):
+        rows: tuple[RunRow | None, ...] = answer.value or (None,) * len(some)  # type: ignore[assignment]
+        for run_id, row in zip(some, rows, strict=True):
             if ask.request not in self._looked_for:
                 return
             if run_id in self.runs:
-                self.runs[run_id].waiters[ask.request] = ask.reply_to
+                if not ask.look:
+                    self.runs[run_id].waiters[ask.request] = ask.reply_to
             elif row is None:
                 error = answer.error or RunNotFound(run_id)
                 yield [Send(ask.reply_to, Refused(ask.request, error))]
             else:
                 yield self._tell_end(ask, row, self.journal.ended_by(run_id))
-        yield from self._awaiting(ask, run_ids)
-
-    def _sought(self, ask: AwaitRuns) -> list[Effect]:
-        self._looked_for.discard(ask.request)
-        return [Send(ask.reply_to, RunsSought(ask.request))] if ask.tell_sought else []
+        if not unread and ask.look:
+            yield [Send(ask.reply_to, RunsSought(ask.request, 0))]
+        yield self._read_awaited(ask, unread)
 
     def forget_runs(self, ask: ForgetRuns) -> list[Effect]:
         self._looked_for.discard(ask.request)

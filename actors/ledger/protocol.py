@@ -149,14 +149,16 @@ class AwaitRun(Struct, frozen=True):
 class AwaitRuns(Struct, frozen=True):
     """Answered by a `RunEnded` for each of the runs when it has an outcome, at once if it has.
 
-    One that there is not is `RunNotFound` refused. With `tell_sought`, `RunsSought` says that each was
-    looked for: those that had ended by then were told of before.
+    One that there is not is `RunNotFound` refused. With `tell_sought`, `RunsSought` says that all was told
+    that needs no disk. With `look` that as well, but runs that are open are not told of later; a second
+    `RunsSought` then says that the disk has answered, if it was asked.
     """
 
     request: RequestId
     reply_to: Address
     run_ids: tuple[RunId, ...]
     tell_sought: bool = False
+    look: bool = False
 
 
 class ForgetRuns(Struct, frozen=True, gc=False):
@@ -397,7 +399,10 @@ class RunPending(Struct, frozen=True, gc=False):
 
 
 class RunsSought(Struct, frozen=True, gc=False):
+    """`unread`: so many runs are being looked up on the disk."""
+
     request: RequestId
+    unread: int
 
 
 class RunEnded(Struct, frozen=True, gc=False):
