@@ -41,7 +41,7 @@ class Awaited(Generic[H]):
         self._unread = 0  # runs that are being looked up on the disk
         self._runs: list[H] = []
         self._seen: dict[str, Outcome] = {}
-        self._open: dict[str, list[H]] = {}
+        self._open: dict[str, H | list[H]] = {}  # a list only where a run has several handles
 
     def add(self, runs: Iterable[H]) -> None:
         """These are waited for as well. Raises `ValueError` for one of another runtime."""
@@ -57,8 +57,12 @@ class Awaited(Generic[H]):
             if ended is not None:
                 run._ended = ended
                 self._end(ended)
-            else:
-                self._open.setdefault(run.run_id, []).append(run)
+                continue
+            known = self._open.setdefault(run.run_id, run)
+            if isinstance(known, list):
+                known.append(run)
+            elif known is not run:
+                self._open[run.run_id] = [known, run]
 
     @property
     def over(self) -> bool:
@@ -113,7 +117,8 @@ class Awaited(Generic[H]):
 
     def _end(self, outcome: Outcome) -> None:
         self._seen[outcome.run_id] = outcome
-        for run in self._open.pop(outcome.run_id, ()):
+        handles = self._open.pop(outcome.run_id, [])
+        for run in handles if isinstance(handles, list) else (handles,):
             run._ended = outcome
 
     @property

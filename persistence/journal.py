@@ -57,7 +57,7 @@ class _Entry(Struct):
     number: int
     records: tuple[Record, ...]
     events: tuple[EventRow, ...]  # that nobody was told of yet
-    then: list[Send]
+    then: list[Send] | tuple[()]
     level: Durability
     sync: bool
     upto: Size  # of all commits up to and with this one
@@ -149,7 +149,7 @@ class Journal:
         if level == "memory":
             effects.extend(commit.then)
         else:
-            entry.then.extend(commit.then)
+            entry.then = [*entry.then, *commit.then]
         return effects
 
     def tell(self, number: int, level: Durability, news: Send) -> list[Effect]:
@@ -166,7 +166,7 @@ class Journal:
         else:
             entry = self._append((), (), level)  # it is or will be written, and needs a flush behind it
             self.urgent = self._last
-        entry.then.append(news)
+        entry.then = [*entry.then, news]
         self._told_later[getattr(news.message, "request", None)] = entry
         return []
 
@@ -187,7 +187,7 @@ class Journal:
         self._last += 1
         size = self.debt.grow(records, events)
         all_of_it = records + tuple(map(AddEvent, events))
-        entry = _Entry(self._last, all_of_it, events, [], level, level == "power", size)
+        entry = _Entry(self._last, all_of_it, events, (), level, level == "power", size)
         self._entries.append(entry)
         self._unsent.append(entry)
         return entry

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 from heapq import merge
 from itertools import chain, islice, takewhile
+from typing import TypeAlias, TypeVar
 
 from msgspec import Struct
 
@@ -48,6 +49,14 @@ LAST = AgentId((1 << 63) - 1)
 """Greater than any agent's id."""
 
 
+FEW = 8
+"""As many stand in a tuple, which is small and which Python's collector passes by."""
+
+K = TypeVar("K")
+T = TypeVar("T")
+Several: TypeAlias = tuple[T, ...] | deque[T]
+
+
 class AgentPage(Struct, frozen=True):
     """A page of agents; `next` is the path to go on after, None at the end; `next_id` the agent there."""
 
@@ -67,9 +76,9 @@ class Overlay:
         self._layers: deque[tuple[int, tuple[Record, ...]]] = deque()  # oldest first
         self._unsorted: deque[tuple[int, tuple[Record, ...]]] = deque()  # … and then these
         self._unsorted_records = 0
-        self._of_agent: dict[AgentId, deque[tuple[int, Record]]] = {}
-        self._of_run: dict[RunId, deque[tuple[int, Record]]] = {}
-        self._at_path: dict[str, deque[tuple[int, AgentId]]] = {}
+        self._of_agent: dict[AgentId, Several[tuple[int, Record]]] = {}
+        self._of_run: dict[RunId, Several[tuple[int, Record]]] = {}
+        self._at_path: dict[str, Several[tuple[int, AgentId]]] = {}
         self._added: Ordered[Place] = Ordered()  # where agents were added
         self._closed: Ordered[Place] = Ordered()  # … and where some were closed
 
@@ -113,11 +122,11 @@ class Overlay:
         for record in records:
             agent_id, run_id = _names(record)
             if agent_id is not None:
-                self._of_agent.setdefault(agent_id, deque()).append((number, record))
+                _add(self._of_agent, agent_id, (number, record))
             if run_id is not None:
-                self._of_run.setdefault(run_id, deque()).append((number, record))
+                _add(self._of_run, run_id, (number, record))
             if type(record) is AddAgent:
-                self._at_path.setdefault(record.row.path, deque()).append((number, record.row.agent_id))
+                _add(self._at_path, record.row.path, (number, record.row.agent_id))
                 self._added.add((record.row.path, record.row.agent_id))
             elif type(record) is SetAgent and record.status == "closed":
                 self._closed.add((record.path, record.agent_id))
@@ -282,8 +291,21 @@ def _names(record: Record) -> tuple[AgentId | None, RunId | None]:
     return getattr(record, "agent_id", None) or record.row.agent_id, getattr(record, "run_id", None)  # type: ignore[union-attr]
 
 
-def _forget_first(table: dict, key: object) -> None:  # type: ignore[type-arg]
-    records = table[key]
-    records.popleft()
-    if not records:
+def _add(table: dict[K, Several[T]], key: K, item: T) -> None:
+    known = table.get(key, ())
+    if isinstance(known, deque):
+        known.append(item)
+    elif len(known) < FEW:
+        table[key] = (*known, item)
+    else:
+        table[key] = deque((*known, item))
+
+
+def _forget_first(table: dict[K, Several[T]], key: K) -> None:
+    known = table[key]
+    if isinstance(known, deque):
+        known.popleft()
+    else:
+        known = table[key] = known[1:]
+    if not known:
         del table[key]

@@ -14,18 +14,28 @@ from ..vocabulary import Address, AgentId, AgentStatus, Durability, Incarnation,
 
 
 class OpenRun(Struct, eq=False):
-    """A run without an outcome."""
+    """A run without an outcome.
+
+    There may be many that only wait in a queue. Such a one holds plain values alone, so Python's collector
+    passes it by: a full collection would stop everybody for a microsecond or so for each of them.
+    """
 
     row: RunRow
-    waiting_for: set[RunId]  # a continuation's runs that have not ended
+    waiting_for: set[RunId] | tuple[()]  # a continuation's runs that have not ended
     durability: Durability  # that of its acceptance, and so of its beginning
     recovered: bool = False  # it was open when the store was opened
     begun_by: int = 0  # the journal's entry that says so; its turn starts when that is durable
     beginning: Send | None = None  # … and this is sent
     state: str = "queued"  # "waiting", "queued", "running", "interrupting", "ended"
     interrupted: str | None = None  # why, once its turn was told to end
-    waiters: dict[RequestId, Address] = {}
-    continuations: list["OpenRun"] = []  # the runs that wait for this one
+    asked: dict[RequestId, Address] | tuple[()] = ()  # who waits for its end
+    continuations: list["OpenRun"] | tuple[()] = ()  # the runs that wait for this one
+
+    @property
+    def waiters(self) -> dict[RequestId, Address]:
+        """Who waits for its end, to be added to."""
+        waiters = self.asked = self.asked or {}
+        return waiters
 
 
 class Desk(Struct):

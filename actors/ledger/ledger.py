@@ -162,7 +162,7 @@ class Ledger:
         for row in unfinished.runs:
             agent = rows[row.agent_id]
             # "process": it may be what ended the last one
-            run = OpenRun(row, set(), "process", recovered=True)
+            run = OpenRun(row, (), "process", recovered=True)
             desk = self._desk(row.agent_id, agent.path, agent.kind)
             self.runs[row.run_id] = run
             self._join(desk, run)
@@ -236,11 +236,12 @@ class Ledger:
             desk = self.desks.get(agent_id)
             if desk is None:
                 continue
-            runs = desk.open_runs()
+            runs = deque(desk.open_runs())
             if desk.running:  # its session is about to go, and nothing that it reports counts any more
                 yield self._end(desk, desk.running, "interrupted", reason)
             yield [Send("residency", DismissAgent(agent_id, gone=True))]
-            for run in runs:
+            while runs:
+                run = runs.popleft()
                 if run.state != "ended":
                     yield self._end(desk, run, "interrupted", reason)
             if self.desks.get(agent_id) is desk:
@@ -517,7 +518,7 @@ class Ledger:
             row = self._run_row(desk, ask.after.input, ask.after.run_id, ask.after.awaits)
             records += (AddRun(row),)
             facts += (Fact(self.now, "run.accepted", desk.path, row.run_id, _json(after=run.row.run_id)),)
-            continuation = OpenRun(row, set(), self.journal.durability)
+            continuation = OpenRun(row, (), self.journal.durability)
             self.runs[row.run_id] = continuation
             self._join(desk, continuation)
         effects += self._end(desk, run, ask.status, ask.error, ask.result, records, facts)
@@ -567,21 +568,21 @@ class Ledger:
         desk = self.desks.get(ask.agent_id)
         named = self.runs.get(ask.run_id) if ask.run_id is not None else None
         if ask.cascade:
-            runs = list(self.runs.values())
+            runs = deque(self.runs.values())
         elif ask.run_id is None:
-            runs = [] if desk is None else desk.open_runs()
+            runs = deque() if desk is None else deque(desk.open_runs())
         else:
-            runs = [] if named is None else [named]
+            runs = deque() if named is None else deque([named])
         sweep = Sweep(ask.reason, self._serial, ask.path, ask.agent_id, ask.run_id, ask.cascade)
         return self._sweep(sweep, runs, ask.request, ask.reply_to)
 
     def interrupt_tree(self, ask: InterruptTree) -> list[Effect]:
         """End the runs that are open now of all agents at or below a path, in portions."""
         sweep = Sweep(ask.reason, self._serial, ask.under, cascade=True)
-        return self._sweep(sweep, list(self.runs.values()), ask.request, ask.reply_to)
+        return self._sweep(sweep, deque(self.runs.values()), ask.request, ask.reply_to)
 
     def _sweep(
-        self, sweep: Sweep, runs: list[OpenRun], request: RequestId, reply_to: Address
+        self, sweep: Sweep, runs: deque[OpenRun], request: RequestId, reply_to: Address
     ) -> list[Effect]:
         """End those of these runs that the sweep covers. None of them begins from now on."""
 
@@ -600,15 +601,19 @@ class Ledger:
         return self.errands.begin(steps())
 
     def _swept(
-        self, sweep: Sweep, runs: list[OpenRun], end: Callable[[Desk, OpenRun], list[Effect]]
+        self, sweep: Sweep, runs: deque[OpenRun], end: Callable[[Desk, OpenRun], list[Effect]]
     ) -> Iterator[list[Effect]]:
         """End those of these runs that the sweep covers. Until it is over none of them begins."""
         self._sweeps.append(sweep)
-        for place, run in enumerate(runs):
+        looked_at = 0
+        while runs:  # let go of one by one: to forget all of them at once takes long as well
+            run = runs.popleft()
             if run.state != "ended" and sweep.covers(run.row):
                 sweep.count += 1
                 yield end(self.desks[run.row.agent_id], run)
-            elif place % LIGHT == 0:
+                continue
+            looked_at += 1
+            if looked_at % LIGHT == 0:
                 yield []
         self._sweeps.remove(sweep)
         for agent_id in sweep.held:
@@ -708,7 +713,7 @@ class Ledger:
         def fail(desk: Desk, run: OpenRun) -> list[Effect]:
             return self._end(desk, run, "failed", sweep.reason)
 
-        return effects + self.errands.begin(self._swept(sweep, desk.queued, fail))
+        return effects + self.errands.begin(self._swept(sweep, deque(desk.queued), fail))
 
     def left(self, news: AgentLeft) -> list[Effect]:
         desk = self.desks.get(news.agent_id)
@@ -838,8 +843,8 @@ class Ledger:
         def steps() -> Iterator[list[Effect]]:
             for place, run_id in enumerate(ask.run_ids):
                 run = self.runs.get(run_id)
-                if run is not None:
-                    run.waiters.pop(ask.request, None)
+                if run is not None and run.asked:
+                    run.asked.pop(ask.request, None)
                 if place % LIGHT == 0:
                     yield []
 
@@ -847,8 +852,8 @@ class Ledger:
 
     def forget(self, ask: ForgetRequest) -> list[Effect]:
         run = self.runs.get(ask.run_id)
-        if run is not None:
-            run.waiters.pop(ask.request, None)
+        if run is not None and run.asked:
+            run.asked.pop(ask.request, None)
         self._looked_for.discard(ask.request)
         self.journal.forget(ask.request)
         return []
@@ -948,7 +953,7 @@ class Ledger:
         if run_id is None:
             self._made += 1
             run_id = RunId(f"run-{self._epoch}-{self._made}")
-        run = OpenRun(self._run_row(desk, input, run_id), set(), durability or self.journal.durability)
+        run = OpenRun(self._run_row(desk, input, run_id), (), durability or self.journal.durability)
         self.runs[run_id] = run
         desk.push(run)
         return run
@@ -969,12 +974,14 @@ class Ledger:
 
     def _join(self, desk: Desk, run: OpenRun) -> None:
         """Queue a run, or have it wait for those that it continues."""
+        waiting_for: set[RunId] = set()
         for awaited in run.row.awaits:
             other = self.runs.get(awaited)
             if other is not None and other is not run:
-                run.waiting_for.add(awaited)
+                waiting_for.add(awaited)
                 other.continuations = [*other.continuations, run]
-        if run.waiting_for:
+        if waiting_for:
+            run.waiting_for = waiting_for
             run.state = "waiting"
             desk.waiting[run.row.run_id] = run
         else:
@@ -1024,11 +1031,13 @@ class Ledger:
         row = replace(row, status=status, result=result, error=error, ended_at=self.now)
         told = {"error": error} if error else {}
         fact = Fact(self.now, f"run.{status}", row.path, row.run_id, _json(**told, **(data or {})))
-        news = tuple(Send(to, RunEnded(request, row)) for request, to in run.waiters.items())
+        waiters = run.asked.items() if run.asked else ()
+        news = tuple([Send(to, RunEnded(request, row)) for request, to in waiters])
         effects = self._commit((*records, ended), (*facts, fact), run.durability, *news)
         self._lately.add(row, self.journal.last)
         for continuation in run.continuations:
-            continuation.waiting_for.discard(row.run_id)
+            if isinstance(continuation.waiting_for, set):
+                continuation.waiting_for.discard(row.run_id)
             if not continuation.waiting_for and continuation.state == "waiting":
                 effects += self._continue(continuation)
         return effects

@@ -68,7 +68,7 @@ class View:
             run_id
             for run_id in desk.awaited
             if (run := self._runs.get(run_id)) is not None
-            and any(isinstance(asked, tuple) and asked[0] == desk.agent_id for asked in run.waiters)
+            and any(isinstance(asked, tuple) and asked[0] == desk.agent_id for asked in run.asked)
         )
 
     def agents(self, ask: DescribeAgents) -> list[Effect]:
