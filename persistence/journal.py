@@ -53,10 +53,19 @@ class ReadAgain(Struct, frozen=True):
     ticket: int
 
 
-class _Entry(Struct):
-    number: int
+class _Said(Struct, frozen=True, gc=False):
+    """What a commit says: a tuple that Python's collector passes by, as it passes by what is in it."""
+
     records: tuple[Record, ...]
-    events: tuple[EventRow, ...]  # that nobody was told of yet
+    events: tuple[EventRow, ...]
+
+
+class _Entry(Struct):
+    """A commit. The collector looks at it only if it has news: there may be many."""
+
+    number: int
+    said: _Said
+    told: bool  # of its events
     then: list[Send] | tuple[()]
     level: Durability
     sync: bool
@@ -136,7 +145,7 @@ class Journal:
             return effects
         events = tuple([self._number(fact) for fact in commit.facts])
         entry = self._append(commit.records, events, level)
-        self._overlay.lay(entry.number, entry.records)
+        self._overlay.lay(entry.number, entry.said.records)
         if not commit.lazy:
             self.urgent = self._last
             self.commits += 1
@@ -144,12 +153,12 @@ class Journal:
             self.urgent = self._last
         effects = []
         if events and (self.durability == "memory" or self.urgent <= self._written):
-            entry.events = ()
+            entry.told = True
             effects.append(Send("events", Publish(events)))
         if level == "memory":
             effects.extend(commit.then)
-        else:
-            entry.then = [*entry.then, *commit.then]
+        elif commit.then:
+            entry.then = list(commit.then)
         return effects
 
     def tell(self, number: int, level: Durability, news: Send) -> list[Effect]:
@@ -166,7 +175,10 @@ class Journal:
         else:
             entry = self._append((), (), level)  # it is or will be written, and needs a flush behind it
             self.urgent = self._last
-        entry.then = [*entry.then, news]
+        if isinstance(entry.then, list):
+            entry.then.append(news)
+        else:
+            entry.then = [news]
         self._told_later[getattr(news.message, "request", None)] = entry
         return []
 
@@ -186,8 +198,8 @@ class Journal:
     ) -> _Entry:
         self._last += 1
         size = self.debt.grow(records, events)
-        all_of_it = records + tuple(map(AddEvent, events))
-        entry = _Entry(self._last, all_of_it, events, (), level, level == "power", size)
+        said = _Said(records + tuple(map(AddEvent, events)), events)
+        entry = _Entry(self._last, said, not events, (), level, level == "power", size)
         self._entries.append(entry)
         self._unsent.append(entry)
         return entry
@@ -222,7 +234,7 @@ class Journal:
         self._syncs, self._taken = False, 0
         while self._unsent and len(records) < MOST_RECORDS and self._taken < self._portion:
             entry = self._unsent.popleft()
-            records.extend(entry.records)
+            records.extend(entry.said.records)
             self._syncs = self._syncs or entry.sync
             self.sent = entry.number
             self._taken += 1
@@ -239,7 +251,8 @@ class Journal:
         entries, upto = self._entries, None
         while entries and entries[0].number <= number:
             entry = entries.popleft()
-            events.extend(entry.events)
+            if not entry.told:
+                events.extend(entry.said.events)
             effects.extend(entry.then)
             upto = entry.upto
             if self._told_later:
@@ -257,8 +270,9 @@ class Journal:
     def _told_before_they_are_written(self) -> Iterable[EventRow]:
         """The events of lazy commits, when all before them is on disk: nobody builds on them."""
         for entry in self._entries:
-            yield from entry.events
-            entry.events = ()
+            if not entry.told:
+                yield from entry.said.events
+                entry.told = True
 
     def rejected(self) -> None:
         """The last batch was not written: keep all of it, and hand nothing over until `resume`."""
@@ -278,7 +292,7 @@ class Journal:
         """
         self.rejected()
         if self._taken <= 1:
-            return self._entries[0].records
+            return self._entries[0].said.records
         self._portion = self._taken // 2
         self._paused = False
         return None

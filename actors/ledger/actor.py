@@ -223,7 +223,7 @@ HANDLERS: dict[type, Handler] = {
     AwaitRuns: lambda room, ask, _: room.ledger.await_runs(ask),
     ForgetRequest: lambda room, news, _: room.ledger.forget(news),
     ForgetRuns: lambda room, news, _: room.ledger.forget_runs(news),
-    GoOn: lambda room, news, _: room.ledger.errands.go_on(news.number),
+    GoOn: lambda room, news, _: room.ledger.go_on(news.number),
     DescribeAgent: lambda room, ask, _: room.ledger.view.agent(ask),
     DescribeAgents: lambda room, ask, _: room.ledger.view.agents(ask),
     DescribeState: lambda room, ask, _: room.ledger.view.state(ask),

@@ -108,10 +108,14 @@ from .protocol import (
     TurnSettled,
 )
 from .sweep import Sweep
+from .underway import UnderWay
 from .view import View
 
 LOOKED_UP = 64
 """Runs in one question to the disk, of those that somebody waits for."""
+
+MOST_AHEAD = 10_000
+"""Records that are not on disk, beyond which an errand waits: the disk is kept busy with half of them."""
 
 WAITERS = 16
 """Open runs that are waited for in one step."""
@@ -147,6 +151,7 @@ class Ledger:
         self._postponed: set[AgentId] = set()  # their next run begins when the store can be written again
         self._sweeps: list[Sweep] = []  # interrupts under way
         self.errands = Errands()
+        self._turns = UnderWay()
         self._lately = Lately()
         self._latencies = Latencies()  # of commits, of runs until they begin, of turns
         self._closing: str | None = None
@@ -182,8 +187,15 @@ class Ledger:
 
     def kind_registered(self, news: KindRegistered) -> list[Effect]:
         """Let go on what waited for this kind."""
-        waiting = [desk for desk in self.desks.values() if desk.kind_missing and desk.kind == news.name]
-        return [effect for desk in waiting for effect in self._call(desk)]
+
+        def calls() -> Iterator[list[Effect]]:
+            for place, desk in enumerate(list(self.desks.values())):
+                if desk.kind_missing and desk.kind == news.name:
+                    yield self._call(desk)
+                elif place % LIGHT == 0:
+                    yield []
+
+        return self.errands.begin(calls())
 
     # Agents
 
@@ -228,7 +240,7 @@ class Ledger:
                 desk.ends = True
         if self._lookups:
             self._close_lookups({agent_id for agent_id, _ in ask.agents})
-        return self.errands.begin(self._closing_agents(ask))
+        return self.errands.begin(self._closing_agents(ask), records=True)
 
     def _closing_agents(self, ask: RecordClose) -> Iterator[list[Effect]]:
         reason = "its agent was deleted" if ask.erase else "its agent was closed"
@@ -238,7 +250,7 @@ class Ledger:
                 continue
             runs = deque(desk.open_runs())
             if desk.running:  # its session is about to go, and nothing that it reports counts any more
-                yield self._end(desk, desk.running, "interrupted", reason)
+                yield [*self._end(desk, desk.running, "interrupted", reason), *self._count_turns()]
             yield [Send("residency", DismissAgent(agent_id, gone=True))]
             while runs:
                 run = runs.popleft()
@@ -411,6 +423,7 @@ class Ledger:
         again = run.row.started_at is not None
         run.row = replace(run.row, attempt=run.row.attempt + 1, started_at=self.now)
         run.state, desk.running, desk.executor = "running", run, session
+        self._turns.begun(desk)
         self._latencies.add("queue", self.now - run.row.accepted_at)
         row = run.row
         data = _json(attempt=row.attempt, **({"recovered": True} if run.recovered else {}))
@@ -457,7 +470,7 @@ class Ledger:
     def store_failed(self) -> list[Effect]:
         """Nothing can be written for now: turns that would wait for it to begin give back their slots."""
         effects: list[Effect] = []
-        for desk in list(self.desks.values()):
+        for desk in self._turns:
             run = desk.running
             if run is None or run.beginning is None or self.journal.is_written(run.begun_by):
                 continue
@@ -473,7 +486,7 @@ class Ledger:
                     run.row = replace(run.row, started_at=None)
             run.begun_by, run.beginning = 0, None
             effects += self._postpone(desk, session)
-        return effects + self._count_turns()
+        return [*effects, *self.errands.release(), *self._count_turns()]
 
     def _postpone(self, desk: Desk, session: Address) -> list[Effect]:
         desk.called = False
@@ -484,11 +497,9 @@ class Ledger:
         """It can be written again: record that, and let go on what waited for it."""
         data = _json(problem=over.problem, since=over.began, tries=over.tries)
         effects = self._commit((), (Fact(self.now, "store.healed", "/", None, data),))
-        for agent_id in sorted(self._postponed):
-            if agent_id in self.desks:
-                effects += self._call(self.desks[agent_id])
-        self._postponed.clear()
-        return effects
+        postponed, self._postponed = self._postponed, set()
+        calls = (self._call(self.desks[each]) for each in sorted(postponed) if each in self.desks)
+        return effects + self.errands.begin(calls)
 
     @staticmethod
     def _mail(desk: Desk) -> tuple[MessageRow, ...]:
@@ -598,7 +609,7 @@ class Ledger:
             reply = Send(reply_to, RunsInterrupted(request, sweep.count))
             yield self.journal.tell(sweep.recorded, self.journal.durability, reply)
 
-        return self.errands.begin(steps())
+        return self.errands.begin(steps(), records=True)
 
     def _swept(
         self, sweep: Sweep, runs: deque[OpenRun], end: Callable[[Desk, OpenRun], list[Effect]]
@@ -713,7 +724,7 @@ class Ledger:
         def fail(desk: Desk, run: OpenRun) -> list[Effect]:
             return self._end(desk, run, "failed", sweep.reason)
 
-        return effects + self.errands.begin(self._swept(sweep, deque(desk.queued), fail))
+        return effects + self.errands.begin(self._swept(sweep, deque(desk.queued), fail), records=True)
 
     def left(self, news: AgentLeft) -> list[Effect]:
         desk = self.desks.get(news.agent_id)
@@ -861,7 +872,7 @@ class Ledger:
     # Describing
 
     def describe(self, ask: DescribeLedger) -> list[Effect]:
-        running = sum(1 for desk in self.desks.values() if desk.running)
+        running = sum(1 for _ in self._turns)
         report = LedgerReport(
             ask.request,
             agents=self.known,
@@ -889,7 +900,7 @@ class Ledger:
     def interrupt_turns(self, ask: InterruptTurns) -> list[Effect]:
         reason = "the runtime closed before its turn ended"
         effects: list[Effect] = []
-        for desk in self.desks.values():
+        for desk in self._turns:
             run = desk.running
             if run is None:
                 continue
@@ -916,10 +927,18 @@ class Ledger:
     def written(self, news: BatchWritten) -> list[Effect]:
         """A batch is on disk."""
         self._latencies.add("commit", news.seconds)
-        return self.journal.written(news.number)
+        return [*self.journal.written(news.number), *self.errands.release()]
+
+    def go_on(self, number: int) -> list[Effect]:
+        """Do the next portion of an errand; one that records waits if the disk is far behind.
+
+        A disk that cannot be written holds up none: what it cannot take is bounded by what was accepted.
+        """
+        behind = self.journal.debt.records >= MOST_AHEAD and self.health.problem is None
+        return self.errands.go_on(number, behind=behind)
 
     def _count_turns(self) -> list[Effect]:
-        if self._drained is None or any(desk.running for desk in self.desks.values()):
+        if self._drained is None or self._turns:
             return []
         supervisor, self._drained = self._drained, None
         return [Send(supervisor, TurnsEnded())]
