@@ -25,7 +25,7 @@ from .shell import log
 from .supervisor.actor import Supervisor
 from .supervisor.protocol import CloseRuntime, StartRuntime
 from .systems.local import LocalSystemBase
-from .vocabulary import Address, Durability, RequestId, Role
+from .vocabulary import Address, Durability, RequestId, Role, checked_seconds
 from .watchdog import Watchdog
 from .world import REAL, World
 
@@ -231,9 +231,7 @@ def refuse_green_threads() -> None:
 
 def checked_drain(drain: object) -> float:
     """`drain` as seconds, or what is wrong with it."""
-    if not isinstance(drain, int | float) or isinstance(drain, bool) or not 0 <= drain < float("inf"):
-        raise ValueError(f"drain= is a number of seconds from 0 on, not {shown(drain)}")
-    return float(drain)
+    return checked_seconds("drain", drain)
 
 
 def failure_of(answer: object) -> GreenroomError | None:

@@ -435,7 +435,7 @@ class Turn(Handle):
         them cannot end before this turn has. Raises `TimeoutError`, as soon as there is a slot to go on
         in: if runs that never end may hold all of them, bound these by their kind's `turn_timeout`.
         """
-        checked_timeout(timeout)
+        timeout = checked_timeout(timeout)
         run_ids = [await self._id_of(run) for run in runs]
         own = self._continuation
         if own is not None and own.run_id in run_ids:
