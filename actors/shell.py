@@ -23,16 +23,17 @@ from thespian.actors import (
 
 from .borders import let_out, shown, traceback_of
 from .effects import Effect, Send, StartTimer
-from .vocabulary import Address, Role, Timestamp
+from .vocabulary import Address, Role, Seconds, Timestamp
 
 log = logging.getLogger("greenroom")
 
 
 class Meet(Struct, frozen=True):
-    """From the supervisor: the addresses of the control actors, and the clock to go by."""
+    """From the supervisor: the addresses of the control actors, and the clocks to go by."""
 
     roles: dict[Role, Address]
     clock: Callable[[], Timestamp] = time.time
+    uptime: Callable[[], Seconds] = time.monotonic
 
 
 class SayReady(Struct, frozen=True):
@@ -76,6 +77,7 @@ class ActorShell(Actor):
         super().__init__()
         self.roles: dict[Role, Address] = {}
         self.clock: Callable[[], Timestamp] = time.time
+        self.uptime: Callable[[], Seconds] = time.monotonic  # for what no setting of a clock may change
 
     def decide(self, message: object, sender: Address) -> Iterable[Any]:
         """Hand `message` to the core and return what it asks for."""
@@ -131,7 +133,7 @@ class ActorShell(Actor):
             case WakeupMessage():
                 return self.decide(message.payload, self.myAddress)
             case Meet():
-                self.roles, self.clock = message.roles, message.clock
+                self.roles, self.clock, self.uptime = message.roles, message.clock, message.uptime
             case SayReady():
                 return (Send(sender, Ready(self.role)),)
             case ChildActorExited():

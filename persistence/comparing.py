@@ -60,7 +60,8 @@ def shown(value: object) -> str:
     """A value in a few words, whatever its class does."""
     try:
         return tellable(plain(_short.repr(value)))
-    except BaseException:
+    except BaseException as error:  # of the users' own
+        let_out(error)
         return f"a {type_name(value)}"
 
 

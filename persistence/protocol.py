@@ -132,15 +132,17 @@ class Unfinished(Struct, frozen=True):
 
 class AddAgent(Struct, frozen=True, gc=False):
     row: AgentRow
+    first_seq: int = 0  # of the events about it; the journal knows
 
 
 class SetAgent(Struct, frozen=True, gc=False):
-    """Change what an agent is at rest."""
+    """Change what an agent is at rest. `path`: where it stands, as far as its closing knows that."""
 
     agent_id: AgentId
     status: str
     error: str | None
     at: Timestamp
+    path: str = ""
 
 
 class SetIncarnation(Struct, frozen=True, gc=False):
@@ -149,9 +151,14 @@ class SetIncarnation(Struct, frozen=True, gc=False):
 
 
 class EraseAgent(Struct, frozen=True, gc=False):
-    """Remove an agent with its snapshot, inbox and runs."""
+    """Remove an agent with its snapshot, inbox and runs, the events about it, and what it sent.
+
+    Nobody sees any of that from then on; what is much goes in small steps.
+    """
 
     agent_id: AgentId
+    path: str = ""
+    upto: int = 0  # events about it have smaller numbers; the journal knows. 0: all there are by then
 
 
 class PutSnapshot(Struct, frozen=True, gc=False):
@@ -303,13 +310,15 @@ class HasAgents(Struct, frozen=True, gc=False):
 class ListAgents(Struct, frozen=True, gc=False):
     """A page of agents at or below `under`, by path (then by id), with paths greater than `after`.
 
-    Open ones, or with `closed` the closed ones. Value: `tuple[AgentRow, ...]`.
+    With `after_id` also those at the path `after` whose id is greater than it. Open ones, or with `closed`
+    the closed ones. Value: `tuple[AgentRow, ...]`.
     """
 
     under: str
     after: str | None
     limit: int
     closed: bool = False
+    after_id: AgentId | None = None
 
 
 class EventPage(Struct, frozen=True, gc=False):
@@ -434,10 +443,14 @@ class CloseStore(Struct, frozen=True, gc=False):
 
 
 class Read(Struct, frozen=True, gc=False):
-    """Answered by `Answer`, in the order asked."""
+    """Answered by `Answer`, in the order asked.
+
+    `erasing`: agents that are deleted, and on disk perhaps not yet, each with its `EraseAgent.upto`.
+    """
 
     request: RequestId
     query: Query
+    erasing: tuple[tuple[AgentId, int], ...] = ()
 
 
 class StoreOpened(Struct, frozen=True):

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from ..actors.vocabulary import AgentId, RunId, Timestamp
 from .fold import fold_run
-from .keys import Place
+from .keys import Place, Places
 from .protocol import (
     AddAgent,
     AddEvent,
@@ -137,18 +137,21 @@ def _update(
 
 def _agent(store: Seals, record: AddAgent) -> Row:
     row = record.row
-    config = store.seal(row.config, ("config", row.agent_id))
+    place = Places.config(row.agent_id, row.path, row.kind, row.version, row.origin, row.started_by)
+    config = store.seal(row.config, place)
     return (
         row.agent_id, row.path, row.kind, row.version, config, row.created_at, row.updated_at,
-        row.status, _text(row.error), row.incarnation, row.origin, row.started_by, store.epoch,
+        row.status, _text(row.error), row.incarnation, row.origin, row.started_by, record.first_seq,
+        store.epoch,
     )  # fmt: skip
 
 
 def _run(store: Seals, record: AddRun) -> Row:
     row = record.row
     awaits = msgspec.json.encode(row.awaits).decode() if row.awaits else None
-    value = store.seal(row.input, ("input", row.run_id))
-    result = None if row.result is None else store.seal(row.result, ("result", row.run_id))
+    place = Places.input(row.run_id, row.serial, row.agent_id, awaits, row.started_by)
+    value = store.seal(row.input, place)
+    result = _result(store, row.result, row.run_id, row.agent_id, row.status)
     return (
         row.serial, row.run_id, row.agent_id, value, row.accepted_at, row.status, row.attempt,
         awaits, result, _text(row.error), row.started_at, row.ended_at, _text(row.error_type),
@@ -158,22 +161,28 @@ def _run(store: Seals, record: AddRun) -> Row:
 
 
 def _outcome(store: Seals, end: EndRun) -> Row:
-    result = None if end.result is None else store.seal(end.result, ("result", end.run_id))
+    result = _result(store, end.result, end.run_id, end.agent_id, end.status)
     return (
         end.status, result, _text(end.error), end.attempt, end.started_at, end.ended_at,
         _text(end.error_type), end.run_id,
     )  # fmt: skip
 
 
+def _result(
+    store: Seals, result: bytes | None, run_id: RunId, agent_id: AgentId, status: str
+) -> bytes | None:
+    return None if result is None else store.seal(result, Places.result(run_id, agent_id, status))
+
+
 def _snapshot(store: Seals, record: PutSnapshot) -> Row:
     agent_id, (codec_tag, version, data) = record.agent_id, msgspec.structs.astuple(record.snapshot)
-    place = ("state", agent_id, codec_tag, version)
+    place = Places.state(agent_id, codec_tag, version)
     return agent_id, codec_tag, version, store.epoch, store.seal(data, place)
 
 
 def _message(store: Seals, record: AddMessage) -> Row:
     row = record.row
-    body = store.seal(row.body, ("body", row.serial, row.agent_id))
+    body = store.seal(row.body, Places.body(row.serial, row.agent_id, row.sender, row.sender_id))
     return row.serial, row.agent_id, row.sender, row.at, body, row.sender_id
 
 
@@ -195,7 +204,7 @@ WRITES: dict[type[Record | LastRun], tuple[Write, ...]] = {
         _insert(
             "agents",
             "agent_id, path, kind, version, config, created_at, updated_at, status, error, incarnation,"
-            " origin, started_by, epoch",
+            " origin, started_by, first_seq, epoch",
             _agent,
             value="config",
         ),
@@ -217,8 +226,15 @@ WRITES: dict[type[Record | LastRun], tuple[Write, ...]] = {
             key=1,
         ),
     ),
-    EraseAgent: (  # triggers do the rest
-        Write("DELETE FROM agents WHERE agent_id IN (", 1, ")", lambda _, r: (r.agent_id,)),
+    EraseAgent: (  # `erasing` does the rest
+        Write(
+            "INSERT INTO erased (agent_id, path, low, high) SELECT a.agent_id, a.path, a.first_seq,"
+            " iif(given.column2 > 0, given.column2, (SELECT next_seq FROM meta)) FROM (VALUES ",
+            2,
+            ") AS given CROSS JOIN agents AS a ON a.agent_id = given.column1",
+            lambda _, r: (r.agent_id, r.upto),
+        ),
+        Write("DELETE FROM agents WHERE agent_id IN (VALUES ", 1, ")", lambda _, r: (r.agent_id,)),
     ),
     PutSnapshot: (
         # half the cost of INSERT OR REPLACE, which takes the old row out first

@@ -21,13 +21,15 @@ from ..errors import InternalError
 from ..events.protocol import Announce
 from ..residency.protocol import AgentEntered, AgentLeft, LoadFailed, OpeningDeferred
 from ..shell import ActorShell, Contained, log
-from ..vocabulary import Address, Timestamp
+from ..vocabulary import Address, Seconds
 from .audit import Mark, broken_invariant, mark_of
+from .errands import GoOn
 from .ledger import CallAgain, Ledger
 from .protocol import (
     AcceptMessage,
     AcceptRun,
     AwaitRun,
+    AwaitRuns,
     Checkpoint,
     CloseLedger,
     ConfigureLedger,
@@ -38,8 +40,10 @@ from .protocol import (
     DescribeState,
     EndTurn,
     ForgetRequest,
+    ForgetRuns,
     GoOnTelling,
     InterruptRuns,
+    InterruptTree,
     InterruptTurns,
     KindRegistered,
     LedgerClosed,
@@ -76,7 +80,7 @@ class LedgerActor(ActorShell):
     journal: Journal
     closing: Address | None = None
     closed_stores = 0
-    patience_ends: Timestamp = 0.0  # with a store that cannot be written, while closing
+    patience_ends: Seconds = 0.0  # with a store that cannot be written, while closing
     mark: Mark = (0, 0, 0, 0)  # where the ledger stood before the message that is being handled
 
     def __init__(self) -> None:
@@ -96,8 +100,8 @@ class LedgerActor(ActorShell):
             return effects
         journal = self.journal
         batch = journal.take_batch() if journal.urgent > journal.sent else []
-        written = not (journal.unwritten or journal.asking or self.ledger.told.waiting)
-        if self.closing is not None and written:
+        busy = journal.unwritten or journal.asking or self.ledger.told.waiting or self.ledger.errands
+        if self.closing is not None and not busy:
             batch = [*batch, *self.close_stores()]
         return [*effects, *batch] if batch else effects
 
@@ -178,7 +182,7 @@ class LedgerActor(ActorShell):
         episode = health.episode
         assert episode is not None
         effects += self.ledger.store_failed()
-        if self.closing is not None and self.clock() >= self.patience_ends:
+        if self.closing is not None and self.uptime() >= self.patience_ends:
             return [*effects, *self.give_up()]
         return [*effects, StartTimer(health.pause, _RetryBatch(episode.tries))]
 
@@ -213,7 +217,7 @@ class LedgerActor(ActorShell):
     def close(self, message: CloseLedger, sender: Address) -> list[Effect]:
         """Write all that is left, then close the stores; give up when patience ends."""
         self.closing = sender
-        self.patience_ends = self.clock() + message.patience
+        self.patience_ends = self.uptime() + message.patience
         self.ledger.sealed = True
         self.journal.flush()
         return [*self.journal.resume(), StartTimer(message.patience, _GiveUp())]
@@ -247,8 +251,12 @@ HANDLERS: dict[type, Handler] = {
     AcceptRun: lambda room, ask, _: room.ledger.accept_run(ask),
     AcceptMessage: lambda room, ask, _: room.ledger.accept_message(ask),
     InterruptRuns: lambda room, ask, _: room.ledger.interrupt(ask),
+    InterruptTree: lambda room, ask, _: room.ledger.interrupt_tree(ask),
     AwaitRun: lambda room, ask, _: room.ledger.await_run(ask),
+    AwaitRuns: lambda room, ask, _: room.ledger.await_runs(ask),
     ForgetRequest: lambda room, news, _: room.ledger.forget(news),
+    ForgetRuns: lambda room, news, _: room.ledger.forget_runs(news),
+    GoOn: lambda room, news, _: room.ledger.go_on(news.number),
     DescribeAgent: lambda room, ask, _: room.ledger.view.agent(ask),
     DescribeAgents: lambda room, ask, _: room.ledger.view.agents(ask),
     DescribeState: lambda room, ask, _: room.ledger.view.state(ask),

@@ -3,9 +3,8 @@
 import time
 from collections.abc import Iterator
 
-from ...actors.errors import StoreError
 from ...actors.vocabulary import Timestamp
-from .. import schema
+from .. import looking, schema
 from . import agent_checks, file_checks, number_checks, run_checks, value_checks
 from .check import BACKUP, Check, Problem
 from .inspection import Inspection, Progress, inspecting, met, raise_if_stopped
@@ -23,8 +22,6 @@ CHECKS: tuple[Check, ...] = (
 )
 MOST = 10
 """Problems that one check tells singly; the rest is a number."""
-TRIES = 3
-"""Examinations begun because somebody wrote into a file that nobody had open."""
 
 
 def no_progress(what: str) -> None:
@@ -44,13 +41,13 @@ def examine(
     values and does not hold indexes against their tables. Time grows with the file, memory does not.
     Raises `StoreError` for what cannot be examined at all: no file, no store, a newer greenroom's.
     """
-    for _ in range(TRIES):
+
+    def once() -> Report:
         at = time.time() if now is None else now
-        with inspecting(store, now=at, quick=quick, progress=progress) as (inspection, disturbed):
-            report = _examine(inspection)
-            if not disturbed():
-                return report
-    raise StoreError(store, "it is being changed all the time. Try again while it is open or at rest.")
+        with inspecting(store, now=at, quick=quick, progress=progress) as inspection:
+            return _examine(inspection)
+
+    return looking.look(store, once)
 
 
 def _examine(store: Inspection) -> Report:

@@ -76,7 +76,7 @@ def _hindrance(report: Report) -> str | None:
 
 
 def _refuse_if_in_use(store: str) -> None:
-    with inspecting(store, now=0.0, quick=True, progress=no_progress) as (inspection, _):
+    with inspecting(store, now=0.0, quick=True, progress=no_progress) as inspection:
         try:
             seen = look_for_owner(store, inspection.connection)
         except sqlite3.Error:  # no such table: then nobody can have it open
@@ -149,7 +149,7 @@ def back_up(store: str, progress: Progress) -> tuple[str, int | None]:
     """Copy the store, log included, and its key. The copy's name, and its epoch; whole or not at all."""
     name = _free_name(store)
     try:
-        with inspecting(store, now=0.0, quick=True, progress=progress) as (inspection, _):
+        with inspecting(store, now=0.0, quick=True, progress=progress) as inspection:
             copy = sqlite3.connect(name, isolation_level=None)
             try:
                 inspection.connection.backup(

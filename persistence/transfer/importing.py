@@ -138,10 +138,9 @@ def import_agents(
 
 @contextmanager
 def _owned(store: str) -> Iterator[tuple[sqlite3.Connection, Claim]]:
-    schema.inspect(store)
-    make_key(store)
     connection = schema.open_for_writing(store, "power", admit=lambda known: admit(store, known))
     try:
+        make_key(store)
         with schema.explained(store):
             claim = Claim.take(store, connection, LEASE)
             try:

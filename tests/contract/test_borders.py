@@ -447,7 +447,7 @@ def groups(open_: Runtime) -> None:
 
     outcome = run(open_, raises)
     fails(outcome)
-    assert "Group" in outcome.error
+    assert "ValueError: one" in outcome.error
 
 
 @case("text of an error")

@@ -36,7 +36,7 @@ from greenroom.persistence.protocol import (
 )
 from greenroom.persistence.store import Store, WriteFailed
 
-PATIENCE = 20.0
+PATIENCE = 600.0
 ROW = AgentRow(1, "/t/a", "kind", 1, dumps({"a": 1}, "it"), 1.0, 1.0)
 
 

@@ -13,7 +13,7 @@ from greenroom.actors.errors import SnapshotTampered, StoreCorrupt, StoreError, 
 from greenroom.persistence import codec, schema
 from greenroom.persistence import reader as reader_module
 from greenroom.persistence import store as store_module
-from greenroom.persistence.keys import Sealer
+from greenroom.persistence.keys import OldPlaces, Sealer
 from greenroom.persistence.protocol import (
     AddAgent,
     AddEvent,
@@ -40,6 +40,8 @@ from greenroom.persistence.protocol import (
 )
 from greenroom.persistence.reader import Reader
 from greenroom.persistence.store import Store, WriteFailed
+
+from .model import FOR_EVER
 
 GOOD = codec.dumps({"fine": True}, "it")
 
@@ -337,7 +339,9 @@ def test_a_store_of_version_2_is_migrated(tmp_path: Path, monkeypatch: pytest.Mo
         connection = schema.open_for_writing(path, "process")
         connection.execute("INSERT INTO events VALUES (5, 1.0, 'run.progress', '/t', NULL, x'7b7d')")
         connection.close()
-    reader = Reader(path, schema.open_for_reading(path), Sealer(b"k" * 32), knows_pruned=False)
+    connection = schema.open_for_reading(path)
+    schema.as_of_now(connection, 2)
+    reader = Reader(path, connection, Sealer(b"k" * 32), places=OldPlaces)
     assert reader.read(ListEvents("/", 0, 9)).pruned == 0  # type: ignore[attr-defined]
     reader.close()
     store, _ = Store.open(path, "process")
@@ -433,7 +437,9 @@ def test_erasing_leaves_nothing_of_the_agent(opened: tuple[Store, Reader]) -> No
     store.write([EraseAgent(1)])
     assert reader.read(LoadAgent(1)) is None
     assert reader.read(FindRuns(("done1", "open1"))) == (None, None)
-    for table in ("agents", "runs", "inbox", "snapshots"):
+    while store.erasing:
+        store.prune(FOR_EVER, 1e9)
+    for table in ("agents", "runs", "inbox", "snapshots", "erased"):
         rows = store._connection.execute(f"SELECT count(*) FROM {table} WHERE agent_id = 1")
         assert rows.fetchone() == (0,), table
 

@@ -238,13 +238,12 @@ def test_a_part_of_a_store_is_those_at_or_below_a_path(source: Path, tmp_path: P
     out = io.BytesIO()
     change(
         copied(source, tmp_path),
-        "UPDATE runs SET status = 'accepted', ended_at = NULL WHERE awaits IS NOT NULL",
+        "UPDATE runs SET status = 'accepted', result = NULL, ended_at = NULL WHERE awaits IS NOT NULL",
     )
     done = transfer.export(str(tmp_path / source.name), out, under="/zoo")
     assert done.outside == 0
-    change(
-        tmp_path / source.name, "UPDATE agents SET path = '/else/child' WHERE path = '/team/keeper/child'"
-    )
+    child = "SELECT agent_id FROM agents WHERE path = '/team/keeper/child'"
+    change(tmp_path / source.name, f"DELETE FROM runs WHERE agent_id IN ({child})")
     assert transfer.export(str(tmp_path / source.name), out, under="/team").outside == 1
 
 

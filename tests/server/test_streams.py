@@ -20,8 +20,6 @@ from greenroom.server.streams import BEAT, OPENING, Streams
 from . import served
 from .conftest import Served, story
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def told(source: EventSource, until: Callable[[ServerSentEvent], bool]) -> Iterator[ServerSentEvent]:
     """What a stream tells, up to an event."""

@@ -14,15 +14,15 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-from ..actors.errors import AgentNotFound, GreenroomError, RunNotFound, StoreCorrupt, StoreError
+from ..actors.errors import AgentNotFound, GreenroomError, RunNotFound, StoreCorrupt
 from ..actors.events.ring import missed
 from ..actors.views import Event, UnreadableValue
 from ..actors.vocabulary import AgentId, Payload, RunId, check_path, check_under, tellable
-from ..persistence import codec, plain
+from ..persistence import codec, looking, plain
 from ..persistence.doctor.inspection import Inspection, inspecting
 from ..persistence.doctor.numbers import count, measure
 from ..persistence.doctor.owner import look_for_owner
-from ..persistence.keys import Sealer
+from ..persistence.keys import Sealer, places_of
 from ..persistence.protocol import (
     AgentImage,
     AgentRow,
@@ -36,12 +36,8 @@ from ..persistence.protocol import (
     RunRow,
 )
 from ..persistence.reader import Reader, damaged
-from ..persistence.schema import KNOWS_PRUNED
 from ..server.feed import Wanted
 from .answers import Agent, AgentLine, Ended, LastRun, Page, Run, State, in_json
-
-TRIES = 3
-"""How often a question is asked because somebody wrote into a file that nobody had open."""
 
 PAGE = 1000
 """Agents, or events, that are read at a time."""
@@ -120,12 +116,11 @@ class StoreFile:
                 time.sleep(POLL)
 
     def _ask(self, look: Callable[["_View"], T]) -> T:
-        for _ in range(TRIES):
-            with _viewing(self._store) as (view, disturbed):
-                answer = self._checked(look, view)
-                if not disturbed():
-                    return answer
-        raise StoreError(self._store, "it is being changed all the time. Try again.")
+        def once() -> T:
+            with _viewing(self._store) as view:
+                return self._checked(look, view)
+
+        return looking.look(self._store, once)
 
     def _checked(self, look: Callable[["_View"], T], view: "_View") -> T:
         """What is seen, if it is of the types that it says: a damaged file may hold anything anywhere."""
@@ -142,11 +137,11 @@ class StoreFile:
 
 
 @contextmanager
-def _viewing(store: str) -> Iterator[tuple["_View", Callable[[], bool]]]:
-    with inspecting(store, now=time.time(), quick=True, progress=lambda _: None) as (inspection, disturbed):
+def _viewing(store: str) -> Iterator["_View"]:
+    with inspecting(store, now=time.time(), quick=True, progress=lambda _: None) as inspection:
         if not inspection.version:
             raise StoreCorrupt(store, "it is no store, or nobody has written to it yet.")
-        yield _View(inspection), disturbed
+        yield _View(inspection)
 
 
 class _View:
@@ -156,12 +151,8 @@ class _View:
         self.inspection = inspection
         # without the key nothing can be told to be genuine: with a key that nobody has, nothing is
         sealer = inspection.sealer or Sealer(secrets.token_bytes(32))
-        self._reader = Reader(
-            inspection.store,
-            inspection.connection,
-            sealer,
-            knows_pruned=inspection.version >= KNOWS_PRUNED,
-        )
+        places = places_of(inspection.version)
+        self._reader = Reader(inspection.store, inspection.connection, sealer, places=places)
         with inspection.one_moment():
             owner = look_for_owner(inspection.store, inspection.connection)
         self._owner = owner

@@ -78,6 +78,9 @@ class Feed:
 
     def add(self, event: Event) -> None:
         """This happened after all that was added before."""
+        if event.type == "agent.deleted":  # the store tells what is left of what happened before
+            self._entries.clear()
+            self._first, self._bytes, self._forgotten = self._next, 0, self.last
         entry = Entry(event.seq, event.type, event.path, event.run_id, on_wire(event))
         self._entries[self._next] = entry
         self._next += 1
