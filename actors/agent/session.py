@@ -18,6 +18,7 @@ from ..ledger.protocol import (
     SessionFailed,
     SessionStarted,
     TakeRun,
+    TurnGoesOn,
     TurnMayResume,
     TurnResumes,
     TurnSettled,
@@ -180,7 +181,11 @@ class Session:
             self._owed = False
             return [Send("ledger", TakeRun(self.agent_id, self.incarnation))]
         if before == "regaining":
-            return [*self._waits(False), DoResume()]
+            goes_on: list[Action] = [*self._waits(False), DoResume()]
+            if self._suspect and self._run_id is not None:
+                told = TurnGoesOn(self.agent_id, self.incarnation, self._run_id)
+                goes_on.append(Send("ledger", told))
+            return goes_on
         return []
 
     def begun(self, news: RunBegun) -> list[Action]:

@@ -49,6 +49,7 @@ from .protocol import (
     StopBeginning,
     StoreFailing,
     TakeRun,
+    TurnGoesOn,
     TurnResumes,
     TurnWaits,
 )
@@ -238,6 +239,7 @@ HANDLERS: dict[type, Handler] = {
     EndTurn: lambda room, end, session: room.ledger.end_turn(end, session),
     TurnWaits: lambda room, news, _: room.ledger.turn_waits(news),
     TurnResumes: lambda room, ask, session: room.ledger.turn_resumes(ask, session),
+    TurnGoesOn: lambda room, news, _: room.ledger.turn_goes_on(news),
     Outran: lambda room, timer, _: room.ledger.outran(timer),
     CallAgain: lambda room, timer, _: room.ledger.call_again(timer),
     KindRegistered: lambda room, news, _: room.ledger.kind_registered(news),

@@ -102,6 +102,7 @@ from .protocol import (
     SpawnSettled,
     StopBeginning,
     TakeRun,
+    TurnGoesOn,
     TurnMayResume,
     TurnResumes,
     TurnsEnded,
@@ -240,7 +241,13 @@ class Ledger:
         run.row = replace(run.row, alone=True)
         go = Send(session, TurnMayResume(run.row.run_id, run.resuming))
         run.resuming = None
-        return [*self._commit((SetRun.of(run.row),), (), run.durability, go), self._time_solo(run)]
+        return self._commit((SetRun.of(run.row),), (), run.durability, go)
+
+    def turn_goes_on(self, news: TurnGoesOn) -> list[Effect]:
+        """Its time alone counts from here: before, it waited for a slot."""
+        desk = self._desk_of(news)
+        run = desk.running if desk else None
+        return [] if run is None or not run.row.alone else [self._time_solo(run)]
 
     def _time_solo(self, run: OpenRun) -> Effect:
         return StartTimer(longest_solo(run.row), Outran(self.suspects.number))
@@ -662,7 +669,9 @@ class Ledger:
         reply = Send(session, CheckpointRecorded(ask.request))
         return self._commit(records, facts, self._unless_crowded(), reply)
 
-    def _desk_of(self, ask: Checkpoint | ReportProgress | TurnWaits | TurnResumes) -> Desk | None:
+    def _desk_of(
+        self, ask: Checkpoint | ReportProgress | TurnWaits | TurnResumes | TurnGoesOn
+    ) -> Desk | None:
         """Where the turn that says this is under way; None if it is over, or was begun again since."""
         desk = self.desks.get(ask.agent_id)
         if desk is None or desk.running is None or desk.incarnation != ask.incarnation:

@@ -268,6 +268,14 @@ class TurnResumes(Struct, frozen=True, gc=False):
     number: int
 
 
+class TurnGoesOn(Struct, frozen=True, gc=False):
+    """A suspect's turn that may resume has a slot now. Not answered."""
+
+    agent_id: AgentId
+    incarnation: Incarnation
+    run_id: RunId
+
+
 class EndTurn(Struct, frozen=True, gc=False):
     """The turn is over, with everything that it changes, or nothing if it did not complete.
 
@@ -521,6 +529,7 @@ LedgerCommand: TypeAlias = (
     | TakeRun
     | TurnWaits
     | TurnResumes
+    | TurnGoesOn
     | Checkpoint
     | ReportProgress
     | EndTurn
