@@ -6,11 +6,14 @@ on another thread.
 
 import asyncio
 import os
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable
 from contextlib import nullcontext
 from typing import Any, Literal, Self, TypeAlias
 
+from ..persistence.protocol import EventRow
 from . import calls
+from .agent.divergence import compared
 from .agent.kind import find_kind
 from .agent.turn import result_of
 from .calls import UNSET, Call
@@ -118,7 +121,7 @@ class AsyncRuntime(Handle):
     ) -> "AsyncAgentRef":
         """See `Runtime.spawn`."""
         call = calls.spawn(kind, path, config=config, input=input, run_id=run_id, durability=durability)
-        answer = await self._ask(call)
+        answer = await self._accepted(call)
         run = AsyncRun(self, answer.run_id, answer.path) if answer.run_id else None
         return AsyncAgentRef(self, answer.path, run)
 
@@ -162,6 +165,7 @@ class AsyncRuntime(Handle):
     ) -> "AsyncRuns":
         """See `Runtime.wait`."""
         listed = calls.checked_wait(runs, timeout, until, AsyncRun)
+        self._refuse_to_wait()
         answers: asyncio.Queue[tuple[AsyncRun, Any]] = asyncio.Queue()
         pending = {id(run): run for run in listed if run._ended is None}
         ended = len(listed) - len(pending)
@@ -215,6 +219,19 @@ class AsyncRuntime(Handle):
         answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         return self._call(call, _setter(answered)), answered
 
+    def _refuse_to_wait(self) -> None:
+        """Only for ends of runs: all else is answered without a slot."""
+        if self._engine is not None:
+            self._engine.refuse_in_turn()
+
+    async def _accepted(self, call: Call) -> Any:
+        """See `Runtime._accepted`."""
+        answer = await self._ask(call)
+        inputs = calls.recorded_input(call, answer)
+        if inputs is not None:
+            calls.refuse_other_input(answer, await compared(*inputs))
+        return answer
+
     async def _ask(self, call: Call) -> Any:
         _, answered = self._post(call)
         return _granted(await answered)
@@ -234,7 +251,7 @@ class AsyncAgentRef(Handle):
     ) -> "AsyncRun":
         """See `AgentRef.followup`."""
         call = calls.followup(self.path, input, run_id=run_id, durability=durability)
-        answer = await self._runtime._ask(call)
+        answer = await self._runtime._accepted(call)
         return AsyncRun(self._runtime, answer.run_id, self.path)
 
     async def send(self, body: Any, *, durability: Durability | None = None) -> None:
@@ -306,6 +323,7 @@ class AsyncRun(Handle):
         """See `Run.outcome`."""
         checked_timeout(timeout)
         if self._ended is None:
+            self._runtime._refuse_to_wait()
             request, answered = self._runtime._post(calls.await_run(self.run_id))
             try:
                 async with asyncio.timeout(timeout) if timeout is not None else nullcontext():
@@ -354,9 +372,11 @@ class AsyncEventStream(AsyncIterator[Event]):
 
     page: int = calls.PAGE
 
-    def __init__(self, runtime: AsyncRuntime, under: str, since: int | None, *, follow: bool) -> None:
+    def __init__(
+        self, runtime: AsyncRuntime, under: str, since: int | Cursor | None, *, follow: bool
+    ) -> None:
         self._runtime, self._under, self._follow = runtime, under, follow
-        self._ready: list[Event] = []  # newest first
+        self._ready: deque[EventRow] = deque()
         self._over = False
         self._since: int | Cursor = since or 0
         self._request: RequestId = None
@@ -384,7 +404,7 @@ class AsyncEventStream(AsyncIterator[Event]):
             self._over = True
         if not self._ready:
             raise StopAsyncIteration
-        return self._ready.pop()
+        return Event.of(self._ready.popleft())  # as late as this: a whole page would hold the loop
 
     async def _pull(self) -> None:
         call = calls.pull(self._under, self._since, wait=self._follow, limit=self.page)
@@ -396,7 +416,7 @@ class AsyncEventStream(AsyncIterator[Event]):
         if answer is None:
             return
         self._since = answer.last
-        self._ready = [Event.of(row) for row in reversed(answer.events)]
+        self._ready.extend(answer.events)
         if not self._ready and not self._follow:
             self._over = True
 
@@ -410,7 +430,7 @@ class AsyncEventStream(AsyncIterator[Event]):
     async def aclose(self) -> None:
         """End the stream, also for a task that waits for the next event."""
         self._over = True
-        self._ready = []
+        self._ready.clear()
         if self._awaited is not None and not self._awaited.done():
             self._awaited.set_result(None)
 

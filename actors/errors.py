@@ -5,6 +5,9 @@ and sent); its text says what happened and what to do. Cores hand errors on as v
 raise them.
 """
 
+MOST_IN_CIRCLE = 10
+"""How many runs of a circle an error's text names."""
+
 
 class GreenroomError(Exception):
     """The base of all errors of greenroom."""
@@ -115,14 +118,78 @@ class RunNotFound(GreenroomError, LookupError):
 
 
 class RunIdTaken(GreenroomError, ValueError):
-    """The run id names a run of another agent."""
+    """The run id is not free: it names another run, or is one of the runtime's own.
 
-    def __init__(self, run_id: str, path: str) -> None:
-        super().__init__(run_id, path)
-        self.run_id, self.path = run_id, path
+    `path` is that run's; `problem` says how it differs from what was asked for, if its agent does not.
+    """
+
+    def __init__(self, run_id: str, path: str, problem: str | None = None) -> None:
+        super().__init__(run_id, path, problem)
+        self.run_id, self.path, self.problem = run_id, path, problem
+
+    @classmethod
+    def reserved(cls, run_id: str) -> "RunIdTaken":
+        """An id that only the runtime gives."""
+        return cls(run_id, "", "ids that begin with 'run-' are the runtime's own")
 
     def __str__(self) -> str:
-        return f"the run id {self.run_id!r} names a run of {self.path}. Choose another id."
+        if not self.path:
+            return f"the run id {self.run_id!r} cannot be chosen: {self.problem}. Choose another id."
+        differs = f", {self.problem}" if self.problem else ""
+        return f"the run id {self.run_id!r} names a run of {self.path}{differs}. Choose another id."
+
+
+class KeyNeeded(GreenroomError):
+    """A turn uses a name in a way that a count of its calls cannot tell apart after a crash.
+
+    `what` is "run" for a `followup`; `name` is its name within the run, such as the path.
+    """
+
+    def __init__(self, run_id: str, path: str, what: str, name: str, why: str) -> None:
+        super().__init__(run_id, path, what, name, why)
+        self.run_id, self.path, self.what, self.name, self.why = run_id, path, what, name, why
+
+    def __str__(self) -> str:
+        return (
+            f"run {self.run_id} of {self.path} asks for a {self.what} under the name {self.name!r} without "
+            f"key=, and {self.why}. Begun again after a crash, it could be given another one's result. "
+            "Give each such call a key= that says which one it is, such as the number of a page."
+        )
+
+
+class WouldDeadlock(GreenroomError):
+    """A turn would wait for a run that cannot end before the turn itself has.
+
+    `circle` is a triple for each run in it, the one that would wait first: how it needs the next one
+    ("waits for", "goes on after", "begins after"; the last one needs the first), its id, and the path of
+    its agent. It was refused at this wait; the others go on waiting.
+    """
+
+    def __init__(self, circle: tuple[tuple[str, str, str], ...]) -> None:
+        super().__init__(circle)
+        self.circle = circle
+
+    @property
+    def run_ids(self) -> tuple[str, ...]:
+        """The runs in the circle, in its order."""
+        return tuple(run_id for _, run_id, _ in self.circle)
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Their agents."""
+        return tuple(path for _, _, path in self.circle)
+
+    def __str__(self) -> str:
+        names = [f"{path} (run {run_id})" for _, run_id, path in self.circle]
+        told = [
+            f"{how} {name}" for (how, _, _), name in zip(self.circle, [*names[1:], names[0]], strict=True)
+        ]
+        if len(told) > MOST_IN_CIRCLE:
+            told[MOST_IN_CIRCLE - 1 : -1] = [f"waits for {len(told) - MOST_IN_CIRCLE:,} others in turn"]
+        return (
+            f"this wait would never end: {names[0]} {', which '.join(told)}. "
+            "Wait for one of these by turn.after() and return, or have only one wait for the other."
+        )
 
 
 class CannotStore(GreenroomError, TypeError):
@@ -282,13 +349,20 @@ class SnapshotUnreadable(GreenroomError):
 
 
 class InternalError(GreenroomError):
-    """A bug in greenroom. Please report it with the log."""
+    """A bug in greenroom. Please report it with the log.
 
-    def __init__(self, problem: str) -> None:
-        super().__init__(problem)
-        self.problem = problem
+    `stopped`: the runtime could not go on; else what was asked for is refused and nothing else is affected.
+    """
+
+    def __init__(self, problem: str, stopped: bool = True) -> None:
+        super().__init__(problem, stopped)
+        self.problem, self.stopped = problem, stopped
 
     def __str__(self) -> str:
+        if not self.stopped:
+            return (
+                f"{self.problem}. This is a bug, please report it with the log. Nothing else is affected."
+            )
         return (
             f"greenroom stopped itself: {self.problem}. This is a bug, please report it. What was "
             "accepted durably is in the store: open it again to go on."

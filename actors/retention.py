@@ -4,6 +4,7 @@ import math
 
 from msgspec import Struct
 
+from .borders import shown
 from .vocabulary import Seconds
 
 DAY: Seconds = 86_400.0
@@ -35,13 +36,13 @@ class Retention(Struct, frozen=True, kw_only=True):
         for name in ("run_age", "event_age", "closed_age"):
             age = getattr(self, name)
             if age is not None and not _is_age(age):
-                raise ValueError(f"{name}= is a number of seconds from 0 on or None, not {age!r}")
+                raise ValueError(f"{name}= is a number of seconds from 0 on or None, not {shown(age)}")
         for name in ("runs", "events", "closed"):
             count = getattr(self, name)
             if count is not None and (type(count) is not int or count < 0):
-                raise ValueError(f"{name}= is an int from 0 on or None, not {count!r}")
+                raise ValueError(f"{name}= is an int from 0 on or None, not {shown(count)}")
         if not _is_age(self.least_age):
-            raise ValueError(f"least_age= is a number of seconds from 0 on, not {self.least_age!r}")
+            raise ValueError(f"least_age= is a number of seconds from 0 on, not {shown(self.least_age)}")
 
 
 def _is_age(age: object) -> bool:

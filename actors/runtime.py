@@ -8,6 +8,7 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, Literal, Self, TypeAlias
 
+from ..persistence.comparing import difference
 from . import calls
 from .agent.kind import find_kind
 from .agent.turn import result_of
@@ -34,7 +35,8 @@ class Runtime(Handle):
         store: the file, made if it is not there; ":memory:" keeps nothing.
         slots: how many turns may execute at a time.
         residents: how many agents may be in memory.
-        backlog: how many pieces of accepted work may wait; more are refused with `BacklogFull`.
+        backlog: how many pieces of accepted work may wait; more from outside are refused with
+            `BacklogFull`. What turns start counts, and is never refused for it.
         durability: what survives once a call has returned: "memory" nothing, "process" the death of
             this process, "power" that of the machine.
         drain: seconds that turns under way get when the runtime is closed.
@@ -42,8 +44,9 @@ class Runtime(Handle):
         retention: how long finished runs, events and closed agents are kept.
 
     Use it as a context manager, or call `start` and `close`. Its methods may be called on any thread but
-    not in a turn, which has its own. A program whose threads call it while it is busy hears sooner with
-    `sys.setswitchinterval(0.0005)`. Raises `ValueError` or `TypeError` for a bad argument.
+    not in a turn, which has its own, unless that is paused. A program whose threads call it while it is
+    busy hears sooner with `sys.setswitchinterval(0.0005)`. Raises `ValueError` or `TypeError` for a bad
+    argument.
     """
 
     def __init__(
@@ -103,7 +106,7 @@ class Runtime(Handle):
         if self._state != "up" or self._engine.forked:
             self._state = "closed"
             return
-        self._refuse_on_loop()
+        self._refuse_in_turn()
         self._state = "closed"
         answers: SimpleQueue[Any] = self._engine.world.answers()
         self._engine.begin_to_close(seconds, interrupt=bool(interrupt), callback=answers.put)
@@ -134,10 +137,11 @@ class Runtime(Handle):
     ) -> "AgentRef":
         """Make an agent, and with `input` its first run, `ref.run`. Its session opens in the background.
 
-        Raises `UnknownKind`, `InvalidPath`, `PathTaken`, `CannotStore`, `BacklogFull`.
+        A `run_id` given twice, with the same path and input, is the same agent and run. Raises
+        `UnknownKind`, `InvalidPath`, `PathTaken`, `CannotStore`, `BacklogFull`, `RunIdTaken`.
         """
         call = calls.spawn(kind, path, config=config, input=input, run_id=run_id, durability=durability)
-        answer = self._ask(call)
+        answer = self._accepted(call)
         run = Run(self, answer.run_id, answer.path) if answer.run_id else None
         return AgentRef(self, answer.path, run)
 
@@ -222,7 +226,8 @@ class Runtime(Handle):
         """An iterator over the events at or below `under` with numbers greater than `since`.
 
         Without `since`, those from this call on; without `follow` it ends with the newest event there
-        is (and begins, without `since`, with the oldest). It ends when the runtime closes.
+        is (and begins, without `since`, with the oldest). It ends when the runtime closes. Events that
+        are not kept any more have an event `events.missed` in their place, which names their numbers.
         """
         calls.checked_events(under, since, follow)
         return EventStream(self, under, since, follow=follow)
@@ -235,6 +240,14 @@ class Runtime(Handle):
         return stats_of(ledger, residency, slots)
 
     # The way in
+
+    def _accepted(self, call: Call) -> Any:
+        """The answer to a call that gives a run; refused if its id names one with another input."""
+        answer = self._ask(call)
+        inputs = calls.recorded_input(call, answer)
+        if inputs is not None:
+            calls.refuse_other_input(answer, difference(*inputs))
+        return answer
 
     def _ask(self, call: Call, timeout: float | None = None) -> Any:
         answers: SimpleQueue[Any] = self._engine.world.answers()
@@ -250,15 +263,17 @@ class Runtime(Handle):
         return answer
 
     def _post(self, call: Call, callback: Any) -> Any:
-        self._refuse_on_loop()
+        self._refuse_in_turn()
         return self._engine.post(call, callback)
 
-    def _refuse_on_loop(self) -> None:
+    def _refuse_in_turn(self) -> None:
         if self._state == "up" and self._engine.on_loop():
             raise GreenroomError(
-                "the runtime was called in a turn, on the thread of all agents, which would wait for "
-                "itself: use the turn's own methods, or a plain def"
+                "the runtime was called on the loop of all agents, which would wait for itself: in a turn "
+                "use the turn's own methods (turn.spawn, turn.followup, turn.wait)"
             )
+        if self._state == "up":
+            self._engine.refuse_in_turn()
 
 
 class AgentRef(Handle):
@@ -275,11 +290,12 @@ class AgentRef(Handle):
     ) -> "Run":
         """Have the agent work on `input`: accepted now, executed in its turn.
 
-        A `run_id` given twice is the same run. Raises `AgentNotFound`, `AgentClosed`, `UnknownKind`,
-        `CannotStore`, `BacklogFull`, `RunIdTaken`.
+        A `run_id` given twice is the same run; with another input it is refused. Ids that begin with `run-`
+        are the runtime's own. Raises `AgentNotFound`, `AgentClosed`, `UnknownKind`, `CannotStore`,
+        `BacklogFull`, `RunIdTaken`.
         """
         call = calls.followup(self.path, input, run_id=run_id, durability=durability)
-        answer = self._runtime._ask(call)
+        answer = self._runtime._accepted(call)
         return Run(self._runtime, answer.run_id, self.path)
 
     def send(self, body: Any, *, durability: Durability | None = None) -> None:
@@ -469,7 +485,7 @@ def stats_of(ledger: Any, residency: Any, slots: Any) -> Stats:
         reloads=residency.reloads,
         commits=ledger.commits,
         unwritten=ledger.unwritten,
-        given_way=residency.given_way,
+        waiting=residency.in_wait,
         events_dropped=ledger.events_dropped,
         latencies=ledger.latencies,
         store_problem=ledger.store_problem,

@@ -6,7 +6,8 @@ import msgspec
 from msgspec import Struct
 
 from ..persistence.codec import loads
-from ..persistence.protocol import EventRow, RunRow
+from ..persistence.protocol import EventRow, MessageRow, RunRow
+from .borders import text_of
 from .ledger.protocol import LiveAgent
 from .vocabulary import AgentStatus, OutcomeStatus, Payload, Timestamp
 
@@ -21,8 +22,8 @@ def read(payload: Payload) -> Any:
     """A stored value, or what stands for it if it cannot be read: one bad value blinds nobody."""
     try:
         return loads(payload)
-    except Exception as error:  # whatever the user's own class raises
-        return UnreadableValue(str(error))
+    except Exception as error:  # `loads` has said what it is
+        return UnreadableValue(text_of(error))
 
 
 class Outcome(Struct, frozen=True):
@@ -142,6 +143,13 @@ AgentInfos: TypeAlias = list[AgentInfo]
 Outcomes: TypeAlias = list[Outcome]
 
 
+_event_data = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def _names_a_run(run_id: object) -> bool:
+    return run_id is None or isinstance(run_id, str)
+
+
 class Event(Struct, frozen=True):
     """A numbered fact about an agent or a run. `seq` grows; numbers may be missing.
 
@@ -157,24 +165,43 @@ class Event(Struct, frozen=True):
 
     @classmethod
     def of(cls, row: EventRow) -> "Event":
-        """A stored event, for people."""
-        return cls(row.seq, row.at, row.type, row.path, row.run_id, msgspec.json.decode(row.data))
+        """A stored event, for people. If it is damaged, `unreadable` in its data says how."""
+        try:
+            data = _event_data(row.data)
+            if isinstance(row.at, float | int) and isinstance(row.type, str) and _names_a_run(row.run_id):
+                return cls(row.seq, row.at, row.type, row.path, row.run_id, data)
+            problem = "its time, type or run is no such thing"
+        except (msgspec.MsgspecError, TypeError, UnicodeError, RecursionError) as error:
+            data, problem = {}, f"its data cannot be read ({error})"
+        data["unreadable"] = f"event {row.seq} is damaged: {problem}. See `greenroom doctor`."
+        at = row.at if isinstance(row.at, float | int) else 0.0
+        kind = row.type if isinstance(row.type, str) else "event.damaged"
+        return cls(row.seq, at, kind, row.path, row.run_id if isinstance(row.run_id, str) else None, data)
 
 
 class Message(Struct, frozen=True):
-    """One message of an inbox; `sender` is the path of the agent that sent it, None from outside."""
+    """One message of an inbox; `sender` is the path of the agent that sent it, None from outside.
 
+    `id` is the same in every turn that is given the message, and no other message of the store has it.
+    """
+
+    id: str
     body: Any
     sender: str | None
     at: Timestamp
+
+    @classmethod
+    def of(cls, row: MessageRow) -> "Message":
+        """What the ledger knows, for people."""
+        return cls(f"message-{row.serial}", read(row.body), row.sender, row.at)
 
 
 class Stats(Struct, frozen=True):
     """The runtime in numbers; `latencies` in seconds, as (p50, p99)."""
 
     agents: int  # open ones, in memory or not
-    resident: int
-    running: int  # runs whose turn is under way
+    resident: int  # in memory, and not waiting inside a turn
+    running: int  # runs whose turn is under way, waiting or not
     queued: int  # runs accepted and not begun
     slots: int  # the limit
     residents: int  # the limit
@@ -183,11 +210,15 @@ class Stats(Struct, frozen=True):
     reloads: int
     commits: int
     unwritten: int  # commits not on disk yet
-    given_way: int  # by how many the limit of residents gives way now
     events_dropped: int  # `run.progress` alone, when the disk was far behind
     latencies: dict[str, tuple[float, float]]
     store_problem: str | None = None  # why nothing can be written now; it is tried again
     holders: tuple[str, ...] = ()  # paths of agents whose turns hold a slot, longest first, at most 100
+    waiting: int = 0  # in memory, and waiting inside a turn: counted apart from `resident`
+    given_way: int = 0  # always: the limit of residents has given way for waiting turns, and does no more
+
+
+WaitsFor: TypeAlias = Literal["slot", "room", "session", "run", "process", "commit", "kind"]
 
 
 class Explanation(Struct, frozen=True):
@@ -200,10 +231,10 @@ class Explanation(Struct, frozen=True):
 
     path: str
     status: AgentStatus
-    waits_for: Literal["slot", "room", "session", "run", "process", "commit", "kind"] | None
+    waits_for: WaitsFor | None
     since: Timestamp | None
     place: int | None  # how many come before it
-    held_by: tuple[str, ...]  # who holds what it needs: paths of agents, or ids of runs
+    held_by: tuple[str, ...]  # paths of the agents that hold what it needs, or whose runs it waits for
     text: str
 
     def __str__(self) -> str:

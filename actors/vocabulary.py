@@ -8,6 +8,7 @@ import re
 from collections.abc import Hashable
 from typing import Any, Literal, NewType, TypeAlias
 
+from .borders import plain, shown, type_name
 from .errors import InvalidPath
 
 AgentId = NewType("AgentId", int)
@@ -26,7 +27,9 @@ Address: TypeAlias = Any
 """An actor's address. Cores hand it on and never look into it."""
 
 Durability = Literal["memory", "process", "power"]
-AgentStatus = Literal["starting", "idle", "queued", "running", "interrupting", "failed", "closed"]
+AgentStatus = Literal[
+    "starting", "idle", "queued", "running", "waiting", "interrupting", "failed", "closed"
+]
 RunStatus = Literal["accepted", "queued", "running", "completed", "failed", "interrupted"]
 OutcomeStatus = Literal["completed", "failed", "interrupted"]
 
@@ -49,7 +52,8 @@ MAX_SEGMENTS = 16
 def check_path(path: object) -> str:
     """Return `path` if it is `/name/name…`, else raise `InvalidPath` saying what is wrong with it."""
     if not isinstance(path, str):
-        raise InvalidPath(repr(path), f"a path is a str, not {type(path).__name__}")
+        raise InvalidPath(shown(path), f"a path is a str, not {type_name(path)}")
+    path = plain(path)
     if not path.startswith("/"):
         raise InvalidPath(path, "a path starts with '/'")
     segments = path[1:].split("/")
@@ -63,7 +67,7 @@ def check_path(path: object) -> str:
 
 def check_under(path: object) -> str:
     """Return `path` if it can stand for a part of the tree: `/` for all, or a path."""
-    return "/" if path == "/" else check_path(path)
+    return "/" if isinstance(path, str) and plain(path) == "/" else check_path(path)
 
 
 MOST_TEXT = 65_536
@@ -75,14 +79,6 @@ def tellable(text: str) -> str:
     if len(text) > MOST_TEXT:
         text = f"{text[:MOST_TEXT]}… ({len(text):,} characters)"
     return text.encode("utf-8", "backslashreplace").decode()
-
-
-def text_of(error: BaseException) -> str:
-    """What an error says of itself, which may be code of a user's that fails."""
-    try:
-        return str(error)
-    except Exception:
-        return "its text could not be made"
 
 
 def tree_of(path: str) -> str:
@@ -103,4 +99,4 @@ def resolve(path: str, *, base: str) -> str:
 def checked_timeout(timeout: object) -> None:
     """Raise if `timeout` is no number of seconds and not None."""
     if timeout is not None and (not isinstance(timeout, int | float) or isinstance(timeout, bool)):
-        raise TypeError(f"timeout= is a number of seconds or None, not {timeout!r}")
+        raise TypeError(f"timeout= is a number of seconds or None, not {shown(timeout)}")

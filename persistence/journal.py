@@ -20,10 +20,12 @@ from ..actors.vocabulary import Address, AgentId, Durability, RequestId, RunId
 from .debt import Debt, Size
 from .overlay import AgentPage, Overlay
 from .protocol import (
+    AddAgent,
     AddEvent,
     AgentRow,
     Answer,
     Commit,
+    EraseAgent,
     EventRow,
     Fact,
     FindAgents,
@@ -134,9 +136,10 @@ class Journal:
             for news in commit.then:
                 effects += self.tell(self.urgent, level, news)
             return effects
+        records = tuple([self._placed(record) for record in commit.records])
         events = tuple([self._number(fact) for fact in commit.facts])
-        entry = self._append(commit.records, events, level)
-        self._overlay.lay(entry.number, entry.records)
+        entry = self._append(records, events, level)
+        self._overlay.lay(entry.number, records, events)
         if not commit.lazy:
             self.urgent = self._last
             self.commits += 1
@@ -199,6 +202,15 @@ class Journal:
         seq = self._next_seq
         self._next_seq += 1
         return EventRow(seq, fact.at, fact.type, fact.path, fact.run_id, fact.data)
+
+    def _placed(self, record: Record) -> Record:
+        """Have the record of an agent's beginning or end say where that is among the events."""
+        kind = type(record)
+        if kind is AddAgent:
+            return AddAgent(record.row, self._next_seq)  # type: ignore[union-attr,arg-type]
+        if kind is EraseAgent:
+            return EraseAgent(record.agent_id, record.path, self._next_seq)  # type: ignore[union-attr]
+        return record
 
     def accepted_by(self, run_id: RunId) -> int:
         """The number of the commit that accepted this run; 0 if it is long on disk."""
@@ -283,6 +295,36 @@ class Journal:
         self._paused = False
         return None
 
+    @property
+    def oldest(self) -> tuple[Record, ...]:
+        """The records of the oldest commit that is not on disk."""
+        return self._entries[0].records
+
+    def withdraw(
+        self, about: Callable[[Record], bool], news_of_it: Callable[[Send], bool]
+    ) -> list[Send] | None:
+        """Take back the oldest commit that is not on disk, and from later ones what is `about` the same.
+
+        Returns the news that nobody is to hear now; of a later commit, only if all of it goes. None, and
+        nothing has changed, if somebody was told of any of it. The numbers of what goes stay used.
+        """
+        first = self._entries[0]
+        later = [entry for entry in list(self._entries)[1:] if any(map(about, entry.records))]
+        if any(_was_told(entry) for entry in (first, *later)):
+            return None
+        withdrawn: list[Send] = []
+        for entry in (first, *later):
+            kept = () if entry is first else tuple([one for one in entry.records if not about(one)])
+            if not kept:
+                withdrawn += filter(news_of_it, entry.then)
+                entry.then = [send for send in entry.then if not news_of_it(send)]
+            entry.records = kept
+            entry.events = tuple([record.row for record in kept if type(record) is AddEvent])
+        for send in withdrawn:
+            self._told_later.pop(getattr(send.message, "request", None), None)
+        self._overlay.relay({entry.number: entry.records for entry in (first, *later)})
+        return withdrawn
+
     # Questions
 
     def ask(
@@ -311,7 +353,7 @@ class Journal:
     def _read(self, question: _Question) -> list[Effect]:
         self._next_question += 1
         self._questions[self._next_question] = question
-        return [Send("reader", Read(self._next_question, question.query))]
+        return [Send("reader", Read(self._next_question, question.query, self._overlay.erasing))]
 
     def answered(self, answer: Answer) -> list[Effect]:
         """The reader found this: lay the overlay over it and pass it on."""
@@ -330,7 +372,8 @@ class Journal:
 
     def read_again(self, message: ReadAgain) -> list[Effect]:
         """Ask the reader once more."""
-        return [Send("reader", Read(message.ticket, self._questions[message.ticket].query))]
+        query = self._questions[message.ticket].query
+        return [Send("reader", Read(message.ticket, query, self._overlay.erasing))]
 
     def _release(self) -> None:
         """Let go of what is on disk, and was when the oldest open question was asked.
@@ -341,6 +384,12 @@ class Journal:
         if self._questions:
             floor = min(floor, next(iter(self._questions.values())).floor)
         self._overlay.lift(floor)
+
+
+def _was_told(entry: _Entry) -> bool:
+    """Whether somebody may have heard of a commit that is not on disk."""
+    events = sum(type(record) is AddEvent for record in entry.records)
+    return entry.level == "memory" or len(entry.events) < events
 
 
 def _answer(reply_to: Address | Callable[[Answer], Iterable[Effect]], answer: Answer) -> list[Effect]:

@@ -5,8 +5,10 @@ before that is open. It may lie over rows that contain a part of it already: tha
 record sets what it names, and the overlay is always an unbroken tail of the journal.
 """
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator
+from itertools import islice
 
 from msgspec import Struct
 
@@ -14,12 +16,13 @@ from ..actors.vocabulary import AgentId, RunId, is_under
 from .fold import fold_image, fold_row, fold_run
 from .protocol import (
     AddAgent,
-    AddEvent,
+    AddMessage,
     AddRun,
     AgentImage,
     AgentRow,
     EndRun,
     EraseAgent,
+    EventPage,
     EventRow,
     FindAgent,
     FindAgents,
@@ -33,6 +36,9 @@ from .protocol import (
     RunRow,
     SetAgent,
 )
+
+LOOK = 5_000
+"""Events that are looked at for one answer; this is done on the loop."""
 
 
 class AgentPage(Struct, frozen=True):
@@ -50,19 +56,26 @@ class Overlay:
     """
 
     def __init__(self) -> None:
+        self._events: deque[tuple[int, tuple[EventRow, ...]]] = deque()  # none of them empty, by number
         self._layers: deque[tuple[int, tuple[Record, ...]]] = deque()  # oldest first
         self._unsorted: deque[tuple[int, tuple[Record, ...]]] = deque()  # … and then these
         self._of_agent: dict[AgentId, deque[tuple[int, Record]]] = {}
         self._of_run: dict[RunId, deque[tuple[int, Record]]] = {}
         self._at_path: dict[str, deque[tuple[int, AgentId]]] = {}
         self._closed: dict[AgentId, int] = {}
+        self._erased: dict[AgentId, tuple[int, EraseAgent]] = {}
 
-    def lay(self, number: int, records: tuple[Record, ...]) -> None:
-        """Put the records of a commit on top."""
-        self._unsorted.append((number, records))
+    def lay(self, number: int, records: tuple[Record, ...], events: tuple[EventRow, ...]) -> None:
+        """Put a commit on top: its records, and what it tells."""
+        if records:
+            self._unsorted.append((number, records))
+        if events:
+            self._events.append((number, events))
 
     def lift(self, upto: int) -> None:
         """Take away the commits up to and with this number."""
+        while self._events and self._events[0][0] <= upto:
+            self._events.popleft()
         while self._layers and self._layers[0][0] <= upto:
             number, records = self._layers.popleft()
             for record in records:
@@ -71,12 +84,22 @@ class Overlay:
                     _forget_first(self._of_agent, agent_id)
                     if self._closed.get(agent_id) == number:
                         del self._closed[agent_id]
+                    if type(record) is EraseAgent:
+                        self._erased.pop(agent_id, None)
                 if run_id is not None:
                     _forget_first(self._of_run, run_id)
                 if type(record) is AddAgent:
                     _forget_first(self._at_path, record.row.path)
         while self._unsorted and self._unsorted[0][0] <= upto:
             self._unsorted.popleft()
+
+    def relay(self, changed: dict[int, tuple[Record, ...]]) -> None:
+        """Have other records for the commits of these numbers."""
+        layers = [*self._layers, *self._unsorted]
+        self._layers.clear()
+        for table in (self._of_agent, self._of_run, self._at_path, self._closed):
+            table.clear()
+        self._unsorted = deque((number, changed.get(number, records)) for number, records in layers)
 
     def _sort(self) -> None:
         """Have all layers found by what they are about; before any question."""
@@ -93,12 +116,20 @@ class Overlay:
                     self._at_path.setdefault(record.row.path, deque()).append((number, record.row.agent_id))
                 elif type(record) is SetAgent and record.status == "closed":
                     self._closed[record.agent_id] = number
+                elif type(record) is EraseAgent:
+                    self._erased[record.agent_id] = (number, record)
 
     @property
     def lately_closed(self) -> tuple[AgentId, ...]:
         """The agents whose closing the reader may not have seen, nor who they are."""
         self._sort()
         return tuple(self._closed)
+
+    @property
+    def erasing(self) -> tuple[tuple[AgentId, int], ...]:
+        """The agents whose deletion the reader may not have seen, each with its `EraseAgent.upto`."""
+        self._sort()
+        return tuple((agent_id, record.upto) for agent_id, (_, record) in self._erased.items())
 
     def numbers_of_agent(self, agent_id: AgentId) -> Iterator[int]:
         """The commits that say something of this agent at rest, newest first."""
@@ -129,7 +160,7 @@ class Overlay:
             case LoadAgent():
                 records = self._of_agent.get(query.agent_id, ())
                 if records and type(records[0][1]) is AddAgent:
-                    return fold_image(None, (record for _, record in records))
+                    return fold_image(None, self._records(query.agent_id))
             case _:
                 pass
         return None
@@ -137,7 +168,7 @@ class Overlay:
     def _row_since_added(self, agent_id: AgentId) -> AgentRow | None:
         records = self._of_agent.get(agent_id, ())
         if records and type(records[0][1]) is AddAgent:
-            return fold_row(None, (record for _, record in records))
+            return fold_row(None, self._records(agent_id))
         return None
 
     def merge(self, query: Query, value: object, also: tuple[AgentRow, ...] = ()) -> object:
@@ -165,7 +196,11 @@ class Overlay:
                 return self._merge_events(query, value)  # type: ignore[arg-type]
 
     def _records(self, agent_id: AgentId) -> Iterator[Record]:
-        return (record for _, record in self._of_agent.get(agent_id, ()))
+        return (record for _, record in self._of_agent.get(agent_id, ()) if not self._is_of_erased(record))
+
+    def _is_of_erased(self, record: Record) -> bool:
+        """Whether it is a message of an agent that was deleted since."""
+        return type(record) is AddMessage and record.row.sender_id in self._erased
 
     def _row(self, row: AgentRow | None, agent_id: AgentId) -> AgentRow | None:
         return fold_row(row, self._records(agent_id))
@@ -217,24 +252,36 @@ class Overlay:
             edge = page[-1].path
         return AgentPage(page, edge)
 
-    def _merge_events(self, query: ListEvents, found: tuple[EventRow, ...]) -> tuple[EventRow, ...]:
-        if len(found) >= query.limit:
-            return found
+    def _merge_events(self, query: ListEvents, page: EventPage) -> EventPage:
+        """The reader's page, and behind its end what is not in it."""
+        found = page.events
+        if len(found) >= query.limit or page.upto is not None:
+            return page
         last = found[-1].seq if found else query.since
-        tail = [
-            record.row
-            for _, records in self._layers
-            for record in records
-            if type(record) is AddEvent and record.row.seq > last and is_under(record.row.path, query.under)
-        ]
-        return (found + tuple(tail))[: query.limit]
+        at = max(0, bisect_right(self._events, last, key=lambda layer: layer[1][0].seq) - 1)
+        newer = islice((row for _, rows in islice(self._events, at, None) for row in rows), LOOK)
+        tail: list[EventRow] = []
+        looked_at = upto = 0
+        for row in newer:
+            looked_at, upto = looked_at + 1, row.seq
+            if upto > last and is_under(row.path, query.under) and not self._is_erased(row):
+                tail.append(row)
+                if len(found) + len(tail) == query.limit:
+                    break
+        return EventPage(found + tuple(tail), upto if looked_at == LOOK else None, page.pruned)
+
+    def _is_erased(self, event: EventRow) -> bool:
+        """Whether it tells of an agent that was deleted since."""
+        for agent_id, (_, erased) in self._erased.items():
+            if event.type != "agent.deleted" and erased.path == event.path and event.seq < erased.upto:
+                _, first = self._of_agent[agent_id][0]
+                return type(first) is not AddAgent or event.seq >= first.first_seq
+        return False
 
 
 def _names(record: Record) -> tuple[AgentId | None, RunId | None]:
     """The agent and the run that a record is about, as far as the overlay keeps them."""
     kind = type(record)
-    if kind is AddEvent:
-        return None, None
     if kind is AddAgent:
         return record.row.agent_id, None  # type: ignore[union-attr]
     if kind is AddRun:

@@ -50,6 +50,8 @@ class RunRow(Struct, frozen=True, gc=False):
     alone: bool = False  # its turn is at work as the only suspect of a crash
     ran: float | None = None  # seconds that its longest turn had run when it was cut off
     at_work: bool = False  # a turn of it has begun, and neither ended nor been cut off
+    stem: str | None = None  # of the ids of what it starts, if another store accepted it; see `actors.ids`
+    divided_at: int | None = None  # at the last checkpoint of its turn: the serial of the next run
 
 
 class AgentRow(Struct, frozen=True, gc=False):
@@ -65,7 +67,7 @@ class AgentRow(Struct, frozen=True, gc=False):
     status: str = "idle"
     error: str | None = None
     incarnation: Incarnation = Incarnation(0)
-    origin: RunId | None = None  # the id derived from the turn that spawned it
+    origin: RunId | None = None  # in stores of version 0.1.0, which turn spawned it
     started_by: int | None = None  # the serial of the run whose turn spawned it
     last: RunRow | None = None  # its run that ended last
     unread: tuple[int, ...] = ()  # the serials of its inbox, ascending
@@ -130,6 +132,7 @@ class Unfinished(Struct, frozen=True):
 
 class AddAgent(Struct, frozen=True, gc=False):
     row: AgentRow
+    first_seq: int = 0  # of the events about it; the journal knows
 
 
 class SetAgent(Struct, frozen=True, gc=False):
@@ -147,9 +150,14 @@ class SetIncarnation(Struct, frozen=True, gc=False):
 
 
 class EraseAgent(Struct, frozen=True, gc=False):
-    """Remove an agent with its snapshot, inbox and runs."""
+    """Remove an agent with its snapshot, inbox and runs, the events about it, and what it sent.
+
+    Nobody sees any of that from then on; what is much goes in small steps.
+    """
 
     agent_id: AgentId
+    path: str = ""
+    upto: int = 0  # events about it have smaller numbers; the journal knows. 0: all there are by then
 
 
 class PutSnapshot(Struct, frozen=True, gc=False):
@@ -211,6 +219,14 @@ class SetRun(Struct, frozen=True, gc=False):
         )
 
 
+class DivideRun(Struct, frozen=True, gc=False):
+    """Its turn has made a checkpoint: what it started so far has serials below `at`."""
+
+    run_id: RunId
+    agent_id: AgentId
+    at: int
+
+
 class InterruptRun(Struct, frozen=True, gc=False):
     """A run that has begun was told to end; if its code does not live to do so, this is how it ended."""
 
@@ -248,6 +264,7 @@ Record: TypeAlias = (
     | AddRun
     | BeginRun
     | SetRun
+    | DivideRun
     | InterruptRun
     | EndRun
     | AddEvent
@@ -301,8 +318,20 @@ class ListAgents(Struct, frozen=True, gc=False):
     closed: bool = False
 
 
+class EventPage(Struct, frozen=True, gc=False):
+    """Events in order: all that there are, up to some number.
+
+    A full page ends at its last event. One that is not has been looked for up to number `upto`, and with
+    None up to the end. Retention has removed all events up to number `pruned`, and none after it.
+    """
+
+    events: tuple[EventRow, ...]
+    upto: int | None = None
+    pruned: int = 0
+
+
 class ListEvents(Struct, frozen=True, gc=False):
-    """Events at or below `under` with numbers greater than `since`. Value: `tuple[EventRow, ...]`."""
+    """Events at or below `under` with numbers greater than `since`. Value: `EventPage`."""
 
     under: str
     since: int
@@ -411,10 +440,14 @@ class CloseStore(Struct, frozen=True, gc=False):
 
 
 class Read(Struct, frozen=True, gc=False):
-    """Answered by `Answer`, in the order asked."""
+    """Answered by `Answer`, in the order asked.
+
+    `erasing`: agents that are deleted, and on disk perhaps not yet, each with its `EraseAgent.upto`.
+    """
 
     request: RequestId
     query: Query
+    erasing: tuple[tuple[AgentId, int], ...] = ()
 
 
 class StoreOpened(Struct, frozen=True):

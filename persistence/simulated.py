@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any, NoReturn
 
 from ..actors.errors import StoreError, StoreLost
-from ..actors.vocabulary import Durability, Seconds
+from ..actors.vocabulary import AgentId, Durability, Seconds
 from . import schema
 from .keys import KEY_SIZE, Sealer, key_path
 from .ownership import TakenOver
@@ -162,12 +162,12 @@ class _Store(Store):
 class _Reader(Reader):
     disk: Disk
 
-    def read(self, query: Query) -> object:
+    def read(self, query: Query, erasing: tuple[tuple[AgentId, int], ...] = ()) -> object:
         try:
             _raise(self.disk.read_problem())
         except sqlite3.Error as error:
             raise schema.explain(self.path, error) from error
-        return super().read(query)
+        return super().read(query, erasing)
 
     def close(self) -> None:
         """The connection is the store's."""

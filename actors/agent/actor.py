@@ -5,6 +5,7 @@ asyncio loop, so it runs on `LocalSystemBase`.
 """
 
 import asyncio
+import contextvars
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
@@ -12,6 +13,7 @@ from msgspec.structs import replace
 from thespian.actors import ActorExitRequest
 
 from ...persistence.protocol import MessageRow, Snapshot
+from ..borders import causes_of, left_behind, members_of
 from ..effects import Send, StartTimer
 from ..errors import RuntimeClosing, UnknownKind
 from ..ledger.protocol import (
@@ -27,14 +29,16 @@ from ..ledger.protocol import (
     TurnSettled,
 )
 from ..processes.protocol import ProcessNews
-from ..residency.protocol import OpenSession, Rest, Unload, Work
+from ..residency.protocol import AskFirst, GoOn, OpenSession, Rest, Room, Unload, Work
 from ..shell import ActorShell
 from ..slots.protocol import SlotGranted
 from ..views import AgentInfo
 from ..vocabulary import Address, AgentId, Incarnation, RequestId, Role, RunId, tellable
 from .behaviour import Behaviour, explain_error, type_of
+from .executing import enter
 from .hosting import Link, offer
 from .kind import find_kind
+from .reports import Reports, SendReports
 from .session import (
     Action,
     DoCancelOpen,
@@ -46,6 +50,7 @@ from .session import (
     Session,
 )
 from .turn import Pending, Turn
+from .turn_clock import TurnClock
 
 
 class AgentActor(ActorShell):
@@ -56,14 +61,18 @@ class AgentActor(ActorShell):
         "asked",
         "behaviour",
         "called_off",
+        "clock_of_turn",
+        "context",
         "gone",
         "healed",
         "inbox",
         "incarnation",
         "interruption",
+        "is_lost",
         "link",
         "opening",
         "regaining",
+        "reports",
         "requests",
         "session",
         "tasks",
@@ -75,11 +84,12 @@ class AgentActor(ActorShell):
     incarnation: Incarnation
     session: Session
     behaviour: Behaviour
+    context: contextvars.Context
 
     def __init__(self) -> None:
         super().__init__()
         self.inbox: tuple[MessageRow, ...] = ()
-        self.healed = False
+        self.healed = self.is_lost = False
         self.asked: dict[RequestId, asyncio.Future[Any]] = {}
         self.requests = 0
         self.opening: asyncio.Task[None] | None = None  # once it has begun
@@ -89,6 +99,8 @@ class AgentActor(ActorShell):
         self.turn_task: asyncio.Task[None] | None = None
         self.interruption: DoInterrupt | None = None
         self.regaining: asyncio.Future[None] | None = None
+        self.clock_of_turn: TurnClock | None = None
+        self.reports: Reports | None = None  # that the ledger was not told of
         self.tasks: tuple[asyncio.Task[None], ...] = ()  # beside turns: opening, closing
         self.link: Link | None = None  # to its processes, if it started any
 
@@ -106,7 +118,7 @@ class AgentActor(ActorShell):
     def decide(self, message: object, sender: Address) -> Iterable[Any]:  # noqa: ARG002
         match message:
             case Work():
-                return self.session.work()
+                return self.session.work(message)
             case SlotGranted():
                 return self.session.granted(message)
             case RunBegun():
@@ -117,6 +129,12 @@ class AgentActor(ActorShell):
                 return self.session.nothing()
             case InterruptTurn():
                 return self.session.interrupt(message)
+            case Room():
+                return self.session.placed(message)
+            case GoOn():
+                return self.session.goes_on(message)
+            case AskFirst():
+                self.session.ask_first()
             case Rest():
                 return self.session.rest()
             case TurnMayResume():
@@ -125,6 +143,8 @@ class AgentActor(ActorShell):
                 return self.session.unload(gone=message.gone)
             case OpenSession():
                 self.open(message)
+            case SendReports():
+                self.send_reports()
             case _:
                 self.answered(message)
         return ()
@@ -136,6 +156,8 @@ class AgentActor(ActorShell):
             case DoTurn():
                 self.begin_turn(effect)
             case DoResume():
+                if self.clock_of_turn is not None:
+                    self.clock_of_turn.go_on()
                 if self.regaining is not None and not self.regaining.done():
                     self.regaining.set_result(None)
             case DoInterrupt():
@@ -147,7 +169,7 @@ class AgentActor(ActorShell):
             case DoClose():
                 behaviour = getattr(self, "behaviour", None)
                 if behaviour is not None and behaviour.kind.is_class:
-                    self.start(self.close, f"close {self.role}")
+                    self.start(self.close, f"close {self.role}", behaviour.context)
                 else:
                     self.act(self.session.closed())
             case DoLeave():
@@ -160,13 +182,23 @@ class AgentActor(ActorShell):
 
     async def guarded(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
         """Have a bug in a coroutine beside the actor end the actor, as in a message."""
+        loop = asyncio.get_running_loop()
         try:
             await work()
-        except Exception:
-            self.fail(name)
+        except asyncio.CancelledError:
+            raise  # the actor is gone, or the loop
+        except BaseException as error:
+            if left_behind(error, loop):
+                raise
+            self.fail(name, error)
 
-    def start(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
-        """Run a coroutine beside the actor."""
+    def start(
+        self,
+        work: Callable[[], Coroutine[Any, Any, None]],
+        name: str,
+        context: contextvars.Context,
+    ) -> None:
+        """Run a coroutine beside the actor, in `context`."""
 
         async def listed() -> None:
             try:
@@ -174,32 +206,37 @@ class AgentActor(ActorShell):
             finally:
                 self.tasks = tuple(other for other in self.tasks if other is not task)
 
-        task = asyncio.get_running_loop().create_task(listed(), name=name)
+        task = asyncio.get_running_loop().create_task(listed(), name=name, context=context)
         self.tasks += (task,)
 
     # Opening and closing
 
     def open(self, message: OpenSession) -> None:
         self.roles, self.clock = message.roles, message.clock
+        # A session and each turn have copies of it: what their code sets there is theirs alone.
+        self.context = contextvars.copy_context()  # the runtime's, in which messages are handled
         image = message.image
         row = image.row
         self.agent_id, self.incarnation = row.agent_id, message.incarnation
         self.inbox = image.inbox
         self.healed = row.status == "failed"
         self.session = Session(row.agent_id, row.path, message.incarnation)
-        if message.work:
-            self.act(self.session.work())
+        if message.ask_first:
+            self.session.ask_first()
+        if message.work is not None:
+            self.act(self.session.work(message.work))
         kind = find_kind(row.kind)
         if kind is None:
             unknown = UnknownKind(row.kind, row.path)
-            self.start(lambda: self.open_failed(unknown), f"open {self.role}")
+            self.start(lambda: self.open_failed(unknown), f"open {self.role}", self.context)
             return
-        self.behaviour = Behaviour(kind, row.path, row.config, image.snapshot)
+        context = self.context.copy()
+        self.behaviour = Behaviour(kind, row.path, row.config, image.snapshot, context, self.lost)
         live = LiveAgent(row, "starting", True, message.incarnation, 0)
         if kind.is_class or self.behaviour.states.takes_long:
-            self.start(lambda: self.open_kind(live), f"open {row.path} ({kind.name})")
+            self.start(lambda: self.open_kind(live), f"open {row.path} ({kind.name})", context)
         else:
-            self.open_function()
+            context.run(self.open_function)
 
     def open_function(self) -> None:
         """A function has nothing to open but its state."""
@@ -237,16 +274,29 @@ class AgentActor(ActorShell):
         await self.behaviour.close()
         self.act(self.session.closed())
 
+    def lost(self) -> None:
+        """The kind's object has ended by itself, and so does the session, after the turn under way."""
+        self.is_lost = True
+        if self.turn_task is None:
+            self.leave()
+
+    def leave(self) -> None:
+        """Go without a word: whoever finds the actor gone has the agent opened again for what is to do."""
+        self.behaviour.abandon()
+        self.send(self.myAddress, ActorExitRequest())
+
     # Turns
 
     def begin_turn(self, do: DoTurn) -> None:
+        if self.is_lost:
+            return  # the run is given to the next session
         if do.inbox:
             known = {message.serial: message for message in (*self.inbox, *do.inbox)}
             self.inbox = tuple(known[serial] for serial in sorted(known))
         self.interruption = None
         name = f"turn {self.behaviour.path} ({self.behaviour.kind.name})"
         self.turn_task = asyncio.get_running_loop().create_task(
-            self.guarded(lambda: self.execute(do), name), name=name
+            self.guarded(lambda: self.execute(do), name), name=name, context=self.context.copy()
         )
 
     async def execute(self, do: DoTurn) -> None:
@@ -266,12 +316,13 @@ class AgentActor(ActorShell):
                 inbox=self.inbox,
                 results=do.results,
             )
+            enter(turn)
             if self.interruption is not None:
                 raise asyncio.CancelledError
             begun = True
             result = await self.run_in_time(turn)
-            turn.over = True  # what goes on of its code changes nothing any more
-            snapshot = await self.store(turn, aside=lambda: self.give_slot(for_runs=False))
+            turn._over = True  # what goes on of its code changes nothing any more
+            snapshot = await self.store(turn, aside=lambda: self.act(self.session.stores()))
             status = "completed"
         except BaseException as raised:
             if left_behind(raised, loop):
@@ -292,16 +343,18 @@ class AgentActor(ActorShell):
         self.end_turn(do, turn, status, result, error, snapshot, begun_at, error_type, begun=begun)
 
     async def run_in_time(self, turn: Turn) -> bytes:
-        """The turn's result. When its time is over it is interrupted, and fails."""
+        """The turn's result. When its time is over, waits aside, it is interrupted, and fails."""
         seconds = self.behaviour.kind.turn_timeout
         if seconds is None:
             return await self.behaviour.run(turn)
         over = DoInterrupt(f"its turn took longer than {seconds:g} s", "failed", TimeoutError.__name__)
-        timer = asyncio.get_running_loop().call_later(seconds, self.interrupt_turn, over)
+        clock = self.clock_of_turn = TurnClock(seconds, lambda: self.interrupt_turn(over))
+        clock.go_on()
         try:
             return await self.behaviour.run(turn)
         finally:
-            timer.cancel()
+            clock.stop()
+            self.clock_of_turn = None
 
     def end_turn(
         self,
@@ -317,6 +370,7 @@ class AgentActor(ActorShell):
         begun: bool,
     ) -> None:
         """Hand the turn's end to the ledger: all that it changes if it completed, else nothing."""
+        self.send_reports()
         end = EndTurn(
             self.agent_id,
             self.incarnation,
@@ -330,10 +384,9 @@ class AgentActor(ActorShell):
             begun=begun,
         )
         if status == "completed" and turn is not None:
-            read_upto = self.inbox[-1].serial if self.inbox else None
-            self.inbox = ()
+            read_upto = self.read_mail()
             self.behaviour.states.keep(turn.state, snapshot)
-            outbox, after = tuple(turn.outbox), turn.continuation
+            outbox, after = tuple(turn._outbox), turn._continuation
             end = replace(
                 end,
                 result=result,
@@ -343,27 +396,31 @@ class AgentActor(ActorShell):
                 after=after,
             )
         if turn is not None:
-            turn.over = True
+            turn._over = True
         self.turn = self.turn_task = self.regaining = None
         self.asked.clear()
         self.act(self.session.returned(end))
+        if self.is_lost:
+            self.leave()
 
     def interrupt_turn(self, do: DoInterrupt) -> None:
         """Cancel the turn's code; a turn whose task has not begun looks for itself."""
         if self.interruption is not None and do.means != "interrupted":
             return  # it is on its way out, though that takes longer than its time
         turn = self.turn
-        if do.means == "suspended" and turn is not None and turn.over:
+        if do.means == "suspended" and turn is not None and turn._over:
             return  # its code has returned, and what it comes to is being stored
         self.interruption = do
         if turn is not None and self.turn_task is not None:
-            turn.interrupted = do.means != "suspended"
-            turn.suspended = do.means == "suspended"
+            turn._interrupted = do.means != "suspended"
+            turn._suspended = do.means == "suspended"
             self.turn_task.cancel()
 
     # What a turn asks of its host
 
     def ask(self, to: Role, make: Callable[[RequestId], object]) -> asyncio.Future[Any]:
+        if self.reports is not None:
+            self.send_reports()
         self.requests += 1
         request = (self.agent_id, self.incarnation, self.requests)
         future = self.asked[request] = asyncio.get_running_loop().create_future()
@@ -389,15 +446,32 @@ class AgentActor(ActorShell):
     def tell(self, to: Role, message: object) -> None:
         self.send(self.roles[to], message)
 
+    def report(self, told: bytes) -> None:
+        if self.reports is None:
+            self.reports = Reports()
+            self.send(self.myAddress, SendReports())
+        self.reports.add(told)
+
+    def send_reports(self) -> None:
+        """Tell the ledger what the turn has reported since this was done last, in one message."""
+        reports, self.reports = self.reports, None
+        if reports is not None and self.turn is not None:
+            run_id = RunId(self.turn.run_id)
+            self.tell("ledger", reports.as_message(self.agent_id, self.incarnation, run_id))
+
     def forget(self, pending: Pending, run_id: RunId) -> None:
         if self.asked.pop(pending.request, None) is not None:
             self.tell("ledger", ForgetRequest(pending.request, run_id))
 
-    def give_slot(self, *, for_runs: bool) -> None:
-        self.act(self.session.waits(for_runs=for_runs))
+    def give_slot(self) -> None:
+        if self.clock_of_turn is not None:
+            self.clock_of_turn.stop()
+        self.act(self.session.waits())
 
     def regain_slot(self) -> asyncio.Future[None]:
-        self.regaining = asyncio.get_running_loop().create_future()
+        # One future for all tasks of the turn: another one may have waited again before it had its slot.
+        if self.regaining is None or self.regaining.done():
+            self.regaining = asyncio.get_running_loop().create_future()
         self.act(self.session.resumes())
         return self.regaining
 
@@ -407,9 +481,14 @@ class AgentActor(ActorShell):
     def recorded(self, snapshot: Snapshot | None) -> None:
         self.behaviour.states.recorded(snapshot)
 
+    def read_mail(self) -> int | None:
+        read_upto = self.inbox[-1].serial if self.inbox else None
+        self.inbox = ()
+        return read_upto
+
     async def store(self, turn: Turn, aside: Callable[[], None] | None = None) -> Snapshot | None:
         """The turn's state as bytes; the messages that it has sent belong to the same moment."""
-        return await self.behaviour.states.snapshot(lambda: (turn.state, len(turn.outbox)), aside=aside)
+        return await self.behaviour.states.snapshot(lambda: (turn.state, len(turn._outbox)), aside=aside)
 
     def ended(self) -> None:
         self.gone = True
@@ -436,11 +515,6 @@ def was_cut(error: BaseException) -> bool:
         if id(one) in met:
             continue
         met.add(id(one))
-        left += [why for why in (one.__cause__, one.__context__) if why is not None]
-        left += one.exceptions if isinstance(one, BaseExceptionGroup) else ()
+        left += causes_of(one)
+        left += members_of(one) if isinstance(one, BaseExceptionGroup) else ()
     return False
-
-
-def left_behind(error: BaseException, loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether a coroutine is thrown away with the loop that it was on; another one may run here."""
-    return isinstance(error, GeneratorExit) and asyncio._get_running_loop() is not loop

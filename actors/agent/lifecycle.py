@@ -6,11 +6,13 @@ rightly come too late (news that crossed ours on the way) has a row that leads b
 
     opening    the kind's `open` runs
     idle       nothing to do; the only state in which a session can be evicted
+    asking     there is more work, and the residency was asked whether to go on in this place
     acquiring  a slot was asked for
     taking     a slot is held, the ledger was asked for a run
     running    the turn's code executes, in the slot
-    waiting    the turn waits for runs, or is paused, without a slot
-    regaining  the turn wants its slot back
+    waiting    the turn waits, without a slot and outside of the number of residents
+    returning  its wait is over, and it wants a place in memory
+    regaining  it has one, and wants a slot
     ending     the turn's end was told to the ledger
     leaving    it must go, as soon as the code under way has returned
     closing    the kind's `close` runs
@@ -22,10 +24,12 @@ from typing import Literal
 State = Literal[
     "opening",
     "idle",
+    "asking",
     "acquiring",
     "taking",
     "running",
     "waiting",
+    "returning",
     "regaining",
     "ending",
     "leaving",
@@ -37,11 +41,14 @@ Event = Literal[
     "failed",
     "work",
     "rest",
+    "asks",
+    "goes_on",
     "granted",
     "begun",
     "nothing",
     "waits",
     "resumes",
+    "placed",
     "returned",
     "more",
     "settled",
@@ -59,15 +66,27 @@ TABLE: dict[State, dict[Event, State]] = {
     },
     "idle": {
         "work": "acquiring",
+        "asks": "asking",  # there is work, and it has no place: its last turn ended while it waited
         "rest": "idle",
         "unload": "closing",
         "granted": "idle",  # crossed our release: the slot is given back already
+        "placed": "idle",  # it has a place again, for the turn that has ended meanwhile
+        "goes_on": "idle",  # its runs were interrupted while it asked
+    },
+    "asking": {
+        "goes_on": "acquiring",
+        "work": "asking",
+        "rest": "idle",  # its runs were interrupted
+        "unload": "closing",  # others have this place now
+        "granted": "asking",
+        "placed": "asking",
     },
     "acquiring": {
         "granted": "taking",
         "work": "acquiring",
         "rest": "idle",  # its runs were interrupted
         "unload": "closing",
+        "goes_on": "acquiring",  # the answer to an older question; so below
     },
     "taking": {
         "begun": "running",
@@ -76,6 +95,7 @@ TABLE: dict[State, dict[Event, State]] = {
         "rest": "taking",
         "unload": "closing",
         "granted": "taking",
+        "goes_on": "taking",
     },
     "running": {
         "waits": "waiting",
@@ -84,31 +104,47 @@ TABLE: dict[State, dict[Event, State]] = {
         "rest": "running",
         "unload": "leaving",
         "granted": "running",
+        "goes_on": "running",
     },
     "waiting": {
-        "resumes": "regaining",
+        "resumes": "returning",
         "waits": "waiting",  # interrupted, and its clean-up waits again
         "returned": "ending",  # interrupted while it waited
         "work": "waiting",
         "rest": "waiting",
         "unload": "leaving",
         "granted": "waiting",  # crossed a wait that was given up
+        "goes_on": "waiting",
+    },
+    "returning": {
+        "placed": "regaining",
+        "waits": "waiting",  # interrupted, and the code waits again in its clean-up
+        "returned": "ending",
+        "work": "returning",
+        "rest": "returning",
+        "unload": "leaving",
+        "granted": "returning",
+        "goes_on": "returning",
     },
     "regaining": {
         "granted": "running",
-        "waits": "waiting",  # interrupted, and the code waits again in its clean-up
+        "waits": "waiting",
         "returned": "ending",
         "work": "regaining",
         "rest": "regaining",
         "unload": "leaving",
+        "goes_on": "regaining",
     },
     "ending": {
         "more": "acquiring",
+        "asks": "asking",
         "settled": "idle",
         "work": "ending",
         "rest": "ending",
         "unload": "closing",
         "granted": "ending",
+        "placed": "ending",
+        "goes_on": "ending",
     },
     "leaving": {
         "opened": "closing",
@@ -120,6 +156,8 @@ TABLE: dict[State, dict[Event, State]] = {
         "rest": "leaving",
         "unload": "leaving",
         "granted": "leaving",
+        "placed": "leaving",
+        "goes_on": "leaving",
     },
     "closing": {
         "closed": "ended",
@@ -127,14 +165,15 @@ TABLE: dict[State, dict[Event, State]] = {
         "rest": "closing",
         "unload": "closing",
         "granted": "closing",
+        "placed": "closing",
+        "goes_on": "closing",
         "begun": "closing",  # the ledger hears of our end and queues the run again
         "nothing": "closing",
-        "more": "closing",
         "settled": "closing",
     },
     # until its actor is gone, what was on its way may still arrive
     "ended": dict.fromkeys(
-        ("work", "rest", "unload", "granted", "begun", "nothing", "more", "settled"), "ended"
+        ("work", "rest", "unload", "granted", "placed", "goes_on", "begun", "nothing", "settled"), "ended"
     ),
 }
 

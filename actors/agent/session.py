@@ -1,4 +1,4 @@
-"""One session's decisions: when to ask for a slot, for a run, when to give the slot back, when to go.
+"""One session's decisions: when to ask for room, a slot, a run, when to give them back, when to go.
 
 Owns the lifecycle state, the lease of the moment and the count of `Work` seen. Executes nothing: what is
 to be done with the user's code comes out as `Do…` values that the agent's actor performs.
@@ -18,13 +18,22 @@ from ..ledger.protocol import (
     SessionFailed,
     SessionStarted,
     TakeRun,
-    TurnGoesOn,
     TurnMayResume,
     TurnResumes,
     TurnSettled,
     TurnWaits,
 )
-from ..residency.protocol import SessionEnded, SessionIdle, SessionOpened, SessionWaits
+from ..residency.protocol import (
+    GoOn,
+    Room,
+    SessionAsks,
+    SessionEnded,
+    SessionIdle,
+    SessionOpened,
+    SessionReturns,
+    SessionWaits,
+    Work,
+)
 from ..slots.protocol import AcquireSlot, Lease, ReleaseSlot, SlotGranted
 from ..vocabulary import AgentId, Incarnation, RunId
 from .lifecycle import Event, State, after
@@ -48,7 +57,7 @@ class DoInterrupt(Struct, frozen=True, gc=False):
 
 
 class DoResume(Struct, frozen=True, gc=False):
-    """The turn has its slot back: let it go on."""
+    """The turn has room and a slot again: let it go on."""
 
 
 class DoCancelOpen(Struct, frozen=True, gc=False):
@@ -70,16 +79,20 @@ class Session:
     """Events in, actions out. `state` is one of the lifecycle's."""
 
     __slots__ = (
+        "_asks",
         "_given_up",
+        "_goes_on",
+        "_has_place",
         "_interrupted",
         "_lease",
         "_leases",
         "_owed",
+        "_returns",
         "_run_id",
         "_seen",
         "_suspect",
-        "_told_waiting",
         "_waits_made",
+        "_wanted",
         "agent_id",
         "incarnation",
         "path",
@@ -97,7 +110,11 @@ class Session:
         self._lease: Lease | None = None  # asked for or held
         self._run_id: RunId | None = None
         self._interrupted: InterruptTurn | None = None  # before the run itself arrived
-        self._told_waiting = False
+        self._has_place = True
+        self._returns = 0  # times that a turn wanted its place back
+        self._wanted: int | None = None  # the last of these, unless it waits again
+        self._asks = False  # others wait for room: it asks before its next turn
+        self._goes_on = False  # the work that it has is no new work
         self._given_up = False  # the ledger was told that this session will not work
         self._suspect = False  # the turn may end the process: the ledger is told when it waits
         self._waits_made = 0  # of suspects
@@ -154,23 +171,49 @@ class Session:
 
     # Work
 
-    def work(self) -> list[Action]:
+    def work(self, news: Work) -> list[Action]:
         """There may be a run to take."""
         if self._given_up:
             return []  # not seen: the residency loads the agent again for it
         self._seen += 1
+        if self.state == "idle" and not self._has_place:
+            self._goes_on = news.goes_on
+            return self._ask()
         if self._move("work") == "idle":
+            self._goes_on = news.goes_on
             return self._ask_for_slot()
         self._owed = True
+        if self.state == "opening":
+            self._goes_on = news.goes_on
         return []
 
     def rest(self) -> list[Action]:
         """There is none any more."""
-        if self._move("rest") != "acquiring":
+        if self._move("rest") not in ("acquiring", "asking"):
             if self.state == "opening":
                 self._owed = False
             return []
         return [*self._give_back(), self._idle()]
+
+    def ask_first(self) -> None:
+        """Others wait for room: ask before the next turn."""
+        self._asks = True
+
+    def goes_on(self, news: GoOn) -> list[Action]:
+        """The next turn may begin here."""
+        self._asks = news.ask_again
+        if self._move("goes_on") != "asking":
+            return []
+        self._has_place, self._wanted = True, None
+        return self._ask_for_slot()
+
+    def placed(self, news: Room) -> list[Action]:
+        """There is room for it again; told a turn that waits again since, it is no news."""
+        if news.number != self._wanted:
+            return []
+        before = self._move("placed")
+        self._wanted, self._has_place = None, True
+        return self._ask_for_slot() if before == "returning" else []
 
     def granted(self, news: SlotGranted) -> list[Action]:
         """A slot; one that was given back meanwhile is ignored."""
@@ -181,11 +224,7 @@ class Session:
             self._owed = False
             return [Send("ledger", TakeRun(self.agent_id, self.incarnation))]
         if before == "regaining":
-            goes_on: list[Action] = [*self._waits(False), DoResume()]
-            if self._suspect and self._run_id is not None:
-                told = TurnGoesOn(self.agent_id, self.incarnation, self._run_id)
-                goes_on.append(Send("ledger", told))
-            return goes_on
+            return [self._waits(waits=False), DoResume()]
         return []
 
     def begun(self, news: RunBegun) -> list[Action]:
@@ -227,37 +266,46 @@ class Session:
             return []
         return [_interrupting(news)]
 
-    def waits(self, *, for_runs: bool) -> list[Action]:
-        """The turn waits from now on and needs no slot meanwhile."""
-        if self._move("waits") == "leaving":
+    def waits(self) -> list[Action]:
+        """The turn waits from now on: slot and place are for others meanwhile."""
+        before = self._move("waits")
+        if before in ("leaving", "waiting"):
             return []
-        actions: list[Action] = [*self._give_back(), *(self._waits(True) if for_runs else [])]
-        if self._suspect and self._run_id is not None:
-            waits = TurnWaits(self.agent_id, self.incarnation, self._run_id)
-            actions.append(Send("ledger", waits))
-        return actions
+        self._has_place, self._wanted = False, None
+        away = Send("residency", SessionWaits(self.agent_id, self.incarnation))
+        told = [self._waits(waits=True)] if before == "running" or self._suspect else []
+        return [*self._give_back(), away, *told]
+
+    def stores(self) -> list[Action]:
+        """The turn's code is over, and its state takes long to store: it needs no slot for that."""
+        return self._give_back()
 
     def resumes(self) -> list[Action]:
-        """The turn can go on as soon as it has a slot; a suspect's, as soon as the ledger lets it."""
+        """The turn can go on as soon as it has room and a slot; a suspect's, once the ledger lets it."""
         if self._move("resumes") == "leaving":
             return [DoResume()]
         if not self._suspect or self._run_id is None:
-            return self._ask_for_slot()
+            return self._return()
         self._waits_made += 1
         asks = TurnResumes(self.agent_id, self.incarnation, self._run_id, self._waits_made)
         return [Send("ledger", asks)]
 
     def may_resume(self, news: TurnMayResume) -> list[Action]:
         """The ledger lets a suspect's turn go on; it may have ended its wait, or itself, meanwhile."""
-        if self.state != "regaining" or (news.run_id, news.number) != (self._run_id, self._waits_made):
+        if self.state != "returning" or (news.run_id, news.number) != (self._run_id, self._waits_made):
             return []
-        return self._ask_for_slot()
+        return self._return()
+
+    def _return(self) -> list[Action]:
+        self._returns += 1
+        self._wanted, self._goes_on = self._returns, True
+        return [Send("residency", SessionReturns(self.agent_id, self.incarnation, self._returns))]
 
     def returned(self, end: EndTurn) -> list[Action]:
         """The turn's code is over: the slot is free at once, the outcome goes to the ledger."""
         before = self._move("returned")
         self._run_id = None
-        actions: list[Action] = [*self._give_back(), *self._waits(False)]
+        actions: list[Action] = self._give_back()
         if before == "leaving":
             # if its agent was closed, the ledger takes no notice; if the runtime closes, this may count
             return [*actions, Send("ledger", end), DoClose()]
@@ -266,11 +314,17 @@ class Session:
 
     def settled(self, news: TurnSettled) -> list[Action]:
         """The ledger took the end down."""
-        more = news.more or self._owed
-        before = self._move("more" if more else "settled")
-        if before != "ending":
+        if self.state != "ending":
+            self._move("settled")
             return []
-        return self._ask_for_slot() if more else [self._idle()]
+        if not (news.more or self._owed):
+            self._move("settled")
+            return [self._idle()]
+        self._goes_on = news.goes_on
+        if self._asks or not self._has_place:
+            return self._ask()
+        self._move("more")
+        return self._ask_for_slot()
 
     # What all of the above is made of
 
@@ -287,17 +341,19 @@ class Session:
     def _ask_for_slot(self) -> list[Action]:
         self._leases += 1
         self._lease = Lease(self.agent_id, self.incarnation, self._leases)
-        return [Send("slots", AcquireSlot(self._lease, self.path))]
+        return [Send("slots", AcquireSlot(self._lease, self.path, self._goes_on))]
+
+    def _ask(self) -> list[Action]:
+        """Ask the residency whether the next turn may begin here."""
+        self._move("asks")
+        return [Send("residency", SessionAsks(self.agent_id, self.incarnation, self._goes_on))]
 
     def _give_back(self) -> list[Action]:
         lease, self._lease = self._lease, None
         return [Send("slots", ReleaseSlot(lease))] if lease else []
 
-    def _waits(self, waits: bool) -> list[Action]:
-        if self._told_waiting == waits:
-            return []
-        self._told_waiting = waits
-        return [Send("residency", SessionWaits(self.agent_id, self.incarnation, waits))]
+    def _waits(self, *, waits: bool) -> Effect:
+        return Send("ledger", TurnWaits(self.agent_id, self.incarnation, waits))
 
 
 def _interrupting(news: InterruptTurn) -> DoInterrupt:

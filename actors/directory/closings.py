@@ -31,6 +31,9 @@ class Closings:
         self._ended: dict[str, int] = {}  # subtrees that have closed since the first of those, and when
         self._moment = 0
 
+    def __len__(self) -> int:
+        return len(self._under_way)
+
     def __getitem__(self, path: str) -> Closing:
         return self._under_way[path]
 

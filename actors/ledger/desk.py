@@ -30,6 +30,12 @@ class OpenRun(Struct, eq=False):
     resuming: int | None = None  # a suspect's turn wants to go on after this wait
     waiters: dict[RequestId, Address] = {}
     continuations: list["OpenRun"] = []  # the runs that wait for this one
+    untold: int = 0  # progress events that were dropped, which nobody was told of yet
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it is a continuation, or has begun before: then it comes before what is new."""
+        return bool(self.row.awaits) or self.row.started_at is not None
 
 
 class Desk(Struct):
@@ -42,7 +48,8 @@ class Desk(Struct):
     waiting: dict[RunId, OpenRun] = {}  # continuations whose runs have not all ended
     running: OpenRun | None = None
     executor: Address | None = None  # the session that runs it
-    awaited: dict[RunId, None] | tuple[()] = ()  # open runs that its turn has asked for
+    in_wait: bool = False  # that turn waits, without a slot
+    awaited: dict[RequestId, RunId] | tuple[()] = ()  # open runs whose end its turn has asked for
     called: bool = False  # the residency was asked to have the session take a run
     offered: bool = False  # its image was handed to the residency, which has not loaded it yet
     present: bool = False  # the agent is being loaded, or in memory
@@ -59,14 +66,25 @@ class Desk(Struct):
         mail = self.mail = self.mail or []
         mail.append(message)
 
-    def awaits(self, run_id: RunId) -> None:
+    def awaits(self, request: RequestId, run_id: RunId) -> None:
         """The turn under way asks for the outcome of this run, which is open."""
         awaited = self.awaited = self.awaited or {}
-        awaited[run_id] = None
+        awaited[request] = run_id
+
+    def awaits_no_more(self, request: RequestId) -> None:
+        """That outcome was told, or nobody waits for it."""
+        if self.awaited:
+            self.awaited.pop(request, None)
+            self.awaited = self.awaited or ()
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the run that is next goes on."""
+        return next((run.goes_on for run in self.queue), False)
 
     def stops(self) -> None:
         """No run is under way any more."""
-        self.running, self.executor, self.awaited = None, None, ()
+        self.running, self.executor, self.awaited, self.in_wait = None, None, (), False
 
     def push(self, run: OpenRun) -> None:
         """Queue a run behind all others."""
@@ -111,7 +129,9 @@ class Desk(Struct):
     def live_status(self) -> AgentStatus | None:
         """What the agent is seen to do now, if it does anything."""
         if self.running:
-            return "interrupting" if self.running.state == "interrupting" else "running"
+            if self.running.state == "interrupting":
+                return "interrupting"
+            return "waiting" if self.in_wait else "running"
         if self.opening:
             return "starting"
         return "queued" if self.queue else None

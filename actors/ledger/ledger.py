@@ -26,6 +26,7 @@ from ...persistence.protocol import (
     BatchWritten,
     BeginRun,
     Commit,
+    DivideRun,
     DropMessages,
     EndRun,
     EraseAgent,
@@ -47,11 +48,21 @@ from ..errors import (
     AgentClosed,
     BacklogFull,
     GreenroomError,
+    PathTaken,
     RunIdTaken,
     RunNotFound,
     RuntimeClosing,
 )
-from ..residency.protocol import AgentEntered, AgentLeft, DismissAgent, LoadFailed, SummonAgent
+from ..events.protocol import MISSED
+from ..ids import plain_id, stem_of
+from ..residency.protocol import (
+    AgentEntered,
+    AgentLeft,
+    DismissAgent,
+    LoadFailed,
+    OpeningDeferred,
+    SummonAgent,
+)
 from ..vocabulary import (
     Address,
     AgentId,
@@ -68,6 +79,7 @@ from .desk import Desk, OpenRun
 from .health import Episode, Health
 from .lately import Lately
 from .latencies import Latencies
+from .progress import Progress
 from .protocol import (
     AcceptMessage,
     AcceptRun,
@@ -79,6 +91,7 @@ from .protocol import (
     DescribeLedger,
     EndTurn,
     ForgetRequest,
+    GoOnTelling,
     InterruptRuns,
     InterruptTurn,
     InterruptTurns,
@@ -90,6 +103,7 @@ from .protocol import (
     RecordClose,
     RecordSpawn,
     Refused,
+    ReportDivergence,
     ReportProgress,
     RunAccepted,
     RunBegun,
@@ -100,9 +114,9 @@ from .protocol import (
     SessionFailed,
     SessionStarted,
     SpawnSettled,
+    SpawnWithdrawn,
     StopBeginning,
     TakeRun,
-    TurnGoesOn,
     TurnMayResume,
     TurnResumes,
     TurnsEnded,
@@ -111,6 +125,7 @@ from .protocol import (
 )
 from .suspects import CRASHED, SUSPECT_FROM, Outran, Suspects, cut_off, longest_solo, lost, verdict
 from .view import View
+from .waits import Waits
 
 BEGINS_AGAIN: Seconds = 1.0
 """After a turn or an opening was cancelled from outside of greenroom: mostly the program is ending."""
@@ -138,16 +153,16 @@ class Ledger:
     ) -> None:
         self.journal = journal
         self.health = Health(store)
-        self.events_dropped = 0
+        self.told = Progress()
         self.desks: dict[AgentId, Desk] = {}
         self.runs: dict[RunId, OpenRun] = {}
         self.suspects = Suspects()
         self.view = View(journal, self.desks, self.runs, self.suspects)
+        self.waits = Waits(self.desks, self.runs)
         self.known = unfinished.known
         self._backlog = backlog
         self._attempts_of = attempts_of  # of a kind by name; None if it is not registered here
-        self._epoch = unfinished.epoch
-        self._made = 0  # run ids
+        self._nonce, self._epoch = unfinished.nonce, unfinished.epoch
         self._serial = unfinished.next_serial
         self._spawning = 0  # agents recorded whose session was not loaded yet
         self._lookups: dict[RunId, deque[AcceptRun | RecordSpawn]] = {}
@@ -243,12 +258,6 @@ class Ledger:
         run.resuming = None
         return self._commit((SetRun.of(run.row),), (), run.durability, go)
 
-    def turn_goes_on(self, news: TurnGoesOn) -> list[Effect]:
-        """Its time alone counts from here: before, it waited for a slot."""
-        desk = self._desk_of(news)
-        run = desk.running if desk else None
-        return [] if run is None or not run.row.alone else [self._time_solo(run)]
-
     def _time_solo(self, run: OpenRun) -> Effect:
         return StartTimer(longest_solo(run.row), Outran(self.suspects.number))
 
@@ -272,8 +281,13 @@ class Ledger:
         return effects + self._next_suspect()
 
     def turn_waits(self, news: TurnWaits) -> list[Effect]:
-        desk = self._desk_of(news)
-        return [] if desk is None or desk.running is None else self._no_longer_alone(desk.running)
+        desk = self.desks.get(news.agent_id)
+        if desk is None or desk.running is None or desk.incarnation != news.incarnation:
+            return []
+        desk.in_wait, run = news.waits, desk.running
+        if news.waits:
+            return self._no_longer_alone(run)
+        return [self._time_solo(run)] if run.row.alone else []  # from here: before, it waited for a slot
 
     def turn_resumes(self, ask: TurnResumes, session: Address) -> list[Effect]:
         desk = self._desk_of(ask)
@@ -287,15 +301,34 @@ class Ledger:
     # Agents
 
     def record_spawn(self, ask: RecordSpawn) -> list[Effect]:
+        if ask.run_id is not None and ask.run_id in self.runs:
+            return self._same_spawn(ask, self.runs[ask.run_id].row)
         refusal = self._refusal(ask)
-        if refusal is None and ask.input is not None and ask.run_id is not None:
+        if refusal is None and ask.run_id is not None:
             return self._look_up(ask.run_id, ask)
         return self._refuse_spawn(ask, refusal) if refusal else self._spawn(ask)
 
     def _refuse_spawn(self, ask: RecordSpawn, error: GreenroomError) -> list[Effect]:
+        return [*self.not_spawned(ask), Send(ask.reply_to, Refused(ask.request, error))]
+
+    @staticmethod
+    def not_spawned(ask: RecordSpawn) -> list[Effect]:
+        """What the directory is told of a spawn that is not recorded."""
+        if ask.taken is not None:
+            return []
+        return [Send("directory", SpawnSettled(ask.row.agent_id, ask.row.path, recorded=False))]
+
+    def _same_spawn(self, ask: RecordSpawn, row: RunRow) -> list[Effect]:
+        """The run id is known: that run and its agent are meant, if they stand at this path."""
+        if row.path != ask.row.path:
+            return self._refuse_spawn(ask, RunIdTaken(row.run_id, row.path))
+        if ask.taken is not None and ask.taken != ask.row.kind:
+            problem = f"whose agent is of the kind {ask.taken!r}, and not {ask.row.kind!r}"
+            return self._refuse_spawn(ask, RunIdTaken(row.run_id, row.path, problem))
+        reply = AgentSpawned(ask.request, row.agent_id, row.path, row.run_id, known=row)
         return [
-            Send("directory", SpawnSettled(ask.row.agent_id, ask.row.path, recorded=False)),
-            Send(ask.reply_to, Refused(ask.request, error)),
+            *self.not_spawned(ask),
+            *self._tell_accepted(row, ask.durability, Send(ask.reply_to, reply)),
         ]
 
     def _spawn(self, ask: RecordSpawn) -> list[Effect]:
@@ -314,7 +347,7 @@ class Ledger:
             facts += (Fact(self.now, "run.accepted", row.path, run_id),)
         reply = AgentSpawned(ask.request, row.agent_id, row.path, run_id)
         return [
-            *self._commit(records, facts, ask.durability, Send(ask.reply_to, reply)),
+            *self._commit(records, facts, self._level(ask), Send(ask.reply_to, reply)),
             Send("directory", SpawnSettled(row.agent_id, row.path, recorded=True)),
             *self._call(desk, open_only=ask.input is None, image=AgentImage(row, None, ())),
         ]
@@ -334,7 +367,7 @@ class Ledger:
                 effects.append(Send("residency", DismissAgent(agent_id, gone=True)))
                 self.desks.pop(agent_id, None)
             records.append(
-                EraseAgent(agent_id) if ask.erase else SetAgent(agent_id, "closed", None, self.now)
+                EraseAgent(agent_id, path) if ask.erase else SetAgent(agent_id, "closed", None, self.now)
             )
             facts.append(Fact(self.now, "agent.deleted" if ask.erase else "agent.closed", path))
         self.known -= 0 if ask.over else len(ask.agents)
@@ -361,21 +394,26 @@ class Ledger:
 
     def _accept(self, ask: AcceptRun) -> list[Effect]:
         desk = self._desk(ask.agent_id, ask.path, ask.kind)
-        run = self._new_run(desk, ask.input, ask.run_id, ask.durability)
+        run = self._new_run(desk, ask.input, ask.run_id, ask.durability, ask.started_by)
         run_id = run.row.run_id
         facts = (Fact(self.now, "run.accepted", ask.path, run_id),)
         reply = RunAccepted(ask.request, run_id, ask.path)
         return [
-            *self._commit((AddRun(run.row),), facts, ask.durability, Send(ask.reply_to, reply)),
+            *self._commit((AddRun(run.row),), facts, self._level(ask), Send(ask.reply_to, reply)),
             *self._call(desk),
         ]
 
     def _same_run(self, ask: AcceptRun, row: RunRow) -> list[Effect]:
-        if row.agent_id != ask.agent_id:
+        """The run id is known. What a turn started before is its own, whoever has the path by now."""
+        if ask.started_by is None and row.agent_id != ask.agent_id:
             return [Send(ask.reply_to, Refused(ask.request, RunIdTaken(row.run_id, row.path)))]
-        reply = RunAccepted(ask.request, row.run_id, row.path)
-        level = ask.durability or self.journal.durability
-        return self.journal.tell(self.journal.accepted_by(row.run_id), level, Send(ask.reply_to, reply))
+        reply = RunAccepted(ask.request, row.run_id, row.path, row)
+        return self._tell_accepted(row, ask.durability, Send(ask.reply_to, reply))
+
+    def _tell_accepted(self, row: RunRow, durability: Durability | None, reply: Send) -> list[Effect]:
+        """Tell of a run that was accepted before, once that is as durable as it is to be now."""
+        level = durability or self.journal.durability
+        return self.journal.tell(self.journal.accepted_by(row.run_id), level, reply)
 
     def _look_up(self, run_id: RunId, ask: AcceptRun | RecordSpawn) -> list[Effect]:
         """A run id from outside: find out whether it names a run already, once for all who ask."""
@@ -395,12 +433,16 @@ class Ledger:
                 continue
             row = self.runs[run_id].row if run_id in self.runs else found
             if isinstance(ask, RecordSpawn):
-                error = RunIdTaken(run_id, row.path) if row else self._refusal(ask)
-                yield from self._refuse_spawn(ask, error) if error else self._spawn(ask)
+                yield from self._same_spawn(ask, row) if row else self._spawn_anew(ask)
             elif row is not None:
                 yield from self._same_run(ask, row)
             else:
                 yield from self.accept_run(replace(ask, fresh=True))
+
+    def _spawn_anew(self, ask: RecordSpawn) -> list[Effect]:
+        """The run id is free."""
+        error = self._refusal(ask) or (None if ask.taken is None else PathTaken(ask.row.path))
+        return self._refuse_spawn(ask, error) if error else self._spawn(ask)
 
     def _close_lookups(self, agents: set[AgentId]) -> None:
         """What waits for the disk in order to be accepted by these agents comes too late."""
@@ -444,7 +486,8 @@ class Ledger:
         if self.sealed:
             return RuntimeClosing()
         of_a_turn = isinstance(ask.request, tuple)
-        if self._pieces() >= self._backlog or (self.journal.debt.heavy and not of_a_turn):
+        # The door is for those outside: what was accepted never fails because others wait.
+        if not of_a_turn and (self._pieces() >= self._backlog or self.journal.debt.heavy):
             return BacklogFull(path, self._backlog)
         if of_a_turn and not self._under_way(*ask.request[:2]):  # type: ignore[index]
             # its turn was ended meanwhile, with the runtime or with its agent
@@ -466,9 +509,47 @@ class Ledger:
         unwritten = self.journal.debt
         return len(self.runs) + unwritten.pieces + max(self._spawning, unwritten.agents)
 
+    def _level(self, ask: RecordSpawn | AcceptRun) -> Durability | None:
+        """The level that the answer waits for: a turn is held back where the disk is far behind."""
+        return self._unless_crowded() if isinstance(ask.request, tuple) else ask.durability
+
     def _unless_crowded(self) -> Durability | None:
         """The level of what may come as often as somebody likes: beyond the bound it waits for the disk."""
         return "process" if self.journal.debt.crowded and self.journal.durability == "memory" else None
+
+    def unrecord(self, desk: Desk, run: OpenRun) -> list[Effect]:
+        """The store refused to record this run, which nobody was told of: as if it had never come."""
+        effects: list[Effect] = []
+        del self.runs[run.row.run_id]
+        run.state = "ended"
+        for request in run.waiters:
+            self._awaits_no_more(request)
+        if run is desk.running:
+            begun: RunBegun = run.beginning.message  # type: ignore[assignment, union-attr]
+            desk.mail = [*begun.inbox, *desk.mail]
+            effects.append(Send(desk.executor, NothingToRun(desk.agent_id)))
+            desk.called = False
+            desk.stops()
+        else:
+            desk.drop(run)
+        return [*effects, *self._settle(desk), *self._call(desk), *self._count_turns()]
+
+    def unspawn(self, desk: Desk) -> list[Effect]:
+        """The same for an agent, with its runs."""
+        for run in desk.open_runs():
+            del self.runs[run.row.run_id]
+            run.state = "ended"
+            for request in run.waiters:
+                self._awaits_no_more(request)
+        if desk.opening and not desk.present:
+            self._spawning -= 1
+        self.known -= 1
+        self.desks.pop(desk.agent_id, None)
+        return [
+            Send("residency", DismissAgent(desk.agent_id, gone=True)),
+            Send("directory", SpawnWithdrawn(desk.agent_id, desk.path)),
+            *self._count_turns(),
+        ]
 
     # Turns
 
@@ -499,7 +580,8 @@ class Ledger:
             begun = BeginRun(row.run_id, desk.agent_id, attempt, self.now, alone)
             data = _json(attempt=attempt, **({"recovered": True} if run.recovered else {}))
             fact = Fact(self.now, "run.started", desk.path, row.run_id, data)
-            news = RunBegun(desk.agent_id, run.row, attempt > 1, self._mail(desk), results, suspect=alone)
+            told = replace(run.row, stem=row.stem or stem_of(self._nonce, row.serial, row.accepted_at))
+            news = RunBegun(desk.agent_id, told, attempt > 1, self._mail(desk), results, suspect=alone)
             go = Send(session, news)
             # The code may end the process: this attempt counts from before its first line on.
             begins = self._commit((begun,), (fact,), run.durability, go)
@@ -552,7 +634,7 @@ class Ledger:
             else:
                 effects += self._put_back(desk, run)
             effects += self._postpone(desk, session)
-        return effects + self._count_turns()
+        return [*effects, *self.record_progress(), *self._count_turns()]
 
     def _has_begun(self, run: OpenRun) -> bool:
         """Whether the session was told to execute the code of the run that it took."""
@@ -613,6 +695,8 @@ class Ledger:
             or ask.incarnation != desk.incarnation
         ):
             return [Send(session, TurnSettled(ask.agent_id, more=False))]
+        if self.told.hold(ask, session):
+            return self.record_progress()
         if ask.status in ("suspended", "cancelled"):
             if run.interrupted is None and (not ask.begun or self._attempts_of(desk.kind) != 1):
                 return self._cut_off(ask, desk, run, session)
@@ -622,7 +706,8 @@ class Ledger:
         records, facts = self._changes(ask, desk)
         effects: list[Effect] = []
         if ask.after is not None:
-            row = self._run_row(desk, ask.after.input, ask.after.run_id, ask.after.awaits)
+            after = ask.after
+            row = self._run_row(desk, after.input, after.run_id, after.awaits, started_by=run.row.serial)
             records += (AddRun(row),)
             facts += (Fact(self.now, "run.accepted", desk.path, row.run_id, _json(after=run.row.run_id)),)
             continuation = OpenRun(row, set(), self.journal.durability)
@@ -633,7 +718,8 @@ class Ledger:
         )
         more = bool(desk.queue) and self._closing is None
         desk.called = more
-        return [*effects, Send(session, TurnSettled(ask.agent_id, more)), *self._count_turns()]
+        settled = Send(session, TurnSettled(ask.agent_id, more, desk.goes_on))
+        return [*effects, settled, *self._count_turns()]
 
     def _cut_off(self, ask: EndTurn, desk: Desk, run: OpenRun, session: Address) -> list[Effect]:
         """A turn was cut off, and by no crash: its run begins again, with the next runtime or soon.
@@ -666,12 +752,14 @@ class Ledger:
                 over = GreenroomError(f"run {ask.run_id} is over: nothing more of its turn is kept")
             return [Send(session, Refused(ask.request, over))]  # code on a thread would wait for ever
         records, facts = self._changes(ask, desk)
+        if ask.divides and desk.running is not None:
+            run = desk.running
+            run.row = replace(run.row, divided_at=self._serial)
+            records += (DivideRun(run.row.run_id, desk.agent_id, self._serial),)
         reply = Send(session, CheckpointRecorded(ask.request))
         return self._commit(records, facts, self._unless_crowded(), reply)
 
-    def _desk_of(
-        self, ask: Checkpoint | ReportProgress | TurnWaits | TurnResumes | TurnGoesOn
-    ) -> Desk | None:
+    def _desk_of(self, ask: Checkpoint | ReportDivergence | ReportProgress | TurnResumes) -> Desk | None:
         """Where the turn that says this is under way; None if it is over, or was begun again since."""
         desk = self.desks.get(ask.agent_id)
         if desk is None or desk.running is None or desk.incarnation != ask.incarnation:
@@ -684,18 +772,61 @@ class Ledger:
         records, facts = self._post(ask.outbox, desk.path)
         if ask.snapshot is not None:
             records += (PutSnapshot(desk.agent_id, ask.snapshot),)
-        if isinstance(ask, EndTurn) and ask.read_upto is not None:
+        if ask.read_upto is not None:
             records += (DropMessages(desk.agent_id, ask.read_upto),)
         return records, facts
 
     def progress(self, ask: ReportProgress) -> list[Effect]:
         desk = self._desk_of(ask)
+        if desk is None or desk.running is None:
+            return []
+        self.told.add(desk.running, ask, self.now)
+        return self.record_progress()
+
+    def record_progress(self) -> list[Effect]:
+        """Record what turns have told: a portion, and no more than the disk keeps up with.
+
+        Where nobody would be served by waiting for the disk, it is not waited for: what is too much then
+        is dropped.
+        """
+        told, debt = self.told, self.journal.debt
+        waits = self.journal.durability != "memory" and self.health.problem is None and not self.closing
+        effects: list[Effect] = []
+        while (line := told.next) is not None:
+            room = told.room(waits=waits)
+            if debt.crowded and not waits:
+                told.drop(line)
+            elif debt.crowded or room <= 0:
+                break
+            else:
+                facts = told.take(line, room)
+                if not line.reports:
+                    facts += self._dropped(line.run)
+                effects += self._commit((), facts)
+                told.recorded(self.journal.last, len(facts))
+            if not line.reports and line.end is not None:
+                effects += self.end_turn(*line.end)
+        if told.pause():
+            effects.append(StartTimer(0.0, GoOnTelling()))
+        return effects
+
+    def others_had_their_turn(self) -> list[Effect]:
+        self.told.go_on()
+        return self.record_progress()
+
+    def _dropped(self, run: OpenRun) -> tuple[Fact, ...]:
+        """Say how much of what a run told was not recorded."""
+        if not run.untold:
+            return ()
+        count, run.untold = run.untold, 0
+        return (Fact(self.now, MISSED, run.row.path, run.row.run_id, _json(dropped=count)),)
+
+    def diverged(self, ask: ReportDivergence) -> list[Effect]:
+        desk = self._desk_of(ask)
         if desk is None:
             return []
-        if self.journal.debt.crowded:  # nobody waits for these, so nobody could be held up
-            self.events_dropped += 1
-            return []
-        return self._commit((), (Fact(self.now, "run.progress", desk.path, ask.run_id, ask.data),))
+        fact = Fact(self.now, "run.diverged", desk.path, ask.run_id, ask.data)
+        return self._commit((), (fact,), self._unless_crowded())
 
     # Interrupting
 
@@ -808,6 +939,18 @@ class Ledger:
         desk.opening = desk.called = False
         return self._call_again(desk)
 
+    def opening_deferred(self, news: OpeningDeferred) -> list[Effect]:
+        """There is no free room for a new agent; what mail it was kept at hand for is in the store."""
+        desk = self.desks.get(news.agent_id)
+        if desk is None:
+            return []
+        if desk.offered:
+            desk.offered, desk.mail = False, ()
+            self._spawning -= 1
+        desk.opening = False
+        self._tidy(desk)
+        return []
+
     def load_failed(self, news: LoadFailed) -> list[Effect]:
         desk = self.desks.get(news.agent_id)
         if desk is None:
@@ -817,6 +960,17 @@ class Ledger:
         effects = self._fail_start(desk, tellable(str(news.error)), error_type=error_type)
         self._tidy(desk)
         return effects
+
+    def abandon(self, agent_id: AgentId, problem: str) -> list[Effect]:
+        """A bug in handling news of this agent: its runs fail, its session goes, nobody else notices."""
+        desk = self.desks.get(agent_id)
+        if desk is None:
+            return []
+        effects: list[Effect] = []
+        for run in desk.open_runs():
+            effects += self._end(desk, run, "failed", problem, error_type="InternalError")
+        desk.called = False  # a run that comes from here on has a session of its own
+        return [*effects, Send("residency", DismissAgent(agent_id, gone=True)), *self._count_turns()]
 
     def _fail_start(
         self, desk: Desk, error: str, records: tuple[Record, ...] = (), *, error_type: str | None
@@ -842,6 +996,9 @@ class Ledger:
         facts = (Fact(self.now, "agent.evicted", desk.path),) if news.evicted else ()
         if records or facts:
             effects += self._commit(records, facts, lazy=True)
+        ended = self.told.end_of(desk.running.row.run_id) if desk.running else None
+        if ended is not None:  # it was over before its session was
+            effects += self.end_turn(*ended)
         if not news.orderly:  # then what it asked for may still be on its way here
             desk.incarnation, desk.haunted = Incarnation(news.incarnation + 1), True
         run = desk.running
@@ -854,7 +1011,7 @@ class Ledger:
                 run.row = lost(run.row)
             effects += self._put_back(desk, run)
             effects += self._judge(desk)
-        if run is not None or not news.orderly:
+        if run is not None or ended is not None or not news.orderly:
             desk.called = False
             effects += self._call(desk)
         self._tidy(desk)
@@ -865,10 +1022,13 @@ class Ledger:
     def await_run(self, ask: AwaitRun) -> list[Effect]:
         run = self.runs.get(ask.run_id)
         if run is not None:
+            refusal = self.waits.refusal(ask.request, run)
+            if refusal is not None:
+                return [Send(ask.reply_to, Refused(ask.request, refusal))]
             run.waiters[ask.request] = ask.reply_to
-            asker = self.desks.get(ask.request[0]) if isinstance(ask.request, tuple) else None
+            asker = self.waits.asker(ask.request)
             if asker is not None:
-                asker.awaits(ask.run_id)
+                asker.awaits(ask.request, ask.run_id)
             return [Send(ask.reply_to, RunPending(ask.request))] if ask.tell_pending else []
         lately = self._lately.get(ask.run_id)
         if lately is not None:
@@ -901,9 +1061,15 @@ class Ledger:
         run = self.runs.get(ask.run_id)
         if run is not None:
             run.waiters.pop(ask.request, None)
+            self._awaits_no_more(ask.request)
         self._looked_for.discard(ask.request)
         self.journal.forget(ask.request)
         return []
+
+    def _awaits_no_more(self, request: RequestId) -> None:
+        desk = self.waits.asker(request)
+        if desk is not None:
+            desk.awaits_no_more(request)
 
     # Describing
 
@@ -916,7 +1082,7 @@ class Ledger:
             queued=len(self.runs) - running,
             commits=self.journal.commits,
             unwritten=self.journal.unwritten,
-            events_dropped=self.events_dropped,
+            events_dropped=self.told.dropped,
             store_problem=self.health.problem,
             latencies=self._latencies.percentiles(),
         )
@@ -959,7 +1125,9 @@ class Ledger:
     def written(self, news: BatchWritten) -> list[Effect]:
         """A batch is on disk."""
         self._latencies.add("commit", news.seconds)
-        return self.journal.written(news.number)
+        effects = self.journal.written(news.number)
+        self.told.written(news.number)
+        return effects + self.record_progress()
 
     def _count_turns(self) -> list[Effect]:
         if self._drained is None or any(desk.running for desk in self.desks.values()):
@@ -991,13 +1159,16 @@ class Ledger:
         return effects
 
     def _new_run(
-        self, desk: Desk, input: Payload, run_id: RunId | None, durability: Durability | None
+        self,
+        desk: Desk,
+        input: Payload,
+        run_id: RunId | None,
+        durability: Durability | None,
+        started_by: int | None = None,
     ) -> OpenRun:
-        if run_id is None:
-            self._made += 1
-            run_id = RunId(f"run-{self._epoch}-{self._made}")
-        run = OpenRun(self._run_row(desk, input, run_id), set(), durability or self.journal.durability)
-        self.runs[run_id] = run
+        row = self._run_row(desk, input, run_id, started_by=started_by)
+        run = OpenRun(row, set(), durability or self.journal.durability)
+        self.runs[row.run_id] = run
         desk.push(run)
         return run
 
@@ -1005,10 +1176,22 @@ class Ledger:
         self,
         desk: Desk,
         input: Payload,
-        run_id: RunId,
+        run_id: RunId | None,
         awaits: tuple[RunId, ...] = (),
+        *,
+        started_by: int | None = None,
     ) -> RunRow:
-        return RunRow(run_id, self._next_serial(), desk.agent_id, desk.path, input, self.now, awaits=awaits)
+        serial = self._next_serial()
+        return RunRow(
+            run_id or plain_id(self._nonce, self._epoch, serial),
+            serial,
+            desk.agent_id,
+            desk.path,
+            input,
+            self.now,
+            awaits=awaits,
+            started_by=started_by,
+        )
 
     def _next_serial(self) -> int:
         serial = self._serial
@@ -1044,7 +1227,8 @@ class Ledger:
             return []
         desk.called = desk.called or not open_only
         desk.offered = desk.offered or image is not None
-        return [Send("residency", SummonAgent(desk.agent_id, desk.path, not open_only, image))]
+        goes_on = desk.goes_on and not open_only
+        return [Send("residency", SummonAgent(desk.agent_id, desk.path, not open_only, image, goes_on))]
 
     def _end(
         self,
@@ -1061,6 +1245,11 @@ class Ledger:
     ) -> list[Effect]:
         """Give a run its outcome, once: record it, tell who waits, let its continuations go on."""
         row = run.row
+        effects: list[Effect] = []
+        line = self.told.over(row.run_id)
+        if line is not None and line.end is not None:
+            effects.append(Send(line.end[1], TurnSettled(row.agent_id, more=False)))
+        facts += self._dropped(run)
         del self.runs[row.run_id]
         run.state = "ended"
         if run is desk.running:
@@ -1086,7 +1275,9 @@ class Ledger:
         told = {"error": error} if error else {}
         fact = Fact(self.now, f"run.{status}", row.path, row.run_id, _json(**told, **(data or {})))
         news = tuple(Send(to, RunEnded(request, row)) for request, to in run.waiters.items())
-        effects = self._commit((*records, ended), (*facts, fact), run.durability, *news)
+        for request in run.waiters:
+            self._awaits_no_more(request)
+        effects += self._commit((*records, ended), (*facts, fact), run.durability, *news)
         self._lately.add(row, self.journal.last)
         for continuation in run.continuations:
             continuation.waiting_for.discard(row.run_id)

@@ -28,6 +28,12 @@ from ..vocabulary import (
     Timestamp,
 )
 
+EVENT_BYTES = 100
+"""What an event takes in memory beside its data."""
+
+MOST_TOLD_BYTES = 128 << 20
+"""Of what one turn has told and is not recorded."""
+
 
 class ConfigureLedger(Struct, frozen=True):
     """Sent once, before anything else: what the store holds, and the limits."""
@@ -45,7 +51,9 @@ class ConfigureLedger(Struct, frozen=True):
 class RecordSpawn(Struct, frozen=True):
     """Record a new agent, with its first run if it has `input`. Answered by `AgentSpawned`.
 
-    The directory hears `SpawnSettled` at once.
+    The directory hears `SpawnSettled` at once. A `run_id` that names a run of this path already is answered
+    as that run. With `taken`, the kind of the open agent at the path, only such a run can be meant; then
+    the directory hears nothing.
     """
 
     request: RequestId
@@ -54,6 +62,7 @@ class RecordSpawn(Struct, frozen=True):
     input: Payload | None
     run_id: RunId | None
     durability: Durability | None = None
+    taken: str | None = None
 
 
 class RecordClose(Struct, frozen=True):
@@ -89,6 +98,7 @@ class AcceptRun(Struct, frozen=True):
     fresh: bool = False
     durability: Durability | None = None
     closed: bool = False  # so is the agent: only a run that there is already can be meant
+    started_by: int | None = None  # the serial of the run whose turn asks; the run id is derived then
 
 
 class AcceptMessage(Struct, frozen=True):
@@ -217,6 +227,17 @@ class TakeRun(Struct, frozen=True, gc=False):
     incarnation: Incarnation
 
 
+class TurnWaits(Struct, frozen=True, gc=False):
+    """The session's turn waits from now on, or (not `waits`) executes again. Not answered.
+
+    What ends the process while a suspect's turn waits is not its doing.
+    """
+
+    agent_id: AgentId
+    incarnation: Incarnation
+    waits: bool
+
+
 class OutgoingMessage(Struct, frozen=True, gc=False):
     agent_id: AgentId
     path: str
@@ -232,18 +253,23 @@ class Continuation(Struct, frozen=True, gc=False):
 
 
 class Checkpoint(Struct, frozen=True, gc=False):
-    """Record state and outbox so far. Answered by `CheckpointRecorded` when it is durable."""
+    """Record the state, the messages read and those sent so far, as one.
+
+    Answered by `CheckpointRecorded` when it is durable.
+    """
 
     request: RequestId
     agent_id: AgentId
     incarnation: Incarnation
     run_id: RunId
     snapshot: Snapshot | None
+    read_upto: int | None  # the serial of the last message that the turn has read
     outbox: tuple[OutgoingMessage, ...]
+    divides: bool = False  # what the run started so far by count is told apart from what follows
 
 
-class ReportProgress(Struct, frozen=True, gc=False):
-    """Something that a turn tells while it goes on. Not answered."""
+class ReportDivergence(Struct, frozen=True, gc=False):
+    """A turn begun again asks for something else than what its run has started. Not answered."""
 
     agent_id: AgentId
     incarnation: Incarnation
@@ -251,12 +277,19 @@ class ReportProgress(Struct, frozen=True, gc=False):
     data: bytes
 
 
-class TurnWaits(Struct, frozen=True, gc=False):
-    """A suspect's turn waits from now on, without a slot: what ends the process now is not its doing."""
+class ReportProgress(Struct, frozen=True, gc=False):
+    """What a turn tells while it goes on, in order; `dropped` more there was no room for. Not answered."""
 
     agent_id: AgentId
     incarnation: Incarnation
     run_id: RunId
+    told: tuple[bytes, ...]
+    size: int  # of `told`: its bytes, and `EVENT_BYTES` for each
+    dropped: int = 0
+
+
+class GoOnTelling(Struct, frozen=True, gc=False):
+    """To itself, by timer: others had their turn, and the next portion of progress can be recorded."""
 
 
 class TurnResumes(Struct, frozen=True, gc=False):
@@ -266,14 +299,6 @@ class TurnResumes(Struct, frozen=True, gc=False):
     incarnation: Incarnation
     run_id: RunId
     number: int
-
-
-class TurnGoesOn(Struct, frozen=True, gc=False):
-    """A suspect's turn that may resume has a slot now. Not answered."""
-
-    agent_id: AgentId
-    incarnation: Incarnation
-    run_id: RunId
 
 
 class EndTurn(Struct, frozen=True, gc=False):
@@ -349,10 +374,14 @@ class Refused(Struct, frozen=True):
 
 
 class AgentSpawned(Struct, frozen=True, gc=False):
+    """`found`: a turn asked again for an agent that its run had spawned."""
+
     request: RequestId
     agent_id: AgentId
     path: str
     run_id: RunId | None
+    known: RunRow | None = None  # the first run, if its id was given before
+    found: bool = False
 
 
 class SpawnSettled(Struct, frozen=True, gc=False):
@@ -363,6 +392,13 @@ class SpawnSettled(Struct, frozen=True, gc=False):
     recorded: bool
 
 
+class SpawnWithdrawn(Struct, frozen=True, gc=False):
+    """To the directory: a spawn that it was told of as recorded was refused by the store."""
+
+    agent_id: AgentId
+    path: str
+
+
 class AgentsClosed(Struct, frozen=True, gc=False):
     request: RequestId
 
@@ -371,6 +407,7 @@ class RunAccepted(Struct, frozen=True, gc=False):
     request: RequestId
     run_id: RunId
     path: str
+    known: RunRow | None = None  # the run, if its id was given before
 
 
 class MessageAccepted(Struct, frozen=True, gc=False):
@@ -393,6 +430,13 @@ class RunEnded(Struct, frozen=True, gc=False):
     run: RunRow
 
 
+class AwaitedRun(Struct, frozen=True, gc=False):
+    """An open run that somebody waits for, and whose it is."""
+
+    run_id: RunId
+    path: str
+
+
 class LiveAgent(Struct, frozen=True, gc=False):
     """An agent as it is now: its row, and what is going on."""
 
@@ -403,8 +447,8 @@ class LiveAgent(Struct, frozen=True, gc=False):
     queued: int
     running: RunId | None = None
     beginning: bool = False  # … which starts when it is on disk that it does
-    awaits: tuple[RunId, ...] = ()  # open runs that its turn, or its first continuation, waits for
-    behind: RunId | None = None  # the suspect at work, which its next run, one as well, waits for
+    awaits: tuple[AwaitedRun, ...] = ()  # what its turn, or its first continuation, waits for
+    behind: AwaitedRun | None = None  # the suspect at work, which its next run, one as well, waits for
     since: Timestamp | None = None  # when the first of its open runs was accepted
     kind_missing: bool = False
     unwritten: bool = False  # something of it is not on disk yet
@@ -450,6 +494,7 @@ class LedgerReport(Struct, frozen=True):
 class RunBegun(Struct, frozen=True, gc=False):
     """`inbox` are messages accepted since the session was loaded; `results` a continuation's outcomes.
 
+    The run has its stem in any case.
     A turn of a `suspect` says when it waits, and asks before it goes on.
     """
 
@@ -485,10 +530,14 @@ class CheckpointRecorded(Struct, frozen=True, gc=False):
 
 
 class TurnSettled(Struct, frozen=True, gc=False):
-    """The outcome was taken down. `more`: another run waits, ask for it with a new slot."""
+    """The outcome was taken down. `more`: another run waits, ask for it with a new slot.
+
+    That one `goes_on` if it is a continuation, or has begun before.
+    """
 
     agent_id: AgentId
     more: bool
+    goes_on: bool = False
 
 
 class TurnsEnded(Struct, frozen=True, gc=False):
@@ -529,9 +578,10 @@ LedgerCommand: TypeAlias = (
     | TakeRun
     | TurnWaits
     | TurnResumes
-    | TurnGoesOn
     | Checkpoint
+    | ReportDivergence
     | ReportProgress
+    | GoOnTelling
     | EndTurn
     | KindRegistered
     | StopBeginning

@@ -27,6 +27,7 @@ from .desk import Desk, OpenRun
 from .protocol import (
     AgentDescribed,
     AgentsDescribed,
+    AwaitedRun,
     DescribeAgent,
     DescribeAgents,
     DescribeRun,
@@ -38,7 +39,7 @@ from .protocol import (
 )
 from .suspects import Suspects
 
-LIVE = frozenset({"starting", "queued", "running", "interrupting"})
+LIVE = frozenset({"starting", "queued", "running", "waiting", "interrupting"})
 """Statuses that only an agent with a desk can have."""
 
 
@@ -67,14 +68,13 @@ class View:
 
         return self._journal.ask(ask.request, found, FindAgent(ask.path))
 
-    def _awaited_in_turn(self, desk: Desk) -> tuple[RunId, ...]:
-        """The runs whose end a turn of this agent waits for; sessions ask in their agent's name."""
-        return tuple(
-            run_id
-            for run_id in desk.awaited
-            if (run := self._runs.get(run_id)) is not None
-            and any(isinstance(asked, tuple) and asked[0] == desk.agent_id for asked in run.waiters)
-        )
+    def _awaited_in_turn(self, desk: Desk) -> tuple[AwaitedRun, ...]:
+        """The open runs whose end its turn waits for."""
+        return self._awaited(desk.awaited.values() if desk.awaited else ())
+
+    def _awaited(self, run_ids: Iterable[RunId]) -> tuple[AwaitedRun, ...]:
+        runs = [self._runs[run_id] for run_id in dict.fromkeys(run_ids) if run_id in self._runs]
+        return tuple(AwaitedRun(run.row.run_id, run.row.path) for run in runs)
 
     def agents(self, ask: DescribeAgents) -> list[Effect]:
         """What only agents with a desk can be is looked for among the desks, the rest in the store."""
@@ -136,12 +136,18 @@ class View:
             len(desk.queue) + len(desk.waiting),
             running=desk.running.row.run_id if desk.running else None,
             beginning=desk.running is not None and not self._journal.is_written(desk.running.begun_by),
-            awaits=tuple(sorted(next(iter(desk.waiting.values())).waiting_for)) if desk.waiting else (),
-            behind=self._suspects.before(first.row.run_id) if first else None,
+            awaits=self._awaited(sorted(next(iter(desk.waiting.values())).waiting_for))
+            if desk.waiting
+            else (),
+            behind=self._behind(first),
             since=None if first is None else first.row.accepted_at,
             kind_missing=desk.kind_missing,
             unwritten=self._journal.unwritten_of(row.agent_id),
         )
+
+    def _behind(self, first: OpenRun | None) -> AwaitedRun | None:
+        before = self._suspects.before(first.row.run_id) if first else None
+        return next(iter(self._awaited((before,))), None) if before else None
 
     def state(self, ask: DescribeState) -> list[Effect]:
         def loaded(answer: Answer) -> Iterable[Effect]:

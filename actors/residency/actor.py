@@ -6,7 +6,8 @@ from typing import Any, assert_never
 from thespian.actors import Actor
 
 from ...persistence.protocol import Answer
-from ..shell import ActorShell
+from ..containing import refused
+from ..shell import ActorShell, Contained
 from ..vocabulary import Address, AgentId, Incarnation
 from .protocol import (
     ConfigureResidency,
@@ -16,10 +17,12 @@ from .protocol import (
     OpenSession,
     PinAgent,
     ResidencyCommand,
+    SessionAsks,
     SessionEnded,
     SessionFact,
     SessionIdle,
     SessionOpened,
+    SessionReturns,
     SessionWaits,
     SummonAgent,
     UnloadAll,
@@ -54,10 +57,21 @@ class ResidencyLRU(ActorShell):
                 return table.session_idle(command.agent_id, command.incarnation, command.seen, now=now)
             case SummonAgent():
                 return table.summon(
-                    command.agent_id, command.path, work=command.work, image=command.image, now=now
+                    command.agent_id,
+                    command.path,
+                    work=command.work,
+                    image=command.image,
+                    goes_on=command.goes_on,
+                    now=now,
                 )
             case SessionWaits():
-                return table.session_waits(command.agent_id, command.incarnation, command.waits, now=now)
+                return table.session_waits(command.agent_id, command.incarnation, now=now)
+            case SessionReturns():
+                return table.session_returns(command.agent_id, command.incarnation, command.number, now=now)
+            case SessionAsks():
+                return table.session_asks(
+                    command.agent_id, command.incarnation, goes_on=command.goes_on, now=now
+                )
             case Answer():
                 return table.loaded(command.request, command.value, command.error, now=now)
             case SessionOpened():
@@ -83,8 +97,14 @@ class ResidencyLRU(ActorShell):
             case UnloadAll():
                 return table.unload_all(sender, now=now)
             case ConfigureResidency():
-                return table.configure(command.residents, command.patience, now=now)
+                return table.configure(command.residents, command.patience, command.share, now=now)
         assert_never(command)
+
+    def contain(self, message: object, sender: Address, error: BaseException) -> Contained:
+        """Refuse a question, which changes nothing."""
+        if isinstance(message, DescribeResidency | PinAgent):
+            return Contained((refused(message, sender, self.role, error),))
+        return super().contain(message, sender, error)
 
     def child_exited(self, address: Address) -> Iterable[Any]:
         session = self.children.pop(address)
@@ -109,7 +129,9 @@ class ResidencyLRU(ActorShell):
         address = self.createActor(self.session_class())
         self.addresses[start.agent_id] = address
         self.children.add(address, (start.agent_id, start.incarnation))
-        opening = OpenSession(start.image, start.incarnation, start.work, self.roles, self.clock)
+        opening = OpenSession(
+            start.image, start.incarnation, start.work, start.ask_first, self.roles, self.clock
+        )
         self.send(address, opening)
 
 

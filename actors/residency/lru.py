@@ -27,11 +27,6 @@ class LRU:
         """Whether the agent may be evicted now."""
         return agent_id in self._idle
 
-    @property
-    def kept(self) -> int:
-        """How many residents are at rest but pinned."""
-        return len(self._kept)
-
     def idle(self, agent_id: AgentId) -> None:
         """The agent came to rest (or was touched at rest): nobody was used later."""
         if agent_id in self._pins:

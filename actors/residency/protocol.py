@@ -22,28 +22,34 @@ class ConfigureResidency(Struct, frozen=True, gc=False):
 
     residents: int
     patience: Seconds = 1.0  # a victim that takes longer to unload is joined by another one
+    share: Seconds = (
+        0.5  # how long an agent may keep its place for run after run while others wait for room
+    )
 
 
 class SummonAgent(Struct, frozen=True, gc=False):
     """Make the agent resident if it is not; with `work`, tell its session that there is `Work`.
 
-    From the ledger: with work when the agent has a run to begin, without when it was spawned.
-    Repeating it is harmless. A summons is kept until a session has seen its `Work`, or crashed:
-    after an `AgentLeft` that was not orderly summon again. `image` comes with the first summons of a new
-    agent and saves the question for it; the ledger keeps what mail comes after it.
+    From the ledger: with work when the agent has a run to begin, without when it was spawned. With work
+    it is kept until a session has seen its `Work`, or crashed: after an `AgentLeft` that was not orderly
+    summon again. Without, it opens the agent only while there is free room, else `OpeningDeferred` is
+    told. Repeating it is harmless. `goes_on`: the run is a continuation, or has begun before. `image`
+    comes with the first summons of a new agent and saves the question for it; the ledger keeps what mail
+    comes after it.
     """
 
     agent_id: AgentId
     path: str
     work: bool = True
     image: AgentImage | None = None
+    goes_on: bool = False
 
 
 class DismissAgent(Struct, frozen=True, gc=False):
     """The agent has no work any more: forget a summons for work that waits for room.
 
-    A summons without work stands, and so does a load that has begun; a session is told to `Rest`.
-    `gone` says that the agent was closed: its session, if any, ends whatever it does.
+    A load that has begun goes on; a session is told to `Rest`. `gone` says that the agent was closed: its
+    session, if any, ends whatever it does.
     """
 
     agent_id: AgentId
@@ -108,11 +114,36 @@ class SessionIdle(Struct, frozen=True, gc=False):
 
 
 class SessionWaits(Struct, frozen=True, gc=False):
-    """The session's turn began (or ceased) to wait for runs, without a slot."""
+    """The session's turn waits, without a slot: its place is for others until it `SessionReturns`.
+
+    Said again by a turn that waits again before it has got its place.
+    """
 
     agent_id: AgentId
     incarnation: Incarnation
-    waits: bool
+
+
+class SessionReturns(Struct, frozen=True, gc=False):
+    """The wait is over. Answered by `Room` with the same number when the session has a place.
+
+    Never, if the session says since that it waits, asks, is idle or has ended.
+    """
+
+    agent_id: AgentId
+    incarnation: Incarnation
+    number: int
+
+
+class SessionAsks(Struct, frozen=True, gc=False):
+    """The session has ended a turn and has more work: may it go on? Answered by `GoOn` or `Unload`.
+
+    Said by one that was told to `AskFirst`, or whose turn ended while it had no place. `goes_on` as in
+    `SummonAgent`.
+    """
+
+    agent_id: AgentId
+    incarnation: Incarnation
+    goes_on: bool = False
 
 
 class SessionEnded(Struct, frozen=True, gc=False):
@@ -131,7 +162,25 @@ class SessionEnded(Struct, frozen=True, gc=False):
 
 
 class Work(Struct, frozen=True, gc=False):
-    """To a session: ask the ledger for a run when you can."""
+    """To a session: ask the ledger for a run when you can. `goes_on` as in `SummonAgent`."""
+
+    goes_on: bool = False
+
+
+class Room(Struct, frozen=True, gc=False):
+    """To a session whose turn waited: there is a place for you again."""
+
+    number: int
+
+
+class AskFirst(Struct, frozen=True, gc=False):
+    """To a session: others wait for room, so ask (`SessionAsks`) before you begin another turn."""
+
+
+class GoOn(Struct, frozen=True, gc=False):
+    """To a session: you may begin your next turn. `ask_again`: and ask again after it."""
+
+    ask_again: bool = False
 
 
 class Rest(Struct, frozen=True, gc=False):
@@ -163,6 +212,12 @@ class AgentLeft(Struct, frozen=True, gc=False):
     evicted: bool  # chosen as a victim or asked to leave, and not closed or shut down
 
 
+class OpeningDeferred(Struct, frozen=True, gc=False):
+    """To the ledger: there is no free room to open the agent in; its first run will open it."""
+
+    agent_id: AgentId
+
+
 class LoadFailed(Struct, frozen=True):
     """To the ledger: the agent cannot be loaded, so its waiting runs fail with the reason."""
 
@@ -184,7 +239,7 @@ class AllUnloaded(Struct, frozen=True, gc=False):
 
 
 Stage: TypeAlias = Literal["absent", "waiting", "loading", "opening", "open", "unloading"]
-"""Where an agent stands on its way in and out of memory; `waiting` is for room."""
+"""Where an agent stands on its way in and out of memory; `waiting` is for room to be loaded."""
 
 
 class Residence(Struct, frozen=True, gc=False):
@@ -195,28 +250,33 @@ class Residence(Struct, frozen=True, gc=False):
     incarnation: Incarnation | None = None
     idle: bool = False
     pinned: bool = False
-    place: int | None = None  # how many wait for room before it
-    since: Timestamp | None = None  # when it entered this stage
+    waits: bool = False  # its turn waits, so it has no place
+    place: int | None = None  # while it waits for room: how many get some before it
+    since: Timestamp | None = None  # when it entered this stage, or began to wait for room
     kept_by: tuple[str, ...] = ()  # while it waits for room: paths of residents that cannot leave
 
 
 class ResidencyReport(Struct, frozen=True, gc=False):
     request: RequestId
     residents: int  # the limit
-    resident: int  # loading, opening, open or unloading now
-    waiting: int
-    given_way: int  # by how many the limit gives way now, so that waiting turns can go on
+    resident: int  # loading, opening, open or unloading now, and not waiting inside a turn
+    in_wait: int  # in memory, and waiting inside a turn
+    waiting: int  # for room
     evictions: int
     reloads: int
     agents: tuple[Residence, ...] = ()
 
 
 class OpenSession(Struct, frozen=True):
-    """To a new AgentActor, first of all: who you are, whom you work with, and whether there is `Work`."""
+    """To a new AgentActor, first of all: who you are, whom you work with, and whether there is `Work`.
+
+    `ask_first` is `AskFirst`, said at once.
+    """
 
     image: AgentImage
     incarnation: Incarnation
-    work: bool
+    work: Work | None
+    ask_first: bool
     roles: dict[Role, Address]
     clock: Callable[[], Timestamp]
 
@@ -224,8 +284,17 @@ class OpenSession(Struct, frozen=True):
 ResidencyCommand: TypeAlias = (
     ConfigureResidency | SummonAgent | DismissAgent | EvictAgent | PinAgent | UnloadAll | DescribeResidency
 )
-SessionFact: TypeAlias = SessionOpened | SessionIdle | SessionWaits | SessionEnded
-SessionCommand: TypeAlias = Work | Rest | Unload
+SessionFact: TypeAlias = (
+    SessionOpened | SessionIdle | SessionWaits | SessionReturns | SessionAsks | SessionEnded
+)
+SessionCommand: TypeAlias = Work | Rest | Room | AskFirst | GoOn | Unload
 ResidencyEvent: TypeAlias = (
-    AgentEntered | AgentLeft | LoadFailed | EvictionAnswered | PinAnswered | AllUnloaded | ResidencyReport
+    AgentEntered
+    | AgentLeft
+    | OpeningDeferred
+    | LoadFailed
+    | EvictionAnswered
+    | PinAnswered
+    | AllUnloaded
+    | ResidencyReport
 )

@@ -5,11 +5,15 @@ its pin. It decides when a session is started and when it is asked to go; openin
 executing are the session's own affair. Every operation is O(1) amortised, `describe` and
 `unload_all` aside.
 
-An agent goes waiting → loading → opening → open → unloading. From loading on it is a *resident* and
-has a place; places are counted, never exceeded but by `_stuck`, and given to the queue in order.
+An agent goes waiting → loading → opening → open → unloading. From loading on it has a place and is a
+*resident*. Places never exceed their number. An agent whose turn waits is in memory without a place; it
+queues for one when the wait is over. The queue is a `FairQueue`: trees have their turns, and what goes on
+comes before what is new.
+
+Whoever has a place keeps it while it has work, but not for ever: while others wait for room, a session
+asks between two turns whether it may go on, and may not once it has had its share.
 """
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import islice
 from typing import TypeAlias
@@ -19,19 +23,24 @@ from msgspec import Struct
 from ...persistence.protocol import AgentImage, Ask, LoadAgent
 from ..effects import Effect, Send, StartTimer
 from ..errors import GreenroomError
+from ..fair_queue import FairQueue
 from ..slots.protocol import EndHolder
-from ..vocabulary import Address, AgentId, Incarnation, RequestId, Seconds, Timestamp
+from ..vocabulary import Address, AgentId, Incarnation, RequestId, Seconds, Timestamp, tree_of
 from .lru import LRU
 from .protocol import (
     AgentEntered,
     AgentLeft,
     AllUnloaded,
+    AskFirst,
     EvictionAnswered,
+    GoOn,
     LoadFailed,
+    OpeningDeferred,
     PinAnswered,
     Residence,
     ResidencyReport,
     Rest,
+    Room,
     SessionCommand,
     Stage,
     Unload,
@@ -40,17 +49,20 @@ from .protocol import (
 
 MAX_KEPT_BY = 10
 """How many residents that cannot leave a report names."""
-WORK = Work()
+WORK = Work(), Work(goes_on=True)
 REST = Rest()
+ASK_FIRST = AskFirst()
+GO_ON, GO_ON_AND_ASK_AGAIN = GoOn(), GoOn(ask_again=True)
 
 
 class StartSession(Struct, frozen=True, gc=False):
-    """Create the agent's session and hand it its image; with `work`, that is the first it was sent."""
+    """Create the agent's session and hand it its image; `work` and `ask_first` as in `OpenSession`."""
 
     agent_id: AgentId
     incarnation: Incarnation
     image: AgentImage
-    work: bool
+    work: Work | None
+    ask_first: bool
 
 
 class ToSession(Struct, frozen=True, gc=False):
@@ -74,43 +86,51 @@ class _Entry:
 
     __slots__ = (
         "agent_id",
+        "away",
+        "claimed",
         "coming",
         "evicted",
         "evictions",
+        "goes_on",
+        "has_work",
         "idle",
         "image",
         "incarnation",
         "next_in",
         "path",
+        "placed",
         "request",
         "sent",
         "since",
         "slow",
         "stage",
-        "waits",
-        "wants_open",
+        "told",
         "wants_work",
     )
 
     def __init__(self, agent_id: AgentId, path: str, now: Timestamp) -> None:
         self.agent_id = agent_id
         self.path = path
-        # Why it is to be loaded, or, while it unloads, to be loaded again.
-        self.wants_open = self.wants_work = False
+        self.wants_work = False  # why it is to be loaded, or, while it unloads, to be loaded again
+        self.goes_on = False  # that work is a continuation, or has begun before
         # Whom to answer once it is out of memory.
         self.evictions: tuple[tuple[Address, RequestId], ...] = ()
+        self.claimed = now  # when it began to wait for room
         self.wait(now)
 
     def wait(self, now: Timestamp) -> None:
         """Stand at the door, with no trace of an earlier session."""
         self.stage: Stage = "waiting"
         self.since = now
+        self.placed = now  # when it got its place
         self.request: int | None = None  # the question for its image
         self.image: AgentImage | None = None  # given with the summons
         self.incarnation: Incarnation | None = None
         self.sent = 0  # how many Work its session was sent
+        self.has_work = False  # … and has not said to be done, nor were they dismissed
         self.idle = False  # its session has seen them all and has nothing to do
-        self.waits = False  # its turn waits for runs
+        self.away = False  # it is in memory without a place: its turn waits
+        self.told: SessionCommand | None = None  # what it is told when it has one again
         # While it unloads:
         self.evicted = False  # it was chosen or asked to leave
         self.slow = False  # and has taken longer than patience lasts
@@ -125,11 +145,11 @@ class ResidencyTable:
     """
 
     __slots__ = (
+        "_away",
         "_closing",
         "_coming",
         "_entries",
         "_evictions",
-        "_in_wait",
         "_limit",
         "_loads",
         "_lru",
@@ -139,21 +159,24 @@ class ResidencyTable:
         "_reloads",
         "_request",
         "_residents",
+        "_share",
         "_told",
+        "_unasked",
     )
 
-    def __init__(self, residents: int = 0, patience: Seconds = 1.0) -> None:
+    def __init__(self, residents: int = 0, patience: Seconds = 1.0, share: Seconds = 0.5) -> None:
         self._limit = residents
         self._patience = patience
+        self._share = share
         self._entries: dict[AgentId, _Entry] = {}  # all that follow
-        self._residents: dict[AgentId, _Entry] = {}
-        # Those that wait for room, also from when they still unload. Not a dict: taking the first
-        # of a dict again and again scans what was taken before.
-        self._queue: OrderedDict[AgentId, _Entry] = OrderedDict()
+        self._residents: dict[AgentId, _Entry] = {}  # have a place
+        self._away: dict[AgentId, _Entry] = {}  # in memory without one: their turns wait
+        # Those that wait for room: to be loaded, also from when they still unload, or to go on.
+        self._queue: FairQueue[AgentId, _Entry] = FairQueue()
+        self._unasked: dict[AgentId, _Entry] = {}  # with a session that was not told to ask first
         self._loads: dict[RequestId, _Entry] = {}
         self._lru = LRU()
         self._coming = 0  # entries that are `coming`
-        self._in_wait = 0  # entries whose turn `waits`
         self._request = 0
         # Victims that a timer runs for, and those that have come since: they wait for the next one.
         self._patient: tuple[list[_Victim], list[_Victim]] | None = None
@@ -161,9 +184,12 @@ class ResidencyTable:
         self._closing = False
         self._told: Address = None  # who asked to unload all
 
-    def configure(self, residents: int, patience: Seconds, *, now: Timestamp) -> Effects:
-        """Set how many residents there may be, and how long a victim may take."""
-        self._limit, self._patience = residents, patience
+    def configure(self, residents: int, patience: Seconds, share: Seconds, *, now: Timestamp) -> Effects:
+        """Set how many residents there may be, how long a victim may take, and what a share is.
+
+        A shorter share loads and unloads agents more often; a longer one keeps an idle tree's run waiting.
+        """
+        self._limit, self._patience, self._share = residents, patience, share
         return self._settle(now)
 
     # Commands
@@ -175,9 +201,10 @@ class ResidencyTable:
         *,
         work: bool,
         image: AgentImage | None = None,
+        goes_on: bool = False,
         now: Timestamp,
     ) -> Effects:
-        """Have the agent in memory, and with `work` tell its session that there is some.
+        """Have the agent in memory with its session told of `work`; without, if there is free room.
 
         `image` is what its first session opens from: until then, nothing but mail can come to it.
         """
@@ -185,19 +212,22 @@ class ResidencyTable:
         if entry is None:
             if self._closing:
                 return ()
+            if not work and (self._queue or len(self._residents) >= self._limit):
+                return (Send("ledger", OpeningDeferred(agent_id)),)
             entry = self._entries[agent_id] = _Entry(agent_id, path, now)
-            self._queue[agent_id] = entry
-        elif entry.stage in ("opening", "open"):
-            return self._work(entry) if work else self._touch(entry)
-        elif self._closing:
+            entry.goes_on = goes_on
+            entry.image, entry.wants_work = image, work
+            self._claim(entry, now)
+            return self._settle(now)
+        if entry.stage in ("opening", "open"):
+            return self._work(entry, goes_on=goes_on) if work else self._touch(entry)
+        if not work or self._closing:
             return ()
-        elif entry.stage == "unloading" and not entry.next_in:
-            self._queue.setdefault(agent_id, entry)
-        if work:
-            entry.wants_work = True
-        else:
-            entry.wants_open = True
-        entry.image = image or entry.image
+        if entry.stage == "unloading" and not entry.wants_work:
+            entry.goes_on = goes_on
+            if not entry.away:  # else it has no place that it could keep: it queues once it is out
+                self._claim(entry, now)
+        entry.wants_work = True
         return self._settle(now)
 
     def dismiss(self, agent_id: AgentId, *, gone: bool, now: Timestamp) -> Effects:
@@ -205,11 +235,9 @@ class ResidencyTable:
         entry = self._entries.get(agent_id)
         if entry is None:
             return ()
-        entry.wants_work = False
-        if gone:
-            entry.wants_open = False
+        entry.wants_work = entry.has_work = False
         match entry.stage:
-            case "waiting" if not entry.wants_open:
+            case "waiting":
                 self._forget(entry)
             case "loading" if gone:
                 self._forget(entry)
@@ -217,7 +245,7 @@ class ResidencyTable:
                 return [*self._unload(entry, now, evicted=False, gone=True), *self._settle(now)]
             case "opening" | "open":
                 return (ToSession(agent_id, REST),)
-            case "unloading" if not entry.wants_open:
+            case "unloading":
                 self._call_off(entry)
                 entry.evicted = entry.evicted and not gone
             case _:
@@ -246,14 +274,18 @@ class ResidencyTable:
             self._lru.pin(agent_id)
         else:
             self._lru.unpin(agent_id)
-        return [Send(reply_to, PinAnswered(request)), *self._settle(now)]
+        effects: list[ResidencyEffect] = [Send(reply_to, PinAnswered(request))]
+        entry = self._away.get(agent_id)
+        if not pinned and entry is not None and entry.idle and entry.stage == "open":
+            effects += self._unload(entry, now, evicted=True)  # for its pin alone it stayed without a place
+        return [*effects, *self._settle(now)]
 
     def unload_all(self, reply_to: Address, *, now: Timestamp) -> Effects:
         """End every session and admit nobody. What only waits or loads is forgotten at once."""
         self._closing, self._told = True, reply_to
         effects: list[ResidencyEffect] = []
         for entry in list(self._entries.values()):
-            entry.wants_open = entry.wants_work = False
+            entry.wants_work = False
             match entry.stage:
                 case "waiting" | "loading":
                     self._forget(entry)
@@ -286,11 +318,14 @@ class ResidencyTable:
         agent_id, incarnation = entry.agent_id, Incarnation(image.row.incarnation + 1)
         self._reloads += image.row.incarnation > 0
         entry.stage, entry.since, entry.incarnation = "opening", now, incarnation
-        work, entry.wants_open, entry.wants_work = entry.wants_work, False, False
-        entry.sent, entry.image = int(work), None
+        has_work, entry.wants_work = entry.wants_work, False
+        entry.sent, entry.has_work, entry.image = int(has_work), has_work, None
+        asks = self._needed > 0
+        if not asks:
+            self._unasked[agent_id] = entry
         return (
             Send("ledger", AgentEntered(agent_id, incarnation)),
-            StartSession(agent_id, incarnation, image, work),
+            StartSession(agent_id, incarnation, image, WORK[entry.goes_on] if has_work else None, asks),
         )
 
     def session_opened(self, agent_id: AgentId, incarnation: Incarnation, *, now: Timestamp) -> Effects:
@@ -309,22 +344,71 @@ class ResidencyTable:
             return ()
         if entry.stage == "opening":
             entry.stage, entry.since = "open", now
-        self._set_waits(entry, False)
+        self._queue.remove(agent_id)
         if seen < entry.sent:
-            return ()
-        entry.idle = True
-        self._lru.idle(agent_id)
+            return self._settle(now)
+        entry.has_work = False
+        if not entry.away:
+            entry.idle = True
+            self._lru.idle(agent_id)
+        elif self._has_room or self._lru.pinned(agent_id):
+            entry.idle = True
+            self._return(entry, None, now)
+        else:
+            return [*self._unload(entry, now, evicted=True), *self._settle(now)]
         return self._settle(now)
 
-    def session_waits(
-        self, agent_id: AgentId, incarnation: Incarnation, waits: bool, *, now: Timestamp
-    ) -> Effects:
-        """The session's turn waits for runs, or no longer does."""
+    def session_waits(self, agent_id: AgentId, incarnation: Incarnation, *, now: Timestamp) -> Effects:
+        """The session's turn waits: its place is for others."""
         entry = self._current(agent_id, incarnation)
         if entry is None or entry.stage != "open" or entry.idle:
             return ()
-        self._set_waits(entry, waits)
+        if not entry.away:
+            del self._residents[agent_id]
+            self._away[agent_id] = entry
+            entry.away = True
+        self._queue.remove(agent_id)
         return self._settle(now)
+
+    def session_returns(
+        self, agent_id: AgentId, incarnation: Incarnation, number: int, *, now: Timestamp
+    ) -> Effects:
+        """The wait is over: the turn goes on when its session has a place."""
+        entry = self._current(agent_id, incarnation)
+        if entry is None or entry.stage != "open" or not entry.away:
+            return ()
+        entry.goes_on = True
+        self._return(entry, Room(number), now)
+        return self._settle(now)
+
+    def session_asks(
+        self, agent_id: AgentId, incarnation: Incarnation, *, goes_on: bool, now: Timestamp
+    ) -> Effects:
+        """The session has more work: it goes on in its place, or gives way to those that wait for room."""
+        entry = self._current(agent_id, incarnation)
+        if entry is None or entry.stage != "open":
+            return ()
+        entry.goes_on = goes_on
+        stays = self._lru.pinned(agent_id)
+        if entry.away:
+            self._queue.remove(agent_id)
+            if self._has_room or stays:
+                self._return(entry, self._asked(entry), now)
+                return self._settle(now)
+        elif stays or self._needed <= 0 or now - entry.placed < self._share:
+            return (ToSession(agent_id, self._asked(entry)),)
+        entry.wants_work = entry.has_work
+        effects = self._unload(entry, now, evicted=True)
+        if entry.wants_work and not entry.away:
+            self._claim(entry, now)
+        return [*effects, *self._settle(now)]
+
+    def _asked(self, entry: _Entry) -> GoOn:
+        """The answer to one that may go on."""
+        if self._needed > 0:
+            return GO_ON_AND_ASK_AGAIN
+        self._unasked[entry.agent_id] = entry
+        return GO_ON
 
     def session_ended(
         self, agent_id: AgentId, incarnation: Incarnation, seen: int, *, now: Timestamp
@@ -338,7 +422,6 @@ class ResidencyTable:
             # ledger heard of the failed opening from the session itself, so to reload for that has
             # no end.
             entry.wants_work = True
-            self._queue[agent_id] = entry
         left = AgentLeft(agent_id, incarnation, orderly=True, evicted=entry.evicted)
         return [Send("ledger", left), *self._end(entry, now)]
 
@@ -372,16 +455,16 @@ class ResidencyTable:
         entries = [self._entries.get(agent_id) for agent_id in agent_ids]
         places: dict[AgentId, int] = {}
         kept_by: tuple[str, ...] = ()
-        if any(entry is not None and entry.stage == "waiting" for entry in entries):
-            places = {agent_id: place for place, agent_id in enumerate(self._queue)}
+        if any(agent_id in self._queue for agent_id in agent_ids):
+            places = {agent_id: self._queue.place(agent_id) for agent_id in agent_ids}
             staying = (entry.path for entry in self._residents.values() if self._stays(entry))
             kept_by = tuple(islice(staying, MAX_KEPT_BY))
         report = ResidencyReport(
             request,
             residents=self._limit,
             resident=len(self._residents),
+            in_wait=len(self._away),
             waiting=len(self._queue),
-            given_way=max(0, len(self._residents) - self._limit),
             evictions=self._evictions,
             reloads=self._reloads,
             agents=tuple(
@@ -401,15 +484,16 @@ class ResidencyTable:
         pinned = self._lru.pinned(agent_id)
         if entry is None:
             return Residence(agent_id, "absent", pinned=pinned)
-        waiting = entry.stage == "waiting"
+        waiting = entry.stage in ("waiting", "open") and agent_id in self._queue
         return Residence(
             agent_id,
             entry.stage,
             incarnation=entry.incarnation,
             idle=entry.idle,
             pinned=pinned,
+            waits=entry.away,
             place=places[agent_id] if waiting else None,
-            since=entry.since,
+            since=entry.claimed if waiting else entry.since,
             kept_by=kept_by if waiting else (),
         )
 
@@ -418,40 +502,61 @@ class ResidencyTable:
 
     # Deciding
 
+    @property
+    def _has_room(self) -> bool:
+        return len(self._residents) < self._limit
+
+    @property
+    def _needed(self) -> int:
+        """How many places those in the queue lack, beside the free ones and those that become free."""
+        return len(self._queue) + len(self._residents) - self._limit - self._coming
+
     def _settle(self, now: Timestamp) -> Effects:
         """Admit whom there is room for, and choose as many victims as are still needed."""
-        queue, residents = self._queue, self._residents
+        queue = self._queue
         effects: list[ResidencyEffect] = []
-        while queue:
-            agent_id, entry = next(iter(queue.items()))
-            if entry.stage == "unloading" and len(residents) <= self._limit:
+        while queue and (self._has_room or queue.first.stage == "unloading"):
+            entry = queue.take()
+            if entry.stage == "unloading":
                 entry.next_in = True
                 self._set_coming(entry, False)
-            elif entry.stage == "waiting" and (len(residents) < self._limit or self._stuck()):
+            elif entry.stage == "waiting":
                 effects += self._load(entry, now)
             else:
-                break
-            del queue[agent_id]
-        # One victim for each that waits, and for each resident above the limit: no more.
-        needed = len(queue) + len(residents) - self._limit - self._coming
-        while needed > 0 and (victim := self._lru.victim()) is not None:
-            effects += self._unload(residents[victim], now, evicted=True)
-            needed -= 1
+                effects += self._place(entry, now)
+        if not queue:
+            return effects
+        while self._needed > 0 and (victim := self._lru.victim()) is not None:
+            effects += self._unload(self._residents[victim], now, evicted=True)
+        if self._needed > 0 and self._unasked:
+            effects += [ToSession(agent_id, ASK_FIRST) for agent_id in self._unasked]
+            self._unasked.clear()
         return effects
 
-    def _stuck(self) -> bool:
-        """Whether no resident can ever leave, because turns wait for those that wait for room.
+    def _claim(self, entry: _Entry, now: Timestamp) -> None:
+        """Queue for a place."""
+        entry.claimed = now
+        self._queue.push(entry.agent_id, entry, tree_of(entry.path), goes_on=entry.goes_on)
 
-        Then, and only then, the limit gives way by one: every resident waits inside a turn or is
-        kept by a pin, and at least one waits (pins alone are the user's to undo). It may hold again
-        when the newcomer waits as well; when turns go on, the surplus is unloaded as soon as it is
-        idle.
-        """
-        return 0 < self._in_wait == len(self._residents) - self._lru.kept
+    def _return(self, entry: _Entry, told: SessionCommand | None, now: Timestamp) -> None:
+        """Have an agent that is in memory without a place queue for one; it is `told` so."""
+        self._queue.remove(entry.agent_id)
+        entry.told = told
+        self._claim(entry, now)
+
+    def _place(self, entry: _Entry, now: Timestamp) -> Effects:
+        """Give a place to an agent that is in memory without one."""
+        del self._away[entry.agent_id]
+        self._residents[entry.agent_id] = entry
+        entry.away, entry.placed = False, now
+        if entry.idle:
+            self._lru.idle(entry.agent_id)
+        told, entry.told = entry.told, None
+        return () if told is None else (ToSession(entry.agent_id, told),)
 
     def _load(self, entry: _Entry, now: Timestamp) -> Effects:
         """Give the agent a place and ask for its image, if it is not at hand."""
-        entry.stage, entry.since = "loading", now
+        entry.stage, entry.since, entry.placed = "loading", now, now
         self._residents[entry.agent_id] = entry
         if entry.image is not None:
             return self._start(entry, entry.image, now)
@@ -459,16 +564,17 @@ class ResidencyTable:
         self._loads[entry.request] = entry
         return (Send("ledger", Ask(entry.request, LoadAgent(entry.agent_id))),)
 
-    def _work(self, entry: _Entry) -> Effects:
+    def _work(self, entry: _Entry, *, goes_on: bool) -> Effects:
         """Tell the session that there is work: from now on it is busy."""
         entry.sent += 1
+        entry.has_work = True
         if entry.idle:
             entry.idle = False
             self._lru.busy(entry.agent_id)
-        return (ToSession(entry.agent_id, WORK),)
+        return (ToSession(entry.agent_id, WORK[goes_on]),)
 
     def _touch(self, entry: _Entry) -> Effects:
-        if entry.idle:
+        if entry.idle and not entry.away:
             self._lru.idle(entry.agent_id)
         return ()
 
@@ -476,10 +582,11 @@ class ResidencyTable:
         """Ask the session to go. Never taken back: a new summons is for the next session."""
         assert entry.incarnation is not None
         self._lru.busy(entry.agent_id)
-        self._set_waits(entry, False)
+        self._queue.remove(entry.agent_id)
+        self._unasked.pop(entry.agent_id, None)
         entry.stage, entry.since = "unloading", now
         entry.idle, entry.evicted = False, evicted
-        self._set_coming(entry, True)
+        self._set_coming(entry, not entry.away)
         unload = ToSession(entry.agent_id, Unload(gone))
         if self._closing:
             return (unload,)
@@ -498,46 +605,50 @@ class ResidencyTable:
         self._leave(entry)
         entry.evictions = ()
         entry.wait(now)
-        if not (entry.wants_open or entry.wants_work):
+        effects: list[ResidencyEffect] = [*answers]
+        if not entry.wants_work:
             del self._entries[entry.agent_id]
         elif next_in:
-            self._queue[entry.agent_id] = entry
-            self._queue.move_to_end(entry.agent_id, last=False)
-        return [*answers, *self._settle(now), *self._all_unloaded()]
+            effects += self._load(entry, now)
+        elif entry.agent_id not in self._queue:
+            self._claim(entry, now)
+        return [*effects, *self._settle(now), *self._all_unloaded()]
 
     def _call_off(self, entry: _Entry) -> None:
         """An unloading agent is not to be loaded again: its place is for others."""
-        self._queue.pop(entry.agent_id, None)
+        self._queue.remove(entry.agent_id)
         entry.next_in = False
-        self._set_coming(entry, not entry.slow)
+        self._set_coming(entry, not (entry.slow or entry.away))
 
     def _forget(self, entry: _Entry) -> None:
         """An agent that has no session yet is not to get one."""
-        self._queue.pop(entry.agent_id, None)
+        self._queue.remove(entry.agent_id)
         if entry.request is not None:
             self._loads.pop(entry.request, None)
         self._leave(entry)
         del self._entries[entry.agent_id]
 
     def _leave(self, entry: _Entry) -> None:
-        """Take the agent off the residents."""
+        """Take the agent out of memory; that it is called back stands."""
+        if entry.stage != "unloading":
+            self._queue.remove(entry.agent_id)
         self._residents.pop(entry.agent_id, None)
+        self._away.pop(entry.agent_id, None)
+        self._unasked.pop(entry.agent_id, None)
         self._lru.busy(entry.agent_id)
-        self._set_waits(entry, False)
         self._set_coming(entry, False)
 
     def _all_unloaded(self) -> Effects:
-        return (Send(self._told, AllUnloaded()),) if self._closing and not self._residents else ()
+        return (
+            (Send(self._told, AllUnloaded()),)
+            if self._closing and not (self._residents or self._away)
+            else ()
+        )
 
     def _current(self, agent_id: AgentId, incarnation: Incarnation) -> _Entry | None:
         """The entry that news of a session is about; none if the session is not the current one."""
         entry = self._entries.get(agent_id)
         return entry if entry is not None and entry.incarnation == incarnation else None
-
-    def _set_waits(self, entry: _Entry, waits: bool) -> None:
-        if entry.waits != waits:
-            entry.waits = waits
-            self._in_wait += 1 if waits else -1
 
     def _set_coming(self, entry: _Entry, coming: bool) -> None:
         if entry.coming != coming:

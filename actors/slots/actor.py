@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 from typing import assert_never
 
+from ..containing import refused
 from ..effects import Effect
-from ..shell import ActorShell
+from ..shell import ActorShell, Contained
 from ..vocabulary import Address
 from .protocol import (
     AcquireSlot,
@@ -30,7 +31,9 @@ class SlotAllocator(ActorShell):
         command: SlotCommand = message  # type: ignore[assignment]
         match command:
             case AcquireSlot():
-                return self.table.acquire(command.lease, command.path, sender, now=self.clock())
+                return self.table.acquire(
+                    command.lease, command.path, sender, goes_on=command.goes_on, now=self.clock()
+                )
             case ReleaseSlot():
                 return self.table.release(command.lease)
             case EndHolder():
@@ -40,3 +43,9 @@ class SlotAllocator(ActorShell):
             case ConfigureSlots():
                 return self.table.resize(command.slots)
         assert_never(command)
+
+    def contain(self, message: object, sender: Address, error: BaseException) -> Contained:
+        """Refuse a question, which changes nothing."""
+        if isinstance(message, DescribeSlots):
+            return Contained((refused(message, sender, self.role, error),))
+        return super().contain(message, sender, error)

@@ -31,12 +31,13 @@ class ConfigureSlots(Struct, frozen=True, gc=False):
 class AcquireSlot(Struct, frozen=True, gc=False):
     """Ask for a slot. Answered once, now or later, by `SlotGranted`; never, if released before.
 
-    Granted first come, first served within a tree and in turn between the trees that wait.
-    Repeating it changes nothing.
+    Granted first come, first served within a tree and in turn between the trees that wait; what
+    `goes_on` (a turn that waited, a continuation) comes before what is new. Repeating it changes nothing.
     """
 
     lease: Lease
     path: str
+    goes_on: bool = False
 
 
 class ReleaseSlot(Struct, frozen=True, gc=False):

@@ -1,6 +1,6 @@
 """The slot table: which lease holds a slot, which waits, and whose turn is next.
 
-It owns the count of slots and the lines of those who wait. It does not know what a slot is used
+It owns the count of slots and the queue of those who wait. It does not know what a slot is used
 for, nor whether a holder is alive: it is told. Every operation is O(1), `describe` aside.
 """
 
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from itertools import islice
 
 from ..effects import Effect, Send
+from ..fair_queue import FairQueue
 from ..vocabulary import Address, AgentId, Incarnation, RequestId, Timestamp, tree_of
 from .protocol import Lease, SlotGranted, SlotReport
 
@@ -19,20 +20,22 @@ MAX_HOLDERS = 100
 
 
 class _Claim:
-    """One lease that holds a slot or waits for one; `tree` is the line it waits in, if it does."""
+    """One lease that holds a slot or waits for one."""
 
-    __slots__ = ("lease", "path", "reply_to", "since", "tree")
+    __slots__ = ("lease", "path", "reply_to", "since", "waits")
 
     def __init__(self, lease: Lease, path: str, reply_to: Address, since: Timestamp) -> None:
         self.lease = lease
         self.path = path
         self.reply_to = reply_to
         self.since = since
-        self.tree: str | None = None
+        self.waits = False
 
 
 class SlotTable:
-    """Who holds the slots: first come, first served within a tree, in turn between the trees.
+    """Who holds the slots: in turn between the trees, and within one first come, first served.
+
+    A turn that goes on and a continuation come before what is new, as `FairQueue` says.
 
     A table without slots makes everybody wait, so nothing depends on being configured first.
     """
@@ -42,10 +45,7 @@ class SlotTable:
     def __init__(self, slots: int = 0) -> None:
         self._slots = slots
         self._holding: dict[Lease, _Claim] = {}  # longest first
-        # A line for each tree that waits; the first one is served next, then goes to the end.
-        # Ordered dicts and not dicts: taking the first of a dict again and again scans what was
-        # taken before.
-        self._waiting: OrderedDict[str, OrderedDict[Lease, _Claim]] = OrderedDict()
+        self._waiting: FairQueue[Lease, _Claim] = FairQueue()
         self._agents: dict[AgentId, dict[Lease, _Claim]] = {}
         # A session that crashed may have asked for a slot in a message that arrives only after the
         # news of its end, which comes from somebody else; granted, that slot would never come back.
@@ -60,7 +60,9 @@ class SlotTable:
         self._slots = slots
         return self._fill()
 
-    def acquire(self, lease: Lease, path: str, reply_to: Address, *, now: Timestamp) -> Sequence[Effect]:
+    def acquire(
+        self, lease: Lease, path: str, reply_to: Address, *, goes_on: bool = False, now: Timestamp
+    ) -> Sequence[Effect]:
         """Grant a slot to `lease`, or let it wait for one."""
         agent_id = lease.agent_id
         claims = self._agents.get(agent_id)
@@ -76,11 +78,8 @@ class SlotTable:
         if len(self._holding) < self._slots:  # then nobody waits
             self._holding[lease] = claim
             return (Send(reply_to, SlotGranted(lease)),)
-        claim.tree = tree = tree_of(path)
-        line = self._waiting.get(tree)
-        if line is None:
-            self._waiting[tree] = line = OrderedDict()
-        line[lease] = claim
+        claim.waits = True
+        self._waiting.push(lease, claim, tree_of(path), goes_on=goes_on)
         return ()
 
     def release(self, lease: Lease) -> Sequence[Effect]:
@@ -113,31 +112,16 @@ class SlotTable:
             request,
             slots=self._slots,
             granted=len(self._holding),
-            waiting=sum(map(len, self._waiting.values())),
+            waiting=len(self._waiting),
             holders=tuple(claim.path for claim in islice(self._holding.values(), MAX_HOLDERS)),
-            place=None if claim is None else self._place(claim),
+            place=None if claim is None else self._waiting.place(claim.lease),
             since=None if claim is None else claim.since,
         )
         return (Send(reply_to, report),)
 
     def _waiting_claim(self, agent_id: AgentId) -> _Claim | None:
         claims = self._agents.get(agent_id, {}).values()
-        return next((claim for claim in claims if claim.tree is not None), None)
-
-    def _place(self, claim: _Claim) -> int:
-        """How many grants come before that of a waiting claim, if nobody else comes or goes."""
-        assert claim.tree is not None
-        ahead = next(i for i, lease in enumerate(self._waiting[claim.tree]) if lease == claim.lease)
-        grants, rounds = (
-            ahead,
-            ahead + 1,
-        )  # a tree before ours is served once more than one behind it
-        for tree, line in self._waiting.items():
-            if tree == claim.tree:
-                rounds = ahead
-            else:
-                grants += min(len(line), rounds)
-        return grants
+        return next((claim for claim in claims if claim.waits), None)
 
     def _drop(self, claim: _Claim) -> None:
         """Take a claim out of all tables."""
@@ -146,25 +130,15 @@ class SlotTable:
         del claims[lease]
         if not claims:
             del self._agents[lease.agent_id]
-        if claim.tree is None:
+        if not self._waiting.remove(lease):
             del self._holding[lease]
-            return
-        line = self._waiting[claim.tree]
-        del line[lease]
-        if not line:
-            del self._waiting[claim.tree]
 
     def _fill(self) -> Sequence[Effect]:
         """Grant the free slots to those who wait."""
         effects: list[Effect] = []
         while self._waiting and len(self._holding) < self._slots:
-            tree, line = next(iter(self._waiting.items()))
-            lease, claim = line.popitem(last=False)
-            if line:
-                self._waiting.move_to_end(tree)
-            else:
-                del self._waiting[tree]
-            claim.tree = None
-            self._holding[lease] = claim
-            effects.append(Send(claim.reply_to, SlotGranted(lease)))
+            claim = self._waiting.take()
+            claim.waits = False
+            self._holding[claim.lease] = claim
+            effects.append(Send(claim.reply_to, SlotGranted(claim.lease)))
         return effects

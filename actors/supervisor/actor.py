@@ -157,7 +157,8 @@ class Supervisor(ActorShell):
             case ActorFailed():
                 if message.role in self.roles:
                     last_line = message.reason.strip().rpartition("\n")[2]
-                    return self.broke(InternalError(f"{message.role}: {last_line}"))
+                    broken = f" ({message.broken})" if message.broken else ""
+                    return self.broke(InternalError(f"{message.role}: {last_line}{broken}"))
             case StoreClosed():
                 pass  # of a store that was lost
             case _:
@@ -167,13 +168,13 @@ class Supervisor(ActorShell):
     # Up
 
     def create(self, message: StartRuntime) -> list[Effect]:
-        self.start, self.clock = message, message.clock
+        self.start, self.clock, self.uptime = message, message.clock, message.uptime
         self.roles = {"supervisor": self.myAddress}
         for role, actor in ON_THREADS.items():
             self.roles[role] = self.createActor(actor, {THREAD: True})
         for role, actor in CONTROL.items():
             self.roles[role] = self.createActor(actor)
-        meet = Meet(dict(self.roles), self.clock)
+        meet = Meet(dict(self.roles), self.clock, self.uptime)
         everybody: list[Effect] = [Send(role, meet) for role in self.roles if role != "supervisor"]
         options = message.store_options
         return [*everybody, Send("writer", OpenStore(message.store, message.durability, **options))]
@@ -217,7 +218,8 @@ class Supervisor(ActorShell):
         self.roles["processes"] = self.createActor(ProcessRoom)
         unfinished = self.opened.unfinished
         configure = ConfigureProcesses(unfinished.epoch, self.opened.file, unfinished.left)
-        return [Send("processes", Meet(dict(self.roles), self.clock)), Send("processes", configure)]
+        meet = Meet(dict(self.roles), self.clock, self.uptime)
+        return [Send("processes", meet), Send("processes", configure)]
 
     # Down
 

@@ -22,6 +22,7 @@ class StartRuntime(Struct, frozen=True):
     is_registered: Callable[[str], bool]
     attempts_of: Callable[[str], int | None]
     clock: Callable[[], Timestamp]
+    uptime: Callable[[], Seconds]
     store_options: dict[str, Any] = {}
     reader_opener: Callable[..., Any] | None = None
 

@@ -12,6 +12,7 @@ work without anybody driving them.
 """
 
 import asyncio
+import contextvars
 import logging
 import sys
 import threading
@@ -96,6 +97,8 @@ class LocalSystemBase(Sources):
             "Python Version": tuple(sys.version_info),
             **(capabilities or {}),
         }
+        # Whoever sends a message may be anybody's code, whose variables are nobody else's business.
+        self.context = contextvars.copy_context()  # of who makes the base; all handlers run in it
         self.queue: deque[tuple[Any, Any, Any]] = deque()
         self.scheduled = False  # a drain is on its way, or under way
         self._cells: dict[LocalAddress, Cell] = {}
@@ -131,10 +134,10 @@ class LocalSystemBase(Sources):
         # looks into the queue once more after it has reset the flag.
         self.scheduled = True
         if threading.get_ident() == self.thread_id:
-            self.loop.call_soon(self._drain)
+            self.loop.call_soon(self._drain, context=self.context)
         else:
             try:
-                self.loop.call_soon_threadsafe(self._drain)
+                self.loop.call_soon_threadsafe(self._drain, context=self.context)
             except RuntimeError:
                 self.queue.clear()  # the loop is closed: there is nobody to hand anything to
 
@@ -170,7 +173,7 @@ class LocalSystemBase(Sources):
         if threading.get_ident() == self.thread_id:
             call(*args)
         elif not self._closed:
-            self.loop.call_soon_threadsafe(call, *args)
+            self.loop.call_soon_threadsafe(call, *args, context=self.context)
 
     def bury(self, to: ActorAddress, message: Any, sender: ActorAddress) -> None:
         """A message for an actor that is gone: a dead letter, if somebody collects them."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         GreenroomError,
         InternalError,
         InvalidPath,
+        KeyNeeded,
         KindTaken,
         OutOfTree,
         PathTaken,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
         StoreLost,
         StoreTooNew,
         UnknownKind,
+        WouldDeadlock,
     )
     from .actors.retention import Retention
     from .actors.runtime import AgentRef, Run, Runtime
@@ -56,6 +58,7 @@ __all__ = [
     "GreenroomError",
     "InternalError",
     "InvalidPath",
+    "KeyNeeded",
     "KindTaken",
     "Message",
     "OutOfTree",
@@ -85,6 +88,7 @@ __all__ = [
     "TurnAgent",
     "TurnRun",
     "UnknownKind",
+    "WouldDeadlock",
     "agent",
 ]
 

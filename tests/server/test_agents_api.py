@@ -11,8 +11,6 @@ import pytest
 
 from .conftest import Served, facts
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def spawn(api: httpx.Client, path: str, kind: str = "echo", **more: Any) -> httpx.Response:
     return api.post("/api/agents", json={"kind": kind, "path": path, **more})

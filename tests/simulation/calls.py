@@ -102,7 +102,6 @@ class Model(Process):
             self.pinned.pop(path, None)
             if pinned and self.simulation.is_up:
                 self.pinned[path] = False
-                self.most_pinned = max(self.most_pinned, len(self.pinned))
 
     def evict(self, path: str) -> None:
         """G5: nothing that can be seen changes with it, but where it is."""

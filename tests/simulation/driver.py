@@ -119,7 +119,6 @@ def simulate(seed: int, *, steps: int = 15, mistake: str | None = None, narrow: 
     with simulation:
         model = Model(simulation, slots=world.slots, residents=world.residents, level=world.level)
         model.spec.least_age = SHORT.least_age if world.retention is SHORT else None
-        model.spec.fills_up = world.backlog < 100
         first = [(path, kind_for(path, draw)) for path in draw.sample(PATHS, 3)]
         if narrow:
             model.spawn_at_once(first)

@@ -17,9 +17,11 @@ from greenroom.actors.agent.session import Session
 from greenroom.actors.agent.states import StateKeeper
 from greenroom.actors.directory.paths import PathTable
 from greenroom.actors.effects import Send
+from greenroom.actors.errors import BacklogFull
 from greenroom.actors.ledger import suspects
 from greenroom.actors.ledger.actor import LedgerActor
 from greenroom.actors.ledger.ledger import Ledger
+from greenroom.actors.ledger.protocol import RecordSpawn
 from greenroom.actors.residency.lru import LRU
 from greenroom.actors.residency.table import ResidencyTable
 from greenroom.actors.slots.table import SlotTable
@@ -395,3 +397,40 @@ def a_queued_run_counts_as_running(monkeypatch: pytest.MonkeyPatch) -> None:
         return [Send(send.to, replace(report, running=report.running + report.queued, queued=0))]
 
     wrap(monkeypatch, Ledger, "describe", describe)
+
+
+@planted
+def a_checkpoint_forgets_that_the_inbox_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    def checkpoint(original: Any, self: Ledger, ask: Any, session: Any) -> Any:
+        return original(self, replace(ask, read_upto=None), session)
+
+    wrap(monkeypatch, Ledger, "checkpoint", checkpoint)
+
+
+@planted
+def a_full_backlog_refuses_what_turns_ask_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refusal(original: Any, self: Ledger, ask: Any) -> Any:
+        if self._pieces() >= self._backlog:
+            path = ask.row.path if isinstance(ask, RecordSpawn) else ask.path
+            return BacklogFull(path, self._backlog)
+        return original(self, ask)
+
+    wrap(monkeypatch, Ledger, "_refusal", refusal)
+
+
+@planted
+def a_turn_executes_in_the_context_of_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Shared:
+        """A context that its copies are."""
+
+        def __init__(self, context: Any) -> None:
+            self.context = context
+
+        def copy(self) -> Any:
+            return self.context
+
+    def open_(original: Any, self: AgentActor, message: Any) -> Any:
+        original(self, message)
+        self.context = Shared(self.context)  # type: ignore[assignment]
+
+    wrap(monkeypatch, AgentActor, "open", open_)

@@ -83,6 +83,7 @@ class Witness:
         numbers = [event.seq for event in events]
         assert numbers == sorted(set(numbers)), f"G2: events are not in one order: {numbers}"
         missing = [self.events[seq] for seq in self.events.keys() - set(numbers)]
+        missing = [event for event in missing if not spec.may_be_erased(event.path)]
         pruned = [event for event in missing if is_old(event, spec, simulation.now)]
         assert len(missing) == len(pruned), f"G3: events were told and are gone: {missing}"
         newest = max((event.seq for event in pruned), default=0)
@@ -101,7 +102,9 @@ class Witness:
         lost = [
             event
             for seq, event in self.events.items()
-            if now.get(seq) != event and not is_old(event, spec, simulation.now)
+            if now.get(seq) != event
+            and not is_old(event, spec, simulation.now)
+            and not spec.may_be_erased(event.path)
         ]
         for event in lost:
             del self.events[event.seq]

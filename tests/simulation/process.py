@@ -28,7 +28,6 @@ class Process:
         self.spec = Specification(level)
         self.witness = Witness()
         self.pinned: dict[str, bool] = {}  # paths; whether it was seen in memory since
-        self.most_pinned = 0
         self.deaths = 0  # by crashes
         self.loss: str | None = None  # by the deaths since it was open the last time
         self.lives = 0
@@ -89,7 +88,6 @@ class Process:
     def crashed(self, loss: str) -> None:
         self.loss = stronger(self.loss or "memory", loss)
         self.pinned.clear()
-        self.most_pinned = 0
         self.deaths += 1
         self.spec.process_ended(crashed=True)
         runs = self.spec.runs
@@ -122,7 +120,6 @@ class Process:
             crashed = True
         self.closing_took = (drain, self.simulation.now - begun)
         self.pinned.clear()
-        self.most_pinned = 0
         if not crashed:
             self.spec.process_ended(crashed=False)
         EXECUTING.died()

@@ -8,6 +8,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager, suppress
+from contextvars import ContextVar
 from typing import Any, TypeAlias
 
 from msgspec import Struct
@@ -83,7 +84,6 @@ class Executing:
         self.now: Counter[Who] = Counter()
         self.begun: set[Who] = set()  # also of turns that wait
         self.sessions: Counter[tuple[str, int]] = Counter()  # of houses
-        self.waiting = self.most_waiting = 0  # turns that wait for runs
         self.hanging: dict[str, str] = {}  # paths, and their runs that will not end by themselves
 
     def forget(self, run_ids: Iterable[str]) -> None:
@@ -122,12 +122,9 @@ class Executing:
 
         async def wait(what: Awaitable[Any]) -> Any:
             self.leave(turn)
-            self.waiting += 1
-            self.most_waiting = max(self.most_waiting, self.waiting)
             try:
                 return await what
             finally:
-                self.waiting -= 1
                 if turn.interrupted or turn.suspended:
                     self.now[whose(turn)] += 1  # for it to leave once more
                 else:
@@ -139,8 +136,20 @@ class Executing:
 EXECUTING = Executing()
 
 
+WHOSE: ContextVar[str] = ContextVar("whose")
+"""What every turn and every session sets for itself, and finds unset."""
+
+
+def mark_context(who: str) -> None:
+    """Code must see nothing of what other code has set."""
+    if (other := WHOSE.get("")) not in ("", who):
+        EXECUTING.wrong.append(f"{who} executes in the context of {other}")
+    WHOSE.set(who)
+
+
 async def play(turn: Any) -> str:
     """Do what the script says: for a `Turn`, and for a `SyncTurn` by way of `OnThread`."""
+    mark_context(f"a turn of {turn.run_id}, {turn.attempt}")
     EXECUTING.begins(turn)
     EXECUTING.enter(turn)
     try:
@@ -171,6 +180,7 @@ async def _play(turn: Any, script: Script) -> str:
         with suppress(AgentNotFound, AgentClosed):
             await turn.interrupt(script.interrupts)
     if script.checkpoint:
+        _read_mail(turn)  # which is read for good then, however the turn ends
         await turn.checkpoint()
     await _have_children(turn, script)
     if script.pauses:
@@ -178,7 +188,7 @@ async def _play(turn: Any, script: Script) -> str:
     if script.hangs and isinstance(turn, Turn):
         EXECUTING.hanging[turn.path] = turn.run_id
         await asyncio.Event().wait()
-    result = _done(turn)
+    result = _done(turn, read=script.checkpoint)
     if script.fails:  # after it changed its state: that must not be seen
         raise ValueError(AS_THE_SCRIPT_SAYS)
     return result
@@ -247,10 +257,15 @@ async def _pause(turn: Any) -> None:
             await asyncio.sleep(1)
 
 
-def _done(turn: Any) -> str:
+def _done(turn: Any, *, read: bool = False) -> str:
     turn.state["done"].append(turn.run_id)
-    turn.state["mail"] += [message.body for message in turn.inbox]
+    if not read:
+        _read_mail(turn)
     return str(turn.run_id)
+
+
+def _read_mail(turn: Any) -> None:
+    turn.state["mail"] += [message.body for message in turn.inbox]
 
 
 class OnThread:
@@ -320,6 +335,7 @@ class House:
         EXECUTING.openings += 1
         self.turn = EXECUTING.openings % 7
         self.key = (info.path, info.config["life"])
+        mark_context(f"session {EXECUTING.openings} of {info.path}")
         EXECUTING.sessions[self.key] += 1
         if EXECUTING.sessions[self.key] != 1:
             EXECUTING.wrong.append(f"G6: {info.path} is open twice")
@@ -335,6 +351,10 @@ class House:
     async def close(self) -> None:
         try:
             await asyncio.sleep(20.0 if self.turn == 5 else 0.01)  # the former is given up
+            if not WHOSE.get("").endswith(f" of {self.key[0]}"):
+                EXECUTING.wrong.append(
+                    f"a session of {self.key[0]} is closed in the context of {WHOSE.get('nobody')}"
+                )
         finally:
             EXECUTING.sessions[self.key] -= 1
 

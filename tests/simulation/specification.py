@@ -75,7 +75,6 @@ class Specification:
         self.erased: set[str] = set()  # paths of which something was deleted: their runs may be gone
         self.raises = self.cancels = self.hangs = False  # turns, for no reason of their own
         self.reads_fail = False
-        self.fills_up = False
         self.least_age: float | None = None  # if little is kept: what nobody may prune is younger
         self.interrupted_by_turns: set[str] = set()
         self.calls = 0
@@ -164,7 +163,6 @@ class Specification:
             or (run.kind == "model.house" and DOES_NOT_OPEN in told)
             or (run.kind == "model.house" and told == "its turn took longer than 4 s")
             or (self.raises and "InjectedFault" in told)
-            or (self.fills_up and "BacklogFull" in told)
             or (self.reads_fail and ("disk" in told or "InjectedFault" in told))
         )
 
@@ -230,6 +228,10 @@ class Specification:
             assert not outlives(run.outcome_level, loss), f"G3: {run} was told, and is {status}"
             run.outcome, run.outcome_level = None, "memory"
             run.crashes += 1  # as far as anybody can know now, its turn was cut off
+
+    def may_be_erased(self, path: str) -> bool:
+        """Whether an agent at this path was deleted, and what it told with it."""
+        return any(is_under(path, top) for top in self.erased)
 
     def may_be_pruned(self, run: Accepted, now: float) -> bool:
         """Whether a run that ended may be forgotten by now."""

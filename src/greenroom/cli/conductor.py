@@ -171,8 +171,7 @@ class Conductor:
         if explanation.waits_for != "run" or not explanation.held_by:
             return explanation.text
         try:
-            held_by = self.runtime.run(explanation.held_by[0])
-            return f"{explanation.text} {self.runtime.agent(held_by.path).explain().text}"
+            return f"{explanation.text} {self.runtime.agent(explanation.held_by[0]).explain().text}"
         except LookupError:  # it has ended and is gone by now
             return explanation.text
 
@@ -239,7 +238,7 @@ class Conductor:
             with suppress(GreenroomError):
                 agent = self.runtime.agent(order.path)  # it may be there before `spawn` has returned
                 info = agent.info()
-                while info.status == "running" and time.monotonic() < until:
+                while info.status in ("running", "waiting") and time.monotonic() < until:
                     watch.wait(max(0.0, min(LOOK, until - time.monotonic())))
                     info = agent.info()
                 last = info.last_outcome
@@ -253,7 +252,7 @@ class Conductor:
 
 def at_rest(info: AgentInfo) -> bool:
     """Whether the agent has no open run: none under way, none waiting for a turn or for other runs."""
-    return info.queued_runs == 0 and info.status not in ("running", "interrupting")
+    return info.queued_runs == 0 and info.status not in ("running", "waiting", "interrupting")
 
 
 def _later(began: float, pause: float) -> float:

@@ -15,7 +15,8 @@ from ..actors.views import Event
 from .answers import AgentLine, document
 from .client import Reading
 from .options import Face, Place, Where, json_option, where
-from .progress import describe, printable
+from .progress import describe
+from .text import printable, tell
 from .tree import facts
 
 BUSIEST = 15
@@ -50,7 +51,7 @@ def stats(store: str | None, server: str | None, token_file: Path | None, as_jso
         click.echo(document(numbers))
         return
     for name, value in _flat(numbers):
-        click.echo(f"{name:<24}{printable(value)}")
+        tell(f"{name:<24}{printable(value)}")
 
 
 def _flat(numbers: dict[str, Any], within: str = "") -> Iterator[tuple[str, str]]:
@@ -124,7 +125,7 @@ def top(
                     update(look)
         else:
             for look in looks:
-                click.echo(_line(look))
+                tell(_line(look))
 
 
 def _looks(client: Reading, under: str, every: float) -> Iterator[Look]:
@@ -138,6 +139,7 @@ def _looks(client: Reading, under: str, every: float) -> Iterator[Look]:
         passed = max(now - before, 1e-3) if now > before else every
         busy = [
             *client.agents(under, status="running", after=None, limit=BUSIEST).agents,
+            *client.agents(under, status="waiting", after=None, limit=BUSIEST).agents,
             *client.agents(under, status="queued", after=None, limit=BUSIEST).agents,
         ][:BUSIEST]
         ended = sum(event.type in ENDS for event in news)
@@ -174,9 +176,9 @@ def _screen() -> Iterator[Any]:
         for agent in look.busy:
             kind, status, more = facts(agent, look.at)
             table.add_row(
-                Text(agent.path),
+                Text(printable(agent.path)),
                 Text(kind, style="dim"),
-                Text(status, style="bold"),
+                Text(printable(status), style="bold"),
                 Text(more, style="dim"),
             )
         if not look.busy:
@@ -184,7 +186,7 @@ def _screen() -> Iterator[Any]:
         newest = [
             Text(describe(event), style="dim", no_wrap=True, overflow="ellipsis") for event in look.events
         ]
-        return Group(Text(_line(look), style="bold"), Text(""), table, Text(""), *newest)
+        return Group(Text(printable(_line(look)), style="bold"), Text(""), table, Text(""), *newest)
 
     console = Console(highlight=False, markup=False)
     with Live(console=console, screen=True, auto_refresh=False) as live:

@@ -52,7 +52,9 @@ class Place(click.ParamType):  # type: ignore[type-arg]  # no type arguments bef
         except Exception:  # of any kind: while somebody types, nothing is to be said
             return []
         depth = incomplete.count("/") + 1
-        starts = {"/".join(agent.path.split("/")[:depth]) for agent in page.agents}
+        # A shell takes what it is told as it is, and a damaged store may hold anything.
+        paths = (agent.path for agent in page.agents if agent.path.isprintable())
+        starts = {"/".join(path.split("/")[:depth]) for path in paths}
         return [CompletionItem(path) for path in sorted(starts) if path.startswith(incomplete)]
 
 

@@ -24,9 +24,11 @@ from ..actors.vocabulary import Durability
 from . import stores
 from .extras import needs
 from .loading import NoSuchKind, load_file
+from .logs import show_dated_log
 from .loops import run
 from .program import leave
 from .signals import ONE_PRESS, STOPPED
+from .text import tell
 from .tokens import make_token, token_file
 
 log = logging.getLogger("greenroom")
@@ -156,7 +158,7 @@ def serve(files: tuple[str, ...], **options: Any) -> None:
     """
     with needs("server", *EXTRA):
         from ..server import hosting  # noqa: F401  (whether it can be)
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    show_dated_log()
     command = _Command(files, **options)
     stopper = _Stopper(options["drain"] + LONGEST_END)
     try:
@@ -248,15 +250,15 @@ class _Command:
                 said["token"] = self.token  # it is nowhere else
             click.echo(json.dumps(said))
             return
-        click.echo(f"Serving {', '.join(self.kinds)} at {url} (agents: {kept}). Ctrl-C stops.")
+        tell(f"Serving {', '.join(self.kinds)} at {url} (agents: {kept}). Ctrl-C stops.")
         if self.token is None:
-            click.echo(f"Everybody who can connect is let in. Dashboard: {url}/")
+            tell(f"Everybody who can connect is let in. Dashboard: {url}/")
         elif self.made:
             where = f"; the token is in {self.token_file}" if self.token_file else ""
-            click.echo(f"Dashboard: {url}/#token={self.token}")
-            click.echo(f"This link is shown once{where}.")
+            tell(f"Dashboard: {url}/#token={self.token}")
+            tell(f"This link is shown once{where}.")
         else:
-            click.echo(f"Dashboard: {url}/ with the token in {self.token_file}")
+            tell(f"Dashboard: {url}/ with the token in {self.token_file}")
         sys.stdout.flush()
 
 

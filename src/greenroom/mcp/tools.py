@@ -31,7 +31,7 @@ Name = Annotated[
         "agent below another one.",
     ),
 ]
-Status = Literal["starting", "idle", "queued", "running", "interrupting", "failed", "closed"]
+Status = Literal["starting", "idle", "queued", "running", "waiting", "interrupting", "failed", "closed"]
 Value = Annotated[Any, Meta(description="Any JSON value; most agents expect a string.")]
 
 

@@ -24,7 +24,7 @@ from .app import build
 from .gate import Limits
 from .service import Service
 from .streams import Streams
-from .wire import BoundedProtocol
+from .wire import bounded
 
 LAST_ANSWERS = 3.0
 """Seconds that answers under way get once the runtime is closed."""
@@ -123,7 +123,7 @@ async def _end(task: "asyncio.Task[Any]") -> BaseException | None:
 def _config(app: Any) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=BoundedProtocol,
+        http=bounded(),
         ws="none",
         lifespan="off",
         interface="asgi3",

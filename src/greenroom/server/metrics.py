@@ -14,14 +14,15 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 _GAUGES = {
     "agents": "Open agents, in memory or not",
-    "resident": "Agents in memory",
-    "residents": "How many agents may be in memory",
+    "resident": "Agents in memory, but for those that wait inside a turn",
+    "waiting": "Agents in memory that wait inside a turn",
+    "residents": "How many agents may be in memory, but for those that wait inside a turn",
     "running": "Runs whose turn is under way",
     "queued": "Runs accepted and not begun",
     "slots": "How many turns may execute at a time",
     "slots_taken": "Turns that hold a slot",
     "unwritten": "Commits that are not on disk yet",
-    "given_way": "By how many the limit of agents in memory gives way now",
+    "given_way": "Always 0: the limit of agents in memory gives way no more",
 }
 _COUNTERS = {
     "evictions": "Agents moved out of memory",

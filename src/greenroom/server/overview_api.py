@@ -19,7 +19,7 @@ MOST_AT_WORK = 100
 FEWEST, MOST = 8, 1_000
 """Rows that are looked at in one go, by how many of the last ones were of use."""
 
-AT_WORK = ("running", "interrupting", "queued", "starting")
+AT_WORK = ("running", "waiting", "interrupting", "queued", "starting")
 """The statuses of agents that have something to do, in the order in which they are told."""
 
 
@@ -149,7 +149,8 @@ async def now(
     for status in AT_WORK:
         for info in await runtime.list(under, status=status, limit=limit + 1 - len(found)):  # type: ignore[arg-type]
             try:
-                found.append(AtWork(AgentRow.of(info), await (await runtime.agent(info.path)).explain()))
+                explanation = await (await runtime.agent(info.path)).explain()
+                found.append(AtWork(AgentRow.of(info), request.access.seen(explanation)))
             except AgentNotFound:
                 continue
         if len(found) > limit:

@@ -40,7 +40,7 @@ class Neighbour(Actor):
             here: Any = dict.fromkeys(roles, self.myAddress)
             row = AgentRow(AgentId(1), "/t/a", "actor-opens", 1, b"", 0.0, 0.0)
             image = AgentImage(row, None, ())
-            self.send(session, OpenSession(image, Incarnation(1), False, here, time.time))
+            self.send(session, OpenSession(image, Incarnation(1), None, False, here, time.time))
             self.send(session, Unload())
         elif isinstance(message, SessionEnded):
             self.send(self.asker, message)

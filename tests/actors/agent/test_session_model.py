@@ -1,7 +1,8 @@
 """The lifecycle against a naive reading of it: whole lives of a session, in any order of news.
 
-The model keeps what a bystander would write down: which slot was asked for and given, what was asked of the
-ledger, whether the user's code runs. From that alone it says in which state the session must be.
+The model keeps what a bystander would write down: which slot and which place were asked for and given, what
+was asked of the ledger, whether the user's code runs. From that alone it says in which state the session
+must be.
 """
 
 from collections import deque
@@ -28,8 +29,17 @@ from greenroom.actors.ledger.protocol import (
     SessionFailed,
     TakeRun,
     TurnSettled,
+    TurnWaits,
 )
-from greenroom.actors.residency.protocol import SessionEnded
+from greenroom.actors.residency.protocol import (
+    GoOn,
+    Room,
+    SessionAsks,
+    SessionEnded,
+    SessionReturns,
+    SessionWaits,
+    Work,
+)
 from greenroom.actors.slots.protocol import AcquireSlot, ReleaseSlot, SlotGranted
 from greenroom.actors.vocabulary import AgentId, Incarnation, RunId
 from greenroom.persistence.protocol import RunRow
@@ -42,10 +52,14 @@ class SessionAgainstDicts(RuleBasedStateMachine):
         super().__init__()
         self.session = Session(ME[0], "/t/a", ME[1])
         self.slots: dict[Any, str] = {}  # lease -> asked, given
-        self.mail: dict[str, deque[Any]] = {"slots": deque(), "ledger": deque()}  # on its way here
+        self.mail: dict[str, deque[Any]] = {"slots": deque(), "ledger": deque(), "residency": deque()}
+        self.has_place, self.claim = True, 0  # as far as it was told; the number by which it wants one
+        self.asks = 0  # its questions whether it may go on that are not answered yet
+        self.is_asking = False
+        self.told_to_wait = False  # the ledger, of its turn
         self.queued = 0  # runs
         self.made = 0
-        self.code: str | None = "open"  # what of the user's runs: open, turn, wait, regain, close
+        self.code: str | None = "open"  # what of the user's runs: open, turn, wait, return, regain, close
         self.run: RunId | None = None
         self.interrupted: set[RunId] = set()
         self.asked: str | None = None  # of the ledger, and not answered: take, end
@@ -59,6 +73,7 @@ class SessionAgainstDicts(RuleBasedStateMachine):
             match action:
                 case Send(message=AcquireSlot(lease=lease)):
                     assert not self.slots, "it asks for a second slot"
+                    assert self.has_place, "it asks for a slot without a place"
                     self.slots[lease] = "asked"
                 case Send(message=ReleaseSlot(lease=lease)):
                     del self.slots[lease]  # KeyError: given back twice
@@ -70,6 +85,18 @@ class SessionAgainstDicts(RuleBasedStateMachine):
                     assert self.asked is None
                     self.asked = "end"
                     self.mail["ledger"].append("settled")
+                case Send(message=SessionWaits()):
+                    self.has_place, self.claim = False, 0
+                case Send(message=SessionReturns(number=number)):
+                    assert not self.has_place
+                    assert not self.claim
+                    self.claim = number
+                case Send(message=SessionAsks()):
+                    assert not self.is_asking
+                    self.asks, self.is_asking = self.asks + 1, True
+                case Send(message=TurnWaits(waits=waits)):
+                    assert self.told_to_wait != waits
+                    self.told_to_wait = waits
                 case Send(message=SessionFailed()):
                     assert self.code in ("open", None)
                 case Send(message=SessionEnded()):
@@ -82,16 +109,16 @@ class SessionAgainstDicts(RuleBasedStateMachine):
                     self.code, self.run = "turn", run.run_id
                     self.turns += 1
                 case DoInterrupt():
-                    assert self.code in ("turn", "wait", "regain")
+                    assert self.code in ("turn", "store", "wait", "return", "regain")
                 case DoResume():
-                    assert self.code == "regain"
-                    assert self.must_go or "given" in self.slots.values()
+                    assert self.code == "regain" or (self.must_go and self.code == "return")
+                    assert self.must_go or (self.has_place and "given" in self.slots.values())
                     self.code = "turn"
                 case DoCancelOpen():
                     assert self.code == "open"
                 case DoClose():
                     assert self.code is None, "closed while the user's code runs"
-                    self.code = "close"
+                    self.code, self.is_asking = "close", False
                 case DoLeave():
                     self.over = True
 
@@ -106,14 +133,18 @@ class SessionAgainstDicts(RuleBasedStateMachine):
         match self.code:
             case "open":
                 return "opening"
-            case "turn":
+            case "turn" | "store":
                 return "running"
             case "wait":
                 return "waiting"
+            case "return":
+                return "returning"
             case "regain":
                 return "regaining"
         if self.asked is not None:
             return "taking" if self.asked == "take" else "ending"
+        if self.is_asking:
+            return "asking"
         return "acquiring" if self.slots else "idle"
 
     # What happens to it
@@ -121,7 +152,7 @@ class SessionAgainstDicts(RuleBasedStateMachine):
     @rule()
     def a_run_is_accepted(self) -> None:
         self.queued += 1
-        self.perform(self.session.work())
+        self.perform(self.session.work(Work()))
 
     @precondition(lambda self: "asked" in self.slots.values())
     @rule()
@@ -137,6 +168,35 @@ class SessionAgainstDicts(RuleBasedStateMachine):
         if lease in self.slots:
             self.slots[lease] = "given"
         self.perform(self.session.granted(SlotGranted(lease)))
+
+    @precondition(lambda self: self.claim)
+    @rule()
+    def the_place_is_given(self) -> None:
+        self.mail["residency"].append(Room(self.claim))
+
+    @precondition(lambda self: self.asks)
+    @rule(again=st.booleans())
+    def it_may_go_on(self, again: bool) -> None:
+        self.asks -= 1
+        self.mail["residency"].append(GoOn(again))
+
+    @precondition(lambda self: self.mail["residency"])
+    @rule()
+    def the_residency_is_heard(self) -> None:
+        news = self.mail["residency"].popleft()
+        if isinstance(news, GoOn):
+            if self.is_asking:
+                self.has_place, self.is_asking, self.claim = True, False, 0
+            self.perform(self.session.goes_on(news))
+            return
+        if news.number == self.claim:
+            self.has_place, self.claim = True, 0
+            self.code = "regain" if self.code == "return" else self.code
+        self.perform(self.session.placed(news))
+
+    @rule()
+    def others_wait_for_room(self) -> None:
+        self.session.ask_first()
 
     @precondition(lambda self: self.asked == "take" and not self.mail["ledger"])
     @rule()
@@ -171,19 +231,34 @@ class SessionAgainstDicts(RuleBasedStateMachine):
     @rule()
     def the_turn_waits(self) -> None:
         self.code = "wait"
-        self.perform(self.session.waits(for_runs=True))
+        self.perform(self.session.waits())
         assert self.must_go or not self.slots, "it waits in its slot"
+        assert self.must_go or not self.has_place, "it waits in its place"
+
+    @precondition(lambda self: self.code in ("return", "regain") and not self.must_go)
+    @rule()
+    def the_turn_waits_again(self) -> None:
+        """Another one of its tasks, or a clean-up."""
+        self.the_turn_waits()
+
+    @precondition(lambda self: self.code == "turn")
+    @rule()
+    def the_state_takes_long_to_store(self) -> None:
+        self.code = "store"
+        self.perform(self.session.stores())
+        assert not self.slots
 
     @precondition(lambda self: self.code == "wait")
     @rule()
     def the_wait_is_over(self) -> None:
-        self.code = "regain"
+        self.code = "return"
         self.perform(self.session.resumes())
 
-    @precondition(lambda self: self.code in ("turn", "wait", "regain"))
+    @precondition(lambda self: self.code in ("turn", "store", "wait", "return", "regain"))
     @rule()
     def the_turn_returns(self) -> None:
         self.code, run, self.run = None, self.run, None
+        self.told_to_wait = False  # that the turn is over is told as well
         end = EndTurn(*ME, run, "completed", None, None, 0.0, 1.0)  # type: ignore[arg-type]
         self.perform(self.session.returned(end))
         assert not any(state == "given" for state in self.slots.values()) or self.asked is None
@@ -198,7 +273,7 @@ class SessionAgainstDicts(RuleBasedStateMachine):
 
     @rule()
     def its_runs_are_gone(self) -> None:
-        self.queued = 0
+        self.queued, self.is_asking = 0, False
         self.perform(self.session.rest())
 
     @precondition(lambda self: not self.over)

@@ -7,6 +7,7 @@ from greenroom.actors.effects import Send
 from greenroom.actors.errors import RuntimeClosing
 from greenroom.actors.ledger.desk import Desk, OpenRun
 from greenroom.actors.ledger.protocol import (
+    AwaitedRun,
     DescribeAgent,
     DescribeAgents,
     DescribeRun,
@@ -48,15 +49,15 @@ def steps_of_looking(others: int) -> int:
     runs = {run.row.run_id: run for run in [parent, child, *(open_run(f"r{n}", 3) for n in range(others))]}
     child.waiters[(1, 1, 1)] = "session"
     desk = Desk(1, "/t/1", "kind", running=parent)
-    desk.awaits(RunId("child"))
-    desk.awaits(RunId("one that has ended"))
+    desk.awaits((1, 1, 1), RunId("child"))
+    desk.awaits((1, 1, 2), RunId("one that has ended"))
     journal = Journal(durability="process", next_seq=1)
     (read,) = View(journal, {1: desk}, runs, Suspects()).agent(DescribeAgent(1, "caller", "/t/1"))
     row = AgentRow(1, "/t/1", "kind", 1, b"", 1.0, 1.0)
     steps = Steps()
     with steps.bytecodes():
         told = journal.answered(Answer(read.message.request, row))
-    assert [answer.message.agent.awaits for answer in told] == [("child",)]
+    assert [answer.message.agent.awaits for answer in told] == [(AwaitedRun("child", "/t/2"),)]
     return steps.found["bytecodes"]
 
 

@@ -33,7 +33,7 @@ from greenroom.actors.slots.protocol import EndHolder
 from greenroom.actors.vocabulary import AgentId, Incarnation
 from greenroom.persistence.protocol import AgentImage, AgentRow, Answer, Ask, LoadAgent
 
-DEADLINE = 60.0
+DEADLINE = 600.0
 CRASHING = 13  # the id of the agent whose sessions crash
 
 
@@ -82,7 +82,7 @@ class PlayedSession(Actor):
 
     def receiveMessage(self, message: Any, sender: Any) -> None:  # noqa: N802
         match message:
-            case OpenSession(image, incarnation, work, roles):
+            case OpenSession(image, incarnation, work, _, roles):
                 self.roles = roles
                 self.kind, self.known_as = image.row.kind, (image.row.agent_id, incarnation)
                 self.send(sender, SessionOpened(*self.known_as))

@@ -17,8 +17,10 @@ def lease(agent_id: int, number: int = 1, incarnation: int = 1) -> Lease:
     return Lease(AgentId(agent_id), Incarnation(incarnation), number)
 
 
-def acquire(table: SlotTable, wanted: Lease, path: str = "/t/a", now: float = 0.0) -> list[Lease]:
-    return granted(table.acquire(wanted, path, f"actor of {wanted}", now=now))
+def acquire(
+    table: SlotTable, wanted: Lease, path: str = "/t/a", now: float = 0.0, *, goes_on: bool = False
+) -> list[Lease]:
+    return granted(table.acquire(wanted, path, f"actor of {wanted}", goes_on=goes_on, now=now))
 
 
 def granted(effects: Iterable[Effect]) -> list[Lease]:
@@ -118,6 +120,17 @@ def test_a_thousand_runs_of_one_tree_do_not_starve_the_one_run_of_another() -> N
     assert report(table, 5000).place == 1
     assert granted(table.release(lease(0))) == [lease(1)]
     assert granted(table.release(lease(1))) == [lease(5000)]
+
+
+def test_a_turn_that_goes_on_comes_before_what_is_new() -> None:
+    table = SlotTable(1)
+    for agent_id in range(100):
+        acquire(table, lease(agent_id), f"/{agent_id % 3}/a")
+    acquire(table, lease(500), "/0/a", goes_on=True)
+    assert report(table, 500).place == 0
+    acquire(table, lease(501), "/many/a", goes_on=True)
+    assert report(table, 501).place == 2, "what is new has a turn between the two"
+    assert granted(table.release(lease(0))) == [lease(500)]
 
 
 def test_a_dead_holder_gives_its_slot_back() -> None:
@@ -241,8 +254,9 @@ class SlotsAgainstASet(RuleBasedStateMachine):
         self.slots = 0
         self.held: set[Lease] = set()
         self.waiting: list[tuple[Lease, str]] = []
+        self.goes_on: set[Lease] = set()
         self.ended: dict[AgentId, int] = {}
-        self.passed: dict[str, set[str]] = {}  # trees served since a waiting tree was served
+        self.patience: dict[str, int] = {}  # how many others may be served before a waiting tree
         self.number = 0
 
     def serve(self, leases: list[Lease]) -> None:
@@ -250,33 +264,42 @@ class SlotsAgainstASet(RuleBasedStateMachine):
             path = dict(self.waiting)[each]
             tree = tree_of(path)
             line = [other for other, where in self.waiting if tree_of(where) == tree]
-            assert line[0] == each, "first come, first served within a tree"
+            before = [other for other in line if other in self.goes_on] or line
+            assert before[0] == each, (
+                "first come, first served within a tree, what goes on before what is new"
+            )
             self.waiting.remove((each, path))
             self.held.add(each)
-            for other in {tree_of(where) for _, where in self.waiting} - {tree}:
-                passed = self.passed.setdefault(other, set())
-                assert tree not in passed, "no tree is served twice while another one waits"
-                passed.add(tree)
-            self.passed[tree] = set()
+            self.patience.pop(tree, None)
+            self.left()
+            for other in self.patience.keys() - {tree}:
+                self.patience[other] -= 1
+                assert self.patience[other] >= 0, "no tree is passed over without end"
 
     def left(self) -> None:
-        """A tree of which nobody waits has no claim to a turn."""
+        """A tree of which nobody waits has no claim to a turn; one that has begun to wait has one."""
         trees = {tree_of(path) for _, path in self.waiting}
-        self.passed = {tree: seen for tree, seen in self.passed.items() if tree in trees}
+        self.patience = {tree: left for tree, left in self.patience.items() if tree in trees}
+        for tree in trees - self.patience.keys():
+            self.patience[tree] = 4 * len(trees)
 
     @rule(
         agent_id=st.integers(1, 6),
         tree=st.sampled_from("abc"),
         incarnation=st.integers(1, 3),
+        goes_on=st.booleans(),
     )
-    def somebody_asks(self, agent_id: int, tree: str, incarnation: int) -> None:
+    def somebody_asks(self, agent_id: int, tree: str, incarnation: int, goes_on: bool) -> None:
         self.number += 1
         wanted = lease(agent_id, self.number, incarnation)
-        leases = acquire(self.table, wanted, f"/{tree}/{agent_id}")
+        leases = acquire(self.table, wanted, f"/{tree}/{agent_id}", goes_on=goes_on)
         if incarnation <= self.ended.get(wanted.agent_id, 0):
             assert leases == [], "a dead session is granted nothing"
             return
         self.waiting.append((wanted, f"/{tree}/{agent_id}"))
+        if goes_on:
+            self.goes_on.add(wanted)
+        self.left()
         self.serve(leases)
         self.left()
 
@@ -339,7 +362,7 @@ class SlotsAgainstASet(RuleBasedStateMachine):
         known = {each for claims in self.table._agents.values() for each in claims}
         assert known == self.held | {each for each, _ in self.waiting}
         assert all(self.table._agents.values())
-        assert all(self.table._waiting.values())
+        assert len(self.table._waiting) == len(self.waiting)
 
 
 TestSlotsAgainstASet = SlotsAgainstASet.TestCase

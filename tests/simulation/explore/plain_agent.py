@@ -28,7 +28,7 @@ class Face(Struct, frozen=True):
     agent_id: int | None
     run_id: str | None  # of its turn
     executes: bool
-    waits: bool
+    has_place: bool  # as far as it knows
     in_memory: bool
 
 
@@ -38,9 +38,9 @@ class PlainTurn(Struct):
     do: DoTurn
     left: list[str]
     state: str
-    outbox: list[OutgoingMessage] = []
-    continuation: Continuation | None = None
-    over: bool = False
+    _outbox: list[OutgoingMessage] = []
+    _continuation: Continuation | None = None
+    _over: bool = False
     waits_for: RunId | None = None
     come: bool = False  # … and that run has ended
     executes: bool = True  # its code does, at this moment
@@ -79,8 +79,10 @@ class PlainAgent(AgentActor):
         self.inbox = image.inbox
         self.healed = row.status == "failed"
         self.session = Session(row.agent_id, row.path, message.incarnation)
-        if message.work:
-            self.act(self.session.work())
+        if message.ask_first:
+            self.session.ask_first()
+        if message.work is not None:
+            self.act(self.session.work(message.work))
         state = image.snapshot.data.decode() if image.snapshot else ""
         self.behaviour = PlainBehaviour(PlainStates(state))
         self.opens, self.may_not_open = True, row.kind == "fragile" and message.incarnation == 1
@@ -120,7 +122,7 @@ class PlainAgent(AgentActor):
             agent_id=self.agent_id if known else None,
             run_id=turn.do.run.run_id if turn else None,
             executes=turn is not None and turn.executes,
-            waits=turn is not None and turn.waits_for is not None,
+            has_place=not known or self.session._has_place,
             in_memory=not known or self.session.state != "ended",
         )
 
@@ -172,7 +174,7 @@ class PlainAgent(AgentActor):
         turn = self.turn
         assert turn is not None
         turn.waits_for, turn.come, turn.executes = RunId(turn.left.pop(0).split()[1]), False, False
-        self.act(self.session.waits(for_runs=True))
+        self.act(self.session.waits())
         self.tell(
             "ledger", AwaitRun(self.asked_for(turn), self.myAddress, turn.waits_for, tell_pending=True)
         )
@@ -203,7 +205,7 @@ class PlainAgent(AgentActor):
             what, *awaited = words.split()
             if what == "after":
                 run_id = RunId(run.run_id + AFTER + "+".join(awaited))
-                turn.continuation = Continuation(run_id, tuple(map(RunId, awaited)), b"do")
+                turn._continuation = Continuation(run_id, tuple(map(RunId, awaited)), b"do")
         seen = [f"{row.run_id}:{row.status}" for row in turn.do.results]
         read = [f"{message.serial}" for message in self.inbox]
         turn.state = " ".join(filter(None, (turn.state, run.run_id, *seen, *(f"#{n}" for n in read))))

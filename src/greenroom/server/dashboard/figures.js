@@ -85,8 +85,8 @@ export class Figures {
     say(this.memory.value, count(resident));
     say(this.memory.unit, `of ${count(residents)}`);
     this.memoryMeter.show(resident, residents);
-    const gave = stats.given_way ? `, ${count(stats.given_way)} over the limit for now` : "";
-    say(this.memory.note, `${many(agents, "agent")} known${gave}`);
+    const waiting = stats.waiting ? `, ${many(stats.waiting, "turn")} waiting beside them` : "";
+    say(this.memory.note, `${many(agents, "agent")} known${waiting}`);
     this.waits.push(queued);
     if (this.waits.length > SPAN / 2) this.waits.shift();
     say(this.waiting.value, count(queued));

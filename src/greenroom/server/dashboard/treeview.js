@@ -6,7 +6,7 @@ import { count } from "./format.js";
 const BEYOND = 6; // lines above and below what is in sight
 const STATUS = {
   starting: "starting", idle: "idle", queued: "queued", running: "running",
-  interrupting: "interrupting", failed: "failed", closed: "closed",
+  waiting: "waiting", interrupting: "interrupting", failed: "failed", closed: "closed",
 };
 
 /** What an agent is doing, as a word for the dot before its name. */

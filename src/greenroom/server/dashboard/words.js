@@ -6,6 +6,7 @@ import { count, many, nth, short } from "./format.js";
 export const LOOKS = {
   running: "at work",
   queued: "a run waits",
+  waiting: "its turn waits, without a slot",
   starting: "its session opens",
   interrupting: "is being interrupted",
   idle: "in memory, with nothing to do",
@@ -31,7 +32,7 @@ export function reason({ waits_for: what, place, held_by: held, status }) {
     case "session":
       return "for its session to open";
     case "run":
-      return `for ${many(held.length, "run")} to end`;
+      return held.length === 1 ? "for a run to end" : `for runs of ${many(held.length, "agent")} to end`;
     case "process":
       return `for a process${line}`;
     case "commit":
@@ -39,6 +40,7 @@ export function reason({ waits_for: what, place, held_by: held, status }) {
     case "kind":
       return "for its code: the kind is not served here";
   }
+  if (status === "waiting") return "paused";
   return status === "running" || status === "interrupting" ? null : "to begin";
 }
 
