@@ -128,7 +128,7 @@ def test_suspects_begin_one_at_a_time_in_order_and_others_beside_them() -> None:
         simulation.advance(1.0)
         assert [info.path for info in simulation.list(status="running")] == ["/i0"]
         waits = simulation.agent("/i2").explain()
-        assert (waits.waits_for, waits.held_by) == ("run", ("i0",))
+        assert (waits.waits_for, waits.held_by) == ("run", ("/i0",))
         fresh = simulation.spawn(innocent, "/fresh", input=Work(0.0, 0.1)).run
         assert fresh is not None
         assert fresh.result(timeout=1.0) == 1
