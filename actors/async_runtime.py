@@ -6,11 +6,14 @@ on another thread.
 
 import asyncio
 import os
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable
 from contextlib import nullcontext
 from typing import Any, Literal, Self, TypeAlias
 
+from ..persistence.protocol import EventRow
 from . import calls
+from .agent.divergence import compared
 from .agent.kind import find_kind
 from .agent.turn import result_of
 from .calls import UNSET, Call
@@ -19,6 +22,7 @@ from .errors import GreenroomError, RuntimeClosing
 from .events.protocol import Cursor, ForgetPull
 from .events.ring import cursor_of
 from .explain import explain
+from .gateway import Standing
 from .handle import Handle
 from .ledger.protocol import ForgetRequest
 from .retention import DEFAULT, Retention
@@ -26,6 +30,10 @@ from .runtime import END_MARGIN, stats_of
 from .state import decode_aside
 from .views import AgentInfo, AgentInfos, Event, Explanation, Outcome, RunInfo, Stats
 from .vocabulary import AgentStatus, Durability, RequestId, RunId, checked_timeout
+from .waiting import Awaited
+
+SORTED_AT_ONCE = 1_000
+"""Handles of runs that are looked at before the loop gets its turn."""
 
 
 class AsyncRuntime(Handle):
@@ -79,15 +87,8 @@ class AsyncRuntime(Handle):
         self._state = "up"
         return self
 
-    async def close(self, drain: float | None = None) -> None:
+    async def close(self, drain: float | None = None, *, interrupt: bool = False) -> None:
         """See `Runtime.close`."""
-        await self._close(drain, suspend=False)
-
-    async def suspend(self, drain: float | None = None) -> None:
-        """See `Runtime.suspend`."""
-        await self._close(drain, suspend=True)
-
-    async def _close(self, drain: float | None, *, suspend: bool) -> None:
         seconds = self._settings.drain if drain is None else checked_drain(drain)
         if self._state != "up" or self._engine is None:
             self._state = "closed"
@@ -95,7 +96,7 @@ class AsyncRuntime(Handle):
         self._engine.refuse_other_loops()
         self._state = "closed"
         answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._engine.begin_to_close(seconds, suspend=suspend, callback=_setter(answered))
+        self._engine.begin_to_close(seconds, interrupt=bool(interrupt), callback=_setter(answered))
         try:
             async with asyncio.timeout(seconds + END_MARGIN):
                 answer = await answered
@@ -125,7 +126,7 @@ class AsyncRuntime(Handle):
     ) -> "AsyncAgentRef":
         """See `Runtime.spawn`."""
         call = calls.spawn(kind, path, config=config, input=input, run_id=run_id, durability=durability)
-        answer = await self._ask(call)
+        answer = await self._accepted(call)
         run = AsyncRun(self, answer.run_id, answer.path) if answer.run_id else None
         return AsyncAgentRef(self, answer.path, run)
 
@@ -153,6 +154,23 @@ class AsyncRuntime(Handle):
                 break
         return agents[:limit]
 
+    # Many at once
+
+    async def interrupt_many(self, under: str) -> int:
+        """See `Runtime.interrupt_many`."""
+        count: int = (await self._ask(calls.interrupt_many(under))).count
+        return count
+
+    async def close_many(self, under: str) -> int:
+        """See `Runtime.close_many`."""
+        count: int = (await self._ask(calls.close_many(under, erase=False))).count
+        return count
+
+    async def delete_many(self, under: str) -> int:
+        """See `Runtime.delete_many`."""
+        count: int = (await self._ask(calls.close_many(under, erase=True))).count
+        return count
+
     # Runs
 
     async def run(self, run_id: str) -> "AsyncRun":
@@ -168,31 +186,26 @@ class AsyncRuntime(Handle):
         until: Literal["all", "any"] = "all",
     ) -> "AsyncRuns":
         """See `Runtime.wait`."""
-        listed = calls.checked_wait(runs, timeout, until, AsyncRun)
-        answers: asyncio.Queue[tuple[AsyncRun, Any]] = asyncio.Queue()
-        pending = {id(run): run for run in listed if run._ended is None}
-        ended = len(listed) - len(pending)
-        requests: dict[int, RequestId] = {}
-
-        def note(run: AsyncRun) -> Callable[[Any], None]:
-            return lambda answer: answers.put_nowait((run, answer))
-
+        listed, seconds = calls.checked_wait(runs, timeout, until, AsyncRun)
+        self._refuse_to_wait()
+        awaited: Awaited[AsyncRun] = Awaited(self, until, seconds)
+        for begin in range(0, len(listed), SORTED_AT_ONCE):
+            awaited.add(listed[begin : begin + SORTED_AT_ONCE])
+            if begin:
+                await asyncio.sleep(0)
+        if awaited.over:
+            return awaited.ended
+        answers: asyncio.Queue[Any] = asyncio.Queue()
+        request = self._call(awaited.call, Standing(answers.put_nowait))
         try:
-            for run in pending.values():
-                requests[id(run)] = self._call(calls.await_run(run.run_id), note(run))
-            async with asyncio.timeout(timeout):
-                while pending and not (until == "any" and ended):
-                    run, answer = await answers.get()
-                    pending.pop(id(run), None)
-                    run._ended = Outcome.of(_granted(answer).run)
-                    ended += 1
+            async with asyncio.timeout(seconds or None):
+                while awaited.goes_on:
+                    awaited.hear(await answers.get())
         except TimeoutError:
             pass
         finally:
-            for key, request in requests.items():
-                if key in pending:
-                    pending[key]._forget(request)
-        return [run for run in listed if run._ended is not None]
+            awaited.leave(request, answers.get_nowait)
+        return awaited.ended
 
     # Looking
 
@@ -222,6 +235,19 @@ class AsyncRuntime(Handle):
         answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         return self._call(call, _setter(answered)), answered
 
+    def _refuse_to_wait(self) -> None:
+        """Only for ends of runs: all else is answered without a slot."""
+        if self._engine is not None:
+            self._engine.refuse_in_turn()
+
+    async def _accepted(self, call: Call) -> Any:
+        """See `Runtime._accepted`."""
+        answer = await self._ask(call)
+        inputs = calls.recorded_input(call, answer)
+        if inputs is not None:
+            calls.refuse_other_input(answer, await compared(*inputs))
+        return answer
+
     async def _ask(self, call: Call) -> Any:
         _, answered = self._post(call)
         return _granted(await answered)
@@ -241,7 +267,7 @@ class AsyncAgentRef(Handle):
     ) -> "AsyncRun":
         """See `AgentRef.followup`."""
         call = calls.followup(self.path, input, run_id=run_id, durability=durability)
-        answer = await self._runtime._ask(call)
+        answer = await self._runtime._accepted(call)
         return AsyncRun(self._runtime, answer.run_id, self.path)
 
     async def send(self, body: Any, *, durability: Durability | None = None) -> None:
@@ -311,11 +337,16 @@ class AsyncRun(Handle):
 
     async def outcome(self, timeout: float | None = None) -> Outcome:
         """See `Run.outcome`."""
-        checked_timeout(timeout)
+        seconds = checked_timeout(timeout)
+        if self._ended is None and seconds == 0.0:
+            await self._runtime.wait([self], timeout=0.0)
+            if self._ended is None:
+                raise TimeoutError(f"run {self.run_id} of {self.path} has not ended")
         if self._ended is None:
+            self._runtime._refuse_to_wait()
             request, answered = self._runtime._post(calls.await_run(self.run_id))
             try:
-                async with asyncio.timeout(timeout) if timeout is not None else nullcontext():
+                async with asyncio.timeout(seconds) if seconds is not None else nullcontext():
                     answer = await answered
             except TimeoutError:
                 problem = f"run {self.run_id} of {self.path} has not ended within {timeout} s"
@@ -361,9 +392,11 @@ class AsyncEventStream(AsyncIterator[Event]):
 
     page: int = calls.PAGE
 
-    def __init__(self, runtime: AsyncRuntime, under: str, since: int | None, *, follow: bool) -> None:
+    def __init__(
+        self, runtime: AsyncRuntime, under: str, since: int | Cursor | None, *, follow: bool
+    ) -> None:
         self._runtime, self._under, self._follow = runtime, under, follow
-        self._ready: list[Event] = []  # newest first
+        self._ready: deque[EventRow] = deque()
         self._over = False
         self._since: int | Cursor = since or 0
         self._request: RequestId = None
@@ -391,7 +424,7 @@ class AsyncEventStream(AsyncIterator[Event]):
             self._over = True
         if not self._ready:
             raise StopAsyncIteration
-        return self._ready.pop()
+        return Event.of(self._ready.popleft())  # as late as this: a whole page would hold the loop
 
     async def _pull(self) -> None:
         call = calls.pull(self._under, self._since, wait=self._follow, limit=self.page)
@@ -403,7 +436,7 @@ class AsyncEventStream(AsyncIterator[Event]):
         if answer is None:
             return
         self._since = answer.last
-        self._ready = [Event.of(row) for row in reversed(answer.events)]
+        self._ready.extend(answer.events)
         if not self._ready and not self._follow:
             self._over = True
 
@@ -417,7 +450,7 @@ class AsyncEventStream(AsyncIterator[Event]):
     async def aclose(self) -> None:
         """End the stream, also for a task that waits for the next event."""
         self._over = True
-        self._ready = []
+        self._ready.clear()
         if self._awaited is not None and not self._awaited.done():
             self._awaited.set_result(None)
 

@@ -10,9 +10,12 @@ from typing import Any, Final, get_args
 from msgspec import Struct
 
 from ..persistence.codec import dumps
+from ..persistence.protocol import RunRow
 from .agent.kind import kind_of
+from .borders import plain, plain_int, shown, type_name
 from .directory.protocol import (
     CloseAgent,
+    CloseTree,
     EvictPath,
     InterruptAgent,
     LocateAgent,
@@ -21,14 +24,18 @@ from .directory.protocol import (
     SubmitMessage,
     SubmitRun,
 )
+from .errors import RunIdTaken
 from .events.protocol import Cursor, PullEvents
+from .ids import is_reserved
 from .ledger.protocol import (
     AwaitRun,
+    AwaitRuns,
     DescribeAgent,
     DescribeAgents,
     DescribeLedger,
     DescribeRun,
     DescribeState,
+    InterruptTree,
 )
 from .processes.protocol import DescribePlaces
 from .residency.protocol import DescribeResidency
@@ -38,9 +45,11 @@ from .vocabulary import (
     AgentId,
     AgentStatus,
     Durability,
+    Payload,
     RequestId,
     Role,
     RunId,
+    Seconds,
     check_path,
     check_under,
     checked_timeout,
@@ -60,7 +69,7 @@ MOST_RUN_ID = 200
 """Characters of a run id."""
 
 
-MOST_IN_PAGE = 10_000
+MOST_IN_PAGE = 1_000
 """Agents in one answer; longer lists are asked for in several."""
 
 PAGE = 1_000
@@ -71,13 +80,15 @@ class Call(Struct, frozen=True):
     """Whom to ask, and the command for a request number and the address that answers go to.
 
     `relayed`: the command says nothing of an address; it is answered to its sender. `reads`: it asks for
-    nothing to be done, and can be asked of a runtime that closes.
+    nothing to be done, and can be asked of a runtime that closes. `input`: that of a run with an id of the
+    caller's, to be compared with the recorded one if there is such a run (`refuse_other_input`).
     """
 
     to: Role
     make: Callable[[RequestId, Address], object]
     relayed: bool = False
     reads: bool = False
+    input: Payload | None = None
 
 
 def spawn(
@@ -96,26 +107,31 @@ def spawn(
     first = None if input is UNSET else dumps(input, f"the input for {where}")
     if first is None and run_id is not None:
         raise ValueError("run_id= names the first run, which there is only with input=")
-    named = _run_id(run_id)
+    named = _new_run_id(run_id)
     name, version = found.name, found.version
     return Call(
         "directory",
         lambda request, to: SpawnAgent(
             request, to, where, name, version, settings, first, named, durability=level
         ),
+        input=first,
     )
 
 
 def followup(path: str, input: object, *, run_id: object, durability: object) -> Call:
     """`AgentRef.followup`."""
-    payload, named, level = dumps(input, f"the input for {path}"), _run_id(run_id), _level(durability)
+    path = plain(path)
+    payload, named, level = dumps(input, f"the input for {path}"), _new_run_id(run_id), _level(durability)
     return Call(
-        "directory", lambda request, to: SubmitRun(request, to, path, payload, named, durability=level)
+        "directory",
+        lambda request, to: SubmitRun(request, to, path, payload, named, durability=level),
+        input=payload,
     )
 
 
 def send(path: str, body: object, *, durability: object) -> Call:
     """`AgentRef.send`."""
+    path = plain(path)
     payload, level = dumps(body, f"the message to {path}"), _level(durability)
     return Call("directory", lambda request, to: SubmitMessage(request, to, path, payload, None, level))
 
@@ -128,34 +144,52 @@ def locate(path: object) -> Call:
 
 def interrupt(path: str, run_id: object, *, cascade: bool) -> Call:
     """`AgentRef.interrupt` and `Run.interrupt`."""
+    path = plain(path)
     if not isinstance(cascade, bool):
-        raise TypeError(f"cascade= is True or False, not {cascade!r}")
+        raise TypeError(f"cascade= is True or False, not {shown(cascade)}")
     named, wide = _run_id(run_id), cascade
     return Call("directory", lambda request, to: InterruptAgent(request, to, path, named, wide))
 
 
 def close(path: str, *, erase: bool) -> Call:
     """`AgentRef.close` and `AgentRef.delete`."""
+    path = plain(path)
     return Call("directory", lambda request, to: CloseAgent(request, to, path, erase))
+
+
+def interrupt_many(under: object) -> Call:
+    """`Runtime.interrupt_many`."""
+    where = check_under(under)
+    return Call("ledger", lambda request, to: InterruptTree(request, to, where))
+
+
+def close_many(under: object, *, erase: bool) -> Call:
+    """`Runtime.close_many` and `Runtime.delete_many`."""
+    where = check_under(under)
+    return Call("directory", lambda request, to: CloseTree(request, to, where, erase))
 
 
 def evict(path: str) -> Call:
     """`AgentRef.evict`."""
+    path = plain(path)
     return Call("directory", lambda request, to: EvictPath(request, to, path))
 
 
 def pin(path: str, *, pinned: bool) -> Call:
     """`AgentRef.pin` and `AgentRef.unpin`."""
+    path = plain(path)
     return Call("directory", lambda request, to: PinPath(request, to, path, pinned))
 
 
 def info(path: str) -> Call:
     """`AgentRef.info`."""
+    path = plain(path)
     return Call("ledger", lambda request, to: DescribeAgent(request, to, path), reads=True)
 
 
 def state(path: str) -> Call:
     """`AgentRef.state`."""
+    path = plain(path)
     return Call("ledger", lambda request, to: DescribeState(request, to, path), reads=True)
 
 
@@ -169,14 +203,23 @@ def find_run(run_id: object) -> Call:
 
 def await_run(run_id: str) -> Call:
     """`Run.outcome`."""
-    return Call("ledger", lambda request, to: AwaitRun(request, to, RunId(run_id)), reads=True)
+    named = RunId(plain(run_id))
+    return Call("ledger", lambda request, to: AwaitRun(request, to, named), reads=True)
+
+
+def await_runs(run_ids: tuple[str, ...], *, tell_sought: bool, look: bool) -> Call:
+    """`Runtime.wait`: answered for each run as it ends."""
+    named: tuple[RunId, ...] = run_ids  # type: ignore[assignment]
+    return Call("ledger", lambda request, to: AwaitRuns(request, to, named, tell_sought, look), reads=True)
 
 
 def page(
     under: str, status: AgentStatus | None, after: str | None, limit: int, *, resident: bool = False
 ) -> Call:
     """One page of `Runtime.list`: of those with `status` there may be few among many, so look at many."""
-    limit = min(limit, MOST_IN_PAGE)
+    under, after = check_under(under), None if after is None else check_path(after)
+    limit = min(plain_int(limit), MOST_IN_PAGE)
+    status = None if status is None else plain(status)  # type: ignore[assignment]
     if status in ("idle", "failed"):
         limit = max(limit, PAGE)
     return Call(
@@ -188,6 +231,7 @@ def page(
 
 def pull(under: str, since: int | Cursor | None, *, wait: bool, limit: int = PAGE) -> Call:
     """The next events of `Runtime.events`, at most `limit`."""
+    under, since = check_under(under), plain_int(since) if isinstance(since, int) else since
     return Call("events", lambda n, to: PullEvents(n, to, under, since, limit, wait), reads=True)
 
 
@@ -211,6 +255,21 @@ def describe_places(agent_id: AgentId) -> Call:
     return Call("supervisor", lambda n, to: DescribePlaces(n, to, agent_id), reads=True)
 
 
+# Ids that were given before
+
+
+def recorded_input(call: Call, answer: Any) -> tuple[Payload, Payload] | None:
+    """The recorded and the given input, if the run of an answered call was there before."""
+    known: RunRow | None = answer.known
+    return None if known is None or call.input is None else (known.input, call.input)
+
+
+def refuse_other_input(answer: Any, differs: str | None) -> None:
+    """Raise `RunIdTaken` if what was given differs from what is recorded: nothing was recorded anew."""
+    if differs is not None:
+        raise RunIdTaken(answer.known.run_id, answer.known.path, f"with another input: {differs}")
+
+
 # What was given
 
 
@@ -219,12 +278,12 @@ def checked_list(
 ) -> None:
     """Raise what is wrong with the arguments of `Runtime.list`."""
     check_under(under)
-    if status is not None and status not in get_args(AgentStatus):
-        raise ValueError(f"status= is one of {', '.join(get_args(AgentStatus))}, not {status!r}")
-    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
-        raise ValueError(f"limit= is an int from 1 on, not {limit!r}")
+    if status is not None and not _is_one_of(status, get_args(AgentStatus)):
+        raise ValueError(f"status= is one of {', '.join(get_args(AgentStatus))}, not {shown(status)}")
+    if not isinstance(limit, int) or isinstance(limit, bool) or plain_int(limit) < 1:
+        raise ValueError(f"limit= is an int from 1 on, not {shown(limit)}")
     if not isinstance(resident, bool):
-        raise TypeError(f"resident= is True or False, not {resident!r}")
+        raise TypeError(f"resident= is True or False, not {shown(resident)}")
     if after is not None:
         check_path(after)
 
@@ -233,30 +292,37 @@ def checked_events(under: object, since: object, follow: object) -> None:
     """Raise what is wrong with the arguments of `Runtime.events`."""
     check_under(under)
     if not isinstance(follow, bool):
-        raise TypeError(f"follow= is True or False, not {follow!r}")
+        raise TypeError(f"follow= is True or False, not {shown(follow)}")
     if since is not None and (
-        not isinstance(since, int) or isinstance(since, bool) or not 0 <= since < 2**63
+        not isinstance(since, int) or isinstance(since, bool) or not 0 <= plain_int(since) < 2**63
     ):
-        raise ValueError(f"since= is the number of an event, from 0 on, not {since!r}")
+        raise ValueError(f"since= is the number of an event, from 0 on, not {shown(since)}")
 
 
-def checked_wait(runs: Iterable[Any], timeout: object, until: object, run_type: type) -> list[Any]:
-    """The runs as a list, or what is wrong with the arguments of `Runtime.wait`."""
+def checked_wait(
+    runs: Iterable[Any], timeout: object, until: object, run_type: type
+) -> tuple[list[Any], Seconds | None]:
+    """The runs as a list and the time-out, or what is wrong with the arguments of `Runtime.wait`."""
     listed = [runs] if isinstance(runs, run_type) else list(runs)
     for run in listed:
         if not isinstance(run, run_type):
-            raise TypeError(f"wait() takes runs, not {run!r}")
-    if until not in ("all", "any"):
-        raise ValueError(f"until= is 'all' or 'any', not {until!r}")
-    checked_timeout(timeout)
-    return listed
+            raise TypeError(f"wait() takes runs, not {shown(run)}")
+    if not _is_one_of(until, ("all", "any")):
+        raise ValueError(f"until= is 'all' or 'any', not {shown(until)}")
+    return listed, checked_timeout(timeout)
+
+
+def _is_one_of(word: object, words: tuple[str, ...]) -> bool:
+    """Whether it is, whatever a subclass of str says of itself."""
+    return isinstance(word, str) and plain(word) in words
 
 
 def _run_id(run_id: object) -> RunId | None:
     if run_id is None:
         return None
     if not isinstance(run_id, str):
-        raise TypeError(f"a run id is a str, not {type(run_id).__name__}")
+        raise TypeError(f"a run id is a str, not {type_name(run_id)}")
+    run_id = plain(run_id)
     if not run_id or len(run_id) > MOST_RUN_ID:
         raise ValueError(f"a run id has 1 to {MOST_RUN_ID} characters, not {len(run_id)}")
     if not run_id.isprintable():
@@ -264,7 +330,17 @@ def _run_id(run_id: object) -> RunId | None:
     return RunId(run_id)
 
 
+def _new_run_id(run_id: object) -> RunId | None:
+    """An id that a caller chose for a run, which may be there already."""
+    named = _run_id(run_id)
+    if named is not None and is_reserved(named):
+        raise RunIdTaken.reserved(named)
+    return named
+
+
 def _level(durability: object) -> Durability | None:
-    if durability is not None and durability not in get_args(Durability):
-        raise ValueError(f"durability= is one of {', '.join(get_args(Durability))}, not {durability!r}")
-    return durability  # type: ignore[return-value]
+    if durability is not None and not _is_one_of(durability, get_args(Durability)):
+        raise ValueError(
+            f"durability= is one of {', '.join(get_args(Durability))}, not {shown(durability)}"
+        )
+    return None if durability is None else plain(durability)  # type: ignore[return-value, arg-type]

@@ -6,13 +6,16 @@ callbacks come on the loop's.
 
 import asyncio
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any, get_args
 
 from thespian.actors import ActorSystem
 
+from .agent.executing import in_child, slot_holder
 from .agent.kind import attempts_of, is_registered, kind_of, kinds_of_module, listeners, register
+from .borders import plain, plain_int, shown
 from .calls import Call
 from .errors import GreenroomError, RuntimeClosing, StoreError
 from .gateway import AttendCallers, Gateway, Relay, new_callers
@@ -22,7 +25,7 @@ from .shell import log
 from .supervisor.actor import Supervisor
 from .supervisor.protocol import CloseRuntime, StartRuntime
 from .systems.local import LocalSystemBase
-from .vocabulary import Address, Durability, RequestId, Role
+from .vocabulary import Address, Durability, RequestId, Role, checked_seconds
 from .watchdog import Watchdog
 from .world import REAL, World
 
@@ -46,13 +49,13 @@ class Settings:
         self.slots = _at_least_one("slots", slots)
         self.residents = _at_least_one("residents", residents)
         self.backlog = _at_least_one("backlog", backlog)
-        if durability not in get_args(Durability):
+        if not isinstance(durability, str) or plain(durability) not in get_args(Durability):
             levels = ", ".join(get_args(Durability))
-            raise ValueError(f"durability= is one of {levels}, not {durability!r}")
-        self.durability: Durability = durability  # type: ignore[assignment]
+            raise ValueError(f"durability= is one of {levels}, not {shown(durability)}")
+        self.durability: Durability = plain(durability)  # type: ignore[assignment]
         self.drain = checked_drain(drain)
         if not isinstance(retention, Retention):
-            raise TypeError(f"retention= is a Retention, not {retention!r}")
+            raise TypeError(f"retention= is a Retention, not {shown(retention)}")
         self.retention = retention
         for kind in _kinds(kinds):
             register(kind)
@@ -68,7 +71,7 @@ class Engine:
         self.world = world
         self.callers = new_callers()
         self.callers.failure = self._unstarted = RuntimeClosing("the runtime was not started")
-        self._pid = os.getpid()
+        self._pid = 0  # of the process that has the actors, once there are any
         self._loop = loop
         self._base: LocalSystemBase
         self._system: ActorSystem
@@ -80,6 +83,8 @@ class Engine:
 
     def create(self, callback: Callable[[Any], None]) -> None:
         """Create the actors and have them open the store; `callback` gets what the supervisor says."""
+        refuse_green_threads()
+        self._pid = os.getpid()
 
         def begun(answer: Any) -> None:
             self._ready(answer)
@@ -102,6 +107,7 @@ class Engine:
             is_registered,
             attempts_of,
             self.world.clock,
+            self.world.monotonic,
             {"retention": settings.retention, "opener": self.world.store_opener},
             self.world.reader_opener,
         )
@@ -140,18 +146,18 @@ class Engine:
 
     def tell(self, to: Role, message: object) -> None:
         """Say something that is not answered; of a runtime that is over, nothing."""
-        if self._roles and self.callers.failure is None:
+        if self._roles and self.callers.failure is None and not self.forked:
             self._base.post(self._roles[to], message)
 
     def forget(self, request: RequestId) -> None:
         """Nobody waits for this answer any more."""
         self.callers.waiting.pop(request, None)
 
-    def begin_to_close(self, drain: float, *, suspend: bool, callback: Callable[[Any], None]) -> None:
+    def begin_to_close(self, drain: float, *, interrupt: bool, callback: Callable[[Any], None]) -> None:
         """Refuse new work from now on, drain, and have `callback` told when all is written."""
         self._closing = True
         request = self.callers.expect(callback)
-        self._base.post(self._supervisor, CloseRuntime(request, self._gateway, drain, suspend))
+        self._base.post(self._supervisor, CloseRuntime(request, self._gateway, drain, interrupt))
 
     def closed(self, answer: Any) -> None:
         """Say what was left behind; `StoreError` if that is anything accepted."""
@@ -164,11 +170,21 @@ class Engine:
     @property
     def forked(self) -> bool:
         """Whether this is another process than the one that has the actors: they did not come along."""
-        return os.getpid() != self._pid
+        return self._pid != 0 and in_child(self._pid)
 
     def on_loop(self) -> bool:
         """Whether this is the thread on which the actors run."""
         return self._base.thread_id == threading.get_ident() and self._base.loop.is_running()
+
+    def refuse_in_turn(self) -> None:
+        """Raise in the code of a turn that holds one of these slots: the answer may wait for that one."""
+        path = slot_holder(self._roles["supervisor"]) if self._roles else None
+        if path is not None:
+            raise GreenroomError(
+                f"the runtime was called in the turn of {path}, whose slot may be the one that the answer "
+                "waits for: use the turn's own methods (turn.spawn, turn.followup, turn.wait), which give "
+                "the slot back, or call it within a block of turn.paused()"
+            )
 
     def refuse_other_loops(self) -> None:
         """Raise unless the caller is on the actors' own loop."""
@@ -199,11 +215,23 @@ class Engine:
         await self._base.aclose()
 
 
+def refuse_green_threads() -> None:
+    """Raise if threads are greenlets: the loop of all agents would keep its thread, and so all of them."""
+    for library, name, asked, about in (
+        ("gevent", "gevent.monkey", "is_module_patched", "threading"),
+        ("eventlet", "eventlet.patcher", "is_monkey_patched", "thread"),
+    ):
+        module: Any = sys.modules.get(name)
+        if module is not None and getattr(module, asked)(about):
+            raise GreenroomError(
+                f"{library} has put greenlets in the place of threads, on which no runtime can work: start "
+                "it in a process without that, and talk to it over HTTP (`greenroom serve`)"
+            )
+
+
 def checked_drain(drain: object) -> float:
     """`drain` as seconds, or what is wrong with it."""
-    if not isinstance(drain, int | float) or isinstance(drain, bool) or not 0 <= drain < float("inf"):
-        raise ValueError(f"drain= is a number of seconds from 0 on, not {drain!r}")
-    return float(drain)
+    return checked_seconds("drain", drain)
 
 
 def failure_of(answer: object) -> GreenroomError | None:
@@ -214,8 +242,8 @@ def failure_of(answer: object) -> GreenroomError | None:
 def _place(store: object) -> str:
     """Where a store is, whatever the working directory is by the time it is opened."""
     if not isinstance(store, str | os.PathLike):
-        raise TypeError(f"a store is a path or ':memory:', not {store!r}")
-    path: str = os.fsdecode(store)
+        raise TypeError(f"a store is a path or ':memory:', not {shown(store)}")
+    path = plain(os.fsdecode(store))
     if not path:
         raise ValueError("a store is a path or ':memory:', not an empty string")
     try:
@@ -225,15 +253,15 @@ def _place(store: object) -> str:
 
 
 def _at_least_one(name: str, value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name}= is an int from 1 on, not {value!r}")
-    return value
+    if not isinstance(value, int) or isinstance(value, bool) or plain_int(value) < 1:
+        raise ValueError(f"{name}= is an int from 1 on, not {shown(value)}")
+    return plain_int(value)
 
 
 def _kinds(kinds: object) -> Iterable[Any]:
     """What `kinds=` names: decorated objects, names of kinds, or modules that hold some."""
     if not isinstance(kinds, Iterable) or isinstance(kinds, str):
-        raise TypeError(f"kinds= is a list of kinds or modules, not {kinds!r}")
+        raise TypeError(f"kinds= is a list of kinds or modules, not {shown(kinds)}")
     for kind in kinds:
         if type(kind) is type(os):
             found = kinds_of_module(kind)

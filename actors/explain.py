@@ -43,6 +43,12 @@ def explain(
     if agent.kind_missing:
         text = f"its kind {agent.row.kind!r} is not registered in this process: import its module"
         why = _Reason(text, "kind")
+    elif agent.behind is not None:
+        text = (
+            "its next run was at work at two crashes of the process, as "
+            f"{_name_runs((agent.behind,))} was: such runs are at work one at a time"
+        )
+        why = _Reason(text, "run", held_by=(agent.behind.path,))
     elif agent.running:
         why = _of_turn(agent, home, residency, slots, places)
     else:

@@ -1,13 +1,13 @@
 """`Runtime` and its handles: the blocking way to use greenroom, from any thread."""
 
 import asyncio
-import math
 import os
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, Literal, Self, TypeAlias
 
+from ..persistence.comparing import difference
 from . import calls
 from .agent.kind import find_kind
 from .agent.turn import result_of
@@ -16,12 +16,14 @@ from .engine import Engine, Settings, checked_drain, failure_of
 from .errors import GreenroomError, RuntimeClosing
 from .events.protocol import ForgetPull
 from .explain import explain
+from .gateway import Standing
 from .handle import Handle
 from .ledger.protocol import ForgetRequest
 from .retention import DEFAULT, Retention
 from .state import decode
 from .views import AgentInfo, AgentInfos, Event, Explanation, Outcome, RunInfo, Stats
-from .vocabulary import AgentStatus, Durability, RunId
+from .vocabulary import AgentStatus, Durability, RunId, checked_timeout
+from .waiting import Awaited
 
 END_MARGIN = 120.0
 """Seconds that `close` waits for the actors beyond the drain time; they bound themselves below that."""
@@ -34,7 +36,8 @@ class Runtime(Handle):
         store: the file, made if it is not there; ":memory:" keeps nothing.
         slots: how many turns may execute at a time.
         residents: how many agents may be in memory.
-        backlog: how many pieces of accepted work may wait; more are refused with `BacklogFull`.
+        backlog: how many pieces of accepted work may wait; more from outside are refused with
+            `BacklogFull`. What turns start counts, and is never refused for it.
         durability: what survives once a call has returned: "memory" nothing, "process" the death of
             this process, "power" that of the machine.
         drain: seconds that turns under way get when the runtime is closed.
@@ -42,8 +45,9 @@ class Runtime(Handle):
         retention: how long finished runs, events and closed agents are kept.
 
     Use it as a context manager, or call `start` and `close`. Its methods may be called on any thread but
-    not in a turn, which has its own. A program whose threads call it while it is busy hears sooner with
-    `sys.setswitchinterval(0.0005)`. Raises `ValueError` or `TypeError` for a bad argument.
+    not in a turn, which has its own, unless that is paused. A program whose threads call it while it is
+    busy hears sooner with `sys.setswitchinterval(0.0005)`. Raises `ValueError` or `TypeError` for a bad
+    argument.
     """
 
     def __init__(
@@ -92,27 +96,21 @@ class Runtime(Handle):
         self._state = "up"
         return self
 
-    def close(self, drain: float | None = None) -> None:
-        """Refuse new work, give turns under way `drain` seconds, interrupt the rest, write, close.
+    def close(self, drain: float | None = None, *, interrupt: bool = False) -> None:
+        """Refuse new work, give turns under way `drain` seconds, cut off the rest, write, close.
 
-        Runs that have not begun stay accepted: the next runtime on the store executes them. Repeating
-        it does nothing.
+        Runs that were cut off begin again with the next runtime on the store, and those that have not
+        begun wait for it. With `interrupt`, and for kinds with `attempts=1`, the former end as interrupted.
+        Repeating it does nothing.
         """
-        self._close(drain, suspend=False)
-
-    def suspend(self, drain: float | None = None) -> None:
-        """As `close`, but turns that `drain` does not suffice for begin again with the next runtime."""
-        self._close(drain, suspend=True)
-
-    def _close(self, drain: float | None, *, suspend: bool) -> None:
         seconds = self._settings.drain if drain is None else checked_drain(drain)
         if self._state != "up" or self._engine.forked:
             self._state = "closed"
             return
-        self._refuse_on_loop()
+        self._refuse_in_turn()
         self._state = "closed"
         answers: SimpleQueue[Any] = self._engine.world.answers()
-        self._engine.begin_to_close(seconds, suspend=suspend, callback=answers.put)
+        self._engine.begin_to_close(seconds, interrupt=bool(interrupt), callback=answers.put)
         try:
             self._engine.closed(answers.get(timeout=seconds + END_MARGIN))
         except Empty:
@@ -140,10 +138,11 @@ class Runtime(Handle):
     ) -> "AgentRef":
         """Make an agent, and with `input` its first run, `ref.run`. Its session opens in the background.
 
-        Raises `UnknownKind`, `InvalidPath`, `PathTaken`, `CannotStore`, `BacklogFull`.
+        A `run_id` given twice, with the same path and input, is the same agent and run. Raises
+        `UnknownKind`, `InvalidPath`, `PathTaken`, `CannotStore`, `BacklogFull`, `RunIdTaken`.
         """
         call = calls.spawn(kind, path, config=config, input=input, run_id=run_id, durability=durability)
-        answer = self._ask(call)
+        answer = self._accepted(call)
         run = Run(self, answer.run_id, answer.path) if answer.run_id else None
         return AgentRef(self, answer.path, run)
 
@@ -175,6 +174,30 @@ class Runtime(Handle):
                 break
         return agents[:limit]
 
+    # Many at once
+
+    def interrupt_many(self, under: str) -> int:
+        """End all runs that agents at or below `under` ("/": all) have accepted; how many there were.
+
+        `under` need not be an agent. A run that is accepted later is not touched.
+        """
+        count: int = self._ask(calls.interrupt_many(under)).count
+        return count
+
+    def close_many(self, under: str) -> int:
+        """End all agents at or below `under` ("/": all) for good; how many there were.
+
+        `under` need not be an agent. An agent that is spawned there meanwhile is closed as well, or comes
+        after all of them have gone.
+        """
+        count: int = self._ask(calls.close_many(under, erase=False)).count
+        return count
+
+    def delete_many(self, under: str) -> int:
+        """As `close_many`, and erase what is stored, also of agents that were closed before."""
+        count: int = self._ask(calls.close_many(under, erase=True)).count
+        return count
+
     # Runs
 
     def run(self, run_id: str) -> "Run":
@@ -189,38 +212,29 @@ class Runtime(Handle):
         timeout: float | None = None,
         until: Literal["all", "any"] = "all",
     ) -> "Runs":
-        """Wait until all (or any) of `runs` have ended, or `timeout` seconds; those that have."""
-        listed = calls.checked_wait(runs, timeout, until, Run)
-        answers: SimpleQueue[tuple[Run, Any]] = self._engine.world.answers()
-        pending = {id(run): run for run in listed if run._ended is None}
-        ended = len(listed) - len({id(run) for run in pending.values()})
-        requests = {}
-        for run in pending.values():
-            put = _putter(answers, run)
-            requests[id(run)] = self._post(calls.await_run(run.run_id), put)
-        now = self._engine.world.monotonic
-        deadline = math.inf if timeout is None else now() + timeout
-        while pending and not (until == "any" and ended):
-            try:
-                left = None if deadline == math.inf else max(0.0, deadline - now())
-                run, answer = answers.get(timeout=left)
-            except Empty:
-                break
-            pending.pop(id(run), None)
-            error = failure_of(answer)
-            if error is not None:
-                self._forget(pending.values(), requests)
-                raise error
-            run._ended = Outcome.of(answer.run)
-            ended += 1
-        self._forget(pending.values(), requests)
-        return [run for run in listed if run._ended is not None]
+        """Wait until all (or any) of `runs` have ended, or `timeout` seconds; those that have.
 
-    def _forget(self, pending: "Iterable[Run]", requests: dict[int, Any]) -> None:
-        for run in pending:
-            request = requests[id(run)]
-            self._engine.forget(request)
-            self._engine.tell("ledger", ForgetRequest(request, RunId(run.run_id)))
+        A time-out of 0, or one that has passed, looks and does not wait. Several handles of one run end
+        together, and a run that is given twice is returned twice. Raises `ValueError` for a run of another
+        runtime.
+        """
+        listed, seconds = calls.checked_wait(runs, timeout, until, Run)
+        awaited: Awaited[Run] = Awaited(self, until, seconds)
+        awaited.add(listed)
+        if awaited.over:
+            return awaited.ended
+        answers: SimpleQueue[Any] = self._engine.world.answers()
+        request = self._post(awaited.call, Standing(answers.put))
+        now = self._engine.world.monotonic
+        deadline = now() + seconds if seconds else None
+        try:
+            while awaited.goes_on:
+                awaited.hear(answers.get(timeout=None if deadline is None else max(0.0, deadline - now())))
+        except Empty:
+            pass
+        finally:
+            awaited.leave(request, lambda: answers.get(timeout=0.0))
+        return awaited.ended
 
     # Looking
 
@@ -228,7 +242,8 @@ class Runtime(Handle):
         """An iterator over the events at or below `under` with numbers greater than `since`.
 
         Without `since`, those from this call on; without `follow` it ends with the newest event there
-        is (and begins, without `since`, with the oldest). It ends when the runtime closes.
+        is (and begins, without `since`, with the oldest). It ends when the runtime closes. Events that
+        are not kept any more have an event `events.missed` in their place, which names their numbers.
         """
         calls.checked_events(under, since, follow)
         return EventStream(self, under, since, follow=follow)
@@ -241,6 +256,14 @@ class Runtime(Handle):
         return stats_of(ledger, residency, slots)
 
     # The way in
+
+    def _accepted(self, call: Call) -> Any:
+        """The answer to a call that gives a run; refused if its id names one with another input."""
+        answer = self._ask(call)
+        inputs = calls.recorded_input(call, answer)
+        if inputs is not None:
+            calls.refuse_other_input(answer, difference(*inputs))
+        return answer
 
     def _ask(self, call: Call, timeout: float | None = None) -> Any:
         answers: SimpleQueue[Any] = self._engine.world.answers()
@@ -256,15 +279,17 @@ class Runtime(Handle):
         return answer
 
     def _post(self, call: Call, callback: Any) -> Any:
-        self._refuse_on_loop()
+        self._refuse_in_turn()
         return self._engine.post(call, callback)
 
-    def _refuse_on_loop(self) -> None:
+    def _refuse_in_turn(self) -> None:
         if self._state == "up" and self._engine.on_loop():
             raise GreenroomError(
-                "the runtime was called in a turn, on the thread of all agents, which would wait for "
-                "itself: use the turn's own methods, or a plain def"
+                "the runtime was called on the loop of all agents, which would wait for itself: in a turn "
+                "use the turn's own methods (turn.spawn, turn.followup, turn.wait)"
             )
+        if self._state == "up":
+            self._engine.refuse_in_turn()
 
 
 class AgentRef(Handle):
@@ -281,11 +306,12 @@ class AgentRef(Handle):
     ) -> "Run":
         """Have the agent work on `input`: accepted now, executed in its turn.
 
-        A `run_id` given twice is the same run. Raises `AgentNotFound`, `AgentClosed`, `UnknownKind`,
-        `CannotStore`, `BacklogFull`, `RunIdTaken`.
+        A `run_id` given twice is the same run; with another input it is refused. Ids that begin with `run-`
+        are the runtime's own. Raises `AgentNotFound`, `AgentClosed`, `UnknownKind`, `CannotStore`,
+        `BacklogFull`, `RunIdTaken`.
         """
         call = calls.followup(self.path, input, run_id=run_id, durability=durability)
-        answer = self._runtime._ask(call)
+        answer = self._runtime._accepted(call)
         return Run(self._runtime, answer.run_id, self.path)
 
     def send(self, body: Any, *, durability: Durability | None = None) -> None:
@@ -353,6 +379,7 @@ class Run(Handle):
 
     def outcome(self, timeout: float | None = None) -> Outcome:
         """Wait for the end and return how it was. Raises `TimeoutError`."""
+        checked_timeout(timeout)
         if self._ended is None:
             self._runtime.wait([self], timeout=timeout)
         if self._ended is None:
@@ -400,7 +427,8 @@ class Run(Handle):
                 answer = await answered
             finally:
                 if not answered.done() or answered.cancelled():
-                    self._runtime._forget([self], {id(self): request})
+                    self._runtime._engine.forget(request)
+                    self._runtime._engine.tell("ledger", ForgetRequest(request, RunId(self.run_id)))
             error = failure_of(answer)
             if error is not None:
                 raise error
@@ -455,10 +483,6 @@ class EventStream(Iterator[Event]):
         self._runtime._engine.forget(self._request)
         self._runtime._engine.tell("events", ForgetPull(self._request))
         self._answers.put(None)
-
-
-def _putter(answers: "SimpleQueue[tuple[Run, Any]]", run: Run) -> Any:
-    return lambda answer: answers.put((run, answer))
 
 
 def stats_of(ledger: Any, residency: Any, slots: Any) -> Stats:

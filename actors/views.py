@@ -6,7 +6,8 @@ import msgspec
 from msgspec import Struct
 
 from ..persistence.codec import loads
-from ..persistence.protocol import EventRow, RunRow
+from ..persistence.protocol import EventRow, MessageRow, RunRow
+from .borders import text_of
 from .ledger.protocol import LiveAgent
 from .vocabulary import AgentStatus, OutcomeStatus, Payload, Timestamp
 
@@ -21,12 +22,17 @@ def read(payload: Payload) -> Any:
     """A stored value, or what stands for it if it cannot be read: one bad value blinds nobody."""
     try:
         return loads(payload)
-    except Exception as error:  # whatever the user's own class raises
-        return UnreadableValue(str(error))
+    except Exception as error:  # `loads` has said what it is
+        return UnreadableValue(text_of(error))
 
 
 class Outcome(Struct, frozen=True):
-    """How a run ended. Times are seconds since the epoch; `started_at` is None if no turn began."""
+    """How a run ended. Times are seconds since the epoch; `started_at` is None if no turn began.
+
+    `attempt` counts how often its code began. `error_type` is the name of the class of what the code of a
+    failed run raised, `"TimeoutError"` if its turn took too long, `"CutOff"` or `"Crashed"` if it may not
+    begin again after a crash.
+    """
 
     status: OutcomeStatus
     result: Any
@@ -36,6 +42,12 @@ class Outcome(Struct, frozen=True):
     started_at: Timestamp | None
     ended_at: Timestamp
     attempt: int
+    error_type: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether it completed."""
+        return self.status == "completed"
 
     @classmethod
     def of(cls, run: RunRow) -> "Outcome":
@@ -49,11 +61,16 @@ class Outcome(Struct, frozen=True):
             started_at=run.started_at,
             ended_at=run.ended_at or run.accepted_at,
             attempt=run.attempt,
+            error_type=run.error_type,
         )
 
 
 class RunInfo(Struct, frozen=True):
-    """A run as it is now. Times are seconds since the epoch; `outcome` is None until it has ended."""
+    """A run as it is now. Times are seconds since the epoch; `outcome` is None until it has ended.
+
+    `attempt` counts how often its code began; `crashes` those crashes that are held against it, which its
+    kind's `attempts` bounds.
+    """
 
     run_id: str
     path: str
@@ -64,6 +81,7 @@ class RunInfo(Struct, frozen=True):
     outcome: Outcome | None
     input: Any
     awaits: tuple[str, ...]  # a continuation starts when all of these have ended
+    crashes: int = 0
 
     @classmethod
     def of(cls, run: RunRow) -> "RunInfo":
@@ -79,6 +97,7 @@ class RunInfo(Struct, frozen=True):
             outcome=Outcome.of(run) if ended else None,
             input=read(run.input),
             awaits=run.awaits,
+            crashes=run.crashes,
         )
 
 
@@ -124,6 +143,13 @@ AgentInfos: TypeAlias = list[AgentInfo]
 Outcomes: TypeAlias = list[Outcome]
 
 
+_event_data = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def _names_a_run(run_id: object) -> bool:
+    return run_id is None or isinstance(run_id, str)
+
+
 class Event(Struct, frozen=True):
     """A numbered fact about an agent or a run. `seq` grows; numbers may be missing.
 
@@ -139,16 +165,35 @@ class Event(Struct, frozen=True):
 
     @classmethod
     def of(cls, row: EventRow) -> "Event":
-        """A stored event, for people."""
-        return cls(row.seq, row.at, row.type, row.path, row.run_id, msgspec.json.decode(row.data))
+        """A stored event, for people. If it is damaged, `unreadable` in its data says how."""
+        try:
+            data = _event_data(row.data)
+            if isinstance(row.at, float | int) and isinstance(row.type, str) and _names_a_run(row.run_id):
+                return cls(row.seq, row.at, row.type, row.path, row.run_id, data)
+            problem = "its time, type or run is no such thing"
+        except (msgspec.MsgspecError, TypeError, UnicodeError, RecursionError) as error:
+            data, problem = {}, f"its data cannot be read ({error})"
+        data["unreadable"] = f"event {row.seq} is damaged: {problem}. See `greenroom doctor`."
+        at = row.at if isinstance(row.at, float | int) else 0.0
+        kind = row.type if isinstance(row.type, str) else "event.damaged"
+        return cls(row.seq, at, kind, row.path, row.run_id if isinstance(row.run_id, str) else None, data)
 
 
 class Message(Struct, frozen=True):
-    """One message of an inbox; `sender` is the path of the agent that sent it, None from outside."""
+    """One message of an inbox; `sender` is the path of the agent that sent it, None from outside.
 
+    `id` is the same in every turn that is given the message, and no other message of the store has it.
+    """
+
+    id: str
     body: Any
     sender: str | None
     at: Timestamp
+
+    @classmethod
+    def of(cls, row: MessageRow) -> "Message":
+        """What the ledger knows, for people."""
+        return cls(f"message-{row.serial}", read(row.body), row.sender, row.at)
 
 
 class Stats(Struct, frozen=True):

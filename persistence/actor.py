@@ -15,6 +15,8 @@ from ..actors.errors import GreenroomError, RuntimeClosing, StoreError, StoreLos
 from ..actors.retention import DAY, DEFAULT
 from ..actors.shell import ActorShell, log
 from ..actors.vocabulary import Address, Durability, RunId, Timestamp
+from .claim import this_process
+from .ownership import Instant
 from .protocol import (
     Answer,
     BatchFailed,
@@ -37,6 +39,7 @@ from .pruning import LOOK_AGAIN
 from .reader import Reader
 from .retention import PRUNE_AFTER
 from .store import Store, WriteFailed
+from .trusted_time import TrustedTime, last_known
 
 Opener: TypeAlias = Callable[[str, Durability], tuple[Store, Unfinished]]
 ReaderOpener: TypeAlias = Callable[[str], Reader]
@@ -62,6 +65,7 @@ class PersistenceActor(ActorShell):
     """The only writer of the store."""
 
     role = "writer"
+    trusted: TrustedTime  # of the store that is open
 
     def __init__(self) -> None:
         super().__init__()
@@ -103,10 +107,19 @@ class PersistenceActor(ActorShell):
             return (Send(sender, StoreRefused(error)),)
         self.store, self.opener = store, sender
         self.retention, self.look_at = message.retention, -math.inf
+        before, now = store.claim.taken.owner, self.instant()
+        self.trusted = TrustedTime(last_known(before, this_process(), now) if before else now)
         self.openings += 1
         if store.claim.taken.reason != "free":
             log.warning("%s was %s", store.path, store.claim.taken)
         return Send(sender, StoreOpened(unfinished, store.path)), self.renewal(store), *self.untidy()
+
+    def instant(self) -> Instant:
+        return Instant(self.clock(), self.uptime())
+
+    def now(self) -> Timestamp:
+        """The time that retention goes by."""
+        return self.trusted.at(self.instant())
 
     def renewal(self, store: Store) -> StartTimer:
         return StartTimer(store.claim.renew_after, _Renew(self.openings))
@@ -140,7 +153,7 @@ class PersistenceActor(ActorShell):
         store = self.store
         if store is None or self.tidying:
             return ()
-        late = self.clock() >= self.look_at
+        late = self.now() >= self.look_at or store.erasing
         return self.again(log=log) if log or late or store.untidy or store.unpruned >= PRUNE_AFTER else ()
 
     def again(self, *, log: bool = False) -> Iterable[Effect]:
@@ -150,7 +163,7 @@ class PersistenceActor(ActorShell):
     def write(self, batch: WriteBatch) -> BatchWritten | BatchFailed:
         if self.store is None:
             return BatchFailed(batch.number, "the store is not open", True)
-        begun = self.clock()
+        begun = self.uptime()
         try:
             self.store.write(batch.records, sync=batch.sync)
         except WriteFailed as error:
@@ -158,8 +171,8 @@ class PersistenceActor(ActorShell):
             return BatchFailed(batch.number, error.problem, error.fatal, means, error.of_record)
         except StoreLost as error:
             return BatchFailed(batch.number, error.problem, True, error)
-        self.look_at = min(self.look_at, begun + LOOK_AGAIN)
-        return BatchWritten(batch.number, self.clock() - begun)
+        self.look_at = min(self.look_at, self.now() + LOOK_AGAIN)
+        return BatchWritten(batch.number, self.uptime() - begun)
 
     def keep_processes(self, keep: KeepProcesses) -> ProcessesKept:
         if self.store is None:
@@ -184,12 +197,12 @@ class PersistenceActor(ActorShell):
             return self.again() if self.make_room(store) else ()
         except StoreError as error:  # nothing is lost, and there will be another step
             log.warning("%s could not be tidied: %s", store.path, error.problem)
-            self.look_at = self.clock() + LOOK_AGAIN
+            self.look_at = self.now() + LOOK_AGAIN
         return self.loss()
 
     def make_room(self, store: Store) -> bool:
         """Delete a little of what is not kept, else make the file a little shorter; whether it did."""
-        now = self.clock()
+        now = self.now()
         step = store.prune(self.retention, now)
         self.look_at = math.inf if step.wait is None else now + step.wait
         held = step.held
@@ -250,7 +263,7 @@ class ReaderActor(ActorShell):
         if self.reader is None:
             return Answer(message.request, None, RuntimeClosing())
         try:
-            return Answer(message.request, self.reader.read(message.query))
+            return Answer(message.request, self.reader.read(message.query, message.erasing))
         except GreenroomError as error:
             return Answer(message.request, None, error)
         except Exception as error:  # one question that cannot be answered is no reason to answer none

@@ -17,14 +17,14 @@ import sys
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from hashlib import blake2b
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 import msgspec
 
+from ..actors.borders import let_out, text_of, type_name
 from ..actors.errors import CannotStore, SnapshotTampered
-from ..actors.vocabulary import Payload, text_of
+from ..actors.vocabulary import Payload
 from . import large
 
 LARGEST = 512 * 1024 * 1024
@@ -49,7 +49,8 @@ def dumps(value: object, what: str) -> Payload:
     """
     try:
         data = pickle.dumps(value, 5)
-    except Exception:  # the C pickler is only the first try; what cloudpickle says is what counts
+    except BaseException as error:  # the C pickler is only the first try; what cloudpickle says counts
+        let_out(error)
         data = _dumps_by_value(value, what)
     else:
         if b"__main__" in data or _modules_by_value():
@@ -64,9 +65,8 @@ def loads(data: Payload) -> object:
     check_genuine(data)
     try:
         return pickle.loads(data)
-    except KeyboardInterrupt:
-        raise
     except BaseException as error:  # whatever the user's classes raise, and the modules that are imported
+        let_out(error)
         raise Unreadable(_describe(error)) from error
 
 
@@ -75,7 +75,8 @@ def _dumps_by_value(value: object, what: str) -> bytes:
 
     try:
         data: bytes = cloudpickle.dumps(value, 5)
-    except Exception as error:  # whatever the user's classes raise
+    except BaseException as error:  # whatever the user's classes raise
+        let_out(error)
         raise CannotStore(what, _describe(error)) from error
     return data
 
@@ -91,7 +92,7 @@ def _describe(error: BaseException) -> str:
     text = text_of(error)
     if isinstance(error, RecursionError) or "recursion" in text:
         return "it is nested too deeply"
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return f"{type_name(error)}: {text}" if text else type_name(error)
 
 
 # What the store refused
@@ -190,8 +191,8 @@ def _dumps_small(state: object, what: str) -> bytes | None:
         pickle.Pickler(sink, 5).dump(state)
     except large.TooLarge:
         return None
-    except Exception:  # as in `dumps`
-        pass
+    except BaseException as error:  # as in `dumps`
+        let_out(error)
     else:
         data = b"".join(sink.pieces)
         if b"__main__" not in data and not _modules_by_value():
@@ -203,7 +204,8 @@ def _dumps_small(state: object, what: str) -> bytes | None:
         cloudpickle.Pickler(sink, 5).dump(state)
     except large.TooLarge:
         return None
-    except Exception as error:  # whatever the user's classes raise
+    except BaseException as error:  # whatever the user's classes raise
+        let_out(error)
         raise CannotStore(what, _describe(error)) from error
     return b"".join(sink.pieces)
 
@@ -219,7 +221,8 @@ def _pickled(state: object, what: str) -> list[bytes]:
         raise
     except large.TooLarge:
         raise CannotStore(what, f"it takes more than {LARGEST:,} bytes, which are allowed") from None
-    except Exception as error:  # whatever the user's classes raise
+    except BaseException as error:  # whatever the user's classes raise
+        let_out(error)
         raise CannotStore(what, _describe(error)) from error
 
 
@@ -227,9 +230,8 @@ def _loads_large(data: bytes, packed: bool) -> object:
     check_genuine(data)
     try:
         return large.unpickled(data, packed=packed)
-    except KeyboardInterrupt:
-        raise
     except BaseException as error:  # whatever the user's classes raise, and the modules that are imported
+        let_out(error)
         raise Unreadable(_describe(error)) from error
 
 
@@ -280,7 +282,8 @@ def _encode_plain(state: object, codec: str, what: str, most: int) -> bytes | No
         if weight > large.LARGE:  # weighed to its end now that it cannot contain itself
             weight = _weight(state, codec, sys.maxsize)
         problem = _difference(state, form.decode(data), "it") if weight == _ODD else None
-    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+    except BaseException as error:  # of msgspec, which looks into objects of the user's
+        let_out(error)
         raise CannotStore(what, _describe(error)) from error
     if problem:
         raise CannotStore(what, problem)
@@ -323,24 +326,17 @@ def _same_leaf(value: object, copy: object) -> bool:
     return kind in _LEAVES and kind is type(copy) and value == copy
 
 
-# Digests
+# Comparing
 
 
 def canonical(value: object) -> bytes:
-    """A digest of 16 bytes: the same for equal values of equal types, in every process.
+    """The same bytes for equal values of equal types, in every process.
 
     Sets and dicts count without their order, an OrderedDict with it; 1, 1.0 and True differ. Objects
-    count by their class's name and what they reduce to, functions of `__main__` by their pickle.
+    count by their class's name and what they reduce to, functions by their names. Each part says where it
+    ends, so that no two values run together into the same. Raises what the users' classes raise, and
+    `RecursionError` for a value that contains itself.
     """
-    try:
-        text = _canonical(value)
-    except RecursionError:  # it contains itself
-        text = b"p" + dumps(value, "the value")
-    return blake2b(text, digest_size=16).digest()
-
-
-def _canonical(value: object) -> bytes:
-    """Bytes that say where they end, so that no two values run together into the same."""
     kind = type(value)
     if kind is str:
         return _leaf(b"u", value.encode("utf-8", "surrogatepass"))  # type: ignore[attr-defined]
@@ -353,36 +349,33 @@ def _canonical(value: object) -> bytes:
     if kind is bytes:
         return _leaf(b"b", value)  # type: ignore[arg-type]
     if kind is list or kind is tuple:
-        return _many(b"l" if kind is list else b"t", map(_canonical, value))  # type: ignore[call-overload]
+        return _many(b"l" if kind is list else b"t", map(canonical, value))  # type: ignore[call-overload]
     if kind is dict:
         return _many(b"d", sorted(_pairs(value.items())))  # type: ignore[attr-defined]
     if kind is set or kind is frozenset:
-        return _many(b"s" if kind is set else b"z", sorted(map(_canonical, value)))  # type: ignore[call-overload]
+        return _many(b"s" if kind is set else b"z", sorted(map(canonical, value)))  # type: ignore[call-overload]
     if isinstance(value, type):
         return _leaf(b"c", f"{value.__module__}:{value.__qualname__}".encode())
-    if isinstance(value, (FunctionType, BuiltinFunctionType)):
-        return _leaf(b"p", dumps(value, "the value"))
+    if isinstance(value, (FunctionType, BuiltinFunctionType)):  # one that travels by value has many pickles
+        return _leaf(b"p", f"{value.__module__}:{value.__qualname__}".encode())
     return _reduced(value)
 
 
 def _reduced(value: object) -> bytes:
     """What pickle would make of an object, without what depends on the process: identities, orders."""
-    try:
-        parts = value.__reduce_ex__(4)
-    except Exception:  # whatever the user's classes raise; if it is no good at all, `dumps` says so
-        return _leaf(b"p", dumps(value, "the value"))
+    parts = value.__reduce_ex__(4)
     if isinstance(parts, str):
         return _leaf(b"g", f"{type(value).__module__}:{parts}".encode())
     make, arguments, state, items, pairs = (*parts, None, None, None)[:5]
     mapped: Iterable[bytes] = _pairs(pairs or ())
     if not isinstance(value, OrderedDict):
         mapped = sorted(mapped)
-    fields = (_canonical(make), _canonical(arguments), _canonical(state))
-    return b"r" + b"".join(fields) + _many(b"l", map(_canonical, items or ())) + _many(b"d", mapped)
+    fields = (canonical(make), canonical(arguments), canonical(state))
+    return b"r" + b"".join(fields) + _many(b"l", map(canonical, items or ())) + _many(b"d", mapped)
 
 
 def _pairs(items: Iterable[tuple[object, object]]) -> Iterable[bytes]:
-    return (_canonical(key) + _canonical(item) for key, item in items)
+    return (canonical(key) + canonical(item) for key, item in items)
 
 
 def _leaf(tag: bytes, data: bytes) -> bytes:

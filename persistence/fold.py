@@ -15,6 +15,7 @@ from .protocol import (
     AgentImage,
     AgentRow,
     BeginRun,
+    DivideRun,
     DropMessages,
     EndRun,
     EraseAgent,
@@ -24,6 +25,7 @@ from .protocol import (
     RunRow,
     SetAgent,
     SetIncarnation,
+    SetRun,
 )
 
 
@@ -79,7 +81,22 @@ def fold_run(run: RunRow | None, records: Iterable[Record]) -> RunRow | None:
         elif run is None:
             continue
         elif type(record) is BeginRun:
-            run = replace(run, attempt=record.attempt, started_at=record.at)
+            run = replace(
+                run, attempt=record.attempt, started_at=record.at, at_work=True, alone=record.alone
+            )
+        elif type(record) is SetRun:
+            run = replace(
+                run,
+                attempt=record.attempt,
+                started_at=record.started_at,
+                at_work=record.at_work,
+                alone=record.alone,
+                cuts=record.cuts,
+                crashes=record.crashes,
+                ran=record.ran,
+            )
+        elif type(record) is DivideRun:
+            run = replace(run, divided_at=record.at)
         elif type(record) is InterruptRun:
             run = replace(run, error=record.reason)
         elif type(record) is EndRun:
@@ -91,6 +108,9 @@ def fold_run(run: RunRow | None, records: Iterable[Record]) -> RunRow | None:
                 attempt=record.attempt,
                 started_at=record.started_at,
                 ended_at=record.ended_at,
+                error_type=record.error_type,
+                at_work=False,
+                alone=False,
             )
     return run
 
@@ -109,4 +129,5 @@ def _ended(path: str, record: EndRun) -> RunRow:
         error=record.error,
         started_at=record.started_at,
         ended_at=record.ended_at,
+        error_type=record.error_type,
     )

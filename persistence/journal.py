@@ -18,12 +18,14 @@ from ..actors.effects import Effect, Send, StartTimer
 from ..actors.errors import StoreError
 from ..actors.vocabulary import Address, AgentId, Durability, RequestId, RunId
 from .debt import Debt, Size
-from .overlay import AgentPage, Overlay
+from .overlay import AgentPage, Overlay, Said
 from .protocol import (
+    AddAgent,
     AddEvent,
     AgentRow,
     Answer,
     Commit,
+    EraseAgent,
     EventRow,
     Fact,
     FindAgents,
@@ -54,10 +56,12 @@ class ReadAgain(Struct, frozen=True):
 
 
 class _Entry(Struct):
+    """A commit. The collector looks at it only if it has news: there may be many."""
+
     number: int
-    records: tuple[Record, ...]
-    events: tuple[EventRow, ...]  # that nobody was told of yet
-    then: list[Send]
+    said: Said
+    told: bool  # of its events
+    then: list[Send] | tuple[()]
     level: Durability
     sync: bool
     upto: Size  # of all commits up to and with this one
@@ -134,9 +138,10 @@ class Journal:
             for news in commit.then:
                 effects += self.tell(self.urgent, level, news)
             return effects
+        records = tuple([self._placed(record) for record in commit.records])
         events = tuple([self._number(fact) for fact in commit.facts])
-        entry = self._append(commit.records, events, level)
-        self._overlay.lay(entry.number, entry.records)
+        entry = self._append(records, events, level)
+        self._overlay.lay(entry.number, records, events)
         if not commit.lazy:
             self.urgent = self._last
             self.commits += 1
@@ -144,12 +149,12 @@ class Journal:
             self.urgent = self._last
         effects = []
         if events and (self.durability == "memory" or self.urgent <= self._written):
-            entry.events = ()
+            entry.told = True
             effects.append(Send("events", Publish(events)))
         if level == "memory":
             effects.extend(commit.then)
-        else:
-            entry.then.extend(commit.then)
+        elif commit.then:
+            entry.then = list(commit.then)
         return effects
 
     def tell(self, number: int, level: Durability, news: Send) -> list[Effect]:
@@ -166,7 +171,10 @@ class Journal:
         else:
             entry = self._append((), (), level)  # it is or will be written, and needs a flush behind it
             self.urgent = self._last
-        entry.then.append(news)
+        if isinstance(entry.then, list):
+            entry.then.append(news)
+        else:
+            entry.then = [news]
         self._told_later[getattr(news.message, "request", None)] = entry
         return []
 
@@ -186,8 +194,8 @@ class Journal:
     ) -> _Entry:
         self._last += 1
         size = self.debt.grow(records, events)
-        all_of_it = records + tuple(map(AddEvent, events))
-        entry = _Entry(self._last, all_of_it, events, [], level, level == "power", size)
+        said = Said(records + tuple(map(AddEvent, events)), events)
+        entry = _Entry(self._last, said, not events, (), level, level == "power", size)
         self._entries.append(entry)
         self._unsent.append(entry)
         return entry
@@ -199,6 +207,15 @@ class Journal:
         seq = self._next_seq
         self._next_seq += 1
         return EventRow(seq, fact.at, fact.type, fact.path, fact.run_id, fact.data)
+
+    def _placed(self, record: Record) -> Record:
+        """Have the record of an agent's beginning or end say where that is among the events."""
+        kind = type(record)
+        if kind is AddAgent:
+            return AddAgent(record.row, self._next_seq)  # type: ignore[union-attr,arg-type]
+        if kind is EraseAgent:
+            return EraseAgent(record.agent_id, record.path, self._next_seq)  # type: ignore[union-attr]
+        return record
 
     def accepted_by(self, run_id: RunId) -> int:
         """The number of the commit that accepted this run; 0 if it is long on disk."""
@@ -222,7 +239,7 @@ class Journal:
         self._syncs, self._taken = False, 0
         while self._unsent and len(records) < MOST_RECORDS and self._taken < self._portion:
             entry = self._unsent.popleft()
-            records.extend(entry.records)
+            records.extend(entry.said.records)
             self._syncs = self._syncs or entry.sync
             self.sent = entry.number
             self._taken += 1
@@ -239,7 +256,8 @@ class Journal:
         entries, upto = self._entries, None
         while entries and entries[0].number <= number:
             entry = entries.popleft()
-            events.extend(entry.events)
+            if not entry.told:
+                events.extend(entry.said.events)
             effects.extend(entry.then)
             upto = entry.upto
             if self._told_later:
@@ -257,8 +275,9 @@ class Journal:
     def _told_before_they_are_written(self) -> Iterable[EventRow]:
         """The events of lazy commits, when all before them is on disk: nobody builds on them."""
         for entry in self._entries:
-            yield from entry.events
-            entry.events = ()
+            if not entry.told:
+                yield from entry.said.events
+                entry.told = True
 
     def rejected(self) -> None:
         """The last batch was not written: keep all of it, and hand nothing over until `resume`."""
@@ -278,10 +297,39 @@ class Journal:
         """
         self.rejected()
         if self._taken <= 1:
-            return self._entries[0].records
+            return self._entries[0].said.records
         self._portion = self._taken // 2
         self._paused = False
         return None
+
+    @property
+    def oldest(self) -> tuple[Record, ...]:
+        """The records of the oldest commit that is not on disk."""
+        return self._entries[0].said.records
+
+    def withdraw(
+        self, about: Callable[[Record], bool], news_of_it: Callable[[Send], bool]
+    ) -> list[Send] | None:
+        """Take back the oldest commit that is not on disk, and from later ones what is `about` the same.
+
+        Returns the news that nobody is to hear now; of a later commit, only if all of it goes. None, and
+        nothing has changed, if somebody was told of any of it. The numbers of what goes stay used.
+        """
+        first = self._entries[0]
+        later = [entry for entry in list(self._entries)[1:] if any(map(about, entry.said.records))]
+        if any(_was_told(entry) for entry in (first, *later)):
+            return None
+        withdrawn: list[Send] = []
+        for entry in (first, *later):
+            kept = () if entry is first else tuple([one for one in entry.said.records if not about(one)])
+            if not kept:
+                withdrawn += filter(news_of_it, entry.then)
+                entry.then = [send for send in entry.then if not news_of_it(send)]
+            entry.said = Said(kept, tuple([one.row for one in kept if type(one) is AddEvent]))
+        for send in withdrawn:
+            self._told_later.pop(getattr(send.message, "request", None), None)
+        self._overlay.relay({entry.number: entry.said for entry in (first, *later)})
+        return withdrawn
 
     # Questions
 
@@ -295,8 +343,8 @@ class Journal:
         known = self._overlay.known(query)
         if known is not None:
             return _answer(reply_to, Answer(request, known))
-        lately = self._overlay.lately_closed
-        if type(query) is ListAgents and query.closed and lately:
+        lately = self._overlay.lately_closed(query) if type(query) is ListAgents and query.closed else ()
+        if lately:
             # the reader does not know yet that these belong to the answer: have their rows first
 
             def then_list(answer: Answer) -> Iterable[Effect]:
@@ -311,7 +359,7 @@ class Journal:
     def _read(self, question: _Question) -> list[Effect]:
         self._next_question += 1
         self._questions[self._next_question] = question
-        return [Send("reader", Read(self._next_question, question.query))]
+        return [Send("reader", Read(self._next_question, question.query, self._overlay.erasing))]
 
     def answered(self, answer: Answer) -> list[Effect]:
         """The reader found this: lay the overlay over it and pass it on."""
@@ -330,7 +378,8 @@ class Journal:
 
     def read_again(self, message: ReadAgain) -> list[Effect]:
         """Ask the reader once more."""
-        return [Send("reader", Read(message.ticket, self._questions[message.ticket].query))]
+        query = self._questions[message.ticket].query
+        return [Send("reader", Read(message.ticket, query, self._overlay.erasing))]
 
     def _release(self) -> None:
         """Let go of what is on disk, and was when the oldest open question was asked.
@@ -341,6 +390,11 @@ class Journal:
         if self._questions:
             floor = min(floor, next(iter(self._questions.values())).floor)
         self._overlay.lift(floor)
+
+
+def _was_told(entry: _Entry) -> bool:
+    """Whether somebody may have heard of a commit that is not on disk."""
+    return entry.level == "memory" or (entry.told and bool(entry.said.events))
 
 
 def _answer(reply_to: Address | Callable[[Answer], Iterable[Effect]], answer: Answer) -> list[Effect]:

@@ -3,12 +3,14 @@
 Unpickling executes what the bytes say, so only bytes that this store wrote are ever unpickled. The seal
 is a BLAKE2b signature with a key that lies beside the store and not in it: who can alter the database
 (a backup put back, a file sent by somebody) but does not have the key cannot make agents execute
-anything. A seal holds for one place only (a column of one agent or run, with codec and version), so a
-genuine value cannot be moved elsewhere. It cannot tell that a value was put back to an *older* one of
-the same place.
+anything. A seal holds for one place only, and a place is all that says whose the value is and who acts
+on it: an agent's config is bound to its path and kind, a run's input to its agent and to what it waits
+for, a result to its status. So neither a value nor the row around it can be moved elsewhere (see
+docs/decisions/0041). A seal cannot tell that a row was put back to an *older* one, or removed.
 """
 
 import os
+import re
 import secrets
 import stat
 from hashlib import blake2b
@@ -21,9 +23,67 @@ from ..actors.errors import SnapshotTampered, StoreError
 
 SEAL_SIZE = 16
 KEY_SIZE = 32
+DRAFT = 8
+"""Random bytes in the name of a key that is being made."""
 
-Place: TypeAlias = tuple[str | int, ...]
+Place: TypeAlias = tuple[str | int | None, ...]
 """Where a value stands: its column, whose it is, and how it is to be read."""
+
+
+class Places:
+    """The place of each value, from the columns of its row as they are stored."""
+
+    @staticmethod
+    def config(
+        agent_id: int, path: str, kind: str, version: int, origin: str | None, started_by: int | None
+    ) -> Place:
+        return "config", agent_id, path, kind, version, origin, started_by
+
+    @staticmethod
+    def input(run_id: str, serial: int, agent_id: int, awaits: str | None, started_by: int | None) -> Place:
+        return "input", run_id, serial, agent_id, awaits, started_by
+
+    @staticmethod
+    def result(run_id: str, agent_id: int, status: str) -> Place:
+        return "result", run_id, agent_id, status
+
+    @staticmethod
+    def body(serial: int, agent_id: int, sender: str | None, sender_id: int | None) -> Place:
+        return "body", serial, agent_id, sender, sender_id
+
+    @staticmethod
+    def state(agent_id: int, codec: str, version: int) -> Place:
+        return "state", agent_id, codec, version
+
+
+class OldPlaces(Places):
+    """Those of schema versions 1 and 2, which bound values to less of their rows."""
+
+    @staticmethod
+    def config(agent_id: int, *_: object) -> Place:
+        return "config", agent_id
+
+    @staticmethod
+    def input(run_id: str, *_: object) -> Place:
+        return "input", run_id
+
+    @staticmethod
+    def result(run_id: str, *_: object) -> Place:
+        return "result", run_id
+
+    @staticmethod
+    def body(serial: int, agent_id: int, *_: object) -> Place:
+        return "body", serial, agent_id
+
+
+BOUND_SINCE = 3
+"""The version of the schema from which on values are bound to the identity of their rows."""
+
+
+def places_of(version: int) -> type[Places]:
+    """The places that a store of this schema version has sealed its values for."""
+    return Places if version >= BOUND_SINCE else OldPlaces
+
 
 _place = msgspec.msgpack.Encoder().encode
 
@@ -84,7 +144,7 @@ def make_key(store: str) -> bytes:
     except FileNotFoundError:
         pass  # the first use
     path = key_path(store)
-    draft = f"{path}.{secrets.token_hex(8)}"
+    draft = f"{path}.{secrets.token_hex(DRAFT)}"
     try:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         try:
@@ -102,6 +162,17 @@ def make_key(store: str) -> bytes:
             "Choose a folder that this user may write to.",
         ) from error
     return read_key(store)
+
+
+def drafts_of(path: str) -> int:
+    """How many more names the key at `path` has from its making, which was cut off or goes on."""
+    folder, name = os.path.split(os.path.abspath(path))
+    mine = re.compile(rf"{re.escape(name)}\.[0-9a-f]{{{2 * DRAFT}}}")
+    return sum(
+        os.path.samestat(os.lstat(path), entry.stat(follow_symlinks=False))
+        for entry in os.scandir(folder)
+        if mine.fullmatch(entry.name)
+    )
 
 
 def _write_key(descriptor: int) -> None:

@@ -17,6 +17,8 @@ from hashlib import blake2b
 from pickle import Unpickler
 from typing import Any, Protocol
 
+from ..actors.borders import let_out, text_of
+
 LARGE = 256 * 1024
 """Bytes. What is smaller is encoded on the loop, in one call: at most 1.5 ms, for the smallest values."""
 
@@ -69,7 +71,7 @@ class _Reading(Sink):
 
     def __init__(self, most: int, *, keep: bool) -> None:
         super().__init__(most)
-        self.failure: Exception | None = None
+        self.failure: BaseException | None = None
         self._keep, self._digest = keep, blake2b()
 
     def take(self, piece: bytes) -> None:
@@ -82,7 +84,7 @@ class _Reading(Sink):
         """Whether both found the same: the same bytes, or the same failure."""
         if self.failure is None or other.failure is None:
             return self.failure is other.failure and self._digest.digest() == other._digest.digest()
-        return (type(self.failure), str(self.failure)) == (type(other.failure), str(other.failure))
+        return (type(self.failure), text_of(self.failure)) == (type(other.failure), text_of(other.failure))
 
 
 def pickled(value: object, pickler: Callable[[Any], Pickler], *, most: int) -> list[bytes]:
@@ -96,8 +98,9 @@ def pickled(value: object, pickler: Callable[[Any], Pickler], *, most: int) -> l
             pickler(reading).dump(value)
         except TooLarge:
             raise
-        except Exception as error:  # of the user's classes, or because of a change under way
-            if "during iteration" in str(error):
+        except BaseException as error:  # of the user's classes, or because of a change under way
+            let_out(error)
+            if "during iteration" in text_of(error):
                 raise Changed from error
             reading.failure = error
     if not first.agrees_with(second):

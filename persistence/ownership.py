@@ -98,6 +98,22 @@ class TakenOver(Struct, frozen=True):
     reason: Reason
     owner: Owner | None = None
 
+    @property
+    def crashed(self) -> bool:
+        """Whether the owner's process ended, or was given up, with the store open."""
+        return self.reason not in ("free", "abandoned")
+
+    @property
+    def died(self) -> Timestamp | None:
+        """When a process that crashed had ended at the latest, by the wall clock.
+
+        It gave signs of life at intervals, so it may have lived for an interval longer than the last one
+        says; two, as one may have come late.
+        """
+        if self.owner is None or not self.crashed:
+            return None
+        return self.owner.heartbeat.wall + 2 * self.owner.lease / BEATS
+
     def __str__(self) -> str:
         of = f" from {self.owner.process}" if self.owner and self.reason != "free" else ""
         return f"taken over{of}: {WHY[self.reason]}"

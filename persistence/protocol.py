@@ -37,12 +37,21 @@ class RunRow(Struct, frozen=True, gc=False):
     input: Payload
     accepted_at: Timestamp
     status: str = "accepted"
-    attempt: int = 0  # how many turns have begun for it
+    attempt: int = 0  # how often its code has begun
     awaits: tuple[RunId, ...] = ()  # a continuation starts when all of these have ended
     result: Payload | None = None
     error: str | None = None
     started_at: Timestamp | None = None
     ended_at: Timestamp | None = None
+    error_type: str | None = None  # the class of what its code raised, or the runtime's word for it
+    started_by: int | None = None  # the serial of the run whose turn started it
+    cuts: int = 0  # crashes of the process beside which it was at work
+    crashes: int = 0  # those of them that are held against it
+    alone: bool = False  # its turn is at work as the only suspect of a crash
+    ran: float | None = None  # seconds that its longest turn had run when it was cut off
+    at_work: bool = False  # a turn of it has begun, and neither ended nor been cut off
+    stem: str | None = None  # of the ids of what it starts, if another store accepted it; see `actors.ids`
+    divided_at: int | None = None  # at the last checkpoint of its turn: the serial of the next run
 
 
 class AgentRow(Struct, frozen=True, gc=False):
@@ -58,7 +67,8 @@ class AgentRow(Struct, frozen=True, gc=False):
     status: str = "idle"
     error: str | None = None
     incarnation: Incarnation = Incarnation(0)
-    origin: RunId | None = None  # the id derived from the turn that spawned it
+    origin: RunId | None = None  # in stores of version 0.1.0, which turn spawned it
+    started_by: int | None = None  # the serial of the run whose turn spawned it
     last: RunRow | None = None  # its run that ended last
     unread: tuple[int, ...] = ()  # the serials of its inbox, ascending
 
@@ -79,6 +89,7 @@ class MessageRow(Struct, frozen=True, gc=False):
     body: Payload
     sender: str | None  # the path of the agent that sent it; None from outside
     at: Timestamp
+    sender_id: AgentId | None = None
 
 
 class AgentImage(Struct, frozen=True, gc=False):
@@ -110,7 +121,10 @@ class Unfinished(Struct, frozen=True):
     runs: tuple[RunRow, ...] = ()  # by serial
     agents: tuple[AgentRow, ...] = ()  # those of `runs`
     known: int = 0  # how many agents are open
+    nonce: str = ""  # a random part of every id that the runtime makes in this store
     left: tuple[LeftRow, ...] = ()  # records of processes that agents started outside, by number
+    crashed: bool = True  # the process that had it open before did not close it, and is gone
+    died: Timestamp | None = None  # … at this moment at the latest, if that is known
 
 
 # Records
@@ -118,15 +132,17 @@ class Unfinished(Struct, frozen=True):
 
 class AddAgent(Struct, frozen=True, gc=False):
     row: AgentRow
+    first_seq: int = 0  # of the events about it; the journal knows
 
 
 class SetAgent(Struct, frozen=True, gc=False):
-    """Change what an agent is at rest."""
+    """Change what an agent is at rest. `path`: where it stands, as far as its closing knows that."""
 
     agent_id: AgentId
     status: str
     error: str | None
     at: Timestamp
+    path: str = ""
 
 
 class SetIncarnation(Struct, frozen=True, gc=False):
@@ -135,9 +151,14 @@ class SetIncarnation(Struct, frozen=True, gc=False):
 
 
 class EraseAgent(Struct, frozen=True, gc=False):
-    """Remove an agent with its snapshot, inbox and runs."""
+    """Remove an agent with its snapshot, inbox and runs, the events about it, and what it sent.
+
+    Nobody sees any of that from then on; what is much goes in small steps.
+    """
 
     agent_id: AgentId
+    path: str = ""
+    upto: int = 0  # events about it have smaller numbers; the journal knows. 0: all there are by then
 
 
 class PutSnapshot(Struct, frozen=True, gc=False):
@@ -161,10 +182,50 @@ class AddRun(Struct, frozen=True, gc=False):
 
 
 class BeginRun(Struct, frozen=True, gc=False):
+    """A turn of the run begins; `alone`: as the only suspect of a crash."""
+
     run_id: RunId
     agent_id: AgentId
     attempt: int
     at: Timestamp
+    alone: bool = False
+
+
+class SetRun(Struct, frozen=True, gc=False):
+    """Change how a run stands that has begun and not ended: its turn was cut off, waits, or goes on."""
+
+    run_id: RunId
+    agent_id: AgentId
+    attempt: int
+    started_at: Timestamp | None
+    at_work: bool
+    alone: bool
+    cuts: int
+    crashes: int
+    ran: float | None
+
+    @classmethod
+    def of(cls, row: RunRow) -> "SetRun":
+        """The record that makes a run stand as `row` says."""
+        return cls(
+            row.run_id,
+            row.agent_id,
+            row.attempt,
+            row.started_at,
+            row.at_work,
+            row.alone,
+            row.cuts,
+            row.crashes,
+            row.ran,
+        )
+
+
+class DivideRun(Struct, frozen=True, gc=False):
+    """Its turn has made a checkpoint: what it started so far has serials below `at`."""
+
+    run_id: RunId
+    agent_id: AgentId
+    at: int
 
 
 class InterruptRun(Struct, frozen=True, gc=False):
@@ -186,6 +247,7 @@ class EndRun(Struct, frozen=True, gc=False):
     attempt: int
     started_at: Timestamp | None
     ended_at: Timestamp
+    error_type: str | None = None
 
 
 class AddEvent(Struct, frozen=True, gc=False):
@@ -202,6 +264,8 @@ Record: TypeAlias = (
     | DropMessages
     | AddRun
     | BeginRun
+    | SetRun
+    | DivideRun
     | InterruptRun
     | EndRun
     | AddEvent
@@ -246,17 +310,31 @@ class HasAgents(Struct, frozen=True, gc=False):
 class ListAgents(Struct, frozen=True, gc=False):
     """A page of agents at or below `under`, by path (then by id), with paths greater than `after`.
 
-    Open ones, or with `closed` the closed ones. Value: `tuple[AgentRow, ...]`.
+    With `after_id` also those at the path `after` whose id is greater than it. Open ones, or with `closed`
+    the closed ones. Value: `tuple[AgentRow, ...]`.
     """
 
     under: str
     after: str | None
     limit: int
     closed: bool = False
+    after_id: AgentId | None = None
+
+
+class EventPage(Struct, frozen=True, gc=False):
+    """Events in order: all that there are, up to some number.
+
+    A full page ends at its last event. One that is not has been looked for up to number `upto`, and with
+    None up to the end. Retention has removed all events up to number `pruned`, and none after it.
+    """
+
+    events: tuple[EventRow, ...]
+    upto: int | None = None
+    pruned: int = 0
 
 
 class ListEvents(Struct, frozen=True, gc=False):
-    """Events at or below `under` with numbers greater than `since`. Value: `tuple[EventRow, ...]`."""
+    """Events at or below `under` with numbers greater than `since`. Value: `EventPage`."""
 
     under: str
     since: int
@@ -365,10 +443,14 @@ class CloseStore(Struct, frozen=True, gc=False):
 
 
 class Read(Struct, frozen=True, gc=False):
-    """Answered by `Answer`, in the order asked."""
+    """Answered by `Answer`, in the order asked.
+
+    `erasing`: agents that are deleted, and on disk perhaps not yet, each with its `EraseAgent.upto`.
+    """
 
     request: RequestId
     query: Query
+    erasing: tuple[tuple[AgentId, int], ...] = ()
 
 
 class StoreOpened(Struct, frozen=True):

@@ -4,25 +4,26 @@ Looking reads the old ends of three queues and nothing else, however long they a
 the store wraps the deletions in a transaction of its own.
 """
 
-import math
 import sqlite3
+from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import replace
 
 from ..actors.retention import Retention
 from ..actors.vocabulary import AgentId, RunId, Seconds, Timestamp
-from .protocol import EndRun, EraseAgent, Record, RunRow, SetAgent
+from .erasing import Eraser, Erasure
+from .protocol import EndRun, EraseAgent, Record, RunRow
 from .retention import (
     NO_FENCE,
     Awaited,
+    Candidate,
     Entry,
     Fence,
     Horizon,
-    SupersededRun,
+    Keeper,
     affordable,
     horizon,
     past_of,
@@ -35,25 +36,52 @@ NEWEST = """
 """
 OLDEST_BEGUN = """
     SELECT serial, accepted_at, run_id FROM runs WHERE status = 'accepted' AND started_at IS NOT NULL
-    ORDER BY serial LIMIT 1
+    AND serial < (SELECT first_origin FROM meta) ORDER BY serial LIMIT 1
 """
 OLD_EVENTS = "SELECT seq, at, 0 FROM events ORDER BY seq LIMIT ?"
 EVENT_SIZES = "SELECT length(data) FROM events ORDER BY seq LIMIT ?"
-OLD_ENTRIES = "SELECT number, at, serial FROM superseded WHERE number > ? ORDER BY number LIMIT ?"
-OLD_RUNS = """
-    SELECT s.number, s.at, s.serial, r.run_id,
-           coalesce(length(r.input), 0) + coalesce(length(r.result), 0)
-    FROM superseded AS s LEFT JOIN runs AS r ON r.serial = s.serial
-    WHERE s.number > ? ORDER BY s.number LIMIT ?
+OLD_ENTRIES = "SELECT number, at, serial FROM superseded ORDER BY number LIMIT ?"
+_SIZE = "coalesce(length(r.input), 0) + coalesce(length(r.result), 0)"
+_STARTER = "s.serial, s.run_id, s.agent_id"  # as a `Keeper`; NULL if it is not open
+_OPEN = """s.status = 'accepted'
+    AND NOT EXISTS (SELECT 1 FROM erased AS e WHERE e.agent_id = s.agent_id)"""
+OLD_RUNS = f"""
+    SELECT q.number, q.serial, r.run_id, {_SIZE}, {_STARTER}
+    FROM superseded AS q LEFT JOIN runs AS r ON r.serial = q.serial
+    LEFT JOIN runs AS s ON s.serial = r.started_by AND {_OPEN}
+    ORDER BY q.number LIMIT ?
 """
-OLD_AGENTS = """
-    SELECT agent_id, updated_at, last_run_id FROM agents
-    WHERE status = 'closed' AND (updated_at, agent_id) > (?, ?) ORDER BY updated_at, agent_id LIMIT ?
+KEPT_RUNS = f"""
+    SELECT 0, q.serial, r.run_id, {_SIZE}, {_STARTER}
+    FROM kept AS q LEFT JOIN runs AS r ON r.serial = q.serial
+    LEFT JOIN runs AS s ON s.serial = r.started_by AND {_OPEN}
+    WHERE q.keeper = ? ORDER BY q.serial LIMIT ?
 """
-RUNS_OF = """
-    SELECT serial, run_id, status, length(input) + coalesce(length(result), 0) FROM runs
-    WHERE agent_id = ? AND run_id IS NOT ? ORDER BY serial LIMIT ?
+NEXT_KEEPER = """
+    SELECT min(keeper) FROM (SELECT min(keeper) AS keeper FROM kept WHERE keeper > ?1
+                             UNION ALL SELECT min(keeper) FROM agents WHERE keeper > ?1)
+"""
+OPEN_RUN = f"SELECT {_STARTER} FROM runs AS s WHERE s.serial = ? AND {_OPEN}"
+OLD_AGENTS = f"""
+    SELECT a.agent_id, a.updated_at, a.last_run_id, {_STARTER}
+    FROM agents AS a LEFT JOIN runs AS s ON s.serial = a.started_by AND {_OPEN}
+    WHERE a.status = 'closed' AND a.keeper IS NULL ORDER BY a.updated_at, a.agent_id LIMIT ?
+"""
+KEPT_AGENTS = f"""
+    SELECT a.agent_id, a.last_run_id, {_STARTER}
+    FROM agents AS a LEFT JOIN runs AS s ON s.serial = a.started_by AND {_OPEN}
+    WHERE a.keeper = ? LIMIT ?
+"""
+MANY_KEPT = "SELECT count(*) FROM agents WHERE keeper IS NOT NULL"
+RUNS_OF = f"""
+    SELECT r.serial, r.run_id, r.status, {_SIZE}, {_STARTER}
+    FROM runs AS r LEFT JOIN runs AS s ON s.serial = r.started_by AND {_OPEN}
+    WHERE r.agent_id = ? AND r.run_id IS NOT ? ORDER BY r.serial LIMIT ?
 """  # but its last one
+LAST_RUN_OF = f"""
+    SELECT r.serial, r.run_id, r.status, {_SIZE}, {_STARTER}
+    FROM runs AS r LEFT JOIN runs AS s ON s.serial = r.started_by AND {_OPEN} WHERE r.run_id = ?
+"""
 NEWEST_RUN_OF = "SELECT max(serial) FROM runs WHERE agent_id = ?"
 INBOX_OF = "SELECT serial, length(body) FROM inbox WHERE agent_id = ? ORDER BY serial LIMIT ?"
 SNAPSHOT_SIZE = "SELECT length(data) FROM snapshots WHERE agent_id = ?"
@@ -63,7 +91,12 @@ DELETE_RUNS = """
     DELETE FROM runs WHERE serial IN (SELECT value FROM json_each(?)) AND status <> 'accepted'
 """
 DELETE_ENTRIES = "DELETE FROM superseded WHERE number IN (SELECT value FROM json_each(?))"
+KEEP_RUN = "INSERT INTO kept (keeper, serial) VALUES (?, ?)"
+KEEP_NO_MORE = "DELETE FROM kept WHERE keeper = ? AND serial IN (SELECT value FROM json_each(?))"
+KEEP_AGENT = "UPDATE agents SET keeper = ? WHERE agent_id = ?"
 DELETE_MESSAGES = "DELETE FROM inbox WHERE serial IN (SELECT value FROM json_each(?))"
+DELETE_RUNS_OF = "DELETE FROM runs WHERE agent_id IN (SELECT value FROM json_each(?))"
+DELETE_INBOX_OF = "DELETE FROM inbox WHERE agent_id IN (SELECT value FROM json_each(?))"
 DELETE_AGENTS = """
     DELETE FROM agents WHERE agent_id IN (SELECT value FROM json_each(?)) AND status = 'closed'
 """
@@ -71,6 +104,10 @@ DELETE_AGENTS = """
 
 LOOK_AGAIN: Seconds = 60.0
 """After a few records; and when a turn under way holds what is past: nobody tells when it has ended."""
+
+
+EXAMINED = 500
+"""Runs of a closed agent, at least, that are looked at before any of them goes: one may be needed."""
 
 
 class Step(Struct):
@@ -81,11 +118,17 @@ class Step(Struct):
     runs: list[int] = []
     messages: list[int] = []
     agents: list[AgentId] = []
-    runs_kept: dict[RunId, SupersededRun] = {}  # past, but awaited: passed over
-    agents_kept: dict[AgentId, Timestamp] = {}
+    keep: list[tuple[Keeper, Candidate]] = []  # runs that are past, and kept for an open run's sake
+    keep_agents: list[tuple[Keeper, AgentId]] = []
+    over: int | None = None  # of what was kept for the sake of this run, which has ended…
+    released: list[int] = []  # … these serials are looked at
+    kept_before: int = 0  # … and so many agents, which go or are kept for another one's sake
+    done: bool = False  # … and that is all
     rows: int = 0  # all in all
+    erased: bool = False  # with it, nothing is left of agents that were deleted before
     more: bool = False  # there may be more that can go at once
     wait: Seconds | None = None
+    erasure: Erasure | None = None
     held: Fence | None = None  # a turn under way keeps something that is past
 
     def until(self, wait: Seconds | None) -> None:
@@ -99,68 +142,105 @@ class Step(Struct):
         self.until(LOOK_AGAIN)
 
 
-CLOSINGS = (SetAgent, EndRun, EraseAgent)
-"""Records that can change which agents are closed, since when, and whether with all their runs ended."""
-
-
 class Pruner:
     """Belongs to a store, and is told every record that the store committed."""
 
     def __init__(self, connection: sqlite3.Connection, unfinished: Iterable[RunRow]) -> None:
         self._connection = connection
+        self.eraser = Eraser(connection)
         self._awaited = Awaited(unfinished)
-        # passed over because they are awaited; the queues are read on behind them
-        self._runs_kept: dict[RunId, SupersededRun] = {}
-        self._runs_released: dict[RunId, SupersededRun] = {}  # … and are not awaited any more
-        self._runs_behind = 0  # the number of the newest of both
-        self._agents_kept: dict[AgentId, Timestamp] = {}
+        self._keepers: dict[RunId, Keeper] = {}  # for whose sake something is kept
+        self._of_agent: dict[AgentId, set[RunId]] = {}
+        self._over: deque[int] = deque()  # serials of those that have ended
+        self._many_kept: int = self._rows(MANY_KEPT)[0][0]  # agents
+        self._find_keepers()
+
+    def _find_keepers(self) -> None:
+        serial = 0
+        while (serial := self._rows(NEXT_KEEPER, serial)[0][0]) is not None:
+            found = self._rows(OPEN_RUN, serial)
+            if found:
+                self._know(Keeper(*found[0]))
+            else:
+                self._over.append(serial)
+
+    def _know(self, keeper: Keeper) -> None:
+        self._keepers[keeper.run_id] = keeper
+        self._of_agent.setdefault(keeper.agent_id, set()).add(keeper.run_id)
+
+    def _forget(self, run_id: RunId) -> None:
+        keeper = self._keepers.pop(run_id, None)
+        if keeper is None:
+            return
+        self._over.append(keeper.serial)
+        mine = self._of_agent[keeper.agent_id]
+        mine.discard(run_id)
+        if not mine:
+            del self._of_agent[keeper.agent_id]
 
     def committed(self, records: Sequence[Record]) -> None:
         """These are in the store now."""
-        for run_id in self._awaited.committed(records):
-            entry = self._runs_kept.pop(run_id, None)
-            if entry is not None:
-                self._runs_released[run_id] = replace(entry, at=math.inf)  # `look` knows the time
-            self._agents_kept = {}
-        if self._agents_kept and any(isinstance(record, CLOSINGS) for record in records):
-            self._agents_kept = {}
+        self.eraser.committed(records)
+        self._awaited.committed(records)
+        if not self._keepers and not self._many_kept:
+            return
+        for record in records:
+            kind = type(record)
+            if kind is EndRun:
+                self._forget(record.run_id)  # type: ignore[union-attr]
+            elif kind is EraseAgent:
+                for run_id in list(self._of_agent.get(record.agent_id, ())):  # type: ignore[union-attr]
+                    self._forget(run_id)
+                self._many_kept = self._rows(MANY_KEPT)[0][0] if self._many_kept else 0
 
     def look(self, retention: Retention, now: Timestamp, rows: int) -> Step:
         """What goes next, at most about `rows` of each queue. Changes nothing in the store."""
         last_seq, last_entry, closed = self._rows(NEWEST)[0]
         found = self._rows(OLDEST_BEGUN)
         fence = Fence(*found[0]) if found else NO_FENCE
-        step = Step()
+        step = Step(erasure=self.eraser.look(rows))
+        if step.erasure is not None:
+            step.rows += 1 + len(step.erasure.serials)
+            step.more = True
         self._look_at_events(step, retention, now, rows, last_seq)
-        self._look_at_runs(step, retention, now, rows, fence, last_entry or 0)
-        self._look_at_agents(step, retention, now, rows, fence, closed)
+        if self._over:
+            self._look_at_kept(step, rows)
+        else:
+            self._look_at_runs(step, retention, now, rows, fence, last_entry or 0)
+            self._look_at_agents(step, retention, now, rows, fence, closed)
         return step
 
     def delete(self, step: Step) -> None:
         """Delete what `look` found; the caller's transaction goes round it."""
+        if step.erasure is not None:
+            self.eraser.delete(step.erasure)
         if step.upto_seq:
             self._connection.execute(DELETE_EVENTS, (step.upto_seq,))
+        if step.released:
+            self._connection.execute(KEEP_NO_MORE, (step.over, _json(step.released)))
         for statement, numbers in (
             (DELETE_RUNS, step.runs),
             (DELETE_ENTRIES, step.entries),
             (DELETE_MESSAGES, step.messages),
-            (DELETE_AGENTS, step.agents),  # triggers do the rest
+            (DELETE_RUNS_OF, step.agents),
+            (DELETE_INBOX_OF, step.agents),
+            (DELETE_AGENTS, step.agents),
         ):
             if numbers:
-                self._connection.execute(statement, (msgspec.json.encode(numbers).decode(),))
+                self._connection.execute(statement, (_json(numbers),))
+        keep = ((keeper.serial, run.serial) for keeper, run in step.keep)
+        self._connection.executemany(KEEP_RUN, keep)
+        agents = ((keeper.serial, agent_id) for keeper, agent_id in step.keep_agents)
+        self._connection.executemany(KEEP_AGENT, agents)
 
     def deleted(self, step: Step) -> None:
-        """It was committed: read on behind what was passed over, and deleted what came before that."""
-        self._agents_kept |= step.agents_kept
-        self._runs_kept |= step.runs_kept
-        self._runs_behind = max((run.number for run in step.runs_kept.values()), default=self._runs_behind)
-        gone = set(step.entries)
-        released = [run_id for run_id, entry in self._runs_released.items() if entry.number in gone]
-        for run_id in released:
-            del self._runs_released[run_id]
-        if released:  # numbers that are free at the end are given again
-            passed = (*self._runs_kept.values(), *self._runs_released.values())
-            self._runs_behind = max((entry.number for entry in passed), default=0)
+        """It was committed."""
+        step.erased = step.erasure is not None and self.eraser.deleted(step.erasure)
+        for keeper, _ in (*step.keep, *step.keep_agents):
+            self._know(keeper)
+        self._many_kept += len(step.keep_agents) - step.kept_before
+        if step.done:
+            self._over.popleft()
 
     # The three queues
 
@@ -183,25 +263,42 @@ class Pruner:
         self, step: Step, retention: Retention, now: Timestamp, rows: int, fence: Fence, newest: int
     ) -> None:
         past = horizon(retention.run_age, retention.runs, least=retention.least_age, newest=newest, now=now)
-        gone = self._released(fence, now)
-        if len(gone) < len(self._runs_released):
-            step.hold(fence)
-        if gone:
-            gone = gone[: affordable((weight(entry.size) for entry in gone), rows)]
-            step.more = True
-        else:
-            behind = self._runs_behind
-            span = self._span(step, past, fence, self._rows(OLD_ENTRIES, behind, 1), rows)
-            count = past_of(self._rows(OLD_ENTRIES, behind, span), past, fence) if span else 0
-            found = [SupersededRun(*row) for row in self._rows(OLD_RUNS, behind, count)] if count else []
-            found = found[: affordable((weight(run.size) for run in found), rows)]
-            kept = {run.run_id: run for run in found if run.run_id and run.run_id in self._awaited}
-            gone = [run for run in found if run.run_id not in kept]
-            step.runs_kept = kept
-            step.more = step.more or count > 0
-        step.entries = [run.number for run in gone]
-        step.runs = [run.serial for run in gone if run.run_id is not None]
-        step.rows += len(step.entries) + len(step.runs)
+        span = self._span(step, past, fence, self._rows(OLD_ENTRIES, 1), rows)
+        count = past_of(self._rows(OLD_ENTRIES, span), past, fence) if span else 0
+        if not count:
+            return
+        found = list(map(_candidate, self._rows(OLD_RUNS, count)))
+        taken = found[: affordable((weight(run.size) for run in found), rows)]
+        step.entries = [run.number for run in taken]
+        self._take_runs(step, taken)
+        step.rows += len(taken)
+        step.more = True
+
+    def _take_runs(self, step: Step, runs: Iterable[Candidate]) -> None:
+        """Runs that have left their queue: each is kept for the sake of an open run, or goes."""
+        for run in runs:
+            keeper = run.starter or self._awaited.keeper(run.run_id)
+            if keeper is not None:
+                step.keep.append((keeper, run))
+            elif run.run_id is not None:
+                step.runs.append(run.serial)
+        step.rows += len(step.runs) + len(step.keep)
+
+    def _look_at_kept(self, step: Step, rows: int) -> None:
+        """What was kept for the sake of a run that has ended; another one may need it as well."""
+        step.over = self._over[0]
+        runs = list(map(_candidate, self._rows(KEPT_RUNS, step.over, rows)))
+        taken = runs[: affordable((weight(run.size) for run in runs), rows)]
+        step.released = [run.serial for run in taken]
+        self._take_runs(step, taken)
+        agents, left = self._rows(KEPT_AGENTS, step.over, rows), rows
+        for agent_id, last, *starter in agents:
+            if left > 0:
+                left = self._take_agent(step, agent_id, last, _keeper(starter), left)
+        step.kept_before = len(step.agents) + len(step.keep_agents)
+        step.done = len(taken) == len(runs) < rows and step.kept_before == len(agents) < rows
+        step.rows += len(step.released) + 1
+        step.more = True
 
     def _span(self, step: Step, past: Horizon, fence: Fence, oldest: list[Entry], rows: int) -> int:
         """How much of a queue to read; its oldest entry alone tells when none can go."""
@@ -215,33 +312,16 @@ class Pruner:
                 return span
         return 0
 
-    def _released(self, fence: Fence, now: Timestamp) -> list[SupersededRun]:
-        """Runs that were past but awaited, and are not awaited any more, nor held.
-
-        They count as past from when that is seen: a turn under way by then may have found them.
-        """
-        gone = []
-        for run_id, entry in list(self._runs_released.items()):
-            if run_id in self._awaited:  # again
-                self._runs_kept[run_id] = self._runs_released.pop(run_id)
-                continue
-            if entry.at == math.inf:
-                entry = self._runs_released[run_id] = replace(entry, at=now)
-            if not fence.holds(entry.serial, entry.at):
-                gone.append(entry)
-        return gone
-
     def _look_at_agents(
         self, step: Step, retention: Retention, now: Timestamp, rows: int, fence: Fence, newest: int
     ) -> None:
         past = horizon(
             retention.closed_age, retention.closed, least=retention.least_age, newest=newest, now=now
         )
-        kept = ((at, agent_id) for agent_id, at in self._agents_kept.items())
-        found = self._rows(OLD_AGENTS, *max(kept, default=(-math.inf, 0)), rows)
-        place = len(self._agents_kept)
+        found = self._rows(OLD_AGENTS, rows)
+        place = self._many_kept
         left = rows
-        for agent_id, at, last in found:
+        for agent_id, at, last, *starter in found:
             place += 1
             if not past.behind(place, at):
                 step.until(past.wait(place, at))
@@ -252,26 +332,34 @@ class Pruner:
             if left <= 0:
                 step.more = True
                 return
-            left = self._take_agent(step, agent_id, at, last, left)
+            left = self._take_agent(step, agent_id, last, _keeper(starter), left)
         step.more = step.more or len(found) == rows
 
     def _take_agent(
-        self, step: Step, agent_id: AgentId, at: Timestamp, last: RunId | None, left: int
+        self, step: Step, agent_id: AgentId, last: RunId | None, keeper: Keeper | None, left: int
     ) -> int:
         """Take a closed agent, or as much of it as a step can; how many rows are left then."""
-        runs = self._rows(RUNS_OF, agent_id, last, left + 1)
-        if last in self._awaited or any(
-            status == "accepted" or run_id in self._awaited for _, run_id, status, _ in runs
-        ):
-            step.agents_kept[agent_id] = at
-            return left
-        count = affordable((weight(size) for _, _, _, size in runs), left)
+        runs = self._rows(RUNS_OF, agent_id, last, max(left + 1, EXAMINED))
+        for serial, run_id, status, _, *starter in (*self._rows(LAST_RUN_OF, last), *runs):
+            if keeper is not None:
+                break
+            if status == "accepted":
+                keeper = Keeper(serial, run_id, agent_id)
+            else:
+                keeper = _keeper(starter) or self._awaited.keeper(run_id)
+        if keeper is not None:
+            step.keep_agents.append((keeper, agent_id))
+            step.rows += 1
+            step.more = True
+            return left - 1
+        sizes = [row[3] for row in runs]
+        count = affordable(map(weight, sizes), left)
         if count < len(runs):  # the oldest first; its last outcome goes with itself
-            step.runs += [serial for serial, _, _, _ in runs[:count]]
+            step.runs += [row[0] for row in runs[:count]]
             step.rows += count
             step.more = True
             return 0
-        left -= sum(weight(size) for _, _, _, size in runs)
+        left -= sum(map(weight, sizes))
         inbox = self._rows(INBOX_OF, agent_id, max(left, 1) + 1)
         count = affordable((weight(size) for _, size in inbox), max(left, 1))
         if count < len(inbox):
@@ -286,3 +374,16 @@ class Pruner:
 
     def _rows(self, statement: str, *values: Any) -> list[Any]:
         return self._connection.execute(statement, values).fetchall()
+
+
+def _keeper(row: Sequence[Any]) -> Keeper | None:
+    return None if row[0] is None else Keeper(*row)
+
+
+def _candidate(row: Sequence[Any]) -> Candidate:
+    number, serial, run_id, size, *starter = row
+    return Candidate(number, serial, run_id, size, _keeper(starter))
+
+
+def _json(numbers: Sequence[int]) -> str:
+    return msgspec.json.encode(numbers).decode()

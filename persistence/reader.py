@@ -13,11 +13,13 @@ import msgspec
 from ..actors.errors import SnapshotTampered, SnapshotUnreadable, StoreCorrupt, StoreError
 from ..actors.vocabulary import AgentId, Payload, RunId
 from . import codec, schema
-from .keys import Place, Sealer, read_key
+from .keys import Place, Places, Sealer, read_key
+from .ownership import TakenOver
 from .processes import LeftRow, row_of
 from .protocol import (
     AgentImage,
     AgentRow,
+    EventPage,
     EventRow,
     FindAgent,
     FindAgents,
@@ -35,30 +37,39 @@ from .protocol import (
 
 Row: TypeAlias = tuple[Any, ...]
 
-_AGENT_COLUMNS = """
+_NOT_ERASED = """NOT EXISTS (SELECT 1 FROM erased AS g WHERE g.agent_id = inbox.sender_id)
+    AND NOT EXISTS (SELECT 1 FROM temp.erasing AS g WHERE g.agent_id = inbox.sender_id)"""
+_AGENT_COLUMNS = f"""
     SELECT a.agent_id, a.path, a.kind,
            coalesce((SELECT s.version FROM snapshots AS s WHERE s.agent_id = a.agent_id), a.version),
            a.config, a.created_at, a.updated_at, a.status,
-           a.error, a.incarnation, a.origin,
-           (SELECT group_concat(serial) FROM inbox WHERE inbox.agent_id = a.agent_id),
-           r.run_id, r.status, r.attempt, r.result, r.error, r.started_at, r.ended_at
+           a.error, a.incarnation, a.origin, a.started_by,
+           (SELECT group_concat(serial) FROM inbox WHERE inbox.agent_id = a.agent_id AND {_NOT_ERASED}),
+           a.version, r.run_id, r.status, r.attempt, r.result, r.error, r.started_at, r.ended_at,
+           r.error_type
 """
-_AGENT_TABLES = "FROM agents AS a LEFT JOIN runs AS r ON r.run_id = a.last_run_id"
+_AGENT_TABLES = """
+    FROM agents AS a LEFT JOIN runs AS r ON r.run_id = a.last_run_id AND r.agent_id = a.agent_id
+"""
 _AGENT = f"{_AGENT_COLUMNS} {_AGENT_TABLES}"
 _RUN = """
     SELECT r.run_id, r.serial, r.agent_id, a.path, r.input, r.accepted_at, r.status, r.attempt,
-           r.awaits, r.result, r.error, r.started_at, r.ended_at
+           r.awaits, r.result, r.error, r.started_at, r.ended_at, r.error_type, r.started_by,
+           r.cuts, r.crashes, r.alone, r.ran, r.at_work, r.stem, r.divided_at
     FROM runs AS r CROSS JOIN agents AS a ON a.agent_id = r.agent_id
 """  # CROSS: in this order
 # `status <> 'closed'` and `status = 'closed'` stand as in the schema: that is how SQLite finds the index
-OPEN_AT = f"{_AGENT} WHERE a.status <> 'closed' AND a.path = ?"
-CLOSED_AT = f"{_AGENT} WHERE a.status = 'closed' AND a.path = ? ORDER BY a.agent_id DESC LIMIT 1"
+_IS_LEFT = "NOT EXISTS (SELECT 1 FROM temp.erasing AS g WHERE g.agent_id = a.agent_id)"
+OPEN_AT = f"{_AGENT} WHERE a.status <> 'closed' AND a.path = ? AND {_IS_LEFT}"
+CLOSED_AT = f"""{_AGENT} WHERE a.status = 'closed' AND a.path = ? AND {_IS_LEFT}
+    ORDER BY a.agent_id DESC LIMIT 1"""
 AGENTS_BY_ID = f"{_AGENT} WHERE a.agent_id IN (SELECT value FROM json_each(?))"
 OPEN_BETWEEN = f"""{_AGENT} WHERE a.status <> 'closed' AND a.path > ? AND a.path < ?
     ORDER BY a.path, a.agent_id LIMIT ?"""
-CLOSED_BETWEEN = f"""{_AGENT} WHERE a.status = 'closed' AND a.path > ? AND a.path < ?
+CLOSED_BETWEEN = f"""{_AGENT} WHERE a.status = 'closed' AND (a.path, a.agent_id) > (?, ?) AND a.path < ?
     ORDER BY a.path, a.agent_id LIMIT ?"""
-CLOSED_HERE = f"{_AGENT} WHERE a.status = 'closed' AND a.path = ? ORDER BY a.agent_id LIMIT ?"
+CLOSED_HERE = f"""{_AGENT} WHERE a.status = 'closed' AND a.path = ? AND a.agent_id > ?
+    ORDER BY a.agent_id LIMIT ?"""
 OPEN_HERE = f"{OPEN_AT} LIMIT ?"
 ANY_OF_TREE = """SELECT
     EXISTS (SELECT 1 FROM agents WHERE status <> 'closed' AND path = ?1)
@@ -75,15 +86,47 @@ COMPLETED = """
     SELECT 1 FROM agents WHERE agent_id = ?1 AND stateful = 1
     UNION ALL SELECT 1 FROM runs WHERE agent_id = ?1 AND status = 'completed' LIMIT 1
 """  # its completed runs may have been pruned
-INBOX = "SELECT serial, body, sender, at FROM inbox WHERE agent_id = ? ORDER BY serial"
+INBOX = f"""SELECT serial, body, sender, at, sender_id FROM inbox WHERE agent_id = ? AND {_NOT_ERASED}
+    ORDER BY serial"""
+LAST = (1 << 63) - 1
+"""Greater than any agent's id."""
+
 EVENTS = """
     SELECT seq, at, type, path, run_id, data FROM events
-    WHERE seq > ? AND (path = ? OR path > ? AND path < ?) ORDER BY seq LIMIT ?
+    WHERE seq > ? AND seq <= ? AND (path = ? OR path > ? AND path < ?) ORDER BY seq LIMIT ?
 """
+EVENTS_LEFT = """
+    SELECT seq, at, type, path, run_id, data FROM events AS e
+    WHERE seq > ? AND seq <= ? AND (path = ? OR path > ? AND path < ?) AND (type = 'agent.deleted' OR NOT (
+        EXISTS (SELECT 1 FROM erased AS g WHERE g.path = e.path AND e.seq >= g.low AND e.seq < g.high)
+        OR EXISTS (
+            SELECT 1 FROM temp.erasing AS g WHERE g.path = e.path AND e.seq >= g.low AND e.seq < g.high)))
+    ORDER BY seq LIMIT ?
+"""
+ANY_ERASED = "SELECT EXISTS (SELECT 1 FROM erased) OR EXISTS (SELECT 1 FROM temp.erasing)"
+_ERASING = (  # deleted, perhaps not yet on disk; of one question, as its transaction is rolled back
+    """CREATE TEMP TABLE IF NOT EXISTS erasing (agent_id INTEGER PRIMARY KEY, path TEXT NOT NULL,
+        low INTEGER NOT NULL, high INTEGER NOT NULL)""",
+    "CREATE INDEX IF NOT EXISTS temp.erasing_at ON erasing(path)",
+)
+ERASE = "INSERT INTO temp.erasing SELECT agent_id, path, first_seq, ?2 FROM agents WHERE agent_id = ?1"
+EVENT_NUMBERS = "SELECT pruned, (SELECT max(seq) FROM events) FROM meta"
+
+LOOK = 50_000
+"""Numbers of events that are looked at for one answer: who reads few among many holds up nobody."""
 
 
-UNREAD = 11
-"""The column of an agent that names its mail."""
+ORIGIN = 10
+"""The column of an agent that says where it came from, before another one that does."""
+
+UNREAD = 12
+"""The column of an agent that names its mail; then comes the version that it was spawned with."""
+
+STARTED_BY = 14
+"""The column of a run that names the one whose turn started it."""
+
+ALONE, AT_WORK = 17, 19
+"""The columns of a run that are truth values."""
 
 CODEC = -3
 """Of an image, the column where its snapshot begins; None if it has none."""
@@ -92,9 +135,18 @@ CODEC = -3
 class Reader:
     """A file opened for reading: the committed truth, each question answered as of one moment."""
 
-    def __init__(self, path: str, connection: sqlite3.Connection, sealer: Sealer) -> None:
+    def __init__(
+        self,
+        path: str,
+        connection: sqlite3.Connection,
+        sealer: Sealer,
+        *,
+        places: type[Places] = Places,
+    ) -> None:
         self.path = path
-        self._connection, self._sealer = connection, sealer
+        self._connection, self._sealer, self._places = connection, sealer, places
+        for statement in _ERASING:
+            connection.execute(statement)
 
     @classmethod
     def open(cls, path: str) -> "Reader":
@@ -105,34 +157,39 @@ class Reader:
             raise StoreError(path, "it has no key file: open it for writing first.") from error
         return cls(path, schema.open_for_reading(path), sealer)
 
-    def read(self, query: Query) -> object:
-        """The value that the query's docstring names.
+    def read(self, query: Query, erasing: tuple[tuple[AgentId, int], ...] = ()) -> object:
+        """The value that the query's docstring names, without what is left of deleted agents.
 
         Values whose seal is broken are `codec.refused`, so that the rows around them can be had; an
         agent's image is not to be had without all of it (`SnapshotTampered`).
         """
         try:
-            if type(query) is LoadAgent:  # most have a snapshot and no mail: one statement is one moment
+            # most agents have a snapshot and no mail: one statement is one moment
+            if type(query) is LoadAgent and not erasing:
                 rows = self._rows(IMAGE, query.agent_id)
                 if not rows or (rows[0][CODEC] is not None and not rows[0][UNREAD]):
                     return self._image(rows)
             self._connection.execute("BEGIN")  # one moment for all that the answer is made of
             try:
+                self._connection.executemany(ERASE, erasing)
                 return self._answer(query)
             finally:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
         except sqlite3.Error as error:
             raise schema.explain(self.path, error) from error
+        except (TypeError, ValueError, AttributeError) as error:
+            raise damaged(self.path, error) from error
 
     def close(self) -> None:
         self._connection.close()
 
-    def unfinished(self) -> Unfinished:
+    def unfinished(self, taken: TakenOver) -> Unfinished:
+        """What is left to do; `taken`: how the store came to who asks."""
         rows = self._rows(
-            "SELECT epoch, next_agent_id, next_serial, next_seq, known FROM meta WHERE id = 1"
+            "SELECT epoch, next_agent_id, next_serial, next_seq, known, nonce FROM meta WHERE id = 1"
         )
-        epoch, next_agent_id, next_serial, next_seq, known = rows[0]
+        epoch, next_agent_id, next_serial, next_seq, known, nonce = rows[0]
         return Unfinished(
             epoch=epoch,
             next_agent_id=next_agent_id,
@@ -141,7 +198,10 @@ class Reader:
             runs=tuple(map(self._run, self._rows(UNFINISHED_RUNS))),
             agents=tuple(map(self._agent, self._rows(UNFINISHED_AGENTS))),
             known=known,
+            nonce=nonce,
             left=self._left(),
+            crashed=taken.crashed,
+            died=taken.died,
         )
 
     def _left(self) -> tuple[LeftRow, ...]:
@@ -166,9 +226,18 @@ class Reader:
                 return bool(self._rows(ANY_OF_TREE, root, *_below(root))[0][0])
             case ListAgents():
                 return self._page(query)
-            case ListEvents(under, since, limit):
-                low, high = _below(under)
-                return tuple(EventRow(*row) for row in self._rows(EVENTS, since, under, low, high, limit))
+            case ListEvents():
+                return self._events(query)
+
+    def _events(self, query: ListEvents) -> EventPage:
+        pruned, last = self._rows(EVENT_NUMBERS)[0]
+        upto = max(query.since, pruned) + LOOK
+        low, high = _below(query.under)
+        events = EVENTS_LEFT if self._rows(ANY_ERASED)[0][0] else EVENTS
+        rows = self._rows(events, query.since, upto, query.under, low, high, query.limit)
+        return EventPage(
+            tuple([EventRow(*row) for row in rows]), upto if upto < (last or 0) else None, pruned
+        )
 
     def _agents(self, agent_ids: Sequence[AgentId]) -> tuple[AgentRow, ...]:
         rows = self._rows(AGENTS_BY_ID, msgspec.json.encode(agent_ids).decode())
@@ -178,10 +247,17 @@ class Reader:
     def _page(self, query: ListAgents) -> tuple[AgentRow, ...]:
         """Two searches, since `/a-b` comes between `/a` and `/a/b`."""
         low, high = _below(query.under)
-        after, limit = query.after or "", query.limit
-        here, between = (CLOSED_HERE, CLOSED_BETWEEN) if query.closed else (OPEN_HERE, OPEN_BETWEEN)
-        rows = self._rows(here, query.under, limit) if after < query.under else []
-        rows += self._rows(between, max(low, after), high, limit - len(rows))
+        under, after, limit = query.under, query.after or "", query.limit
+        rows: list[Row] = []
+        if not query.closed:
+            rows += self._rows(OPEN_HERE, under, limit) if after < under else []
+            rows += self._rows(OPEN_BETWEEN, max(low, after), high, limit - len(rows))
+            return tuple(map(self._agent, rows))
+        after_id = LAST if query.after_id is None else query.after_id
+        if after <= under:
+            rows += self._rows(CLOSED_HERE, under, after_id if after == under else 0, limit)
+        place = max((low, 0), (after, after_id))
+        rows += self._rows(CLOSED_BETWEEN, *place, high, limit - len(rows))
         return tuple(map(self._agent, rows))
 
     def _image(self, rows: list[Row]) -> AgentImage | None:
@@ -198,32 +274,34 @@ class Reader:
                 raise SnapshotUnreadable(row.path, "its snapshot is missing from the store")
             snapshot = None
         else:
-            place = ("state", agent_id, codec_tag, version)
+            place = self._places.state(agent_id, codec_tag, version)
             snapshot = Snapshot(codec_tag, version, self._sealer.open(sealed, place, row.path))
         mail = self._rows(INBOX, agent_id) if row.unread else ()
         inbox = tuple(
             MessageRow(
                 serial,
                 agent_id,
-                self._sealer.open(body, ("body", serial, agent_id), row.path),
+                self._sealer.open(body, self._places.body(serial, agent_id, sender, sender_id), row.path),
                 sender,
                 at,
+                sender_id,
             )
-            for serial, body, sender, at in mail
+            for serial, body, sender, at, sender_id in mail
         )
         return AgentImage(row, snapshot, inbox)
 
     def _agent(self, row: Row) -> AgentRow:
-        fields, unread, last = list(row[:UNREAD]), row[UNREAD], row[UNREAD + 1 :]
-        agent_id, path = fields[0], fields[1]
-        fields[4] = self._payload(fields[4], ("config", agent_id), path)
+        fields, unread, version, last = list(row[:UNREAD]), row[UNREAD], row[UNREAD + 1], row[UNREAD + 2 :]
+        agent_id, path, kind = fields[:3]
+        place = self._places.config(agent_id, path, kind, version, fields[ORIGIN], fields[ORIGIN + 1])
+        fields[4] = self._payload(fields[4], place, path)
         fields.append(None if last[0] is None else self._last(agent_id, path, last))
         fields.append(tuple(sorted(map(int, unread.split(",")))) if unread else ())
         return AgentRow(*fields)
 
     def _last(self, agent_id: AgentId, path: str, row: Row) -> RunRow:
         """What `fold.fold_row` makes of the run's `EndRun`: an outcome, without its input."""
-        run_id, status, attempt, result, error, started_at, ended_at = row
+        run_id, status, attempt, result, error, started_at, ended_at, error_type = row
         return RunRow(
             run_id=run_id,
             serial=0,
@@ -233,18 +311,26 @@ class Reader:
             accepted_at=started_at or ended_at,
             status=status,
             attempt=attempt,
-            result=self._result(result, run_id, path),
+            result=self._result(result, run_id, agent_id, status, path),
             error=error,
             started_at=started_at,
             ended_at=ended_at,
+            error_type=error_type,
         )
 
     def _run(self, row: Row) -> RunRow:
         fields = list(row)
-        run_id, path = fields[0], fields[3]
-        fields[4] = self._payload(fields[4], ("input", run_id), path)
-        fields[8] = self._awaits(fields[8], run_id) if fields[8] else ()
-        fields[9] = self._result(fields[9], run_id, path)
+        run_id, serial, agent_id, path = fields[:4]
+        status, awaits, result, ended_at = fields[6], fields[8], fields[9], fields[12]
+        place = self._places.input(run_id, serial, agent_id, awaits, fields[STARTED_BY])
+        fields[4] = self._payload(fields[4], place, path)
+        if status == "accepted" and (result, ended_at) != (None, None):
+            again = SnapshotTampered(path, f"run {run_id} has ended, and is to be executed again")
+            fields[4], fields[9] = codec.refused(again), None
+        else:
+            fields[9] = self._result(result, run_id, agent_id, status, path)
+        fields[8] = self._awaits(awaits, run_id) if awaits else ()
+        fields[ALONE], fields[AT_WORK] = bool(fields[ALONE]), bool(fields[AT_WORK])
         return RunRow(*fields)
 
     def _awaits(self, listed: str, run_id: RunId) -> tuple[RunId, ...]:
@@ -254,8 +340,12 @@ class Reader:
             problem = f"what run {run_id} waits for cannot be read ({error}). See `greenroom doctor`."
             raise StoreCorrupt(self.path, problem) from error
 
-    def _result(self, sealed: object, run_id: RunId, path: str) -> Payload | None:
-        return None if sealed is None else self._payload(sealed, ("result", run_id), path)
+    def _result(
+        self, sealed: object, run_id: RunId, agent_id: AgentId, status: str, path: str
+    ) -> Payload | None:
+        if sealed is None and status != "completed":  # what completed has a result, be it None
+            return None
+        return self._payload(sealed, self._places.result(run_id, agent_id, status), path)
 
     def _payload(self, sealed: object, place: Place, path: str) -> Payload:
         try:
@@ -265,6 +355,12 @@ class Reader:
 
     def _rows(self, statement: str, *values: object) -> list[Row]:
         return self._connection.execute(statement, values).fetchall()
+
+
+def damaged(store: str, error: Exception) -> StoreCorrupt:
+    """A row that cannot be read, in our words."""
+    problem = f"it holds a value that cannot be there ({error}). `greenroom doctor` says where."
+    return StoreCorrupt(store, problem)
 
 
 def _below(under: str) -> tuple[str, str]:

@@ -14,13 +14,14 @@ from msgspec import Struct
 
 from ..actors.vocabulary import AgentId, RunId, Timestamp
 from .fold import fold_run
-from .keys import Place
+from .keys import Place, Places
 from .protocol import (
     AddAgent,
     AddEvent,
     AddMessage,
     AddRun,
     BeginRun,
+    DivideRun,
     DropMessages,
     EndRun,
     EraseAgent,
@@ -30,6 +31,7 @@ from .protocol import (
     RunRow,
     SetAgent,
     SetIncarnation,
+    SetRun,
 )
 
 Row: TypeAlias = tuple[Any, ...]
@@ -119,55 +121,69 @@ def _insert(table: str, columns: str, encode: Encode, *, value: str, then: str =
     return Write(head, len(names), then, encode, value=names.index(value))
 
 
-def _update(table: str, columns: str, key: str, encode: Encode, *, value: str | None = None) -> Write:
-    """Set columns where `key`, the last value of a row, is given."""
+def _update(
+    table: str, columns: str, key: str, encode: Encode, *, value: str | None = None, also: str = ""
+) -> Write:
+    """Set columns where `key`, the last value of a row, is given; `also` is the same for all rows."""
     names = columns.split(", ")
     sets = ", ".join(f"{name} = given.column{n}" for n, name in enumerate(names, 1))
     last = len(names) + 1
     tail = f") AS given WHERE {table}.{key} = given.column{last}"
     return Write(
-        f"UPDATE {table} SET {sets} FROM (VALUES ", last, tail, encode, len(names),
+        f"UPDATE {table} SET {sets}{also} FROM (VALUES ", last, tail, encode, len(names),
         names.index(value) if value else None,
     )  # fmt: skip
 
 
 def _agent(store: Seals, record: AddAgent) -> Row:
     row = record.row
-    config = store.seal(row.config, ("config", row.agent_id))
+    place = Places.config(row.agent_id, row.path, row.kind, row.version, row.origin, row.started_by)
+    config = store.seal(row.config, place)
     return (
         row.agent_id, row.path, row.kind, row.version, config, row.created_at, row.updated_at,
-        row.status, _text(row.error), row.incarnation, row.origin, store.epoch,
+        row.status, _text(row.error), row.incarnation, row.origin, row.started_by, record.first_seq,
+        store.epoch,
     )  # fmt: skip
 
 
 def _run(store: Seals, record: AddRun) -> Row:
     row = record.row
     awaits = msgspec.json.encode(row.awaits).decode() if row.awaits else None
-    value = store.seal(row.input, ("input", row.run_id))
-    result = None if row.result is None else store.seal(row.result, ("result", row.run_id))
+    place = Places.input(row.run_id, row.serial, row.agent_id, awaits, row.started_by)
+    value = store.seal(row.input, place)
+    result = _result(store, row.result, row.run_id, row.agent_id, row.status)
     return (
         row.serial, row.run_id, row.agent_id, value, row.accepted_at, row.status, row.attempt,
-        awaits, result, _text(row.error), row.started_at, row.ended_at, store.epoch,
+        awaits, result, _text(row.error), row.started_at, row.ended_at, _text(row.error_type),
+        row.started_by, row.cuts, row.crashes, int(row.alone), row.ran, int(row.at_work), row.stem,
+        row.divided_at, store.epoch,
     )  # fmt: skip
 
 
 def _outcome(store: Seals, end: EndRun) -> Row:
-    result = None if end.result is None else store.seal(end.result, ("result", end.run_id))
+    result = _result(store, end.result, end.run_id, end.agent_id, end.status)
     return (
-        end.status, result, _text(end.error), end.attempt, end.started_at, end.ended_at, end.run_id,
+        end.status, result, _text(end.error), end.attempt, end.started_at, end.ended_at,
+        _text(end.error_type), end.run_id,
     )  # fmt: skip
+
+
+def _result(
+    store: Seals, result: bytes | None, run_id: RunId, agent_id: AgentId, status: str
+) -> bytes | None:
+    return None if result is None else store.seal(result, Places.result(run_id, agent_id, status))
 
 
 def _snapshot(store: Seals, record: PutSnapshot) -> Row:
     agent_id, (codec_tag, version, data) = record.agent_id, msgspec.structs.astuple(record.snapshot)
-    place = ("state", agent_id, codec_tag, version)
+    place = Places.state(agent_id, codec_tag, version)
     return agent_id, codec_tag, version, store.epoch, store.seal(data, place)
 
 
 def _message(store: Seals, record: AddMessage) -> Row:
     row = record.row
-    body = store.seal(row.body, ("body", row.serial, row.agent_id))
-    return row.serial, row.agent_id, row.sender, row.at, body
+    body = store.seal(row.body, Places.body(row.serial, row.agent_id, row.sender, row.sender_id))
+    return row.serial, row.agent_id, row.sender, row.at, body, row.sender_id
 
 
 def _text(text: str | None) -> str | None:
@@ -188,7 +204,7 @@ WRITES: dict[type[Record | LastRun], tuple[Write, ...]] = {
         _insert(
             "agents",
             "agent_id, path, kind, version, config, created_at, updated_at, status, error, incarnation,"
-            " origin, epoch",
+            " origin, started_by, first_seq, epoch",
             _agent,
             value="config",
         ),
@@ -210,8 +226,15 @@ WRITES: dict[type[Record | LastRun], tuple[Write, ...]] = {
             key=1,
         ),
     ),
-    EraseAgent: (  # triggers do the rest
-        Write("DELETE FROM agents WHERE agent_id IN (", 1, ")", lambda _, r: (r.agent_id,)),
+    EraseAgent: (  # `erasing` does the rest
+        Write(
+            "INSERT INTO erased (agent_id, path, low, high) SELECT a.agent_id, a.path, a.first_seq,"
+            " iif(given.column2 > 0, given.column2, (SELECT next_seq FROM meta)) FROM (VALUES ",
+            2,
+            ") AS given CROSS JOIN agents AS a ON a.agent_id = given.column1",
+            lambda _, r: (r.agent_id, r.upto),
+        ),
+        Write("DELETE FROM agents WHERE agent_id IN (VALUES ", 1, ")", lambda _, r: (r.agent_id,)),
     ),
     PutSnapshot: (
         # half the cost of INSERT OR REPLACE, which takes the old row out first
@@ -227,8 +250,8 @@ WRITES: dict[type[Record | LastRun], tuple[Write, ...]] = {
     AddMessage: (
         # an agent that a turn had found may be deleted before the turn is committed
         Write(
-            "INSERT INTO inbox (serial, agent_id, sender, at, body) SELECT * FROM (VALUES ",
-            5,
+            "INSERT INTO inbox (serial, agent_id, sender, at, body, sender_id) SELECT * FROM (VALUES ",
+            6,
             ") AS given WHERE EXISTS (SELECT 1 FROM agents WHERE agent_id = given.column2)",
             _message,
             value=4,
@@ -247,20 +270,48 @@ WRITES: dict[type[Record | LastRun], tuple[Write, ...]] = {
         _insert(
             "runs",
             "serial, run_id, agent_id, input, accepted_at, status, attempt, awaits, result, error,"
-            " started_at, ended_at, epoch",
+            " started_at, ended_at, error_type, started_by, cuts, crashes, alone, ran, at_work, stem,"
+            " divided_at, epoch",
             _run,
             value="input",
         ),
     ),
-    BeginRun: (_update("runs", "attempt, started_at", "run_id", lambda _, r: (r.attempt, r.at, r.run_id)),),
+    BeginRun: (
+        _update(
+            "runs",
+            "attempt, started_at, alone",
+            "run_id",
+            lambda _, r: (r.attempt, r.at, int(r.alone), r.run_id),
+            also=", at_work = 1",
+        ),
+    ),
+    SetRun: (
+        _update(
+            "runs",
+            "attempt, started_at, at_work, alone, cuts, crashes, ran",
+            "run_id",
+            lambda _, r: (
+                r.attempt,
+                r.started_at,
+                int(r.at_work),
+                int(r.alone),
+                r.cuts,
+                r.crashes,
+                r.ran,
+                r.run_id,
+            ),
+        ),
+    ),
+    DivideRun: (_update("runs", "divided_at", "run_id", lambda _, r: (r.at, r.run_id)),),
     InterruptRun: (_update("runs", "error", "run_id", lambda _, r: (_text(r.reason), r.run_id)),),
     EndRun: (
         _update(
             "runs",
-            "status, result, error, attempt, started_at, ended_at",
+            "status, result, error, attempt, started_at, ended_at, error_type",
             "run_id",
             _outcome,
             value="result",
+            also=", at_work = 0, alone = 0",
         ),
     ),
     LastRun: (
@@ -280,6 +331,7 @@ _ORDER: tuple[type[Record], ...] = (
     AddAgent,
     AddRun,
     BeginRun,
+    DivideRun,
     InterruptRun,
     SetIncarnation,
     EndRun,
@@ -288,7 +340,7 @@ _ORDER: tuple[type[Record], ...] = (
     DropMessages,
     AddEvent,
 )
-_BARRIERS = (SetAgent, EraseAgent)
+_BARRIERS = (SetAgent, EraseAgent, SetRun)
 _PLACE = {kind: place for place, kind in enumerate((*_BARRIERS, *_ORDER))}
 
 
@@ -297,9 +349,10 @@ def grouped(records: Iterable[Record]) -> Iterator[tuple[type[Record | LastRun],
 
     Between two barriers the types can change places: they touch other columns, or the ledger gives them
     in this order anyway (an agent before all about it, a run before its beginning before its end, a
-    message before the dropping of it, and no number twice). A barrier frees a path, or forgets: what
-    comes after it stays after it. What happened to a run that is added here is a part of its row. The end
-    of a run says all that its beginning said, and an agent's snapshot all that those before it said.
+    message before the dropping of it, and no number twice). A barrier frees a path, forgets, or takes a
+    beginning back: what comes after it stays after it. What happened to a run that is added here is a part
+    of its row. The end of a run says all that its beginning said, and an agent's snapshot all that those
+    before it said.
     """
     buckets: dict[type[Record], list[Any]] = {}
     barred = False  # a barrier waits in the buckets, alone
@@ -336,7 +389,7 @@ def _emptied(buckets: dict[type[Record], list[Any]]) -> Iterator[tuple[type[Reco
 def _fold_runs(buckets: dict[type[Record], list[Any]]) -> None:
     """Let the rows of added runs say what became of them, so that each is written once."""
     rows: dict[RunId, RunRow] = {add.row.run_id: add.row for add in buckets[AddRun]}
-    for kind in (BeginRun, InterruptRun, EndRun):
+    for kind in (BeginRun, DivideRun, InterruptRun, EndRun):
         others = []
         for record in buckets.get(kind, ()):
             row = rows.get(record.run_id)

@@ -5,9 +5,9 @@ outcome (`superseded`), closed agents. Each is in the order of its moments, and 
 far as `Horizon` says; `actors.retention` has what a user chose. Owns the rule and which runs are awaited;
 reads and deletes nothing.
 
-A turn under way is not to be surprised. The runs and agents that there were when its run was accepted
-stay until it has ended, and so does all that came later: `Fence`. A turn that is begun again after a
-crash therefore finds every run that it started, since those were accepted after its own.
+What an open run started, and what it waits for, is kept for its sake (decision 0040): a turn that is begun
+again finds it. Of runs from before version 3 of the schema it is not known what they started. As long as
+one of those has begun and not ended, nothing goes that came since: `Fence`.
 """
 
 import math
@@ -59,7 +59,10 @@ def horizon(
 
 
 class Fence(Struct, frozen=True):
-    """The oldest run that has begun and not ended. Without one, nothing is held: `NO_FENCE`."""
+    """The oldest run that has begun and not ended, of those whose runs do not say what started them.
+
+    Without one, nothing is held: `NO_FENCE`.
+    """
 
     serial: float
     at: Timestamp  # when it was accepted
@@ -79,14 +82,26 @@ Entry: TypeAlias = tuple[int, Timestamp, int]
 """A place in a queue, its moment, and the serial of the run that stands there."""
 
 
-class SupersededRun(Struct, frozen=True):
-    """An entry of the queue; `run_id` is None if the run was erased with its agent."""
+class Keeper(Struct, frozen=True):
+    """An open run for whose sake something is kept."""
 
-    number: int
-    at: Timestamp
+    serial: int
+    run_id: RunId
+    agent_id: AgentId
+
+    @classmethod
+    def of(cls, run: RunRow) -> "Keeper":
+        return cls(run.serial, run.run_id, run.agent_id)
+
+
+class Candidate(Struct, frozen=True):
+    """A run that is past; `run_id` is None if it was erased with its agent."""
+
+    number: int  # its place in the queue, if it comes from there
     serial: int
     run_id: RunId | None
-    size: int = 0  # bytes of its values
+    size: int  # bytes of its values
+    starter: Keeper | None = None  # the run that started it, if that is open
 
 
 class Awaited:
@@ -95,16 +110,20 @@ class Awaited:
     def __init__(self, runs: Iterable[RunRow] = ()) -> None:
         self._waiting: dict[RunId, RunRow] = {}
         self._of_agent: dict[AgentId, set[RunId]] = {}
-        self._count: dict[RunId, int] = {}
+        self._by: dict[RunId, dict[RunId, None]] = {}  # the continuations that wait for a run
         for run in runs:
             self._add(run)
 
     def __contains__(self, run_id: object) -> bool:
-        return run_id in self._count
+        return run_id in self._by
 
-    def committed(self, records: Iterable[Record]) -> list[RunId]:
-        """Take note of `records`; the runs that nobody awaits any more."""
-        released: list[RunId] = []
+    def keeper(self, run_id: RunId | None) -> Keeper | None:
+        """One of those that wait for this run."""
+        waiting = self._by.get(run_id) if run_id is not None else None
+        return Keeper.of(self._waiting[next(iter(waiting))]) if waiting else None
+
+    def committed(self, records: Iterable[Record]) -> None:
+        """Take note of `records`."""
         for record in records:
             kind = type(record)
             if kind is AddEvent:  # nearly half of them all
@@ -112,11 +131,10 @@ class Awaited:
             if kind is AddRun:
                 self._add(record.row)  # type: ignore[union-attr,arg-type]
             elif kind is EndRun and self._waiting:
-                released += self._drop(record.run_id)  # type: ignore[union-attr]
+                self._drop(record.run_id)  # type: ignore[union-attr]
             elif kind is EraseAgent and self._waiting:
                 for run_id in list(self._of_agent.get(record.agent_id, ())):  # type: ignore[union-attr]
-                    released += self._drop(run_id)
-        return released
+                    self._drop(run_id)
 
     def _add(self, run: RunRow) -> None:
         if not run.awaits:
@@ -124,23 +142,21 @@ class Awaited:
         self._waiting[run.run_id] = run
         self._of_agent.setdefault(run.agent_id, set()).add(run.run_id)
         for run_id in run.awaits:
-            self._count[run_id] = self._count.get(run_id, 0) + 1
+            self._by.setdefault(run_id, {})[run.run_id] = None
 
-    def _drop(self, run_id: RunId) -> list[RunId]:
+    def _drop(self, run_id: RunId) -> None:
         run = self._waiting.pop(run_id, None)
         if run is None:
-            return []
+            return
         mine = self._of_agent[run.agent_id]
         mine.discard(run_id)
         if not mine:
             del self._of_agent[run.agent_id]
-        released = []
-        for awaited in run.awaits:
-            self._count[awaited] -= 1
-            if not self._count[awaited]:
-                del self._count[awaited]
-                released.append(awaited)
-        return released
+        for awaited in dict.fromkeys(run.awaits):
+            waiting = self._by[awaited]
+            del waiting[run_id]
+            if not waiting:
+                del self._by[awaited]
 
 
 def past_of(entries: Sequence[Entry], past: Horizon, fence: Fence) -> int:

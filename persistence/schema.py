@@ -9,13 +9,17 @@ import os
 import sqlite3
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from msgspec import Struct
+
 from ..actors.errors import StoreCorrupt, StoreError, StoreTooNew
 from ..actors.vocabulary import Durability
+from . import looking, migrating
+from .keys import BOUND_SINCE, drafts_of
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -25,6 +29,9 @@ PATIENCE = 1.0
 """Seconds that another gets to make the same new file a log, before the file counts as locked."""
 
 SIDECARS = ("-wal", "-shm", "-journal", ".key")
+
+OVERWRITE_IF_CHEAP = "secure_delete = FAST"
+"""What is removed is overwritten where that takes no further page; of deleted agents, everywhere."""
 
 SYNCHRONOUS: dict[Durability, str] = {
     "power": "FULL",  # an fsync of the log in every commit
@@ -203,7 +210,135 @@ def processes(db: "Database") -> None:
     )
 
 
-STEPS: list[Callable[["Database"], None]] = [tables, processes]
+NEW_NONCE = "lower(hex(randomblob(6)))"
+"""In SQL: a name that no other store has."""
+
+
+class Added(Struct, frozen=True):
+    """A column that a version adds to a table of the one before."""
+
+    table: str
+    column: str
+    declaration: str
+    before: str = "0"  # what stands for it while an older file is only looked at
+
+
+V3_COLUMNS = (
+    # the serial of the run whose turn started it
+    Added("runs", "started_by", "INTEGER", "NULL"),
+    # crashes of the process beside which it was at work, and those of them that are held against it
+    Added("runs", "cuts", "INTEGER NOT NULL DEFAULT 0"),
+    Added("runs", "crashes", "INTEGER NOT NULL DEFAULT 0"),
+    # 1: its turn began as the only suspect of a crash
+    Added("runs", "alone", "INTEGER NOT NULL DEFAULT 0"),
+    # seconds that its longest turn had run when it was cut off
+    Added("runs", "ran", "REAL", "NULL"),
+    # 1: a turn of it has begun, and not ended or been cut
+    Added("runs", "at_work", "INTEGER NOT NULL DEFAULT 0"),
+    Added("runs", "error_type", "TEXT", "NULL"),
+    # what the ids of what it starts are derived from, if another store accepted it
+    Added("runs", "stem", "TEXT", "NULL"),
+    # the next serial at the last checkpoint of its turn
+    Added("runs", "divided_at", "INTEGER", "NULL"),
+    # the serial of the run whose turn spawned it
+    Added("agents", "started_by", "INTEGER", "NULL"),
+    # the events about it have no lower numbers
+    Added("agents", "first_seq", "INTEGER NOT NULL DEFAULT 0"),
+    # closed and past its time, but this open run may need it
+    Added("agents", "keeper", "INTEGER", "NULL"),
+    # the agent that sent it; NULL from outside
+    Added("inbox", "sender_id", "INTEGER", "NULL"),
+    # in all ids that the runtime makes: another store makes others
+    Added("meta", "nonce", "TEXT", "NULL"),
+    # runs with this serial or a greater one say what started them
+    Added("meta", "first_origin", "INTEGER NOT NULL DEFAULT 1"),
+)
+_V3_TABLES = {
+    # runs past their time, by the open run that still needs them: taken out of `superseded`
+    "kept": """CREATE TABLE kept (keeper INTEGER NOT NULL, serial INTEGER NOT NULL,
+        PRIMARY KEY (keeper, serial)) WITHOUT ROWID, STRICT""",
+    # agents that were deleted, until the last of their rows is: nobody sees those meanwhile
+    "erased": """CREATE TABLE erased (number INTEGER PRIMARY KEY, agent_id INTEGER NOT NULL UNIQUE,
+        path TEXT NOT NULL, low INTEGER NOT NULL, high INTEGER NOT NULL) STRICT""",
+}
+_V3_STATEMENTS = (
+    f"UPDATE meta SET nonce = {NEW_NONCE}, first_origin = next_serial",
+    # an older greenroom did not count the beginnings that it cut off itself
+    """UPDATE runs SET at_work = 1, attempt = max(attempt, 1)
+       WHERE status = 'accepted' AND started_at IS NOT NULL""",
+    *_V3_TABLES.values(),
+    "CREATE INDEX erased_at ON erased(path)",
+    "DROP INDEX inbox_of_agent",  # senders stand in it, so that the mail of erased ones is seen there
+    "CREATE INDEX inbox_of_agent ON inbox(agent_id, serial, sender_id)",
+    "CREATE INDEX inbox_of_sender ON inbox(sender_id) WHERE sender_id IS NOT NULL",
+    "DROP INDEX agents_closed_at",
+    """CREATE INDEX agents_closed_at ON agents(updated_at, agent_id)
+       WHERE status = 'closed' AND keeper IS NULL""",
+    "CREATE INDEX agents_kept ON agents(keeper) WHERE keeper IS NOT NULL",
+    # an agent may have more rows than one transaction should delete: whoever deletes it sees to them
+    "DROP TRIGGER agent_erased",
+    """CREATE TRIGGER agent_erased AFTER DELETE ON agents
+       BEGIN
+         UPDATE meta SET known = known - (old.status <> 'closed'),
+                         closed = closed - (old.status = 'closed');
+         DELETE FROM snapshots WHERE agent_id = old.agent_id;
+       END""",
+)
+
+
+ORIGINS = 3
+assert ORIGINS == BOUND_SINCE
+
+
+def origins(db: "Database") -> None:
+    """Version 3: where a run came from, how its turns were cut off, a name of the store's own.
+
+    `migrating` does what takes more than statements.
+    """
+    _add(db, V3_COLUMNS)
+    for statement in _V3_STATEMENTS:
+        db.execute(statement)
+
+
+def _add(db: "Database", columns: Iterable[Added]) -> None:
+    for added in columns:
+        db.execute(f"ALTER TABLE {added.table} ADD COLUMN {added.column} {added.declaration}")
+
+
+V4_COLUMNS = (Added("meta", "pruned", "INTEGER NOT NULL DEFAULT 0"),)
+
+
+def pruned_events(db: "Database") -> None:
+    """Version 4: `meta.pruned`, up to which number events are gone.
+
+    Numbers have gaps, so the oldest event that is left does not tell.
+    """
+    _add(db, V4_COLUMNS)
+    db.execute("UPDATE meta SET pruned = coalesce((SELECT min(seq) FROM events), next_seq) - 1")
+    db.execute(
+        """CREATE TRIGGER event_pruned AFTER DELETE ON events
+           WHEN NOT EXISTS (SELECT 1 FROM events WHERE seq < old.seq)
+           BEGIN UPDATE meta SET pruned = max(pruned, old.seq); END"""
+    )
+
+
+STEPS: list[Callable[["Database"], None]] = [tables, processes, origins, pruned_events]
+ADDED = {3: V3_COLUMNS, 4: V4_COLUMNS}
+"""By version, the columns that an older file lacks."""
+
+
+def as_of_now(connection: sqlite3.Connection, version: int) -> None:
+    """Let an older store be read by the statements of this version, without a change to it.
+
+    Views of this connection alone take the places of its tables.
+    """
+    lacking = [added for since, columns in ADDED.items() if since > version for added in columns]
+    for table in dict.fromkeys(added.table for added in lacking):
+        more = ", ".join(f"{added.before} AS {added.column}" for added in lacking if added.table == table)
+        connection.execute(f"CREATE TEMP VIEW {table} AS SELECT *, {more} FROM main.{table}")
+    if version < ORIGINS:
+        for definition in _V3_TABLES.values():
+            connection.execute(definition.replace("CREATE TABLE", "CREATE TEMP TABLE", 1))
 
 
 def open_for_writing(
@@ -251,28 +386,48 @@ def inspect(store: str, *, to_write: bool = True) -> None:
     """Raise the `StoreError` for which this path cannot be a store, and change nothing."""
     for name in (store, *(store + suffix for suffix in SIDECARS)):
         _check_plain(store, name)
-    if not os.path.lexists(store):
+    had = [name for name in (f"{store}.key", f"{store}-wal") if _holds_something(name)]
+    if not _holds_something(store):  # after its key, which is made when the file is a store
+        if had and (f"{store}-wal" in had or os.path.lexists(store)):
+            raise _emptied(store, had)
         return
     if to_write and not os.access(store, os.W_OK):
         raise StoreError(store, "this user may not write to it. Make it writable, or copy it.")
+    if looking.look(store, lambda: _is_empty(store)) and had == [f"{store}.key"]:
+        raise _emptied(store, had)
+
+
+def _holds_something(name: str) -> bool:
     try:
-        _inspect_header(store)
-    except StoreCorrupt:  # or its last user was just copying the log into it, and has removed that by now
-        _inspect_header(store)
+        return os.lstat(name).st_size > 0
+    except FileNotFoundError:
+        return False
 
 
-def _inspect_header(store: str) -> None:
+def _emptied(store: str, beside: list[str]) -> StoreCorrupt:
+    files = " and ".join(beside)
+    return StoreCorrupt(
+        store,
+        f"it holds nothing, but {files} beside it was made for a store: what that held is gone from here. "
+        f"Put the file back from where it was moved to, or from a backup; to begin anew, remove {files}.",
+    )
+
+
+def _is_empty(store: str) -> bool:
+    """Whether the file itself, without its log, is a database without a table. Raises as `inspect` does."""
     with explained(store):
         connection = connect(store, "ro&immutable=1")
         try:
             version, foreign = _header(connection)
+            tables = _tables(connection)
         except sqlite3.DatabaseError:
             if not any(os.path.lexists(store + log) for log in ("-wal", "-journal")):
                 raise
-            return  # half copied from its log, by a crash or just now: whoever opens it sees both
+            return False  # half copied from its log, by a crash or just now: whoever opens it sees both
         finally:
             connection.close()
     _check_version(store, version, foreign=foreign)
+    return not tables
 
 
 def _header(connection: sqlite3.Connection) -> tuple[int, bool]:
@@ -288,7 +443,8 @@ def _header(connection: sqlite3.Connection) -> tuple[int, bool]:
 
 def _check_plain(store: str, name: str) -> None:
     try:
-        mode = os.lstat(name).st_mode
+        found = os.lstat(name)
+        mode = found.st_mode
     except FileNotFoundError:
         folder = os.path.dirname(name) or os.curdir
         if not os.path.isdir(folder):
@@ -303,6 +459,13 @@ def _check_plain(store: str, name: str) -> None:
         raise StoreError(store, f"{name} is a directory. Give the path of a file in it.")
     if not stat.S_ISREG(mode):
         raise StoreError(store, f"{name} is not a plain file. Choose another path.")
+    names = found.st_nlink - (drafts_of(name) if name == f"{store}.key" else 0)
+    if names > 1:
+        raise StoreError(
+            store,
+            f"{name} has {names} names (hard links): who opens it by another one is not kept out. Remove "
+            f"the others: find their places with `find DIR -samefile {name}`. Or copy it.",
+        )
 
 
 def _check_version(store: str, version: int, *, foreign: bool) -> None:
@@ -317,8 +480,12 @@ def _check_version(store: str, version: int, *, foreign: bool) -> None:
 
 
 def _is_foreign(connection: sqlite3.Connection, application: int) -> bool:
-    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    return application != APPLICATION_ID and (application != 0 or tables > 0)
+    return application != APPLICATION_ID and (application != 0 or _tables(connection) > 0)
+
+
+def _tables(connection: sqlite3.Connection) -> int:
+    found: int = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    return found
 
 
 def _make_file(store: str) -> None:
@@ -369,6 +536,7 @@ def _configure(connection: sqlite3.Connection, synchronous: str) -> None:
         "journal_size_limit = 67108864",  # bytes: a log that a long reader made longer shrinks again
         "cache_size = -16384",  # KiB
         "trusted_schema = OFF",
+        OVERWRITE_IF_CHEAP,
     ):
         _set(connection, setting)
 
@@ -406,6 +574,9 @@ def _migrate(
         if version:
             admit(connection)  # again: nobody can take it from here on
         migrations.apply(db)
+        if 0 < version < ORIGINS:
+            migrating.bind(connection, store)
+            migrating.number_first_events(connection)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {len(STEPS)}")
         connection.execute("COMMIT")

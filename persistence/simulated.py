@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any, NoReturn
 
 from ..actors.errors import StoreError, StoreLost
-from ..actors.vocabulary import Durability, Seconds
+from ..actors.vocabulary import AgentId, Durability, Seconds
 from . import schema
 from .keys import KEY_SIZE, Sealer, key_path
 from .ownership import TakenOver
@@ -22,6 +22,7 @@ from .store import FULL, Store
 
 KEY = b"the key of each simulated store."
 assert len(KEY) == KEY_SIZE
+NONCE = "simulated"
 MOST_UNFLUSHED = 8
 """Images kept of what was committed since the last flush: each is one that a power cut may leave."""
 
@@ -70,6 +71,7 @@ class Disk:
         self._flushed = empty()
         self._since: list[bytes] = []  # committed and not flushed, oldest first
         self._connection: sqlite3.Connection | None = None
+        self._released = True  # whoever had it open last has closed it
 
     # In use
 
@@ -78,10 +80,14 @@ class Disk:
         self.crash()  # whoever had it open is gone
         connection = self._connection = _connect(self.image())
         connection.execute(f"PRAGMA synchronous = {schema.SYNCHRONOUS[durability]}")
-        epoch = connection.execute("UPDATE meta SET epoch = epoch + 1 RETURNING epoch").fetchall()[0][0]
+        # the nonce is given and not drawn, so that a simulation repeats to the byte
+        opening = "UPDATE meta SET epoch = epoch + 1, nonce = ? RETURNING epoch"
+        epoch = connection.execute(opening, (NONCE,)).fetchall()[0][0]
         self.committed(flushed=True)
         sealer = Sealer(KEY)
-        unfinished = Reader(path, connection, sealer).unfinished()
+        taken = TakenOver("free" if self._released else "gone")
+        self._released = False
+        unfinished = Reader(path, connection, sealer).unfinished(taken)
         claim: Any = _Claim(self.name, epoch)
         store = _Store(path, connection, sealer, claim=claim, open_runs=unfinished.runs)
         store.disk = self
@@ -149,19 +155,19 @@ class _Store(Store):
     def close(self) -> None:
         if self.disk._connection is self._connection:
             self.disk.committed(flushed=True)
-            self.disk._connection = None
+            self.disk._connection, self.disk._released = None, True
         super().close()
 
 
 class _Reader(Reader):
     disk: Disk
 
-    def read(self, query: Query) -> object:
+    def read(self, query: Query, erasing: tuple[tuple[AgentId, int], ...] = ()) -> object:
         try:
             _raise(self.disk.read_problem())
         except sqlite3.Error as error:
             raise schema.explain(self.path, error) from error
-        return super().read(query)
+        return super().read(query, erasing)
 
     def close(self) -> None:
         """The connection is the store's."""

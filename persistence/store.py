@@ -24,6 +24,7 @@ from .protocol import (
     AddEvent,
     AddMessage,
     AddRun,
+    EraseAgent,
     Record,
     RunRow,
     Unfinished,
@@ -45,6 +46,10 @@ ADD_PROCESS = f"INSERT OR REPLACE INTO processes ({COLUMNS}) VALUES ({', '.join(
 DROP_PROCESS = "DELETE FROM processes WHERE number = ?"
 SIGN_OF_LIFE = "UPDATE processes SET heartbeat = ?, uptime = ? WHERE epoch = ?"
 """Whoever finds a process sees by its own record whether its owner lives."""
+
+STEPS_AT_THE_END = 500
+"""Of what is left of deleted agents, when the store is closed: a second, or two."""
+NOTHING_ELSE = Retention(run_age=None, runs=None, event_age=None, events=None, closed_age=None, closed=None)
 
 LONG_LOG = 16_384
 """Pages: 64 MiB, a log that a reader made longer than it has to be."""
@@ -132,17 +137,22 @@ class Store:
         folder = TemporaryDirectory(prefix="greenroom-") if path == ":memory:" else None
         file = path if folder is None else os.path.join(folder.name, "store.db")
         try:
-            schema.inspect(file)  # before a key is made for what is refused
-            if os.path.exists(file) and os.path.getsize(file) and not os.path.exists(key_path(file)):
-                log.warning("%s has no key: what it holds is refused until its own one is put back", file)
-            sealer = Sealer(make_key(file))
+            had_key = os.path.exists(key_path(file))
+            if had_key and not os.path.lexists(file):
+                log.warning("%s is not there, but its key is: a new store is made. Was it moved?", file)
             connection = schema.open_for_writing(
                 file, durability, private=folder is not None, admit=lambda known: admit(file, known)
             )
             try:
-                with schema.explained(file):
+                with schema.explained(file), _flushing(connection):
+                    if not had_key and connection.execute("SELECT 1 FROM agents LIMIT 1").fetchone():
+                        log.warning(
+                            "%s has no key: what it holds is refused until its own one is put back", file
+                        )
+                    # not before the file is a store: an empty file beside a key has lost what it held
+                    sealer = Sealer(make_key(file))
                     claim = Claim.take(file, connection, lease)
-                    unfinished = Reader(file, connection, sealer).unfinished()
+                    unfinished = Reader(file, connection, sealer).unfinished(claim.taken)
                 store = cls(file, connection, sealer, claim=claim, folder=folder, open_runs=unfinished.runs)
             except BaseException:
                 connection.close()
@@ -176,6 +186,8 @@ class Store:
             self.begin()
             yield
             self.commit()
+            if self.erasing:
+                self._connection.execute(f"PRAGMA {schema.OVERWRITE_IF_CHEAP}")
         except Exception as error:
             failure = self._failure(error)
             with suppress(sqlite3.Error):  # what matters was told; the next try begins with this
@@ -210,6 +222,10 @@ class Store:
         groups = list(grouped(records))
         self._count(groups)
         for kind, group in groups:
+            if kind is EraseAgent:
+                self._connection.execute("PRAGMA secure_delete = ON")
+            if kind is AddRun:
+                self._pruner.eraser.make_way([record.row.run_id for record in group])
             for write in WRITES[kind]:
                 for begin in range(0, len(group), SLICE):
                     rows = [write.encode(self, record) for record in group[begin : begin + SLICE]]
@@ -259,7 +275,24 @@ class Store:
                 self._pruner.delete(step)
             self._unchecked += step.rows // 4  # neighbours, most of them: they share their pages
         self._pruner.deleted(step)
+        if step.erased:
+            self._cut_log()  # which has what was deleted, too
         return step
+
+    def _erase(self) -> None:
+        """Remove what is left of deleted agents, if that is not too much: the next opening goes on with it.
+
+        Whoever deletes an agent and closes the store does not expect its words to stay in the file.
+        """
+        for _ in range(STEPS_AT_THE_END):
+            if not self.erasing:
+                return
+            self.prune(NOTHING_ELSE, 0.0)
+
+    @property
+    def erasing(self) -> bool:
+        """Whether something is left of deleted agents, for `prune` to remove."""
+        return self._pruner.eraser.pending
 
     def give_back(self) -> bool:
         """Give a few of many free pages back to the system; whether there were many.
@@ -304,6 +337,7 @@ class Store:
         """
         try:
             if self.lost is None:
+                self._erase()
                 self.tidy()
                 with schema.explained(self.path):
                     self.claim.release()
@@ -367,3 +401,15 @@ class Store:
         means = schema.explain(self.path, error)  # type: ignore[arg-type]
         fatal, of_record = code & 0xFF not in _OF_THE_DISK, code & 0xFF in _OF_A_RECORD
         return WriteFailed(self.path, means.problem, fatal, of_record=of_record, means=means)
+
+
+@contextmanager
+def _flushing(connection: sqlite3.Connection) -> Iterator[None]:
+    """Have an opening survive a power cut: ids of runs hold its number, which must not come again."""
+    level = connection.execute("PRAGMA synchronous").fetchone()[0]
+    if level:  # not for a file that nobody opens again
+        connection.execute(f"PRAGMA synchronous = {max(level, FULL)}")
+    try:
+        yield
+    finally:
+        connection.execute(f"PRAGMA synchronous = {level}")

@@ -5,6 +5,7 @@ asyncio loop, so it runs on `LocalSystemBase`.
 """
 
 import asyncio
+import contextvars
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
@@ -12,8 +13,9 @@ from msgspec.structs import replace
 from thespian.actors import ActorExitRequest
 
 from ...persistence.protocol import MessageRow, Snapshot
+from ..borders import causes_of, left_behind, members_of
 from ..effects import Send, StartTimer
-from ..errors import UnknownKind
+from ..errors import RuntimeClosing, UnknownKind
 from ..ledger.protocol import (
     EndTurn,
     ForgetRequest,
@@ -23,6 +25,7 @@ from ..ledger.protocol import (
     Refused,
     RunBegun,
     RunPending,
+    TurnMayResume,
     TurnSettled,
 )
 from ..processes.protocol import ProcessNews
@@ -31,9 +34,11 @@ from ..shell import ActorShell
 from ..slots.protocol import SlotGranted
 from ..views import AgentInfo
 from ..vocabulary import Address, AgentId, Incarnation, RequestId, Role, RunId, tellable
-from .behaviour import Behaviour, explain_error
+from .behaviour import Behaviour, explain_error, type_of
+from .executing import enter
 from .hosting import Link, offer
 from .kind import find_kind
+from .reports import Reports, SendReports
 from .session import (
     Action,
     DoCancelOpen,
@@ -57,13 +62,17 @@ class AgentActor(ActorShell):
         "behaviour",
         "called_off",
         "clock_of_turn",
+        "context",
+        "gone",
         "healed",
         "inbox",
         "incarnation",
         "interruption",
+        "is_lost",
         "link",
         "opening",
         "regaining",
+        "reports",
         "requests",
         "session",
         "tasks",
@@ -75,20 +84,23 @@ class AgentActor(ActorShell):
     incarnation: Incarnation
     session: Session
     behaviour: Behaviour
+    context: contextvars.Context
 
     def __init__(self) -> None:
         super().__init__()
         self.inbox: tuple[MessageRow, ...] = ()
-        self.healed = False
+        self.healed = self.is_lost = False
         self.asked: dict[RequestId, asyncio.Future[Any]] = {}
         self.requests = 0
         self.opening: asyncio.Task[None] | None = None  # once it has begun
         self.called_off = False  # the opening, which looks for itself before it begins
+        self.gone = False  # the actor has ended
         self.turn: Turn | None = None
         self.turn_task: asyncio.Task[None] | None = None
         self.interruption: DoInterrupt | None = None
         self.regaining: asyncio.Future[None] | None = None
         self.clock_of_turn: TurnClock | None = None
+        self.reports: Reports | None = None  # that the ledger was not told of
         self.tasks: tuple[asyncio.Task[None], ...] = ()  # beside turns: opening, closing
         self.link: Link | None = None  # to its processes, if it started any
 
@@ -125,10 +137,14 @@ class AgentActor(ActorShell):
                 self.session.ask_first()
             case Rest():
                 return self.session.rest()
+            case TurnMayResume():
+                return self.session.may_resume(message)
             case Unload():
-                return self.session.unload()
+                return self.session.unload(gone=message.gone)
             case OpenSession():
                 self.open(message)
+            case SendReports():
+                self.send_reports()
             case _:
                 self.answered(message)
         return ()
@@ -153,7 +169,7 @@ class AgentActor(ActorShell):
             case DoClose():
                 behaviour = getattr(self, "behaviour", None)
                 if behaviour is not None and behaviour.kind.is_class:
-                    self.start(self.close, f"close {self.role}")
+                    self.start(self.close, f"close {self.role}", behaviour.context)
                 else:
                     self.act(self.session.closed())
             case DoLeave():
@@ -166,13 +182,23 @@ class AgentActor(ActorShell):
 
     async def guarded(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
         """Have a bug in a coroutine beside the actor end the actor, as in a message."""
+        loop = asyncio.get_running_loop()
         try:
             await work()
-        except Exception:
-            self.fail(name)
+        except asyncio.CancelledError:
+            raise  # the actor is gone, or the loop
+        except BaseException as error:
+            if left_behind(error, loop):
+                raise
+            self.fail(name, error)
 
-    def start(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
-        """Run a coroutine beside the actor."""
+    def start(
+        self,
+        work: Callable[[], Coroutine[Any, Any, None]],
+        name: str,
+        context: contextvars.Context,
+    ) -> None:
+        """Run a coroutine beside the actor, in `context`."""
 
         async def listed() -> None:
             try:
@@ -180,13 +206,15 @@ class AgentActor(ActorShell):
             finally:
                 self.tasks = tuple(other for other in self.tasks if other is not task)
 
-        task = asyncio.get_running_loop().create_task(listed(), name=name)
+        task = asyncio.get_running_loop().create_task(listed(), name=name, context=context)
         self.tasks += (task,)
 
     # Opening and closing
 
     def open(self, message: OpenSession) -> None:
         self.roles, self.clock = message.roles, message.clock
+        # A session and each turn have copies of it: what their code sets there is theirs alone.
+        self.context = contextvars.copy_context()  # the runtime's, in which messages are handled
         image = message.image
         row = image.row
         self.agent_id, self.incarnation = row.agent_id, message.incarnation
@@ -200,21 +228,22 @@ class AgentActor(ActorShell):
         kind = find_kind(row.kind)
         if kind is None:
             unknown = UnknownKind(row.kind, row.path)
-            self.start(lambda: self.open_failed(unknown), f"open {self.role}")
+            self.start(lambda: self.open_failed(unknown), f"open {self.role}", self.context)
             return
-        self.behaviour = Behaviour(kind, row.path, row.config, image.snapshot)
+        context = self.context.copy()
+        self.behaviour = Behaviour(kind, row.path, row.config, image.snapshot, context, self.lost)
         live = LiveAgent(row, "starting", True, message.incarnation, 0)
         if kind.is_class or self.behaviour.states.takes_long:
-            self.start(lambda: self.open_kind(live), f"open {row.path} ({kind.name})")
+            self.start(lambda: self.open_kind(live), f"open {row.path} ({kind.name})", context)
         else:
-            self.open_function()
+            context.run(self.open_function)
 
     def open_function(self) -> None:
         """A function has nothing to open but its state."""
         try:
             self.behaviour.states.restore_at_once()
         except BaseException as error:
-            self.act(self.session.failed(explain_error(error)))
+            self.act(self.session.failed(explain_error(error), type_of(error)))
         else:
             self.act(self.session.opened(healed=self.healed))
 
@@ -226,39 +255,55 @@ class AgentActor(ActorShell):
                 raise asyncio.CancelledError
             self.opening = asyncio.current_task()
             await self.behaviour.open(AgentInfo.of(live))
-        except asyncio.CancelledError:
-            self.act(self.session.failed("its start was called off"))
+        except asyncio.CancelledError as error:
+            if self.called_off or cancelled_from_outside():
+                self.act(self.session.cancelled())
+            else:
+                self.act(self.session.failed(explain_error(error), type_of(error)))
         except BaseException as error:
             if left_behind(error, loop):
                 raise
-            self.act(self.session.failed(explain_error(error)))
+            self.act(self.session.failed(explain_error(error), type_of(error)))
         else:
             self.act(self.session.opened(healed=self.healed))
 
     async def open_failed(self, error: Exception) -> None:
-        self.act(self.session.failed(tellable(str(error))))
+        self.act(self.session.failed(tellable(str(error)), type_of(error)))
 
     async def close(self) -> None:
         await self.behaviour.close()
         self.act(self.session.closed())
 
+    def lost(self) -> None:
+        """The kind's object has ended by itself, and so does the session, after the turn under way."""
+        self.is_lost = True
+        if self.turn_task is None:
+            self.leave()
+
+    def leave(self) -> None:
+        """Go without a word: whoever finds the actor gone has the agent opened again for what is to do."""
+        self.behaviour.abandon()
+        self.send(self.myAddress, ActorExitRequest())
+
     # Turns
 
     def begin_turn(self, do: DoTurn) -> None:
+        if self.is_lost:
+            return  # the run is given to the next session
         if do.inbox:
             known = {message.serial: message for message in (*self.inbox, *do.inbox)}
             self.inbox = tuple(known[serial] for serial in sorted(known))
         self.interruption = None
         name = f"turn {self.behaviour.path} ({self.behaviour.kind.name})"
         self.turn_task = asyncio.get_running_loop().create_task(
-            self.guarded(lambda: self.execute(do), name), name=name
+            self.guarded(lambda: self.execute(do), name), name=name, context=self.context.copy()
         )
 
     async def execute(self, do: DoTurn) -> None:
         """Execute a turn and tell how it ended; nothing that the user's code does gets past here."""
         begun_at, loop = self.clock(), asyncio.get_running_loop()
         turn: Turn | None = None
-        status, error = "failed", None
+        status, error, error_type, begun = "failed", None, None, False
         result: bytes | None = None
         snapshot: Snapshot | None = None
         try:
@@ -271,29 +316,38 @@ class AgentActor(ActorShell):
                 inbox=self.inbox,
                 results=do.results,
             )
+            enter(turn)
             if self.interruption is not None:
-                turn.interrupted = True
                 raise asyncio.CancelledError
+            begun = True
             result = await self.run_in_time(turn)
-            turn.over = True  # what goes on of its code changes nothing any more
+            turn._over = True  # what goes on of its code changes nothing any more
             snapshot = await self.store(turn, aside=lambda: self.act(self.session.stores()))
             status = "completed"
-        except asyncio.CancelledError:
-            status, error = "interrupted", "its own code cancelled it"
         except BaseException as raised:
             if left_behind(raised, loop):
                 raise
-            error = explain_error(raised)
-        if self.interruption is not None:
-            status, error = self.interruption.means, self.interruption.reason
-        self.end_turn(do, turn, status, result, error, snapshot, begun_at)
+            error, error_type = explain_error(raised), type_of(raised)
+            if was_cut(raised):
+                if self.interruption is not None:
+                    status = self.interruption.means
+                elif cancelled_from_outside():
+                    status = "cancelled"
+        if self.gone:
+            return  # the session is lost, and with it its turn
+        over = self.interruption
+        if over is not None and over.means != "suspended":  # whatever the code made of it
+            status, error, error_type = over.means, over.reason, over.error_type
+        elif over is not None and status == "suspended":
+            error, error_type = over.reason, None
+        self.end_turn(do, turn, status, result, error, snapshot, begun_at, error_type, begun=begun)
 
     async def run_in_time(self, turn: Turn) -> bytes:
         """The turn's result. When its time is over, waits aside, it is interrupted, and fails."""
         seconds = self.behaviour.kind.turn_timeout
         if seconds is None:
             return await self.behaviour.run(turn)
-        over = DoInterrupt(f"its turn took longer than {seconds:g} s", "failed")
+        over = DoInterrupt(f"its turn took longer than {seconds:g} s", "failed", TimeoutError.__name__)
         clock = self.clock_of_turn = TurnClock(seconds, lambda: self.interrupt_turn(over))
         clock.go_on()
         try:
@@ -311,8 +365,12 @@ class AgentActor(ActorShell):
         error: str | None,
         snapshot: Snapshot | None,
         begun_at: float,
+        error_type: str | None,
+        *,
+        begun: bool,
     ) -> None:
         """Hand the turn's end to the ledger: all that it changes if it completed, else nothing."""
+        self.send_reports()
         end = EndTurn(
             self.agent_id,
             self.incarnation,
@@ -322,12 +380,13 @@ class AgentActor(ActorShell):
             error,
             begun_at,
             self.clock(),
+            error_type=error_type,
+            begun=begun,
         )
         if status == "completed" and turn is not None:
-            read_upto = self.inbox[-1].serial if self.inbox else None
-            self.inbox = ()
+            read_upto = self.read_mail()
             self.behaviour.states.keep(turn.state, snapshot)
-            outbox, after = tuple(turn.outbox), turn.continuation
+            outbox, after = tuple(turn._outbox), turn._continuation
             end = replace(
                 end,
                 result=result,
@@ -337,23 +396,31 @@ class AgentActor(ActorShell):
                 after=after,
             )
         if turn is not None:
-            turn.over = True
+            turn._over = True
         self.turn = self.turn_task = self.regaining = None
         self.asked.clear()
         self.act(self.session.returned(end))
+        if self.is_lost:
+            self.leave()
 
     def interrupt_turn(self, do: DoInterrupt) -> None:
         """Cancel the turn's code; a turn whose task has not begun looks for itself."""
-        if do.means == "failed" and self.interruption is not None:
+        if self.interruption is not None and do.means != "interrupted":
             return  # it is on its way out, though that takes longer than its time
+        turn = self.turn
+        if do.means == "suspended" and turn is not None and turn._over:
+            return  # its code has returned, and what it comes to is being stored
         self.interruption = do
-        if self.turn is not None and self.turn_task is not None:
-            self.turn.interrupted = True
+        if turn is not None and self.turn_task is not None:
+            turn._interrupted = do.means != "suspended"
+            turn._suspended = do.means == "suspended"
             self.turn_task.cancel()
 
     # What a turn asks of its host
 
     def ask(self, to: Role, make: Callable[[RequestId], object]) -> asyncio.Future[Any]:
+        if self.reports is not None:
+            self.send_reports()
         self.requests += 1
         request = (self.agent_id, self.incarnation, self.requests)
         future = self.asked[request] = asyncio.get_running_loop().create_future()
@@ -379,6 +446,19 @@ class AgentActor(ActorShell):
     def tell(self, to: Role, message: object) -> None:
         self.send(self.roles[to], message)
 
+    def report(self, told: bytes) -> None:
+        if self.reports is None:
+            self.reports = Reports()
+            self.send(self.myAddress, SendReports())
+        self.reports.add(told)
+
+    def send_reports(self) -> None:
+        """Tell the ledger what the turn has reported since this was done last, in one message."""
+        reports, self.reports = self.reports, None
+        if reports is not None and self.turn is not None:
+            run_id = RunId(self.turn.run_id)
+            self.tell("ledger", reports.as_message(self.agent_id, self.incarnation, run_id))
+
     def forget(self, pending: Pending, run_id: RunId) -> None:
         if self.asked.pop(pending.request, None) is not None:
             self.tell("ledger", ForgetRequest(pending.request, run_id))
@@ -401,11 +481,17 @@ class AgentActor(ActorShell):
     def recorded(self, snapshot: Snapshot | None) -> None:
         self.behaviour.states.recorded(snapshot)
 
+    def read_mail(self) -> int | None:
+        read_upto = self.inbox[-1].serial if self.inbox else None
+        self.inbox = ()
+        return read_upto
+
     async def store(self, turn: Turn, aside: Callable[[], None] | None = None) -> Snapshot | None:
         """The turn's state as bytes; the messages that it has sent belong to the same moment."""
-        return await self.behaviour.states.snapshot(lambda: (turn.state, len(turn.outbox)), aside=aside)
+        return await self.behaviour.states.snapshot(lambda: (turn.state, len(turn._outbox)), aside=aside)
 
     def ended(self) -> None:
+        self.gone = True
         if self.link is not None:
             self.link.cut()
         for task in (*self.tasks, self.turn_task):
@@ -413,6 +499,22 @@ class AgentActor(ActorShell):
                 task.cancel()
 
 
-def left_behind(error: BaseException, loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether a coroutine is thrown away with the loop that it was on; another one may run here."""
-    return isinstance(error, GeneratorExit) and asyncio._get_running_loop() is not loop
+def cancelled_from_outside() -> bool:
+    """Whether the task that runs was told to end, and not just met the end of something it waited for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def was_cut(error: BaseException) -> bool:
+    """Whether code that was told to end ended with this because of it: nothing was lost but time."""
+    met, left = set(), [error]
+    while left:
+        one = left.pop()
+        if isinstance(one, RuntimeClosing) or (one is error and isinstance(one, asyncio.CancelledError)):
+            return True
+        if id(one) in met:
+            continue
+        met.add(id(one))
+        left += causes_of(one)
+        left += members_of(one) if isinstance(one, BaseExceptionGroup) else ()
+    return False

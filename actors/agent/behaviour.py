@@ -11,17 +11,21 @@ import logging
 import os
 import sysconfig
 import traceback
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from contextvars import Context
 from pathlib import Path
 from typing import Any
 
 from ...persistence.codec import dumps
 from ...persistence.protocol import Snapshot
+from ..borders import members_of, text_of, type_name
 from ..errors import CannotStore, ProcessFailed, SnapshotTampered, SnapshotUnreadable
+from ..handle import Handle
 from ..views import AgentInfo
 from ..vocabulary import tellable
 from .kind import Kind
+from .opened import Opened
 from .states import StateKeeper, short
 from .threads import run_in_thread
 from .turn import SyncTurn, Turn
@@ -54,21 +58,38 @@ PLUMBING = tuple(
 LIBRARIES = tuple(os.path.realpath(sysconfig.get_path(name)) + os.sep for name in ("stdlib", "purelib"))
 
 
-_late_closings: set["asyncio.Future[None]"] = set()
-"""The loop itself holds tasks by weak references only."""
-
-
 class Behaviour:
     """One session's use of a kind."""
 
-    __slots__ = ("_instance", "_is_async", "config", "kind", "path", "states")
+    __slots__ = (
+        "_instance",
+        "_is_async",
+        "_lost",
+        "_opened",
+        "config",
+        "context",
+        "kind",
+        "path",
+        "states",
+    )
 
-    def __init__(self, kind: Kind, path: str, config: bytes, snapshot: Snapshot | None) -> None:
+    def __init__(
+        self,
+        kind: Kind,
+        path: str,
+        config: bytes,
+        snapshot: Snapshot | None,
+        context: Context,
+        lost: Callable[[], None],
+    ) -> None:
         self.kind = kind
         self.path = path
         self.config = config
+        self.context = context  # the session's own, which `open` and `close` share
         self.states = StateKeeper(kind, path, snapshot)
+        self._lost = lost  # to be called if the object ends by itself
         self._instance: Any = None  # of a class
+        self._opened: Opened | None = None  # its task, if it was opened
         self._is_async: bool | None = None  # the code of its turns, once it is known
 
     # Opening and closing
@@ -82,62 +103,46 @@ class Behaviour:
         if not self.kind.is_class:
             return
         self._instance = self.kind.behaviour()
-        opener = getattr(self._instance, "open", None)
-        if opener is None:
+        if getattr(self._instance, "open", None) is None:
             return
-        opening = asyncio.ensure_future(self._call(lambda: opener(info), opener, late=self._close_late))
+        opened = self._opened = self._inhabit(info)
         try:
-            done, _ = await asyncio.wait({opening}, timeout=self.kind.open_timeout)
-        except asyncio.CancelledError:
-            await self._give_up(opening)
+            await opened.open(self.kind.open_timeout, CANCEL_GRACE)
+        except BaseException:
+            if opened.given_up:
+                self.abandon()
             raise
-        if not done:
-            await self._give_up(opening)
-            raise TimeoutError(f"open() took longer than {self.kind.open_timeout:g} s")
-        opening.result()
 
-    async def _give_up(self, opening: "asyncio.Future[Any]") -> None:
-        """Cancel an `open` under way; one that does not care is left alone and closed when it returns."""
-        opening.cancel()
-        done, _ = await asyncio.wait({opening}, timeout=CANCEL_GRACE)
-        if done:
-            self._tell_of(opening)
-        else:
-            self._close_late(opening)
-
-    def _tell_of(self, given_up: "asyncio.Future[Any]") -> None:
-        if not given_up.cancelled() and (error := given_up.exception()) is not None:
-            log.warning("%s: open() failed after it was given up: %s", self, explain_error(error))
-
-    def _close_late(self, opening: "asyncio.Future[Any]") -> None:
-        instance, self._instance = self._instance, None
-
-        def close(given_up: "asyncio.Future[Any]") -> None:
-            self._tell_of(given_up)
-            closing = asyncio.ensure_future(self._close(instance))
-            _late_closings.add(closing)
-            closing.add_done_callback(_late_closings.discard)
-
-        opening.add_done_callback(close)
+    def _inhabit(self, info: AgentInfo | None) -> Opened:
+        return Opened(
+            self._instance,
+            info,
+            whose=str(self),
+            context=self.context,
+            tell=explain_error,
+            lost=self._lost,
+        )
 
     async def close(self) -> None:
         """Close what was opened, once, within `CLOSE_TIMEOUT`; what it raises is logged."""
-        instance, self._instance = self._instance, None
-        await self._close(instance)
+        opened, self._opened = self._opened, None
+        if opened is None and self._closes():
+            opened = self._inhabit(None)
+        self._instance = None
+        if opened is not None:
+            await opened.close(CLOSE_TIMEOUT)
 
-    async def _close(self, instance: Any) -> None:
-        closer = getattr(instance, "close", None)
-        if closer is None:
-            return
-        closing = asyncio.ensure_future(self._call(closer, closer))
-        done, _ = await asyncio.wait({closing}, timeout=CLOSE_TIMEOUT)
-        if not done:
-            closing.cancel()
-            log.error("%s: close() took longer than %g s; the session ends without it", self, CLOSE_TIMEOUT)
-        elif closing.cancelled():
-            log.error("%s: close() cancelled itself", self)
-        elif (error := closing.exception()) is not None:
-            log.error("%s: close() failed: %s", self, explain_error(error))
+    def _closes(self) -> bool:
+        try:
+            return getattr(self._instance, "close", None) is not None
+        except BaseException:  # code of a user's, which `Opened` meets again
+            return True
+
+    def abandon(self) -> None:
+        """Have what was opened closed as soon as that can be, without waiting for it."""
+        opened, self._opened, self._instance = self._opened, None, None
+        if opened is not None:
+            opened.close_late(CLOSE_TIMEOUT)
 
     # Turns
 
@@ -154,43 +159,36 @@ class Behaviour:
             result = await (code(turn) if watch is None else watch(code(turn)))
         else:
             result = await self._run_on_thread(code, turn)
+        if turn._diverged is not None:  # in a simulation, and the code went on all the same
+            raise turn._diverged.error(turn.run_id, turn.path)
         return dumps(result, f"the result of {self.path}")
 
     async def _run_on_thread(self, code: Callable[[Any], Any], turn: Turn) -> Any:
-        """Code on a thread cannot be cancelled: it is told, and waited for."""
+        """Code on a thread cannot be cancelled: it is told, and waited for.
+
+        What it returns may be the coroutine of an async kind that somebody's decorator is around.
+        """
         sync = SyncTurn(turn, asyncio.get_running_loop())
         calling = run_in_thread(lambda: code(sync), f"turn {self.path}", waits=True)
         try:
-            return await asyncio.shield(calling)
+            result = await asyncio.shield(calling)
         except asyncio.CancelledError:
-            turn.interrupted = True
-            sync.cancel_calls()
+            if not turn._interrupted:  # the runtime closes, or the program around it ends
+                turn._suspended = True
+            sync._cancel_calls()
             while not calling.done():
                 with suppress(asyncio.CancelledError):  # told already
                     await asyncio.wait({calling})
-            raise
-
-    async def _call(
-        self,
-        call: Callable[[], Any],
-        code: Callable[..., Any],
-        *,
-        late: Callable[["asyncio.Future[Any]"], None] | None = None,
-    ) -> Any:
-        """Call the user's method: on the loop if it is async, else on a thread."""
-        if inspect.iscoroutinefunction(code):
-            try:
-                return await call()
-            except (SystemExit, KeyboardInterrupt) as error:
-                raise RuntimeError(f"{code.__name__}() raised {error!r}") from error  # not out of the loop
-        calling = run_in_thread(call, f"{code.__name__} {self.path}")
-        try:
-            result = await asyncio.shield(calling)
-        except asyncio.CancelledError:
-            if late is not None:
-                late(calling)
-            raise
-        return await result if isinstance(result, Awaitable) else result
+            if calling.exception() is None and inspect.iscoroutine(calling.result()):
+                calling.result().close()  # of a decorated async kind: nobody will await it
+                raise
+            if turn._interrupted:
+                raise
+            return calling.result()  # it came to its end all the same
+        if not inspect.isawaitable(result) or isinstance(result, Handle):
+            return result
+        sync._become(turn)
+        return await result
 
     def __str__(self) -> str:
         return f"{self.path} ({self.kind.name})"
@@ -198,16 +196,36 @@ class Behaviour:
 
 def explain_error(error: BaseException) -> str:
     """What a run that failed tells: the error, and where it was raised."""
+    try:
+        return _explained(error)
+    except BaseException:  # the error of a user's own class, of which nothing but its type can be told
+        return f"{type_name(error)}: it could not be explained"
+
+
+def _explained(error: BaseException) -> str:
     if isinstance(error, CannotStore | ProcessFailed | SnapshotTampered | SnapshotUnreadable):
-        return tellable(str(error))
+        return tellable(text_of(error))
     if isinstance(error, BaseExceptionGroup):  # what is in it says what went wrong, and where
         errors = list(_members(error))
         told = " + ".join(map(explain_error, errors[:MEMBERS]))
         more = f" + {len(errors) - MEMBERS:,} more" if len(errors) > MEMBERS else ""
         return tellable(f"{short(error)}: {told}{more}")
-    frames = _telling(traceback.extract_tb(error.__traceback__))
+    frames = _telling(_frames(error))
     places = ", ".join(f"{frame.name} ({frame.filename}:{frame.lineno})" for frame in frames)
     return tellable(f"{short(error)}; at {places}") if places else short(error)
+
+
+def _frames(error: BaseException) -> Iterator[traceback.FrameSummary]:
+    """Those of its traceback; their lines are not looked up, for which their modules' loaders are asked."""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        code = frame.f_code
+        yield traceback.FrameSummary(code.co_filename, line, code.co_name, lookup_line=False)
+
+
+def type_of(error: BaseException) -> str:
+    """The name of an error's class, as the class says it, whatever its metaclass does."""
+    name: str = type.__dict__["__qualname__"].__get__(type(error))
+    return tellable("".join(name))
 
 
 def _members(group: BaseExceptionGroup) -> Iterator[BaseException]:
@@ -216,7 +234,7 @@ def _members(group: BaseExceptionGroup) -> Iterator[BaseException]:
     while left:
         error = left.pop()
         if isinstance(error, BaseExceptionGroup):
-            left += reversed(error.exceptions)
+            left += reversed(members_of(error))
         else:
             yield error
 

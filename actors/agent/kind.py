@@ -6,8 +6,11 @@ from types import CodeType
 from typing import Any, TypeVar, overload
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from ..borders import plain, plain_int, shown
 from ..errors import KindTaken, UnknownKind
+from ..vocabulary import Seconds, checked_seconds
 
 CODECS = ("cloudpickle", "json", "msgpack")
 
@@ -99,11 +102,17 @@ def agent(
             state=state,
             codec=codec,
             migrate=migrate,
-            open_timeout=open_timeout,
-            turn_timeout=turn_timeout,
+            open_timeout=_seconds("open_timeout", open_timeout),
+            turn_timeout=None if turn_timeout is None else _seconds("turn_timeout", turn_timeout),
             attempts=attempts,
         )
         _check(kind)
+        kind = replace(
+            kind,
+            version=plain_int(version),
+            codec=plain(codec),
+            attempts=plain_int(attempts),
+        )
         register(kind)
         target.__kind__ = kind  # type: ignore[attr-defined]
         return target
@@ -144,13 +153,15 @@ def attempts_of(name: str) -> int | None:
 def kind_of(kind: object, path: str = "") -> Kind:
     """The kind that a decorated object or a name means, or `UnknownKind` for the agent at `path`."""
     if isinstance(kind, str):
+        kind = plain(kind)
         found = _registered.get(kind)
         if found is None:
             raise UnknownKind(kind, path)
         return found
     decorated = getattr(kind, "__kind__", None)
     if not isinstance(decorated, Kind):
-        raise UnknownKind(getattr(kind, "__name__", repr(kind)), path)
+        name = getattr(kind, "__name__", None)
+        raise UnknownKind(plain(name) if isinstance(name, str) else shown(kind), path)
     return decorated
 
 
@@ -161,8 +172,9 @@ def kinds_of_module(module: object) -> list[Kind]:
 
 
 def _checked_name(name: object) -> str:
+    name = plain(name) if isinstance(name, str) else name
     if not isinstance(name, str) or not 0 < len(name) <= 200 or not name.isprintable():
-        raise ValueError(f"a kind's name is a str of 1 to 200 printable characters, not {name!r}")
+        raise ValueError(f"a kind's name is a str of 1 to 200 printable characters, not {shown(name)}")
     return name
 
 
@@ -183,23 +195,22 @@ def _checked_behaviour(target: Any) -> Callable[..., Any]:
 
 def _check(kind: Kind) -> None:
     if not isinstance(kind.version, int) or isinstance(kind.version, bool) or not 1 <= kind.version < 2**31:
-        raise ValueError(f"version= is an int from 1 to {2**31 - 1}, not {kind.version!r}")
-    if kind.codec not in CODECS:
-        raise ValueError(f"codec= is one of {', '.join(CODECS)}, not {kind.codec!r}")
+        raise ValueError(f"version= is an int from 1 to {2**31 - 1}, not {shown(kind.version)}")
+    if not isinstance(kind.codec, str) or plain(kind.codec) not in CODECS:
+        raise ValueError(f"codec= is one of {', '.join(CODECS)}, not {shown(kind.codec)}")
     if not callable(kind.state):
-        raise TypeError(f"state= is a callable that makes a new state, not {kind.state!r}")
+        raise TypeError(f"state= is a callable that makes a new state, not {shown(kind.state)}")
     for name, code in (("state", kind.state), ("migrate", kind.migrate)):
         if inspect.iscoroutinefunction(code):
             raise TypeError(f"{name}= is a plain function, not an async one")
     if kind.migrate is not None and not callable(kind.migrate):
-        raise TypeError(f"migrate= is a callable (state, from_version), not {kind.migrate!r}")
+        raise TypeError(f"migrate= is a callable (state, from_version), not {shown(kind.migrate)}")
     if not isinstance(kind.attempts, int) or isinstance(kind.attempts, bool) or kind.attempts < 1:
-        raise ValueError(f"attempts= is an int from 1 on, not {kind.attempts!r}")
-    for name, seconds in (("open_timeout", kind.open_timeout), ("turn_timeout", kind.turn_timeout)):
-        if seconds is None and name == "turn_timeout":
-            continue
-        if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not seconds > 0:
-            raise ValueError(f"{name}= is a number of seconds above 0, not {seconds!r}")
+        raise ValueError(f"attempts= is an int from 1 on, not {shown(kind.attempts)}")
+
+
+def _seconds(name: str, value: object) -> Seconds:
+    return checked_seconds(name, value, above=True)
 
 
 def _code(behaviour: Any) -> Iterator[object]:

@@ -14,9 +14,12 @@ from ..ledger.protocol import (
     EndTurn,
     InterruptTurn,
     RunBegun,
+    SessionCancelled,
     SessionFailed,
     SessionStarted,
     TakeRun,
+    TurnMayResume,
+    TurnResumes,
     TurnSettled,
     TurnWaits,
 )
@@ -50,6 +53,7 @@ class DoInterrupt(Struct, frozen=True, gc=False):
 
     reason: str
     means: Literal["interrupted", "suspended", "failed"] = "interrupted"
+    error_type: str | None = None
 
 
 class DoResume(Struct, frozen=True, gc=False):
@@ -86,6 +90,8 @@ class Session:
         "_returns",
         "_run_id",
         "_seen",
+        "_suspect",
+        "_waits_made",
         "_wanted",
         "agent_id",
         "incarnation",
@@ -110,6 +116,8 @@ class Session:
         self._asks = False  # others wait for room: it asks before its next turn
         self._goes_on = False  # the work that it has is no new work
         self._given_up = False  # the ledger was told that this session will not work
+        self._suspect = False  # the turn may end the process: the ledger is told when it waits
+        self._waits_made = 0  # of suspects
 
     def _move(self, event: Event) -> State:
         before, self.state = self.state, after(self.state, event)
@@ -127,20 +135,30 @@ class Session:
         opened = Send("residency", SessionOpened(self.agent_id, self.incarnation))
         return [started, opened, *self._go_on()]
 
-    def failed(self, error: str) -> list[Action]:
+    def failed(self, error: str, error_type: str | None = None) -> list[Action]:
         """The kind could not be opened; close what was."""
         if self._move("failed") == "leaving":
             return [DoClose()]
         self._given_up = True
-        return [Send("ledger", SessionFailed(self.agent_id, self.incarnation, error)), DoClose()]
+        told = SessionFailed(self.agent_id, self.incarnation, error, error_type)
+        return [Send("ledger", told), DoClose()]
 
-    def unload(self) -> list[Action]:
-        """The residency wants this session to go."""
+    def cancelled(self) -> list[Action]:
+        """The opening was cancelled from outside of greenroom: that is no failure of the kind."""
+        if self._move("failed") == "leaving":
+            return [DoClose()]
+        self._given_up = True
+        return [Send("ledger", SessionCancelled(self.agent_id, self.incarnation)), DoClose()]
+
+    def unload(self, *, gone: bool = False) -> list[Action]:
+        """The residency wants this session to go; `gone`: its agent was closed, and not the runtime."""
         before = self._move("unload")
         if self.state == "leaving" and before == "opening":
             return [DoCancelOpen()]
         if self.state == "leaving" and before != "leaving":
-            return [DoInterrupt("its agent was closed")]
+            if gone:
+                return [DoInterrupt("its agent was closed")]
+            return [DoInterrupt("the runtime closed before its turn ended", "suspended")]
         if self.state == "closing" and before != "closing":
             return [*self._give_back(), DoClose()]
         return []
@@ -212,8 +230,20 @@ class Session:
     def begun(self, news: RunBegun) -> list[Action]:
         """The run to execute."""
         if self._move("begun") != "taking":
-            return []
-        self._run_id = news.run.run_id
+            # it came too late: none of its code is executed
+            unbegun = EndTurn(
+                self.agent_id,
+                self.incarnation,
+                news.run.run_id,
+                "suspended",
+                None,
+                None,
+                0.0,
+                0.0,
+                begun=False,
+            )
+            return [Send("ledger", unbegun)]
+        self._run_id, self._suspect = news.run.run_id, news.suspect
         actions: list[Action] = [DoTurn(news.run, news.again, news.inbox, news.results)]
         early, self._interrupted = self._interrupted, None
         if early is not None and early.run_id == news.run.run_id:
@@ -243,16 +273,30 @@ class Session:
             return []
         self._has_place, self._wanted = False, None
         away = Send("residency", SessionWaits(self.agent_id, self.incarnation))
-        return [*self._give_back(), away, *([self._waits(waits=True)] if before == "running" else [])]
+        told = [self._waits(waits=True)] if before == "running" or self._suspect else []
+        return [*self._give_back(), away, *told]
 
     def stores(self) -> list[Action]:
         """The turn's code is over, and its state takes long to store: it needs no slot for that."""
         return self._give_back()
 
     def resumes(self) -> list[Action]:
-        """The turn can go on as soon as it has room and a slot."""
+        """The turn can go on as soon as it has room and a slot; a suspect's, once the ledger lets it."""
         if self._move("resumes") == "leaving":
             return [DoResume()]
+        if not self._suspect or self._run_id is None:
+            return self._return()
+        self._waits_made += 1
+        asks = TurnResumes(self.agent_id, self.incarnation, self._run_id, self._waits_made)
+        return [Send("ledger", asks)]
+
+    def may_resume(self, news: TurnMayResume) -> list[Action]:
+        """The ledger lets a suspect's turn go on; it may have ended its wait, or itself, meanwhile."""
+        if self.state != "returning" or (news.run_id, news.number) != (self._run_id, self._waits_made):
+            return []
+        return self._return()
+
+    def _return(self) -> list[Action]:
         self._returns += 1
         self._wanted, self._goes_on = self._returns, True
         return [Send("residency", SessionReturns(self.agent_id, self.incarnation, self._returns))]
@@ -263,7 +307,8 @@ class Session:
         self._run_id = None
         actions: list[Action] = self._give_back()
         if before == "leaving":
-            return [*actions, DoClose()]
+            # if its agent was closed, the ledger takes no notice; if the runtime closes, this may count
+            return [*actions, Send("ledger", end), DoClose()]
         self._owed = False
         return [*actions, Send("ledger", end)]
 

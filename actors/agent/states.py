@@ -19,8 +19,9 @@ from typing import Any
 from ...persistence.codec import decode_state, encode_small, encode_state, is_large, pack_state
 from ...persistence.large import Changed
 from ...persistence.protocol import Snapshot
+from ..borders import let_out, text_of, type_name
 from ..errors import CannotStore, SnapshotTampered, SnapshotUnreadable
-from ..vocabulary import tellable, text_of
+from ..vocabulary import tellable
 from .kind import Kind
 from .threads import crew, run_in_thread
 
@@ -133,7 +134,8 @@ def restored(kind: Kind, path: str, recorded: Snapshot | None) -> Any:
         state = decode_state(recorded.data, recorded.codec)
     except (SnapshotTampered, SnapshotUnreadable):
         raise
-    except Exception as error:  # whatever the user's classes raise
+    except BaseException as error:  # whatever the user's classes raise
+        let_out(error)
         raise SnapshotUnreadable(path, short(error)) from error
     return state if recorded.version == kind.version else _migrated(kind, path, state, recorded.version)
 
@@ -177,7 +179,7 @@ def _migrated(kind: Kind, path: str, state: Any, version: int) -> Any:
 
     try:
         state = kind.migrate(state, version)
-    except (Exception, asyncio.CancelledError, SystemExit) as error:  # it is theirs, whatever it raises
+    except BaseException as error:  # it is theirs, whatever it raises
         raise failed(f"raised {short(error)}") from error
     if state is None and kind.state() is not None:  # it changed the old one in place, most likely
         raise failed("returned None. Have it return the state")
@@ -197,4 +199,4 @@ def _migrated(kind: Kind, path: str, state: Any, version: int) -> Any:
 def short(error: BaseException) -> str:
     """An error in a line."""
     text = text_of(error)
-    return tellable(f"{type(error).__name__}: {text}" if text else type(error).__name__)
+    return tellable(f"{type_name(error)}: {text}" if text else type_name(error))

@@ -15,26 +15,37 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from ..borders import left_behind, shown
 from ..errors import RuntimeClosing
+from .executing import end_child, in_child
 
 T = TypeVar("T")
 
 
-def run_in_thread(call: Callable[[], Any], name: str, *, waits: bool = False) -> "asyncio.Future[Any]":
+def run_in_thread(
+    call: Callable[[], Any],
+    name: str,
+    *,
+    waits: bool = False,
+    context: contextvars.Context | None = None,
+) -> "asyncio.Future[Any]":
     """Run `call` on a new thread; the future belongs to the loop that runs now.
 
-    `waits`: it may wait for the loop, by `wait_for_loop`.
+    `waits`: it may wait for the loop, by `wait_for_loop`. `context`: to run in; a copy of the present one
+    if it is not given.
 
     A future that was cancelled does not stop the thread; what it returns is dropped.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Any] = loop.create_future()
-    context = contextvars.copy_context()
+    context = contextvars.copy_context() if context is None else context
 
     def deliver(set_it: Callable[[Any], None], value: Any) -> None:
         if not future.done():
             set_it(value)
             future.exception()  # seen: whoever does not wait any more has given it up
+
+    pid = os.getpid()
 
     def work() -> None:
         try:
@@ -43,6 +54,8 @@ def run_in_thread(call: Callable[[], Any], name: str, *, waits: bool = False) ->
             outcome = (future.set_exception, _storable(error))
         else:
             outcome = (future.set_result, result)
+        if in_child(pid):
+            end_child()
         with suppress(RuntimeError):  # the loop is closed: nobody is left to be told
             loop.call_soon_threadsafe(deliver, *outcome)
 
@@ -64,15 +77,28 @@ def wait_for_loop(call: Callable[[], Coroutine[Any, Any, T]], loop: asyncio.Abst
     answer: Future[T] = Future()
 
     def begin() -> None:
-        asyncio.ensure_future(call()).add_done_callback(end)
+        asyncio.ensure_future(carried()).add_done_callback(end)
 
-    def end(task: "asyncio.Future[T]") -> None:
+    async def carried() -> tuple[T | None, BaseException | None]:
+        """What is raised goes to the thread as a value: a task that raises SystemExit ends the loop."""
+        try:
+            return await call(), None
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            if left_behind(error, loop):
+                raise
+            return None, error
+
+    def end(task: "asyncio.Future[tuple[T | None, BaseException | None]]") -> None:
         if task.cancelled():
             answer.cancel()
-        elif (error := task.exception()) is not None:
+            return
+        result, error = task.result()
+        if error is not None:
             answer.set_exception(error)
         else:
-            answer.set_result(task.result())
+            answer.set_result(result)  # type: ignore[arg-type]
 
     try:
         loop.call_soon_threadsafe(begin)
@@ -87,7 +113,7 @@ def wait_for_loop(call: Callable[[], Coroutine[Any, Any, T]], loop: asyncio.Abst
 def _storable(error: BaseException) -> BaseException:
     """A future refuses StopIteration, and an exit would end the loop instead of the run."""
     if isinstance(error, StopIteration | SystemExit | KeyboardInterrupt):
-        return RuntimeError(f"the code raised {error!r}")
+        return RuntimeError(f"the code raised {shown(error)}")
     return error
 
 

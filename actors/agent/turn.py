@@ -5,17 +5,20 @@
 """
 
 import asyncio
+import logging
+import os
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from concurrent.futures import CancelledError as _Cancelled
 from contextlib import asynccontextmanager, contextmanager
-from hashlib import blake2b
+from threading import current_thread
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from ...persistence.codec import Unreadable, canonical, dumps, loads
+from ...persistence.codec import Unreadable, dumps, loads
 from ...persistence.protocol import MessageRow, RunRow, Snapshot
+from ..borders import let_out, plain, shown, text_of, type_name
 from ..directory.protocol import InterruptAgent, LocateAgent, SpawnAgent, SubmitRun
 from ..errors import (
     CannotStore,
@@ -23,20 +26,23 @@ from ..errors import (
     OutOfTree,
     RunFailed,
     RunInterrupted,
+    RuntimeClosing,
     SnapshotUnreadable,
     WouldDeadlock,
 )
 from ..handle import Handle
+from ..ids import derived_id, stem_of
 from ..ledger.protocol import (
     AwaitRun,
     Checkpoint,
     Continuation,
+    DescribeAgent,
     DescribeAgents,
     DescribeRun,
     OutgoingMessage,
-    ReportProgress,
+    ReportDivergence,
 )
-from ..views import AgentInfo, AgentInfos, Message, Outcome, Outcomes, UnreadableValue, read
+from ..views import AgentInfo, AgentInfos, Message, Outcome, Outcomes, UnreadableValue
 from ..vocabulary import (
     AgentId,
     Incarnation,
@@ -49,10 +55,20 @@ from ..vocabulary import (
     resolve,
     tree_of,
 )
-from .kind import kind_of
+from .divergence import Divergence, compared
+from .executing import in_child
+from .identities import BEFORE, Identities, Identity
+from .kind import Kind, kind_of
 from .threads import wait_for_loop
 
+log = logging.getLogger("greenroom")
+
 T = TypeVar("T")
+
+FORKED = (
+    "this process was forked in a turn, which its parent executes: nothing was recorded. Have it do its "
+    "own work and end with os._exit(), or use subprocess or multiprocessing"
+)
 
 MOST_PROGRESS = 1 << 20
 """Bytes of one `run.progress` event; they are told to everybody who listens."""
@@ -71,6 +87,7 @@ class Host(Protocol):
 
     agent_id: AgentId
     incarnation: Incarnation
+    roles: dict[Role, Any]
 
     @property
     def address(self) -> Any: ...
@@ -79,6 +96,9 @@ class Host(Protocol):
         """Send the command that `make` makes of a request id; the future is its answer."""
 
     def tell(self, to: Role, message: object) -> None: ...
+
+    def report(self, told: bytes) -> None:
+        """Have the ledger record progress, behind what was reported and before what is asked next."""
 
     def forget(self, pending: Pending, run_id: RunId) -> None:
         """Nobody waits for the end of this run any more."""
@@ -97,6 +117,9 @@ class Host(Protocol):
 
     def recorded(self, snapshot: Snapshot | None) -> None:
         """The ledger is told to record this."""
+
+    def read_mail(self) -> int | None:
+        """Take the turn's messages as read, and return the serial of the last one."""
 
 
 class TurnRun(Handle):
@@ -135,9 +158,9 @@ class TurnAgent(Handle):
     def __repr__(self) -> str:
         return f"<agent {self.path}>"
 
-    async def followup(self, input: Any) -> TurnRun:
+    def followup(self, input: Any, *, key: str | int | None = None) -> Coroutine[Any, Any, TurnRun]:
         """`Turn.followup` for this agent."""
-        return await self._turn.followup(self.path, input)
+        return self._turn.followup(self.path, input, key=key)
 
     async def send(self, body: Any) -> None:
         """`Turn.send` to this agent."""
@@ -150,6 +173,9 @@ class TurnAgent(Handle):
 
 class Turn(Handle):
     """One execution attempt of a run.
+
+    `interrupted`: it was told to end, for good. `suspended`: the runtime closes and cuts it off, and its
+    run begins again with the next one; what it asks for from then on raises `RuntimeClosing`.
 
     `state` is the agent's own, kept from turn to turn if this one completes; change it in place or set
     it anew. `input`, `config`, `inbox` and `results` are copies.
@@ -166,86 +192,216 @@ class Turn(Handle):
         inbox: tuple[MessageRow, ...],
         results: tuple[RunRow, ...],
     ) -> None:
-        self.path: str = run.path
-        self.run_id: str = run.run_id
-        self.attempt: int = run.attempt
+        self._path: str = run.path
+        self._run_id: str = run.run_id
+        self._attempt: int = run.attempt
         self.input: Any = _given(run.input, f"input of run {run.run_id}", run.path)
         self.config: Any = _given(config, "config", run.path)
         self.state: Any = state
-        self.inbox: list[Message] = [Message(read(m.body), m.sender, m.at) for m in inbox]
+        self.inbox: list[Message] = [Message.of(message) for message in inbox]
         self.results: list[Outcome] = [Outcome.of(result) for result in results]
-        self.interrupted = False
-        self.over = False
-        self.continuation: Continuation | None = None
-        self.outbox: list[OutgoingMessage] = []
+        self._interrupted = False
+        self._suspended = False
+        self._over = False
+        self._continuation: Continuation | None = None
+        self._outbox: list[OutgoingMessage] = []
         self._host = host
         self._again = again
-        self._asked: dict[bytes, int] = {}
+        self._serial, self._divided_at = run.serial, run.divided_at
+        self._stem = run.stem or stem_of("", run.serial, run.accepted_at)
+        self._identities = Identities(run.run_id, run.path)
+        self._spawned: set[str] = set()  # paths, by this turn
+        self._diverged: Divergence | None = None
         self._waits = 0
+        self._loop, self._pid = asyncio.get_running_loop(), os.getpid()
+
+    @property
+    def path(self) -> str:
+        """The agent's."""
+        return self._path
+
+    @property
+    def run_id(self) -> str:
+        """The run that is executed."""
+        return self._run_id
+
+    @property
+    def attempt(self) -> int:
+        """How often the run's code was begun, this time included."""
+        return self._attempt
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the turn was interrupted."""
+        return self._interrupted
+
+    @property
+    def suspended(self) -> bool:
+        """Whether the runtime closes and has cut the turn off: its run begins again with the next one."""
+        return self._suspended
 
     @property
     def _live(self) -> Host:
-        """The host, as long as the turn is not over."""
-        if self.over:
+        """The host, as long as the turn is not over, nor cut off by the end of the runtime."""
+        if self._suspended:
+            raise RuntimeClosing(
+                f"the runtime closes and has cut off run {self.run_id}, which begins again with the next"
+            )
+        if self._over:
             raise GreenroomError(f"the turn of run {self.run_id} is over: it can do nothing any more")
+        loop = asyncio._get_running_loop()
+        if loop is not None and loop is not self._loop:
+            raise GreenroomError(
+                f"a call of {self.path}'s turn was awaited on another loop, where its answer never comes: "
+                "await it in the turn's own code, not with asyncio.run() or on a thread's loop"
+            )
+        if in_child(self._pid):
+            raise GreenroomError(FORKED)
         return self._host
+
+    @property
+    def _holds_slot(self) -> bool:
+        return not self._over and self._waits == 0
 
     # Others in the tree
 
-    async def spawn(self, kind: Any, name: str, *, config: Any = None) -> TurnAgent:
-        """Spawn an agent below this one (or at an absolute path of this tree).
+    def spawn(self, kind: Any, name: str, *, config: Any = None) -> Coroutine[Any, Any, TurnAgent]:
+        """Spawn an agent below this one (or at an absolute path of this tree); to be awaited.
 
-        Begun again after a crash, the turn gets the same agent. Raises `UnknownKind`, `InvalidPath`,
-        `OutOfTree`, `PathTaken`.
+        Begun again after a crash, the turn gets the agent that its run spawned at that path. Raises
+        `UnknownKind`, `InvalidPath`, `OutOfTree`, `PathTaken`, `CannotStore`.
         """
-        found = kind_of(kind)
-        path = self._path(name)
-        payload = dumps(config, f"the config of {path}")
-        origin = self._derive("spawn", path, found.name.encode())
-        await self._live.ask(
+        try:
+            found = kind_of(kind)
+            path = self._path_of(name)
+            payload = dumps(config, f"the config of {path}")
+        except Exception as error:
+            return _raising(error)
+        finds = path not in self._spawned
+        self._spawned.add(path)
+        return self._spawn(found, path, payload, finds=finds)
+
+    async def _spawn(self, kind: Kind, path: str, config: Payload, *, finds: bool) -> TurnAgent:
+        host = self._live
+        spawned = await host.ask(
             "directory",
             lambda request: SpawnAgent(
                 request,
-                self._live.address,
+                host.address,
                 path,
-                found.name,
-                found.version,
-                payload,
-                origin=origin,
+                kind.name,
+                kind.version,
+                config,
+                started_by=self._serial,
+                finds=finds,
             ),
         )
+        if spawned.found:
+            await self._compare_agent(spawned.agent_id, kind, path, config)
         return TurnAgent(self, path)
 
-    async def followup(self, path: Any, input: Any) -> TurnRun:
-        """Start a run of an agent of this tree, now; await what is returned for its result.
+    def followup(
+        self, path: Any, input: Any, *, key: str | int | None = None
+    ) -> Coroutine[Any, Any, TurnRun]:
+        """Start a run of an agent of this tree; to be awaited, and what that returns for its result.
 
-        Begun again after a crash, the turn gets the same run for the same input. Raises
-        `AgentNotFound`, `AgentClosed`, `OutOfTree`, `CannotStore`, `BacklogFull`.
+        Begun again after a crash, the turn gets the run that this call started before: the one with this
+        `key`, or else the one with this count among its calls for that path. The call itself takes the
+        count, and raises `KeyNeeded` where that could mean two runs. Awaited, it raises `AgentNotFound`,
+        `AgentClosed`, `OutOfTree`, `CannotStore`.
         """
-        path = self._path(path)
-        payload = dumps(input, f"the input for {path}")
-        run_id = self._derive("run", path, canonical(input))
-        accepted = await self._live.ask(
+        return self._followup_by(_caller(), path, input, key)
+
+    def _followup_by(
+        self, caller: object, path: Any, input: Any, key: str | int | None
+    ) -> Coroutine[Any, Any, TurnRun]:
+        try:
+            path = self._path_of(path)
+        except Exception as error:
+            return _raising(error)
+        identity = self._identities.take("run", path, key, caller)
+        try:
+            payload = dumps(input, f"the input for {path}")
+        except Exception as error:
+            return _raising(error)
+        return self._followup(identity, payload)
+
+    async def _followup(self, identity: Identity, input: Payload) -> TurnRun:
+        host, path = self._live, identity.name
+        run_id = derived_id(self._stem, identity.what, path, identity.mark)
+        # What no turn of this run has asked for before is new: there is nothing to look for.
+        fresh = not self._again and not identity.repeated
+        accepted = await host.ask(
             "directory",
             lambda request: SubmitRun(
-                request, self._live.address, path, payload, run_id, fresh=not self._again
+                request, host.address, path, input, run_id, fresh, started_by=self._serial
             ),
         )
-        return TurnRun(self, accepted.run_id, path)
+        if accepted.known is not None:
+            await self._compare(identity, accepted.known, input)
+        return TurnRun(self, accepted.run_id, accepted.path)
+
+    async def _compare_agent(self, agent_id: AgentId, kind: Kind, path: str, config: Payload) -> None:
+        """Tell of an agent that was asked for otherwise when it was spawned; it stands."""
+        host = self._live
+        there = await host.ask("ledger", lambda request: DescribeAgent(request, host.address, path))
+        row = there.agent.row
+        if row.agent_id != agent_id:
+            return  # another one took its path meanwhile
+        if row.kind != kind.name:
+            differs: str | None = f"{row.kind!r} is recorded, {kind.name!r} was given"
+            self._diverges(Divergence("agent", path, None, None, path, "kind", str(differs)))
+        differs = await compared(row.config, config)
+        if differs is not None:
+            self._diverges(Divergence("agent", path, None, None, path, "config", differs))
+
+    async def _compare(self, identity: Identity, known: RunRow, input: Payload) -> None:
+        """Tell of a run that was asked for otherwise when it was started; it stands."""
+        differs = await compared(known.input, input)
+        if differs is None:
+            return
+        before = self._divided_at is not None and known.serial < self._divided_at
+        if before and identity.count is not None:  # this may be the call that follows the checkpoint
+            raise self._identities.needed(identity.what, identity.name, BEFORE)
+        self._diverges(
+            Divergence(
+                identity.what,
+                identity.name,
+                identity.key,
+                identity.count,
+                known.run_id,
+                "input",
+                differs,
+            )
+        )
+
+    def _diverges(self, divergence: Divergence) -> None:
+        """What this turn asks for is not what its run has recorded: that is told, and the latter stands.
+
+        In a simulation it fails the run, whatever the code does about it.
+        """
+        host = self._live
+        log.warning("%s", divergence.text(self.run_id, self.path))
+        news = divergence.encoded()
+        run_id = RunId(self.run_id)
+        host.tell("ledger", ReportDivergence(host.agent_id, host.incarnation, run_id, news))
+        if getattr(asyncio.get_running_loop(), "refuses_divergence", False):
+            self._diverged = self._diverged or divergence
+            raise self._diverged.error(self.run_id, self.path)
 
     async def send(self, path: Any, body: Any) -> None:
         """Put a message in an agent's inbox when this turn is committed, and only then."""
-        path = self._path(path)
+        path = self._path_of(path)
         payload = dumps(body, f"the message to {path}")
         located = await self._live.ask(
             "directory", lambda request: LocateAgent(request, self._live.address, path)
         )
         _ = self._live  # it may have ended meanwhile, and its outbox is being committed
-        self.outbox.append(OutgoingMessage(located.agent_id, path, payload))
+        self._outbox.append(OutgoingMessage(located.agent_id, path, payload))
 
     async def interrupt(self, path: Any) -> bool:
         """Interrupt the runs that an agent of this tree has accepted; whether there were any."""
-        path = self._path(path)
+        path = self._path_of(path)
         reason = f"interrupted by {self.path}"
         answer = await self._live.ask(
             "directory",
@@ -279,9 +435,9 @@ class Turn(Handle):
         them cannot end before this turn has. Raises `TimeoutError`, as soon as there is a slot to go on
         in: if runs that never end may hold all of them, bound these by their kind's `turn_timeout`.
         """
-        checked_timeout(timeout)
-        run_ids = [await self._run_id(run) for run in runs]
-        own = self.continuation
+        timeout = checked_timeout(timeout)
+        run_ids = [await self._id_of(run) for run in runs]
+        own = self._continuation
         if own is not None and own.run_id in run_ids:
             circle = ("waits for", self.run_id, self.path), ("begins after", own.run_id, self.path)
             raise WouldDeadlock(circle)
@@ -321,7 +477,7 @@ class Turn(Handle):
             first = answer.result()
             if isinstance(first, Pending) and not first.done():
                 first.cancel()
-                self._live.forget(first, run_id)
+                self._host.forget(first, run_id)
 
     async def after(self, *runs: Any, input: Any = None) -> TurnRun:
         """Have exactly one more run of this agent start, with `input`, when all `runs` have ended.
@@ -330,13 +486,13 @@ class Turn(Handle):
         committed; the agent can be evicted meanwhile. Returns that run.
         """
         _ = self._live
-        if self.continuation is not None:
+        if self._continuation is not None:
             raise RuntimeError("this turn has called after() already: name all runs in one call")
-        run_ids = tuple([await self._run_id(run) for run in runs])
+        run_ids = tuple([await self._id_of(run) for run in runs])
         payload = dumps(input, "the input of after()")
-        run_id = RunId("run-" + blake2b(f"{self.run_id} after".encode(), digest_size=8).hexdigest())
+        run_id = derived_id(self._stem, "after")
         _ = self._live  # see `send`
-        self.continuation = Continuation(run_id, run_ids, payload)
+        self._continuation = Continuation(run_id, run_ids, payload)
         return TurnRun(self, run_id, self.path)
 
     @asynccontextmanager
@@ -354,11 +510,15 @@ class Turn(Handle):
             yield
         finally:
             self._waits -= 1
-            # a turn that was interrupted unwinds at once; it does not queue for a slot to do so
-            if self._waits == 0 and not self.interrupted:
+            # a turn that is to end unwinds at once; it does not queue for a slot to do so
+            if self._waits == 0 and not self._is_to_end:
                 await self._regain()
-        if self._waits == 0 and self.interrupted:
+        if self._waits == 0 and self._is_to_end:
             raise asyncio.CancelledError  # the block ended all the same: nothing goes on without a slot
+
+    @property
+    def _is_to_end(self) -> bool:
+        return self.interrupted or self.suspended
 
     async def _regain(self) -> None:
         """Wait for room and a slot, also while being cancelled: code never goes on without them."""
@@ -370,20 +530,23 @@ class Turn(Handle):
                     await asyncio.shield(regained)
                 except asyncio.CancelledError as error:
                     cancelled = error
-                    if self.interrupted:
+                    if self._is_to_end:
                         break
         if cancelled is not None:
             raise cancelled
 
     async def checkpoint(self) -> None:
-        """Commit the state and the messages sent so far; they stay, however this turn ends.
+        """Commit the state, the messages of `inbox` as read and those sent so far, all as one.
 
-        Begun again after a crash, the turn finds that state. The runs and agents it has started are found
-        by what is asked for: for its third child of one kind ask with an input that says "third".
+        They stay, however this turn ends. Begun again after a crash, the turn finds that state, and an
+        `inbox` without those messages. Runs that it asks for under one name before and after need a `key=`.
         """
+        self._identities.divide()
         snapshot = await self._live.snapshot()
+        self._identities.divide()
         host = self._live  # it may have ended meanwhile
-        outbox, self.outbox = tuple(self.outbox), []
+        outbox, self._outbox = tuple(self._outbox), []
+        read_upto, divides = host.read_mail(), self._identities.counts
         recorded = host.ask(
             "ledger",
             lambda request: Checkpoint(
@@ -392,7 +555,9 @@ class Turn(Handle):
                 host.incarnation,
                 RunId(self.run_id),
                 snapshot,
+                read_upto,
                 outbox,
+                divides,
             ),
         )
         host.recorded(snapshot)  # before the answer: the next snapshot comes after this one
@@ -401,40 +566,42 @@ class Turn(Handle):
     def emit(self, name: str, data: Any = None) -> None:
         """Tell who listens how it goes: a `run.progress` event with `name` and JSON-like `data`."""
         if not isinstance(name, str):
-            raise TypeError(f"a progress event's name is a str, not {type(name).__name__}")
+            raise TypeError(f"a progress event's name is a str, not {type_name(name)}")
+        name = plain(name)
         try:
             encoded = msgspec.json.encode({"name": name, "data": data})
-        except (TypeError, ValueError, RecursionError) as error:
-            raise CannotStore(f"the data of {name!r}", f"{error}; use JSON-like values") from None
+        except BaseException as error:  # of msgspec, which looks into objects of the user's
+            let_out(error)
+            problem = f"{text_of(error)}; use JSON-like values"
+            raise CannotStore(f"the data of {name!r}", problem) from None
         if len(encoded) > MOST_PROGRESS:
             raise CannotStore(
                 f"the data of {name!r}", f"it takes {len(encoded):,} bytes, {MOST_PROGRESS:,} are allowed"
             )
-        host = self._live
-        run_id = RunId(self.run_id)
-        host.tell("ledger", ReportProgress(host.agent_id, host.incarnation, run_id, encoded))
+        self._live.report(encoded)
 
     # Paths and ids
 
-    def _path(self, path: Any) -> str:
+    def _path_of(self, path: Any) -> str:
         named = path if isinstance(path, str) else getattr(path, "path", path)
-        full = check_path(resolve(named, base=self.path) if isinstance(named, str) else named)
+        full = check_path(resolve(plain(named), base=self.path) if isinstance(named, str) else named)
         if tree_of(full) != tree_of(self.path):
             raise OutOfTree(full, tree_of(self.path))
         return full
 
-    async def _run_id(self, run: Any) -> RunId:
+    async def _id_of(self, run: Any) -> RunId:
         """The id of a run that this turn may wait for: its own tree's, and not itself."""
         if isinstance(run, TurnRun):
-            return RunId(run.run_id)
+            return RunId(plain(run.run_id))
         run_id = run if isinstance(run, str) else getattr(run, "run_id", None)
         if not isinstance(run_id, str):
-            raise TypeError(f"a run is meant by its handle or its id, not by {run!r}")
+            raise TypeError(f"a run is meant by its handle or its id, not by {shown(run)}")
+        run_id = plain(run_id)
         if not run_id.isprintable():
             raise ValueError(f"a run id has printable characters only, not {run_id!r}")
         if run_id == self.run_id:
             raise WouldDeadlock((("waits for", self.run_id, self.path),))
-        if self.continuation is not None and run_id == self.continuation.run_id:
+        if self._continuation is not None and run_id == self._continuation.run_id:
             return RunId(run_id)  # nobody else knows it yet
         host = self._live
         found = await host.ask("ledger", lambda n: DescribeRun(n, host.address, RunId(run_id)))
@@ -442,16 +609,18 @@ class Turn(Handle):
             raise OutOfTree(found.run.path, tree_of(self.path))
         return RunId(run_id)
 
-    def _derive(self, what: str, path: str, asked: bytes) -> RunId:
-        """An id from this run and what it asks for, the same however often the turn is begun.
 
-        Asking twice for the same is two things: the count tells them apart. A turn that goes on from
-        its checkpoint counts from the beginning, so what it asks for there should say which one it is.
-        """
-        name = b"\0".join((self.run_id.encode(), what.encode(), path.encode(), asked))
-        count = self._asked[name] = self._asked.get(name, 0) + 1
-        digest = blake2b(name + b"\0" + str(count).encode(), digest_size=8).hexdigest()
-        return RunId(f"run-{digest}")
+def _caller() -> object:
+    """The task that makes a call on the loop, or the thread elsewhere."""
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return current_thread()
+
+
+async def _raising(error: Exception) -> Any:
+    """For what is wrong with a call whose answer is awaited."""
+    raise error
 
 
 @contextmanager
@@ -491,8 +660,10 @@ def result_of(outcome: Outcome) -> Any:
             what = f"result of run {outcome.run_id}"
             raise SnapshotUnreadable.of_value(what, outcome.path, outcome.result.problem)
         return outcome.result
-    error = RunFailed if outcome.status == "failed" else RunInterrupted
-    raise error(outcome.run_id, outcome.path, outcome.error or "no reason was given")
+    reason = outcome.error or "no reason was given"
+    if outcome.status == "failed":
+        raise RunFailed(outcome.run_id, outcome.path, reason, outcome.error_type)
+    raise RunInterrupted(outcome.run_id, outcome.path, reason)
 
 
 class SyncTurnRun(Handle):
@@ -526,9 +697,9 @@ class SyncTurnAgent(Handle):
     def __repr__(self) -> str:
         return f"<agent {self.path}>"
 
-    def followup(self, input: Any) -> SyncTurnRun:
+    def followup(self, input: Any, *, key: str | int | None = None) -> SyncTurnRun:
         """`SyncTurn.followup` for this agent."""
-        return self._turn.followup(self.path, input)
+        return self._turn.followup(self.path, input, key=key)
 
     def send(self, body: Any) -> None:
         """`SyncTurn.send` to this agent."""
@@ -543,15 +714,30 @@ class SyncTurn(Handle):
     """A `Turn` for code on a thread: the same names, blocking.
 
     Interrupted, `interrupted` is True and the calls that wait raise `RunInterrupted`; the slot is free
-    when the code has returned.
+    when the code has returned. Cut off by the end of the runtime, `suspended` is True and all calls raise
+    `RuntimeClosing`.
     """
 
     def __init__(self, turn: Turn, loop: asyncio.AbstractEventLoop) -> None:
         self._turn, self._loop = turn, loop
-        self.path, self.run_id, self.attempt = turn.path, turn.run_id, turn.attempt
         self.input, self.config = turn.input, turn.config
         self.inbox, self.results = turn.inbox, turn.results
         self._calls: set[asyncio.Task[Any]] = set()  # on the loop, of the call under way
+
+    @property
+    def path(self) -> str:
+        """See `Turn.path`."""
+        return self._turn.path
+
+    @property
+    def run_id(self) -> str:
+        """See `Turn.run_id`."""
+        return self._turn.run_id
+
+    @property
+    def attempt(self) -> int:
+        """See `Turn.attempt`."""
+        return self._turn.attempt
 
     @property
     def state(self) -> Any:
@@ -567,13 +753,20 @@ class SyncTurn(Handle):
         """Whether the turn should end: look at it now and then."""
         return self._turn.interrupted
 
+    @property
+    def suspended(self) -> bool:
+        """Whether the runtime closes and cuts the turn off: its run begins again with the next one."""
+        return self._turn.suspended
+
     def spawn(self, kind: Any, name: str, *, config: Any = None) -> SyncTurnAgent:
         """See `Turn.spawn`."""
         return SyncTurnAgent(self, self._on_loop(lambda: self._turn.spawn(kind, name, config=config)).path)
 
-    def followup(self, path: Any, input: Any) -> SyncTurnRun:
+    def followup(self, path: Any, input: Any, *, key: str | int | None = None) -> SyncTurnRun:
         """See `Turn.followup`."""
-        return SyncTurnRun(self, self._on_loop(lambda: self._turn.followup(path, input)))
+        caller = current_thread()
+        run = self._on_loop(lambda: self._turn._followup_by(caller, path, input, key))
+        return SyncTurnRun(self, run)
 
     def send(self, path: Any, body: Any) -> None:
         """See `Turn.send`."""
@@ -624,7 +817,7 @@ class SyncTurn(Handle):
         async def tracked() -> T:
             task = asyncio.current_task()
             assert task is not None
-            if waits and self._turn.interrupted:
+            if waits and self._turn._is_to_end:
                 raise asyncio.CancelledError
             self._calls.add(task)
             try:
@@ -632,15 +825,29 @@ class SyncTurn(Handle):
             finally:
                 self._calls.discard(task)
 
+        if in_child(self._turn._pid):
+            raise GreenroomError(FORKED)
+        if asyncio._get_running_loop() is self._loop:
+            raise GreenroomError(
+                f"a call of {self.path}'s turn, which waits, was made on the loop of all agents: make it "
+                "on the turn's own thread, or have the kind be an async def"
+            )
         try:
             return wait_for_loop(tracked, self._loop)
         except (asyncio.CancelledError, _Cancelled):
+            if self._turn.suspended:
+                _ = self._turn._live  # raises
             if not self._turn.interrupted:
                 raise
             reason = "interrupted while it waited"
             raise RunInterrupted(self.run_id, self.path, reason) from None
 
-    def cancel_calls(self) -> None:
+    def _become(self, turn: Turn) -> None:
+        """Be a `Turn` from now on: a coroutine that was made with this goes on on the loop."""
+        self.__class__ = Turn  # type: ignore[assignment]
+        self.__dict__ = turn.__dict__
+
+    def _cancel_calls(self) -> None:
         """The turn was interrupted: end the calls that wait, on the loop."""
         for task in list(self._calls):
             task.cancel()

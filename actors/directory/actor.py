@@ -3,12 +3,13 @@
 from collections.abc import Iterable
 
 from ...persistence.protocol import Answer
+from ..containing import refused
 from ..effects import Effect
-from ..ledger.protocol import SpawnSettled
-from ..shell import ActorShell
+from ..ledger.protocol import CloseRecorded, SpawnSettled, SpawnWithdrawn
+from ..shell import ActorShell, Contained
 from ..vocabulary import Address
 from .paths import PathTable
-from .protocol import ConfigureDirectory, StopAccepting
+from .protocol import ConfigureDirectory, DirectoryCommand, StopAccepting
 
 
 class Directory(ActorShell):
@@ -16,6 +17,7 @@ class Directory(ActorShell):
 
     role = "directory"
     paths: PathTable
+    mark: tuple[int, ...] = ()  # where the table stood before the command that is being handled
 
     def decide(self, message: object, sender: Address) -> Iterable[Effect]:  # noqa: ARG002
         match message:
@@ -30,10 +32,24 @@ class Directory(ActorShell):
                 effects = self.paths.answered(message)
             case SpawnSettled():
                 effects = self.paths.settled(message)
+            case SpawnWithdrawn():
+                self.paths.withdrawn(message)
+                return ()
+            case CloseRecorded():
+                effects = self.paths.close_recorded(message)
             case StopAccepting():
                 self.paths.stop(message.reason)
                 return ()
             case _:
                 self.paths.now = self.clock()
+                self.mark = self.paths.mark
                 effects = self.paths.handle(message)  # type: ignore[arg-type]
         return effects
+
+    def contain(self, message: object, sender: Address, error: BaseException) -> Contained:
+        """Refuse a command that changed nothing of what is known of paths."""
+        if not isinstance(message, DirectoryCommand):
+            return super().contain(message, sender, error)
+        if self.paths.mark != self.mark or self.paths.holds(message):
+            return Contained(broken="a command by path was begun and not handed on")
+        return Contained((refused(message, sender, self.role, error),))

@@ -25,20 +25,23 @@ from ..ledger.protocol import (
     AcceptMessage,
     AcceptRun,
     AgentSpawned,
+    CloseRecorded,
     InterruptRuns,
     RecordClose,
     RecordSpawn,
     Refused,
     SpawnSettled,
+    SpawnWithdrawn,
 )
 from ..processes.protocol import EndErased
 from ..residency.protocol import EvictAgent, PinAgent
-from ..vocabulary import AgentId, RunId, Timestamp, tree_of
+from ..vocabulary import AgentId, Timestamp, tree_of
 from .closings import Closing, Closings
 from .novelty import Novelty
 from .protocol import (
     AgentLocated,
     CloseAgent,
+    CloseTree,
     DirectoryCommand,
     EvictPath,
     InterruptAgent,
@@ -49,7 +52,7 @@ from .protocol import (
     SubmitRun,
 )
 
-PAGE = 1_000
+PAGE = 100
 """How many agents of a subtree are closed in one commit."""
 
 
@@ -59,11 +62,11 @@ class _Known(Struct, frozen=True, gc=False):
     agent_id: AgentId
     kind: str
     closed: bool = False
-    origin: RunId | None = None
+    started_by: int | None = None
 
     @classmethod
     def of(cls, row: AgentRow) -> "_Known":
-        return cls(row.agent_id, row.kind, row.status == "closed", row.origin)
+        return cls(row.agent_id, row.kind, row.status == "closed", row.started_by)
 
 
 class _Spawning(Struct, frozen=True):
@@ -95,6 +98,17 @@ class PathTable:
         self._trees_asked: dict[str, list[str]] = {}  # paths that wait for news of their tree
         self._stopped: str | None = None
 
+    @property
+    def mark(self) -> tuple[int, ...]:
+        """What every command that has begun and was not handed on has changed."""
+        return self._next, len(self._lines), len(self._spawning), len(self._closings)
+
+    def holds(self, command: DirectoryCommand) -> bool:
+        """Whether `command` waits for something, and will be handed on later."""
+        line = self._lines.get(command.path) or ()
+        closing = self._closings.holder(command)
+        return any(other is command for other in (*line, *(closing.held if closing else ())))
+
     def stop(self, reason: str) -> None:
         """Refuse every command from now on."""
         self._stopped = reason
@@ -107,6 +121,8 @@ class PathTable:
         if closing is not None:
             closing.held.append(command)
             return []
+        if isinstance(command, CloseTree):
+            return self._close_tree(command)
         path = command.path
         if path in self._lines:
             self._wait(command)
@@ -169,6 +185,12 @@ class PathTable:
         spawning = self._spawning.pop(news.path)
         return self._resume(news.path, spawning.new if news.recorded else spawning.before)
 
+    def withdrawn(self, news: SpawnWithdrawn) -> None:
+        """A spawn was refused after all: the store knows who has its path."""
+        known = self._known.get(news.path)
+        if known is not None and known.agent_id == news.agent_id:
+            del self._known[news.path]
+
     def _resume(self, path: str, known: _Known | None) -> list[Effect]:
         """Decide what waited in line, until something is to be waited for again."""
         line = self._lines.pop(path)
@@ -216,6 +238,7 @@ class PathTable:
                     command.fresh,
                     command.durability,
                     closed=known.closed,
+                    started_by=command.started_by,
                 )
                 return [Send("ledger", run)]
             case SubmitMessage():
@@ -233,17 +256,20 @@ class PathTable:
                 return self._close(command, known)
             case LocateAgent():
                 return [Send(to, AgentLocated(asks, agent_id, path, known.kind))]
-            case SpawnAgent():
-                raise AssertionError("a spawn is decided before")
+            case SpawnAgent() | CloseTree():
+                raise AssertionError("it is decided before")
 
     # Spawning
 
     def _spawn(self, command: SpawnAgent, known: _Known | None) -> list[Effect]:
-        path = command.path
-        if known is not None and command.origin is not None and command.origin == known.origin:
-            return [Send(command.reply_to, AgentSpawned(command.request, known.agent_id, path, None))]
-        if known is not None and not known.closed:
+        path, by = command.path, command.started_by
+        if known is not None and command.finds and by is not None and by == known.started_by:
+            found = AgentSpawned(command.request, known.agent_id, path, None, found=True)
+            return [Send(command.reply_to, found)]
+        taken = known.kind if known is not None and not known.closed else None
+        if taken is not None and command.run_id is None:
             return [_refuse(command, PathTaken(path))]
+        asks, to, first, run_id = command.request, command.reply_to, command.input, command.run_id
         new = AgentRow(
             agent_id=self._next,
             path=path,
@@ -252,55 +278,80 @@ class PathTable:
             config=command.config,
             created_at=self.now,
             updated_at=self.now,
-            origin=command.origin,
+            started_by=by,
         )
+        record = RecordSpawn(asks, to, new, first, run_id, command.durability, taken)
+        if taken is not None:
+            return [Send("ledger", record)]
         self._next = AgentId(self._next + 1)
         self._known.pop(path, None)
         self._lines[path] = None
         self._spawning[path] = _Spawning(_Known.of(new), known)
         self._novelty.give_out(path)
-        asks, to, first, run_id = command.request, command.reply_to, command.input, command.run_id
-        return [Send("ledger", RecordSpawn(asks, to, new, first, run_id, command.durability))]
+        return [Send("ledger", record)]
 
     # Closing
 
     def _close(self, command: CloseAgent, known: _Known) -> list[Effect]:
         """Close the subtree a page at a time, the agent itself last: until then its path is taken."""
         self._known.pop(command.path, None)
-        self._closings.begin(Closing(command, known.agent_id, over=known.closed))
-        return [self._next_page(command.path, None)]
+        closing = Closing(command, known.agent_id, over=known.closed)
+        self._closings.begin(closing)
+        return [self._next_page(closing)]
 
-    def _next_page(self, path: str, after: str | None) -> Effect:
-        return Send("ledger", Ask(("close", path, after), ListAgents(path, after, PAGE)))
+    def _close_tree(self, command: CloseTree) -> list[Effect]:
+        """The same for whoever stands there, at the path itself as well."""
+        closing = Closing(command)
+        self._closings.begin(closing)
+        return [self._next_page(closing)]
+
+    def _next_page(self, closing: Closing) -> Effect:
+        path, (after, after_id) = closing.ask.path, closing.goes_on or (None, None)
+        page = ListAgents(path, after, PAGE, closed=closing.closed, after_id=after_id)
+        return Send("ledger", Ask(("close", path, after), page))
 
     def _close_page(self, answer: Answer) -> list[Effect]:
+        """Have the agents of a page ended; `CloseRecorded` says when they are."""
         path: str = answer.request[1]  # type: ignore[index]
         closing = self._closings[path]
-        ask, over = closing.ask, closing.over
+        ask, over, root = closing.ask, closing.over, closing.agent_id
         if answer.error is not None:
             return [_refuse(ask, answer.error), *self._closed(path)]
         page: AgentPage = answer.value  # type: ignore[assignment]
-        below = () if over else tuple((row.agent_id, row.path) for row in page.rows if row.path != path)
-        for _, gone in below:
+        agents = tuple((row.agent_id, row.path) for row in page.rows if root is None or row.path != path)
+        if over:
+            agents = ()
+        closed = closing.closed
+        closing.goes_on = None if over or page.next is None else (page.next, page.next_id)
+        if closing.goes_on is None and ask.erase and root is None and not closed:
+            closing.closed, closing.goes_on = True, ("", None)  # those that were closed before
+        last, turns = closing.goes_on is None, closing.closed and not closed
+        if last and root is not None:
+            agents += ((root, path),)
+        for _, gone in agents:
             self._known.pop(gone, None)
-        effects: list[Effect] = []
-        if page.next is not None and not over:
-            if below:
-                effects.append(Send("ledger", RecordClose(None, None, below, ask.erase)))
-                effects += _end_processes(ask, below)
-            return [*effects, self._next_page(path, page.next)]
-        agents = (*below, (closing.agent_id, path))
-        effects.append(Send("ledger", RecordClose(ask.request, ask.reply_to, agents, ask.erase, over)))
-        return [*effects, *_end_processes(ask, agents), *self._closed(path)]
+        closing.count += len(agents)
+        request, reply_to = (ask.request, ask.reply_to) if last else (None, None)
+        record = RecordClose(
+            request, reply_to, agents, ask.erase, over or closed, path, closing.count, turns
+        )
+        return [Send("ledger", record), *_end_processes(ask, agents)]
+
+    def close_recorded(self, news: CloseRecorded) -> list[Effect]:
+        """A page of agents is gone: go on with the next one, or let others have their paths."""
+        closing = self._closings[news.closing]
+        return self._closed(news.closing) if closing.goes_on is None else [self._next_page(closing)]
 
     def _closed(self, path: str) -> list[Effect]:
         """Let the commands go on that waited for the end of the subtree."""
         return [effect for command in self._closings.end(path) for effect in self.handle(command)]
 
 
-def _end_processes(ask: CloseAgent, agents: tuple[tuple[AgentId, str], ...]) -> list[Effect]:
+def _end_processes(ask: CloseAgent | CloseTree, agents: tuple[tuple[AgentId, str], ...]) -> list[Effect]:
     """What deleted agents left outside, whoever started it; sessions end their own."""
-    return [Send("supervisor", EndErased(tuple(agent_id for agent_id, _ in agents)))] if ask.erase else []
+    if not ask.erase or not agents:
+        return []
+    return [Send("supervisor", EndErased(tuple(agent_id for agent_id, _ in agents)))]
 
 
 def _may_be_closed(command: DirectoryCommand) -> bool:

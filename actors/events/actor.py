@@ -3,13 +3,14 @@
 from collections.abc import Iterable
 
 from ...persistence.journal import Publish
-from ...persistence.protocol import Answer, Ask, ListEvents
+from ...persistence.protocol import Answer, Ask
+from ..containing import refused
 from ..effects import Effect, Send
 from ..ledger.protocol import Refused
-from ..shell import ActorShell
-from ..vocabulary import Address, RequestId
-from .protocol import Announce, ConfigureEvents, ForgetPull, PullEvents
-from .ring import EventRing, cursor_of
+from ..shell import ActorShell, Contained
+from ..vocabulary import Address
+from .protocol import Announce, ConfigureEvents, ForgetPull, GoOn, PullEvents
+from .ring import EventRing, Key
 
 
 class EventBus(ActorShell):
@@ -18,36 +19,44 @@ class EventBus(ActorShell):
     role = "events"
     ring: EventRing
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.reading: dict[RequestId, PullEvents] = {}
-
     def decide(self, message: object, sender: Address) -> Iterable[Effect]:  # noqa: ARG002
+        if type(message) is ConfigureEvents:
+            self.ring = EventRing(last=message.last, keep=message.keep)
+            return ()
+        self.ring.now = self.clock()
+        effects = self.handled(message)
+        asks = [Send("ledger", Ask(key, query)) for key, query in self.ring.questions()]
+        return [*effects, *asks] if asks else effects
+
+    def handled(self, message: object) -> Iterable[Effect]:
         match message:
             case Publish():
                 return self.ring.publish(message.events)
             case Announce():
                 return self.ring.announce(message)
             case PullEvents():
-                found = self.ring.pull(message)
-                return self.read(message) if found is None else found
+                return self.ring.pull(message) or ()
+            case GoOn():
+                return self.ring.go_on()
             case Answer():
                 return self.answered(message)
             case ForgetPull():
                 self.ring.forget(message.request)
-            case ConfigureEvents():
-                self.ring = EventRing(last=message.last, keep=message.keep)
+                return ()
             case _:
                 raise TypeError(f"the event bus does not know {message!r}")
-        return ()
 
-    def read(self, pull: PullEvents) -> list[Effect]:
-        self.reading[pull.request] = pull
-        query = ListEvents(pull.under, cursor_of(pull.since)[0], pull.limit)
-        return [Send("ledger", Ask(pull.request, query))]
+    def contain(self, message: object, sender: Address, error: BaseException) -> Contained:
+        """Refuse a question; whoever asked it has no place here any more."""
+        if not isinstance(message, PullEvents):
+            return super().contain(message, sender, error)
+        self.ring.forget(message.request)
+        return Contained((refused(message, sender, self.role, error),))
 
     def answered(self, answer: Answer) -> list[Effect]:
-        pull = self.reading.pop(answer.request)
+        key: Key = answer.request  # type: ignore[assignment]
         if answer.error is not None:
-            return [Send(pull.reply_to, Refused(pull.request, answer.error))]
-        return self.ring.read(pull, answer.value)  # type: ignore[arg-type]
+            return [
+                Send(pull.reply_to, Refused(pull.request, answer.error)) for pull in self.ring.refused(key)
+            ]
+        return self.ring.found(key, answer.value)  # type: ignore[arg-type]

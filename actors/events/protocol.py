@@ -2,6 +2,7 @@
 
 Readers *pull*: a reader says up to where it has read and gets what is newer, now or when it happens. So
 a slow reader costs nothing and loses nothing; it merely reads from the store what left memory long ago.
+What retention has removed by then cannot be told: it gets an event `events.missed` in its place.
 """
 
 from typing import TypeAlias
@@ -10,6 +11,16 @@ from msgspec import Struct
 
 from ...persistence.protocol import EventRow, Publish
 from ..vocabulary import Address, RequestId, Timestamp
+
+MISSED = "events.missed"
+"""The type of an event that stands for others.
+
+For one reader, in no store: `{"since": n, "upto": m}`, the events after number n and up to m were removed
+by retention before it read them. Its own number is m. With `"upto": null` the store has no event n: it is
+another store, or it lost its end; the number is that of the last event that there is.
+
+Of a run, stored: `{"dropped": n}`, so many `run.progress` events of it were not recorded.
+"""
 
 
 class ConfigureEvents(Struct, frozen=True):
@@ -37,8 +48,8 @@ class Announce(Struct, frozen=True):
 class PullEvents(Struct, frozen=True):
     """Answered once, by `EventsPulled`: at once if there are newer events, else when there are.
 
-    `since` is the number of an event, or the `last` of an earlier answer. None means: from now on, and is
-    answered at once with what to go on from.
+    `since` is the number of an event, or the `last` of an earlier answer. 0 means all that are kept. None
+    means: from now on, and is answered at once with what to go on from.
     """
 
     request: RequestId
@@ -63,4 +74,8 @@ class EventsPulled(Struct, frozen=True):
     last: Cursor
 
 
-EventCommand: TypeAlias = ConfigureEvents | Publish | Announce | PullEvents | ForgetPull
+class GoOn(Struct, frozen=True):
+    """To itself, by timer: others had their turn, and the next portion of answers can be handed out."""
+
+
+EventCommand: TypeAlias = ConfigureEvents | Publish | Announce | PullEvents | ForgetPull | GoOn

@@ -15,17 +15,21 @@ from ...persistence.protocol import (
     LoadAgent,
     StoreClosed,
 )
+from ..containing import bug_in, refused
 from ..effects import Effect, Send, StartTimer
 from ..errors import InternalError
 from ..events.protocol import Announce
 from ..residency.protocol import AgentEntered, AgentLeft, LoadFailed, OpeningDeferred
-from ..shell import ActorShell, log
-from ..vocabulary import Address, Timestamp
-from .ledger import Ledger
+from ..shell import ActorShell, Contained, log
+from ..vocabulary import Address, Seconds
+from .audit import Mark, broken_invariant, mark_of
+from .errands import GoOn
+from .ledger import CallAgain, Ledger
 from .protocol import (
     AcceptMessage,
     AcceptRun,
     AwaitRun,
+    AwaitRuns,
     Checkpoint,
     CloseLedger,
     ConfigureLedger,
@@ -36,20 +40,28 @@ from .protocol import (
     DescribeState,
     EndTurn,
     ForgetRequest,
+    ForgetRuns,
+    GoOnTelling,
     InterruptRuns,
+    InterruptTree,
     InterruptTurns,
     KindRegistered,
     LedgerClosed,
     RecordClose,
     RecordSpawn,
+    ReportDivergence,
     ReportProgress,
+    SessionCancelled,
     SessionFailed,
     SessionStarted,
     StopBeginning,
     StoreFailing,
     TakeRun,
+    TurnResumes,
     TurnWaits,
 )
+from .suspects import Outran
+from .withdrawal import broken_by, withdraw
 
 
 class _RetryBatch(Struct, frozen=True):
@@ -68,7 +80,8 @@ class LedgerActor(ActorShell):
     journal: Journal
     closing: Address | None = None
     closed_stores = 0
-    patience_ends: Timestamp = 0.0  # with a store that cannot be written, while closing
+    patience_ends: Seconds = 0.0  # with a store that cannot be written, while closing
+    mark: Mark = (0, 0, 0, 0)  # where the ledger stood before the message that is being handled
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,6 +91,7 @@ class LedgerActor(ActorShell):
         if type(message) is ConfigureLedger:
             return self.configure(message)
         self.ledger.now = self.clock()
+        self.mark = mark_of(self.ledger)
         handler = HANDLERS.get(type(message))
         if handler is None:
             raise TypeError(f"the ledger does not know {message!r}")
@@ -86,9 +100,23 @@ class LedgerActor(ActorShell):
             return effects
         journal = self.journal
         batch = journal.take_batch() if journal.urgent > journal.sent else []
-        if self.closing is not None and not journal.unwritten and not journal.asking:
+        busy = journal.unwritten or journal.asking or self.ledger.told.waiting or self.ledger.errands
+        if self.closing is not None and not busy:
             batch = [*batch, *self.close_stores()]
         return [*effects, *batch] if batch else effects
+
+    def contain(self, message: object, sender: Address, error: BaseException) -> Contained:
+        """A request is refused; the runs of an agent whose session's news cannot be handled fail."""
+        kind = type(message)
+        if kind not in ASKED and kind not in OF_AN_AGENT:
+            return super().contain(message, sender, error)
+        broken = broken_invariant(self.ledger, self.mark)
+        if broken is not None:
+            return Contained(broken=broken)
+        if kind in OF_AN_AGENT:
+            problem = str(bug_in(message, self.role, error))
+            return Contained(tuple(self.ledger.abandon(message.agent_id, problem)))  # type: ignore[attr-defined]
+        return Contained((*ASKED[kind](message), refused(message, sender, self.role, error)))
 
     def configure(self, message: ConfigureLedger) -> list[Effect]:
         unfinished = message.unfinished
@@ -154,17 +182,26 @@ class LedgerActor(ActorShell):
         episode = health.episode
         assert episode is not None
         effects += self.ledger.store_failed()
-        if self.closing is not None and self.clock() >= self.patience_ends:
+        if self.closing is not None and self.uptime() >= self.patience_ends:
             return [*effects, *self.give_up()]
         return [*effects, StartTimer(health.pause, _RetryBatch(episode.tries))]
 
     def record_failed(self, message: BatchFailed) -> list[Effect]:
-        """A bug: something was accepted that cannot be stored. Write all that came before it, then stop."""
+        """A bug: something was accepted that cannot be stored. Refuse that, once all before it is written.
+
+        If its place in the books is not sound, or somebody was told of it, stop.
+        """
         records = self.journal.narrow_down()
         if records is None:
             return []
         what = ", ".join(sorted({type(record).__name__ for record in records}))
         problem = f"a commit of {what} cannot be stored: {message.problem}"
+        withdrawn = withdraw(self.ledger, message.problem)
+        if withdrawn is not None:
+            log.error("%s. Its request is refused and all else goes on. Please report this", problem)
+            return [*withdrawn, *self.journal.resume()]
+        broken = broken_by(message.problem)
+        problem = f"{problem} ({broken} does not hold)" if broken else problem
         return [Send("supervisor", StoreFailing(problem, True, InternalError(problem)))]
 
     def retry(self, message: _RetryBatch) -> list[Effect]:
@@ -180,7 +217,7 @@ class LedgerActor(ActorShell):
     def close(self, message: CloseLedger, sender: Address) -> list[Effect]:
         """Write all that is left, then close the stores; give up when patience ends."""
         self.closing = sender
-        self.patience_ends = self.clock() + message.patience
+        self.patience_ends = self.uptime() + message.patience
         self.ledger.sealed = True
         self.journal.flush()
         return [*self.journal.resume(), StartTimer(message.patience, _GiveUp())]
@@ -214,8 +251,12 @@ HANDLERS: dict[type, Handler] = {
     AcceptRun: lambda room, ask, _: room.ledger.accept_run(ask),
     AcceptMessage: lambda room, ask, _: room.ledger.accept_message(ask),
     InterruptRuns: lambda room, ask, _: room.ledger.interrupt(ask),
+    InterruptTree: lambda room, ask, _: room.ledger.interrupt_tree(ask),
     AwaitRun: lambda room, ask, _: room.ledger.await_run(ask),
+    AwaitRuns: lambda room, ask, _: room.ledger.await_runs(ask),
     ForgetRequest: lambda room, news, _: room.ledger.forget(news),
+    ForgetRuns: lambda room, news, _: room.ledger.forget_runs(news),
+    GoOn: lambda room, news, _: room.ledger.go_on(news.number),
     DescribeAgent: lambda room, ask, _: room.ledger.view.agent(ask),
     DescribeAgents: lambda room, ask, _: room.ledger.view.agents(ask),
     DescribeState: lambda room, ask, _: room.ledger.view.state(ask),
@@ -227,13 +268,19 @@ HANDLERS: dict[type, Handler] = {
     SessionStarted: lambda room, news, _: room.ledger.session_started(news),
     SessionFailed: lambda room, news, _: room.ledger.session_failed(news),
     OpeningDeferred: lambda room, news, _: room.ledger.opening_deferred(news),
+    SessionCancelled: lambda room, news, _: room.ledger.session_cancelled(news),
     LoadFailed: lambda room, news, _: room.ledger.load_failed(news),
     AgentLeft: lambda room, news, _: room.ledger.left(news),
     TakeRun: LedgerActor.take_run,
-    TurnWaits: lambda room, news, _: room.ledger.turn_waits(news),
     Checkpoint: lambda room, ask, session: room.ledger.checkpoint(ask, session),
+    ReportDivergence: lambda room, news, _: room.ledger.diverged(news),
     ReportProgress: lambda room, news, _: room.ledger.progress(news),
+    GoOnTelling: lambda room, _, __: room.ledger.others_had_their_turn(),
     EndTurn: lambda room, end, session: room.ledger.end_turn(end, session),
+    TurnWaits: lambda room, news, _: room.ledger.turn_waits(news),
+    TurnResumes: lambda room, ask, session: room.ledger.turn_resumes(ask, session),
+    Outran: lambda room, timer, _: room.ledger.outran(timer),
+    CallAgain: lambda room, timer, _: room.ledger.call_again(timer),
     KindRegistered: lambda room, news, _: room.ledger.kind_registered(news),
     # the disks
     BatchWritten: lambda room, news, _: room.batch_written(news),
@@ -249,3 +296,36 @@ HANDLERS: dict[type, Handler] = {
     StoreClosed: lambda room, _, __: room.store_closed(),
 }
 """By type, as there are many and every turn is told of several: found at once."""
+
+ASKED: dict[type, Callable[[Any], Iterable[Effect]]] = {
+    **dict.fromkeys(
+        (
+            RecordClose,
+            AcceptRun,
+            AcceptMessage,
+            InterruptRuns,
+            DescribeAgent,
+            DescribeAgents,
+            DescribeState,
+            DescribeRun,
+            DescribeLedger,
+            AwaitRun,
+            Checkpoint,
+        ),
+        lambda _: (),
+    ),
+    RecordSpawn: Ledger.not_spawned,
+}
+"""Requests that a bug refuses, and what else is to be told then."""
+
+OF_AN_AGENT = (
+    AgentEntered,
+    SessionStarted,
+    SessionFailed,
+    LoadFailed,
+    TakeRun,
+    ReportDivergence,
+    ReportProgress,
+    EndTurn,
+)
+"""News of one agent: a bug ends what that agent does."""

@@ -9,9 +9,10 @@ the run out of `runs`; a turn's end counts only if its run is still there, under
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
+from msgspec import Struct
 from msgspec.structs import replace
 
 from ...persistence.journal import Journal
@@ -25,6 +26,7 @@ from ...persistence.protocol import (
     BatchWritten,
     BeginRun,
     Commit,
+    DivideRun,
     DropMessages,
     EndRun,
     EraseAgent,
@@ -38,17 +40,21 @@ from ...persistence.protocol import (
     RunRow,
     SetAgent,
     SetIncarnation,
+    SetRun,
     Unfinished,
 )
-from ..effects import Effect, Send
+from ..effects import Effect, Send, StartTimer
 from ..errors import (
     AgentClosed,
     BacklogFull,
     GreenroomError,
+    PathTaken,
     RunIdTaken,
     RunNotFound,
     RuntimeClosing,
 )
+from ..events.protocol import MISSED
+from ..ids import plain_id, stem_of
 from ..residency.protocol import (
     AgentEntered,
     AgentLeft,
@@ -65,25 +71,33 @@ from ..vocabulary import (
     Payload,
     RequestId,
     RunId,
+    Seconds,
     Timestamp,
     tellable,
 )
 from .desk import Desk, OpenRun
+from .errands import LIGHT, Errands
 from .health import Episode, Health
 from .lately import Lately
 from .latencies import Latencies
+from .progress import Progress
 from .protocol import (
     AcceptMessage,
     AcceptRun,
     AgentsClosed,
     AgentSpawned,
     AwaitRun,
+    AwaitRuns,
     Checkpoint,
     CheckpointRecorded,
+    CloseRecorded,
     DescribeLedger,
     EndTurn,
     ForgetRequest,
+    ForgetRuns,
+    GoOnTelling,
     InterruptRuns,
+    InterruptTree,
     InterruptTurn,
     InterruptTurns,
     KindRegistered,
@@ -94,23 +108,53 @@ from .protocol import (
     RecordClose,
     RecordSpawn,
     Refused,
+    ReportDivergence,
     ReportProgress,
     RunAccepted,
     RunBegun,
     RunEnded,
     RunPending,
     RunsInterrupted,
+    RunsSought,
+    SessionCancelled,
     SessionFailed,
     SessionStarted,
     SpawnSettled,
+    SpawnWithdrawn,
     StopBeginning,
     TakeRun,
+    TurnMayResume,
+    TurnResumes,
     TurnsEnded,
     TurnSettled,
     TurnWaits,
 )
+from .suspects import CRASHED, SUSPECT_FROM, Outran, Suspects, cut_off, longest_solo, lost, verdict
+from .sweep import Sweep
+from .underway import UnderWay
 from .view import View
 from .waits import Waits
+
+BEGINS_AGAIN: Seconds = 1.0
+"""After a turn or an opening was cancelled from outside of greenroom: mostly the program is ending."""
+
+CLOSED = "the runtime closed before its turn ended"
+
+
+class CallAgain(Struct, frozen=True):
+    """To the ledger, from a timer: what was cancelled from outside may begin again."""
+
+    agent_id: AgentId
+
+
+LOOKED_UP = 64
+"""Runs in one question to the disk, of those that somebody waits for."""
+
+MOST_AHEAD = 10_000
+"""Records that are not on disk, beyond which an errand waits: the disk is kept busy with half of them."""
+
+WAITERS = 16
+"""Open runs that are waited for in one step."""
 
 
 class Ledger:
@@ -127,21 +171,24 @@ class Ledger:
     ) -> None:
         self.journal = journal
         self.health = Health(store)
-        self.events_dropped = 0
+        self.told = Progress()
         self.desks: dict[AgentId, Desk] = {}
         self.runs: dict[RunId, OpenRun] = {}
-        self.view = View(journal, self.desks, self.runs)
+        self.suspects = Suspects()
+        self.view = View(journal, self.desks, self.runs, self.suspects)
         self.waits = Waits(self.desks, self.runs)
         self.known = unfinished.known
         self._backlog = backlog
         self._attempts_of = attempts_of  # of a kind by name; None if it is not registered here
-        self._epoch = unfinished.epoch
-        self._made = 0  # run ids
+        self._nonce, self._epoch = unfinished.nonce, unfinished.epoch
         self._serial = unfinished.next_serial
         self._spawning = 0  # agents recorded whose session was not loaded yet
         self._lookups: dict[RunId, deque[AcceptRun | RecordSpawn]] = {}
         self._looked_for: set[RequestId] = set()  # who waits for a run that is being looked up
         self._postponed: set[AgentId] = set()  # their next run begins when the store can be written again
+        self._sweeps: list[Sweep] = []  # interrupts under way
+        self.errands = Errands()
+        self._turns = UnderWay()
         self._lately = Lately()
         self._latencies = Latencies()  # of commits, of runs until they begin, of turns
         self._closing: str | None = None
@@ -152,46 +199,164 @@ class Ledger:
     # Recovery
 
     def recover(self, unfinished: Unfinished) -> list[Effect]:
-        """Queue again what was accepted and has no outcome; fail what was cut off too often."""
+        """Queue again what was accepted and has no outcome; fail what may not begin again."""
         rows = {row.agent_id: row for row in unfinished.agents}
-        for row in unfinished.runs:
-            agent = rows[row.agent_id]
+        cuts: list[Record] = []
+        for was in unfinished.runs:
+            agent = rows[was.agent_id]
+            row = cut_off(was, crashed=unfinished.crashed, died=unfinished.died, now=self.now)
+            if row is not was:
+                cuts.append(SetRun.of(row))
             # "process": it may be what ended the last one
-            run = OpenRun(row, set(), "process", recovered=True)
+            run = OpenRun(row, (), "process", recovered=True)
             desk = self._desk(row.agent_id, agent.path, agent.kind)
+            desk.suspected = agent.last is not None and agent.last.error_type == CRASHED
             self.runs[row.run_id] = run
             self._join(desk, run)
-        effects: list[Effect] = []
+        # before any beginning: whoever opens the store next counts this crash no more
+        effects = self._commit(tuple(cuts), (), "process") if cuts else []
         for desk in self.desks.values():
             desk.kind_missing = self._attempts_of(desk.kind) is None
         for desk in list(self.desks.values()):
-            attempts = self._attempts_of(desk.kind)
-            for run in list(desk.queue):
+            for run in desk.queued:
                 if run.row.error is not None:
                     effects += self._end(desk, run, "interrupted", run.row.error, data={"recovered": True})
-                elif attempts is not None and run.row.attempt >= attempts:
-                    reason = f"its turn was cut off {run.row.attempt} times, which is all its attempts"
-                    effects += self._end(desk, run, "failed", reason, data={"recovered": True})
+            effects += self._judge(desk)
+        for desk in self.desks.values():
+            if desk.queue and not desk.kind_missing:
+                self._may_begin(desk)  # all of them: the first of all begins, not the first that is called
+        for desk in list(self.desks.values()):
             effects += self._call(desk)
         return effects
 
     def kind_registered(self, news: KindRegistered) -> list[Effect]:
         """Let go on what waited for this kind."""
-        waiting = [desk for desk in self.desks.values() if desk.kind_missing and desk.kind == news.name]
-        return [effect for desk in waiting for effect in self._call(desk)]
+
+        def calls() -> Iterator[list[Effect]]:
+            for place, desk in enumerate(list(self.desks.values())):
+                if desk.kind_missing and desk.kind == news.name:
+                    yield [*self._judge(desk), *self._call(desk)]
+                elif place % LIGHT == 0:
+                    yield []
+
+        return self.errands.begin(calls())
+
+    def _judge(self, desk: Desk) -> list[Effect]:
+        """Fail the queued runs that were cut off and may not begin again."""
+        attempts = self._attempts_of(desk.kind)
+        effects: list[Effect] = []
+        if attempts is None:
+            return effects
+        for run in desk.queued:
+            failure = verdict(run.row, attempts) if run.row.attempt else None
+            if failure is not None:
+                data: dict[str, object] | None = {"recovered": True} if run.recovered else None
+                effects += self._end(
+                    desk, run, "failed", failure.text, data=data, error_type=failure.error_type
+                )
+        return effects
+
+    # Suspects
+
+    def _may_begin(self, desk: Desk, *, now: bool = False) -> bool:
+        """Whether the agent's next run may begin (`now`: it does), as far as suspects go.
+
+        One that may not is called when its time has come.
+        """
+        run = desk.first
+        if run is None or run is desk.running or (run.row.cuts < SUSPECT_FROM and not desk.suspected):
+            return True
+        take = self.suspects.begins if now else self.suspects.queues
+        return take(run.row.run_id, run.row.serial)
+
+    def _next_suspect(self) -> list[Effect]:
+        """Have the next suspect go on or begin, if none is at it."""
+        run_id = self.suspects.goes_on()
+        if run_id is not None:
+            return self._go_on(self.runs[run_id])
+        first = self.suspects.first if self.suspects.solo is None else None
+        return [] if first is None else self._call(self.desks[self.runs[first].row.agent_id])
+
+    def _go_on(self, run: OpenRun) -> list[Effect]:
+        """A suspect's turn may go on, alone from now on."""
+        assert run.resuming is not None
+        session = self.desks[run.row.agent_id].executor
+        run.row = replace(run.row, alone=True)
+        go = Send(session, TurnMayResume(run.row.run_id, run.resuming))
+        run.resuming = None
+        return self._commit((SetRun.of(run.row),), (), run.durability, go)
+
+    def _time_solo(self, run: OpenRun) -> Effect:
+        return StartTimer(longest_solo(run.row), Outran(self.suspects.number))
+
+    def outran(self, news: Outran) -> list[Effect]:
+        """A solo took long enough: what ends the process from here on is not held against it."""
+        run = self.runs.get(self.suspects.solo) if self.suspects.solo is not None else None
+        if run is None or news.solo != self.suspects.number or not run.row.alone:
+            return []
+        run.outran = True
+        return self._no_longer_alone(run)
+
+    def _no_longer_alone(self, run: OpenRun) -> list[Effect]:
+        """What ends the process from now on is not held against it, and that is recorded."""
+        run.resuming = None
+        if not self.suspects.over(run.row.run_id):
+            return []
+        effects: list[Effect] = []
+        if run.row.alone:
+            run.row = replace(run.row, alone=False)
+            effects += self._commit((SetRun.of(run.row),), (), run.durability)
+        return effects + self._next_suspect()
+
+    def turn_waits(self, news: TurnWaits) -> list[Effect]:
+        desk = self.desks.get(news.agent_id)
+        if desk is None or desk.running is None or desk.incarnation != news.incarnation:
+            return []
+        desk.in_wait, run = news.waits, desk.running
+        if news.waits:
+            return self._no_longer_alone(run)
+        return [self._time_solo(run)] if run.row.alone else []  # from here: before, it waited for a slot
+
+    def turn_resumes(self, ask: TurnResumes, session: Address) -> list[Effect]:
+        desk = self._desk_of(ask)
+        run = desk.running if desk else None
+        if run is None or run.outran:
+            return [Send(session, TurnMayResume(ask.run_id, ask.number))]
+        run.resuming = ask.number
+        self.suspects.resumes(run.row.run_id, run.row.serial)
+        return self._next_suspect()
 
     # Agents
 
     def record_spawn(self, ask: RecordSpawn) -> list[Effect]:
+        if ask.run_id is not None and ask.run_id in self.runs:
+            return self._same_spawn(ask, self.runs[ask.run_id].row)
         refusal = self._refusal(ask)
-        if refusal is None and ask.input is not None and ask.run_id is not None:
+        if refusal is None and ask.run_id is not None:
             return self._look_up(ask.run_id, ask)
         return self._refuse_spawn(ask, refusal) if refusal else self._spawn(ask)
 
     def _refuse_spawn(self, ask: RecordSpawn, error: GreenroomError) -> list[Effect]:
+        return [*self.not_spawned(ask), Send(ask.reply_to, Refused(ask.request, error))]
+
+    @staticmethod
+    def not_spawned(ask: RecordSpawn) -> list[Effect]:
+        """What the directory is told of a spawn that is not recorded."""
+        if ask.taken is not None:
+            return []
+        return [Send("directory", SpawnSettled(ask.row.agent_id, ask.row.path, recorded=False))]
+
+    def _same_spawn(self, ask: RecordSpawn, row: RunRow) -> list[Effect]:
+        """The run id is known: that run and its agent are meant, if they stand at this path."""
+        if row.path != ask.row.path:
+            return self._refuse_spawn(ask, RunIdTaken(row.run_id, row.path))
+        if ask.taken is not None and ask.taken != ask.row.kind:
+            problem = f"whose agent is of the kind {ask.taken!r}, and not {ask.row.kind!r}"
+            return self._refuse_spawn(ask, RunIdTaken(row.run_id, row.path, problem))
+        reply = AgentSpawned(ask.request, row.agent_id, row.path, row.run_id, known=row)
         return [
-            Send("directory", SpawnSettled(ask.row.agent_id, ask.row.path, recorded=False)),
-            Send(ask.reply_to, Refused(ask.request, error)),
+            *self.not_spawned(ask),
+            *self._tell_accepted(row, ask.durability, Send(ask.reply_to, reply)),
         ]
 
     def _spawn(self, ask: RecordSpawn) -> list[Effect]:
@@ -210,36 +375,58 @@ class Ledger:
             facts += (Fact(self.now, "run.accepted", row.path, run_id),)
         reply = AgentSpawned(ask.request, row.agent_id, row.path, run_id)
         return [
-            *self._commit(records, facts, ask.durability, Send(ask.reply_to, reply)),
+            *self._commit(records, facts, self._level(ask), Send(ask.reply_to, reply)),
             Send("directory", SpawnSettled(row.agent_id, row.path, recorded=True)),
             *self._call(desk, open_only=ask.input is None, image=AgentImage(row, None, ())),
         ]
 
     def record_close(self, ask: RecordClose) -> list[Effect]:
+        """End the runs of these agents, in portions, and then the agents, in one commit."""
+        for agent_id, _ in ask.agents:
+            desk = self.desks.get(agent_id)
+            if desk is not None:
+                desk.ends = True
+        if self._lookups:
+            self._close_lookups({agent_id for agent_id, _ in ask.agents})
+        return self.errands.begin(self._closing_agents(ask), records=True)
+
+    def _closing_agents(self, ask: RecordClose) -> Iterator[list[Effect]]:
         reason = "its agent was deleted" if ask.erase else "its agent was closed"
-        effects: list[Effect] = []
+        for agent_id, _ in ask.agents:
+            desk = self.desks.get(agent_id)
+            if desk is None:
+                continue
+            runs = deque(desk.open_runs())
+            if desk.running:  # its session is about to go, and nothing that it reports counts any more
+                yield [*self._end(desk, desk.running, "interrupted", reason), *self._count_turns()]
+            yield [Send("residency", DismissAgent(agent_id, gone=True))]
+            while runs:
+                run = runs.popleft()
+                if run.state != "ended":
+                    yield self._end(desk, run, "interrupted", reason)
+            if self.desks.get(agent_id) is desk:
+                if desk.opening and not desk.present:
+                    self._spawning -= 1
+                del self.desks[agent_id]
         records: list[Record] = []
         facts: list[Fact] = []
         for agent_id, path in ask.agents:
-            desk = self.desks.get(agent_id)
-            if desk is not None:
-                for run in desk.open_runs():
-                    effects += self._end(desk, run, "interrupted", reason)
-                if desk.opening and not desk.present:
-                    self._spawning -= 1
-                effects.append(Send("residency", DismissAgent(agent_id, gone=True)))
-                self.desks.pop(agent_id, None)
             records.append(
-                EraseAgent(agent_id) if ask.erase else SetAgent(agent_id, "closed", None, self.now)
+                EraseAgent(agent_id, path)
+                if ask.erase
+                else SetAgent(agent_id, "closed", None, self.now, path)
             )
             facts.append(Fact(self.now, "agent.deleted" if ask.erase else "agent.closed", path))
         self.known -= 0 if ask.over else len(ask.agents)
-        if self._lookups:
-            self._close_lookups({agent_id for agent_id, _ in ask.agents})
         if ask.erase:
             self._lately.forget()
-        then = (Send(ask.reply_to, AgentsClosed(ask.request)),) if ask.reply_to else ()
-        return effects + self._commit(tuple(records), tuple(facts), self._unless_crowded(), *then)
+        then = (Send(ask.reply_to, AgentsClosed(ask.request, ask.count)),) if ask.reply_to else ()
+        recorded = self._commit(tuple(records), tuple(facts), self._unless_crowded(), *then)
+        done = Send("directory", CloseRecorded(ask.closing))
+        yield [
+            *recorded,
+            *self.journal.tell(self.journal.urgent, "process" if ask.written else "memory", done),
+        ]
 
     # Accepting
 
@@ -257,21 +444,26 @@ class Ledger:
 
     def _accept(self, ask: AcceptRun) -> list[Effect]:
         desk = self._desk(ask.agent_id, ask.path, ask.kind)
-        run = self._new_run(desk, ask.input, ask.run_id, ask.durability)
+        run = self._new_run(desk, ask.input, ask.run_id, ask.durability, ask.started_by)
         run_id = run.row.run_id
         facts = (Fact(self.now, "run.accepted", ask.path, run_id),)
         reply = RunAccepted(ask.request, run_id, ask.path)
         return [
-            *self._commit((AddRun(run.row),), facts, ask.durability, Send(ask.reply_to, reply)),
+            *self._commit((AddRun(run.row),), facts, self._level(ask), Send(ask.reply_to, reply)),
             *self._call(desk),
         ]
 
     def _same_run(self, ask: AcceptRun, row: RunRow) -> list[Effect]:
-        if row.agent_id != ask.agent_id:
+        """The run id is known. What a turn started before is its own, whoever has the path by now."""
+        if ask.started_by is None and row.agent_id != ask.agent_id:
             return [Send(ask.reply_to, Refused(ask.request, RunIdTaken(row.run_id, row.path)))]
-        reply = RunAccepted(ask.request, row.run_id, row.path)
-        level = ask.durability or self.journal.durability
-        return self.journal.tell(self.journal.accepted_by(row.run_id), level, Send(ask.reply_to, reply))
+        reply = RunAccepted(ask.request, row.run_id, row.path, row)
+        return self._tell_accepted(row, ask.durability, Send(ask.reply_to, reply))
+
+    def _tell_accepted(self, row: RunRow, durability: Durability | None, reply: Send) -> list[Effect]:
+        """Tell of a run that was accepted before, once that is as durable as it is to be now."""
+        level = durability or self.journal.durability
+        return self.journal.tell(self.journal.accepted_by(row.run_id), level, reply)
 
     def _look_up(self, run_id: RunId, ask: AcceptRun | RecordSpawn) -> list[Effect]:
         """A run id from outside: find out whether it names a run already, once for all who ask."""
@@ -291,12 +483,16 @@ class Ledger:
                 continue
             row = self.runs[run_id].row if run_id in self.runs else found
             if isinstance(ask, RecordSpawn):
-                error = RunIdTaken(run_id, row.path) if row else self._refusal(ask)
-                yield from self._refuse_spawn(ask, error) if error else self._spawn(ask)
+                yield from self._same_spawn(ask, row) if row else self._spawn_anew(ask)
             elif row is not None:
                 yield from self._same_run(ask, row)
             else:
                 yield from self.accept_run(replace(ask, fresh=True))
+
+    def _spawn_anew(self, ask: RecordSpawn) -> list[Effect]:
+        """The run id is free."""
+        error = self._refusal(ask) or (None if ask.taken is None else PathTaken(ask.row.path))
+        return self._refuse_spawn(ask, error) if error else self._spawn(ask)
 
     def _close_lookups(self, agents: set[AgentId]) -> None:
         """What waits for the disk in order to be accepted by these agents comes too late."""
@@ -340,10 +536,12 @@ class Ledger:
         if self.sealed:
             return RuntimeClosing()
         of_a_turn = isinstance(ask.request, tuple)
-        if self._pieces() >= self._backlog or (self.journal.debt.heavy and not of_a_turn):
+        # The door is for those outside: what was accepted never fails because others wait.
+        if not of_a_turn and (self._pieces() >= self._backlog or self.journal.debt.heavy):
             return BacklogFull(path, self._backlog)
         if of_a_turn and not self._under_way(*ask.request[:2]):  # type: ignore[index]
-            return AgentClosed(path)  # its turn was ended meanwhile, with its agent
+            # its turn was ended meanwhile, with the runtime or with its agent
+            return RuntimeClosing() if self._closing is not None else AgentClosed(path)
         if of_a_turn or (ask.durability or self.journal.durability) == "memory":
             return None
         return self.health.refusal(path)
@@ -361,9 +559,47 @@ class Ledger:
         unwritten = self.journal.debt
         return len(self.runs) + unwritten.pieces + max(self._spawning, unwritten.agents)
 
+    def _level(self, ask: RecordSpawn | AcceptRun) -> Durability | None:
+        """The level that the answer waits for: a turn is held back where the disk is far behind."""
+        return self._unless_crowded() if isinstance(ask.request, tuple) else ask.durability
+
     def _unless_crowded(self) -> Durability | None:
         """The level of what may come as often as somebody likes: beyond the bound it waits for the disk."""
         return "process" if self.journal.debt.crowded and self.journal.durability == "memory" else None
+
+    def unrecord(self, desk: Desk, run: OpenRun) -> list[Effect]:
+        """The store refused to record this run, which nobody was told of: as if it had never come."""
+        effects: list[Effect] = []
+        del self.runs[run.row.run_id]
+        run.state = "ended"
+        for request in run.asked:
+            self._awaits_no_more(request)
+        if run is desk.running:
+            begun: RunBegun = run.beginning.message  # type: ignore[assignment, union-attr]
+            desk.mail = [*begun.inbox, *desk.mail]
+            effects.append(Send(desk.executor, NothingToRun(desk.agent_id)))
+            desk.called = False
+            desk.stops()
+        else:
+            desk.drop(run)
+        return [*effects, *self._settle(desk), *self._call(desk), *self._count_turns()]
+
+    def unspawn(self, desk: Desk) -> list[Effect]:
+        """The same for an agent, with its runs."""
+        for run in desk.open_runs():
+            del self.runs[run.row.run_id]
+            run.state = "ended"
+            for request in run.asked:
+                self._awaits_no_more(request)
+        if desk.opening and not desk.present:
+            self._spawning -= 1
+        self.known -= 1
+        self.desks.pop(desk.agent_id, None)
+        return [
+            Send("residency", DismissAgent(desk.agent_id, gone=True)),
+            Send("directory", SpawnWithdrawn(desk.agent_id, desk.path)),
+            *self._count_turns(),
+        ]
 
     # Turns
 
@@ -372,40 +608,56 @@ class Ledger:
         if desk is None or desk.running or ask.incarnation < desk.incarnation:
             return [Send(session, NothingToRun(ask.agent_id))]
         desk.incarnation = ask.incarnation
-        if not desk.queue or self._closing is not None:
+        effects: list[Effect] = []
+        if desk.queue and desk.queue[0].row.attempt:  # its kind may have been registered since
+            effects += self._judge(desk)
+        if not desk.queue or desk.ends or self._closing is not None or not self._may_begin(desk):
             desk.called = False
-            return [Send(session, NothingToRun(ask.agent_id))]
+            return [*effects, Send(session, NothingToRun(ask.agent_id))]
+        for sweep in self._sweeps:
+            if sweep.covers(desk.queue[0].row):
+                desk.called = False
+                sweep.held[ask.agent_id] = None
+                return [*effects, Send(session, NothingToRun(ask.agent_id))]
         if self.health.problem is not None and desk.queue[0].durability != "memory":
-            return self._postpone(desk, session)
+            return [*effects, *self._postpone(desk, session)]
+        self._may_begin(desk, now=True)
         run = desk.pull()
-        again = run.row.started_at is not None
-        run.row = replace(run.row, attempt=run.row.attempt + 1, started_at=self.now)
+        row = run.before = run.row
+        run.outran = False
         run.state, desk.running, desk.executor = "running", run, session
-        self._latencies.add("queue", self.now - run.row.accepted_at)
-        row = run.row
-        data = _json(attempt=row.attempt, **({"recovered": True} if run.recovered else {}))
-        begun = BeginRun(row.run_id, desk.agent_id, row.attempt, self.now)
-        fact = Fact(self.now, "run.started", desk.path, row.run_id, data)
+        self._turns.begun(desk)
+        self._latencies.add("queue", self.now - row.accepted_at)
 
         def begin(results: tuple[RunRow, ...]) -> list[Effect]:
-            go = Send(session, RunBegun(desk.agent_id, row, again, self._mail(desk), results))
+            alone = self.suspects.solo == row.run_id
+            attempt = row.attempt + 1
+            run.row = replace(run.row, attempt=attempt, started_at=self.now, at_work=True, alone=alone)
+            begun = BeginRun(row.run_id, desk.agent_id, attempt, self.now, alone)
+            data = _json(attempt=attempt, **({"recovered": True} if run.recovered else {}))
+            fact = Fact(self.now, "run.started", desk.path, row.run_id, data)
+            told = replace(run.row, stem=row.stem or stem_of(self._nonce, row.serial, row.accepted_at))
+            news = RunBegun(desk.agent_id, told, attempt > 1, self._mail(desk), results, suspect=alone)
+            go = Send(session, news)
             # The code may end the process: this attempt counts from before its first line on.
-            effects = self._commit((begun,), (fact,), run.durability, go)
+            begins = self._commit((begun,), (fact,), run.durability, go)
             if run.durability != "memory":
                 run.begun_by, run.beginning = self.journal.last, go
-            return effects
+            return [*begins, self._time_solo(run)] if alone else begins
 
         if not row.awaits:
-            return begin(())
+            return [*effects, *begin(())] if effects else begin(())
 
         def with_results(answer: Answer) -> Iterable[Effect]:
-            if desk.running is not run or run.row is not row:  # it ended meanwhile, or lost its session
+            # it ended meanwhile, or lost its session
+            if desk.running is not run or desk.executor is not session:
                 yield Send(session, NothingToRun(desk.agent_id))
                 return
             if answer.error is not None:
                 problem = f"the outcomes that it goes on with cannot be read: {answer.error}"
                 desk.called = False
-                yield from self._end(desk, run, "failed", problem)
+                error_type = type(answer.error).__qualname__
+                yield from self._end(desk, run, "failed", problem, error_type=error_type)
                 yield Send(session, NothingToRun(desk.agent_id))
                 yield from self._call(desk)
                 return
@@ -413,7 +665,7 @@ class Ledger:
             ids = zip(row.awaits, found, strict=True)
             yield from begin(tuple(ended or self._erased(run_id) for run_id, ended in ids))
 
-        return self.journal.ask(row.run_id, with_results, FindRuns(row.awaits))
+        return [*effects, *self.journal.ask(row.run_id, with_results, FindRuns(row.awaits))]
 
     def _erased(self, run_id: RunId) -> RunRow:
         """Stands for a run whose agent was deleted, so that the outcomes around it keep their places."""
@@ -427,23 +679,47 @@ class Ledger:
     def store_failed(self) -> list[Effect]:
         """Nothing can be written for now: turns that would wait for it to begin give back their slots."""
         effects: list[Effect] = []
-        for desk in list(self.desks.values()):
+        for desk in self._turns:
             run = desk.running
             if run is None or run.beginning is None or self.journal.is_written(run.begun_by):
                 continue
-            begun: RunBegun = run.beginning.message  # type: ignore[assignment]
-            self.journal.call_off(run.begun_by, run.beginning)
-            session, desk.mail = desk.executor, [*begun.inbox, *desk.mail]
+            session = desk.executor
             if run.interrupted is not None:
+                self._call_off(desk, run)
                 effects += self._end(desk, run, "interrupted", run.interrupted)
             else:
-                desk.stops()
-                effects += self._suspend(desk, run)
-                if run.row.attempt == 0:
-                    run.row = replace(run.row, started_at=None)
-            run.begun_by, run.beginning = 0, None
+                effects += self._put_back(desk, run)
             effects += self._postpone(desk, session)
-        return effects + self._count_turns()
+        return [*effects, *self.record_progress(), *self.errands.release(), *self._count_turns()]
+
+    def _has_begun(self, run: OpenRun) -> bool:
+        """Whether the session was told to execute the code of the run that it took."""
+        assert run.before is not None
+        if run.row.attempt == run.before.attempt:  # the outcomes that it goes on with are being read
+            return False
+        return run.beginning is None or self.journal.is_written(run.begun_by)
+
+    def _call_off(self, desk: Desk, run: OpenRun) -> None:
+        """A turn that has not begun is not to."""
+        if run.beginning is not None:
+            begun: RunBegun = run.beginning.message  # type: ignore[assignment]
+            self.journal.call_off(run.begun_by, run.beginning)
+            desk.mail = [*begun.inbox, *desk.mail]
+
+    def _put_back(self, desk: Desk, run: OpenRun, *, begun: bool = True) -> list[Effect]:
+        """Queue a run again whose turn is over without an end; it counts only if its code has `begun`."""
+        assert run.before is not None
+        if not self._has_begun(run):
+            self._call_off(desk, run)
+            begun = False
+        run.row = replace(run.row if begun else run.before, at_work=False, alone=False)
+        run.before = run.beginning = None
+        run.begun_by, run.state = 0, "queued"
+        desk.stops()
+        desk.put_back(run)
+        desk.called = False
+        effects = self._commit((SetRun.of(run.row),), (), run.durability)
+        return [*effects, *self._no_longer_alone(run)]
 
     def _postpone(self, desk: Desk, session: Address) -> list[Effect]:
         desk.called = False
@@ -454,11 +730,9 @@ class Ledger:
         """It can be written again: record that, and let go on what waited for it."""
         data = _json(problem=over.problem, since=over.began, tries=over.tries)
         effects = self._commit((), (Fact(self.now, "store.healed", "/", None, data),))
-        for agent_id in sorted(self._postponed):
-            if agent_id in self.desks:
-                effects += self._call(self.desks[agent_id])
-        self._postponed.clear()
-        return effects
+        postponed, self._postponed = self._postponed, set()
+        calls = (self._call(self.desks[each]) for each in sorted(postponed) if each in self.desks)
+        return effects + self.errands.begin(calls)
 
     @staticmethod
     def _mail(desk: Desk) -> tuple[MessageRow, ...]:
@@ -475,44 +749,71 @@ class Ledger:
             or ask.incarnation != desk.incarnation
         ):
             return [Send(session, TurnSettled(ask.agent_id, more=False))]
-        if ask.status == "suspended" and run.interrupted is None:
-            desk.stops()
-            settled = Send(session, TurnSettled(ask.agent_id, more=False))
-            return [*self._suspend(desk, run), settled, *self._count_turns()]
-        if ask.status == "suspended":  # by the runtime's end, after somebody had interrupted it
-            ask = replace(ask, status="interrupted", error=run.interrupted)
+        if self.told.hold(ask, session):
+            return self.record_progress()
+        if ask.status in ("suspended", "cancelled"):
+            if run.interrupted is None and (not ask.begun or self._attempts_of(desk.kind) != 1):
+                return self._cut_off(ask, desk, run, session)
+            # somebody had interrupted it, or it may not begin again
+            ask = replace(ask, status="interrupted", error=run.interrupted or ask.error)
         self._latencies.add("turn", ask.ended_at - ask.started_at)
         records, facts = self._changes(ask, desk)
         effects: list[Effect] = []
         if ask.after is not None:
-            row = self._run_row(desk, ask.after.input, ask.after.run_id, ask.after.awaits)
+            after = ask.after
+            row = self._run_row(desk, after.input, after.run_id, after.awaits, started_by=run.row.serial)
             records += (AddRun(row),)
             facts += (Fact(self.now, "run.accepted", desk.path, row.run_id, _json(after=run.row.run_id)),)
-            continuation = OpenRun(row, set(), self.journal.durability)
+            continuation = OpenRun(row, (), self.journal.durability)
             self.runs[row.run_id] = continuation
             self._join(desk, continuation)
-        effects += self._end(desk, run, ask.status, ask.error, ask.result, records, facts)
-        more = bool(desk.queue) and self._closing is None
+        effects += self._end(
+            desk, run, ask.status, ask.error, ask.result, records, facts, error_type=ask.error_type
+        )
+        more = bool(desk.queue) and not desk.ends and self._closing is None
         desk.called = more
         settled = Send(session, TurnSettled(ask.agent_id, more, desk.goes_on))
         return [*effects, settled, *self._count_turns()]
 
-    def turn_waits(self, news: TurnWaits) -> list[Effect]:
+    def _cut_off(self, ask: EndTurn, desk: Desk, run: OpenRun, session: Address) -> list[Effect]:
+        """A turn was cut off, and by no crash: its run begins again, with the next runtime or soon.
+
+        A turn that was cancelled from outside mostly ends with its program, and is not begun once more just
+        to be cut off again. If the program goes on, so does the run; but not for ever.
+        """
+        settled = Send(session, TurnSettled(ask.agent_id, more=False))
+        effects = self._put_back(desk, run, begun=ask.begun)
+        if ask.status == "cancelled":
+            run.cancelled += 1
+            if run.cancelled >= (self._attempts_of(desk.kind) or 1):
+                effects += self._end(desk, run, "failed", ask.error, error_type=ask.error_type)
+            effects += self._call_again(desk)
+        return [*effects, settled, *self._count_turns()]
+
+    def _call_again(self, desk: Desk) -> list[Effect]:
+        """Have the agent's next run begin in a while."""
+        return [StartTimer(BEGINS_AGAIN, CallAgain(desk.agent_id))] if self._closing is None else []
+
+    def call_again(self, news: CallAgain) -> list[Effect]:
         desk = self.desks.get(news.agent_id)
-        if desk is not None and desk.running is not None and desk.incarnation == news.incarnation:
-            desk.in_wait = news.waits
-        return []
+        return [] if desk is None or desk.running else self._call(desk)
 
     def checkpoint(self, ask: Checkpoint, session: Address) -> list[Effect]:
         desk = self._desk_of(ask)
         if desk is None:
-            over = GreenroomError(f"run {ask.run_id} is over: nothing more of its turn is kept")
+            over: GreenroomError = RuntimeClosing()
+            if self._closing is None:
+                over = GreenroomError(f"run {ask.run_id} is over: nothing more of its turn is kept")
             return [Send(session, Refused(ask.request, over))]  # code on a thread would wait for ever
         records, facts = self._changes(ask, desk)
+        if ask.divides and desk.running is not None:
+            run = desk.running
+            run.row = replace(run.row, divided_at=self._serial)
+            records += (DivideRun(run.row.run_id, desk.agent_id, self._serial),)
         reply = Send(session, CheckpointRecorded(ask.request))
         return self._commit(records, facts, self._unless_crowded(), reply)
 
-    def _desk_of(self, ask: Checkpoint | ReportProgress) -> Desk | None:
+    def _desk_of(self, ask: Checkpoint | ReportDivergence | ReportProgress | TurnResumes) -> Desk | None:
         """Where the turn that says this is under way; None if it is over, or was begun again since."""
         desk = self.desks.get(ask.agent_id)
         if desk is None or desk.running is None or desk.incarnation != ask.incarnation:
@@ -525,50 +826,125 @@ class Ledger:
         records, facts = self._post(ask.outbox, desk.path)
         if ask.snapshot is not None:
             records += (PutSnapshot(desk.agent_id, ask.snapshot),)
-        if isinstance(ask, EndTurn) and ask.read_upto is not None:
+        if ask.read_upto is not None:
             records += (DropMessages(desk.agent_id, ask.read_upto),)
         return records, facts
 
     def progress(self, ask: ReportProgress) -> list[Effect]:
         desk = self._desk_of(ask)
+        if desk is None or desk.running is None:
+            return []
+        self.told.add(desk.running, ask, self.now)
+        return self.record_progress()
+
+    def record_progress(self) -> list[Effect]:
+        """Record what turns have told: a portion, and no more than the disk keeps up with.
+
+        Where nobody would be served by waiting for the disk, it is not waited for: what is too much then
+        is dropped.
+        """
+        told, debt = self.told, self.journal.debt
+        waits = self.journal.durability != "memory" and self.health.problem is None and not self.closing
+        effects: list[Effect] = []
+        while (line := told.next) is not None:
+            room = told.room(waits=waits)
+            if debt.crowded and not waits:
+                told.drop(line)
+            elif debt.crowded or room <= 0:
+                break
+            else:
+                facts = told.take(line, room)
+                if not line.reports:
+                    facts += self._dropped(line.run)
+                effects += self._commit((), facts)
+                told.recorded(self.journal.last, len(facts))
+            if not line.reports and line.end is not None:
+                effects += self.end_turn(*line.end)
+        if told.pause():
+            effects.append(StartTimer(0.0, GoOnTelling()))
+        return effects
+
+    def others_had_their_turn(self) -> list[Effect]:
+        self.told.go_on()
+        return self.record_progress()
+
+    def _dropped(self, run: OpenRun) -> tuple[Fact, ...]:
+        """Say how much of what a run told was not recorded."""
+        if not run.untold:
+            return ()
+        count, run.untold = run.untold, 0
+        return (Fact(self.now, MISSED, run.row.path, run.row.run_id, _json(dropped=count)),)
+
+    def diverged(self, ask: ReportDivergence) -> list[Effect]:
+        desk = self._desk_of(ask)
         if desk is None:
             return []
-        if self.journal.debt.crowded:  # nobody waits for these, so nobody could be held up
-            self.events_dropped += 1
-            return []
-        return self._commit((), (Fact(self.now, "run.progress", desk.path, ask.run_id, ask.data),))
+        fact = Fact(self.now, "run.diverged", desk.path, ask.run_id, ask.data)
+        return self._commit((), (fact,), self._unless_crowded())
 
     # Interrupting
 
     def interrupt(self, ask: InterruptRuns) -> list[Effect]:
-        desks = [self.desks[ask.agent_id]] if ask.agent_id in self.desks else []
+        """End the runs that are open now and are meant, in portions (decision 0034)."""
+        desk = self.desks.get(ask.agent_id)
+        named = self.runs.get(ask.run_id) if ask.run_id is not None else None
         if ask.cascade:
-            below = {
-                run.row.agent_id for run in self.runs.values() if run.row.path.startswith(ask.path + "/")
-            }
-            desks += [self.desks[agent_id] for agent_id in sorted(below)]
-        effects: list[Effect] = []
-        count, before = 0, self.journal.last
-        for desk in desks:
-            for run in self._named(ask, desk):
-                count += 1
-                effects += self._interrupt(desk, run, ask.reason)
-            effects += self._settle(desk)
-        reply = Send(ask.reply_to, RunsInterrupted(ask.request, count))
-        ended = self.journal.last if self.journal.last > before else 0
-        return effects + self.journal.tell(ended, self.journal.durability, reply)
+            runs = deque(self.runs.values())
+        elif ask.run_id is None:
+            runs = deque() if desk is None else deque(desk.open_runs())
+        else:
+            runs = deque() if named is None else deque([named])
+        sweep = Sweep(ask.reason, self._serial, ask.path, ask.agent_id, ask.run_id, ask.cascade)
+        return self._sweep(sweep, runs, ask.request, ask.reply_to)
 
-    def _named(self, ask: InterruptRuns, desk: Desk) -> list[OpenRun]:
-        """The open runs at this desk that are meant: all, or of the agent itself the one that is named."""
-        if ask.run_id is None or desk.agent_id != ask.agent_id:
-            return desk.open_runs()
-        run = self.runs.get(ask.run_id)
-        return [run] if run is not None and run.row.agent_id == desk.agent_id else []
+    def interrupt_tree(self, ask: InterruptTree) -> list[Effect]:
+        """End the runs that are open now of all agents at or below a path, in portions."""
+        sweep = Sweep(ask.reason, self._serial, ask.under, cascade=True)
+        return self._sweep(sweep, deque(self.runs.values()), ask.request, ask.reply_to)
+
+    def _sweep(
+        self, sweep: Sweep, runs: deque[OpenRun], request: RequestId, reply_to: Address
+    ) -> list[Effect]:
+        """End those of these runs that the sweep covers. None of them begins from now on."""
+
+        def interrupt(desk: Desk, run: OpenRun) -> list[Effect]:
+            before = self.journal.last
+            effects = [*self._interrupt(desk, run, sweep.reason), *self._settle(desk)]
+            if self.journal.last > before:
+                sweep.recorded = self.journal.last
+            return effects
+
+        def steps() -> Iterator[list[Effect]]:
+            yield from self._swept(sweep, runs, interrupt)
+            reply = Send(reply_to, RunsInterrupted(request, sweep.count))
+            yield self.journal.tell(sweep.recorded, self.journal.durability, reply)
+
+        return self.errands.begin(steps(), records=True)
+
+    def _swept(
+        self, sweep: Sweep, runs: deque[OpenRun], end: Callable[[Desk, OpenRun], list[Effect]]
+    ) -> Iterator[list[Effect]]:
+        """End those of these runs that the sweep covers. Until it is over none of them begins."""
+        self._sweeps.append(sweep)
+        looked_at = 0
+        while runs:  # let go of one by one: to forget all of them at once takes long as well
+            run = runs.popleft()
+            if run.state != "ended" and sweep.covers(run.row):
+                sweep.count += 1
+                yield end(self.desks[run.row.agent_id], run)
+                continue
+            looked_at += 1
+            if looked_at % LIGHT == 0:
+                yield []
+        self._sweeps.remove(sweep)
+        for agent_id in sweep.held:
+            if agent_id in self.desks:
+                yield self._call(self.desks[agent_id])
 
     def _interrupt(self, desk: Desk, run: OpenRun, reason: str) -> list[Effect]:
         if run is not desk.running:
             return self._end(desk, run, "interrupted", reason)
-        if run.state == "interrupting":
+        if run.interrupted is not None:
             return []
         run.state, run.interrupted = "interrupting", reason
         stop = Send(desk.executor, InterruptTurn(run.row.run_id, reason))
@@ -588,6 +964,8 @@ class Ledger:
             image: AgentImage | None = answer.value  # type: ignore[assignment]
             if image is not None and image.row.status != "closed":
                 desk.path, desk.kind = image.row.path, image.row.kind
+                last = image.row.last
+                desk.suspected = last is not None and last.error_type == CRASHED
             elif answer.error is None:  # closed meanwhile: the residency forgets it as well
                 self.desks.pop(query.agent_id, None)
             yield Send(residency, replace(answer, request=ask.request))
@@ -636,7 +1014,16 @@ class Ledger:
         if desk is None or news.incarnation < desk.incarnation:
             return []
         self._met(desk, news.incarnation)
-        return self._fail_start(desk, news.error, self._incarnation(desk, news.incarnation))
+        records = self._incarnation(desk, news.incarnation)
+        return self._fail_start(desk, news.error, records, error_type=news.error_type)
+
+    def session_cancelled(self, news: SessionCancelled) -> list[Effect]:
+        desk = self.desks.get(news.agent_id)
+        if desk is None or news.incarnation < desk.incarnation:
+            return []
+        self._met(desk, news.incarnation)
+        desk.opening = desk.called = False
+        return self._call_again(desk)
 
     def opening_deferred(self, news: OpeningDeferred) -> list[Effect]:
         """There is no free room for a new agent; what mail it was kept at hand for is in the store."""
@@ -655,19 +1042,36 @@ class Ledger:
         if desk is None:
             return []
         desk.present = False
-        effects = self._fail_start(desk, tellable(str(news.error)))
+        error_type = type(news.error).__qualname__
+        effects = self._fail_start(desk, tellable(str(news.error)), error_type=error_type)
         self._tidy(desk)
         return effects
 
-    def _fail_start(self, desk: Desk, error: str, records: tuple[Record, ...] = ()) -> list[Effect]:
+    def abandon(self, agent_id: AgentId, problem: str) -> list[Effect]:
+        """A bug in handling news of this agent: its runs fail, its session goes, nobody else notices."""
+        desk = self.desks.get(agent_id)
+        if desk is None:
+            return []
+        effects: list[Effect] = []
+        for run in desk.open_runs():
+            effects += self._end(desk, run, "failed", problem, error_type="InternalError")
+        desk.called = False  # a run that comes from here on has a session of its own
+        return [*effects, Send("residency", DismissAgent(agent_id, gone=True)), *self._count_turns()]
+
+    def _fail_start(
+        self, desk: Desk, error: str, records: tuple[Record, ...] = (), *, error_type: str | None
+    ) -> list[Effect]:
         """No session: the runs that wait for one fail, the next one tries again."""
         desk.opening = desk.called = False
         records += (SetAgent(desk.agent_id, "failed", error, self.now),)
         facts = (Fact(self.now, "agent.start_failed", desk.path, None, _json(error=error)),)
         effects = self._commit(records, facts)
-        for run in list(desk.queue):
-            effects += self._end(desk, run, "failed", f"its agent could not start: {error}")
-        return effects
+        sweep = Sweep(f"its agent could not start: {error}", self._serial, desk.path, desk.agent_id)
+
+        def fail(desk: Desk, run: OpenRun) -> list[Effect]:
+            return self._end(desk, run, "failed", sweep.reason, error_type=error_type)
+
+        return effects + self.errands.begin(self._swept(sweep, deque(desk.queued), fail), records=True)
 
     def left(self, news: AgentLeft) -> list[Effect]:
         desk = self.desks.get(news.agent_id)
@@ -680,19 +1084,22 @@ class Ledger:
         facts = (Fact(self.now, "agent.evicted", desk.path),) if news.evicted else ()
         if records or facts:
             effects += self._commit(records, facts, lazy=True)
+        ended = self.told.end_of(desk.running.row.run_id) if desk.running else None
+        if ended is not None:  # it was over before its session was
+            effects += self.end_turn(*ended)
         if not news.orderly:  # then what it asked for may still be on its way here
             desk.incarnation, desk.haunted = Incarnation(news.incarnation + 1), True
         run = desk.running
+        if run is not None and news.orderly and self._closing is not None:
+            return effects  # its end is on its way here, or there will be none: see `interrupt_turns`
         if run is not None and run.interrupted is not None:
             effects += self._end(desk, run, "interrupted", run.interrupted)
         elif run is not None:
-            desk.stops()
-            run.state = "queued"
-            desk.put_back(run)
-            if run.row.attempt >= (self._attempts_of(desk.kind) or 1):
-                reason = f"its session was lost {run.row.attempt} times, which is all its attempts"
-                effects += self._end(desk, run, "failed", reason)
-        if run is not None or not news.orderly:
+            if not news.orderly and self._has_begun(run):
+                run.row = lost(run.row)
+            effects += self._put_back(desk, run)
+            effects += self._judge(desk)
+        if run is not None or ended is not None or not news.orderly:
             desk.called = False
             effects += self._call(desk)
         self._tidy(desk)
@@ -731,17 +1138,87 @@ class Ledger:
         self._looked_for.add(ask.request)
         return self.journal.ask(ask.request, found, FindRuns((ask.run_id,)))
 
-    def _tell_end(self, ask: AwaitRun, row: RunRow, commit: int) -> list[Effect]:
+    def _tell_end(self, ask: AwaitRun | AwaitRuns, row: RunRow, commit: int) -> list[Effect]:
         """Tell of a run that has ended, once its end is as durable as was promised."""
         news = Send(ask.reply_to, RunEnded(ask.request, row))
         told = self.journal.tell(commit, self.journal.level_of(commit), news)
-        pending = ask.tell_pending and not told
+        pending = isinstance(ask, AwaitRun) and ask.tell_pending and not told
         return [Send(ask.reply_to, RunPending(ask.request))] if pending else told
+
+    def await_runs(self, ask: AwaitRuns) -> list[Effect]:
+        """The same for many runs, in portions; those that are on disk alone are looked up together."""
+        self._looked_for.add(ask.request)
+        return self.errands.begin(self._awaiting(ask))
+
+    def _awaiting(self, ask: AwaitRuns) -> Iterator[list[Effect]]:
+        unread: list[RunId] = []
+        for place, run_id in enumerate(ask.run_ids):
+            if ask.request not in self._looked_for:
+                return  # nobody waits any more
+            run, lately = self.runs.get(run_id), self._lately.get(run_id)
+            if lately is not None:
+                yield self._tell_end(ask, *lately)
+                continue
+            if run is None:
+                unread.append(run_id)
+            elif not ask.look:
+                run.waiters[ask.request] = ask.reply_to
+            if place % WAITERS == 0:
+                yield []
+        if ask.tell_sought or ask.look:
+            yield [Send(ask.reply_to, RunsSought(ask.request, len(unread)))]
+        yield self._read_awaited(ask, unread)
+
+    def _read_awaited(self, ask: AwaitRuns, unread: list[RunId]) -> list[Effect]:
+        """Look up the last of these."""
+        if not unread:
+            self._looked_for.discard(ask.request)
+            return []
+        some = tuple(unread[-LOOKED_UP:])
+        del unread[-LOOKED_UP:]
+
+        def found(answer: Answer) -> list[Effect]:
+            return self.errands.begin(self._tell_awaited(ask, some, answer, unread))
+
+        return self.journal.ask(ask.request, found, FindRuns(some))
+
+    def _tell_awaited(
+        self, ask: AwaitRuns, some: tuple[RunId, ...], answer: Answer, unread: list[RunId]
+    ) -> Iterator[list[Effect]]:
+        rows: tuple[RunRow | None, ...] = answer.value or (None,) * len(some)  # type: ignore[assignment]
+        for run_id, row in zip(some, rows, strict=True):
+            if ask.request not in self._looked_for:
+                return
+            if run_id in self.runs:
+                if not ask.look:
+                    self.runs[run_id].waiters[ask.request] = ask.reply_to
+            elif row is None:
+                error = answer.error or RunNotFound(run_id)
+                yield [Send(ask.reply_to, Refused(ask.request, error))]
+            else:
+                yield self._tell_end(ask, row, self.journal.ended_by(run_id))
+        if not unread and ask.look:
+            yield [Send(ask.reply_to, RunsSought(ask.request, 0))]
+        yield self._read_awaited(ask, unread)
+
+    def forget_runs(self, ask: ForgetRuns) -> list[Effect]:
+        self._looked_for.discard(ask.request)
+        self.journal.forget(ask.request)
+
+        def steps() -> Iterator[list[Effect]]:
+            for place, run_id in enumerate(ask.run_ids):
+                run = self.runs.get(run_id)
+                if run is not None and run.asked:
+                    run.asked.pop(ask.request, None)
+                if place % LIGHT == 0:
+                    yield []
+
+        return self.errands.begin(steps())
 
     def forget(self, ask: ForgetRequest) -> list[Effect]:
         run = self.runs.get(ask.run_id)
-        if run is not None:
-            run.waiters.pop(ask.request, None)
+        if run is not None and run.asked:
+            run.asked.pop(ask.request, None)
             self._awaits_no_more(ask.request)
         self._looked_for.discard(ask.request)
         self.journal.forget(ask.request)
@@ -755,7 +1232,7 @@ class Ledger:
     # Describing
 
     def describe(self, ask: DescribeLedger) -> list[Effect]:
-        running = sum(1 for desk in self.desks.values() if desk.running)
+        running = sum(1 for _ in self._turns)
         report = LedgerReport(
             ask.request,
             agents=self.known,
@@ -763,7 +1240,7 @@ class Ledger:
             queued=len(self.runs) - running,
             commits=self.journal.commits,
             unwritten=self.journal.unwritten,
-            events_dropped=self.events_dropped,
+            events_dropped=self.told.dropped,
             store_problem=self.health.problem,
             latencies=self._latencies.percentiles(),
         )
@@ -781,39 +1258,45 @@ class Ledger:
         return self._count_turns()
 
     def interrupt_turns(self, ask: InterruptTurns) -> list[Effect]:
-        reason = "the runtime closed before its turn ended"
         effects: list[Effect] = []
-        for desk in self.desks.values():
+        for desk in self._turns:
             run = desk.running
             if run is None:
                 continue
-            if ask.final and (run.interrupted or not ask.suspend):
-                effects += self._end(desk, run, "interrupted", run.interrupted or reason)
-            elif ask.final:
-                desk.stops()
-                effects += self._suspend(desk, run)
-            else:
+            session = desk.executor
+            if run.interrupted is None and not self._has_begun(run):
+                if run.beginning is not None:
+                    effects.append(Send(session, NothingToRun(desk.agent_id)))
+                effects += self._put_back(desk, run)
+                continue
+            if run.interrupted is None and (ask.end or self._attempts_of(desk.kind) == 1):
+                effects += self._interrupt(desk, run, CLOSED)
+            elif run.interrupted is None and not ask.final:
                 run.state = "interrupting"
-                stop = InterruptTurn(run.row.run_id, reason, ask.suspend)
-                effects.append(Send(desk.executor, stop))
-        return effects
-
-    def _suspend(self, desk: Desk, run: OpenRun) -> list[Effect]:
-        """Queue a run again that the runtime itself cut off: that is no attempt."""
-        run.state, run.row = "queued", replace(run.row, attempt=run.row.attempt - 1)
-        desk.put_back(run)
-        desk.called = False
-        row = run.row
-        begun = BeginRun(row.run_id, desk.agent_id, row.attempt, row.started_at or self.now)
-        return self._commit((begun,), ())
+                effects.append(Send(session, InterruptTurn(run.row.run_id, CLOSED, suspend=True)))
+            if ask.final and run.interrupted is not None:
+                effects += self._end(desk, run, "interrupted", run.interrupted)
+            elif ask.final:
+                effects += self._put_back(desk, run)
+        return effects + self._count_turns()
 
     def written(self, news: BatchWritten) -> list[Effect]:
         """A batch is on disk."""
         self._latencies.add("commit", news.seconds)
-        return self.journal.written(news.number)
+        effects = self.journal.written(news.number)
+        self.told.written(news.number)
+        return [*effects, *self.record_progress(), *self.errands.release()]
+
+    def go_on(self, number: int) -> list[Effect]:
+        """Do the next portion of an errand; one that records waits if the disk is far behind.
+
+        A disk that cannot be written holds up none: what it cannot take is bounded by what was accepted.
+        """
+        behind = self.journal.debt.records >= MOST_AHEAD and self.health.problem is None
+        return self.errands.go_on(number, behind=behind)
 
     def _count_turns(self) -> list[Effect]:
-        if self._drained is None or any(desk.running for desk in self.desks.values()):
+        if self._drained is None or self._turns:
             return []
         supervisor, self._drained = self._drained, None
         return [Send(supervisor, TurnsEnded())]
@@ -842,13 +1325,16 @@ class Ledger:
         return effects
 
     def _new_run(
-        self, desk: Desk, input: Payload, run_id: RunId | None, durability: Durability | None
+        self,
+        desk: Desk,
+        input: Payload,
+        run_id: RunId | None,
+        durability: Durability | None,
+        started_by: int | None = None,
     ) -> OpenRun:
-        if run_id is None:
-            self._made += 1
-            run_id = RunId(f"run-{self._epoch}-{self._made}")
-        run = OpenRun(self._run_row(desk, input, run_id), set(), durability or self.journal.durability)
-        self.runs[run_id] = run
+        row = self._run_row(desk, input, run_id, started_by=started_by)
+        run = OpenRun(row, (), durability or self.journal.durability)
+        self.runs[row.run_id] = run
         desk.push(run)
         return run
 
@@ -856,10 +1342,22 @@ class Ledger:
         self,
         desk: Desk,
         input: Payload,
-        run_id: RunId,
+        run_id: RunId | None,
         awaits: tuple[RunId, ...] = (),
+        *,
+        started_by: int | None = None,
     ) -> RunRow:
-        return RunRow(run_id, self._next_serial(), desk.agent_id, desk.path, input, self.now, awaits=awaits)
+        serial = self._next_serial()
+        return RunRow(
+            run_id or plain_id(self._nonce, self._epoch, serial),
+            serial,
+            desk.agent_id,
+            desk.path,
+            input,
+            self.now,
+            awaits=awaits,
+            started_by=started_by,
+        )
 
     def _next_serial(self) -> int:
         serial = self._serial
@@ -868,12 +1366,14 @@ class Ledger:
 
     def _join(self, desk: Desk, run: OpenRun) -> None:
         """Queue a run, or have it wait for those that it continues."""
+        waiting_for: set[RunId] = set()
         for awaited in run.row.awaits:
             other = self.runs.get(awaited)
             if other is not None and other is not run:
-                run.waiting_for.add(awaited)
+                waiting_for.add(awaited)
                 other.continuations = [*other.continuations, run]
-        if run.waiting_for:
+        if waiting_for:
+            run.waiting_for = waiting_for
             run.state = "waiting"
             desk.waiting[run.row.run_id] = run
         else:
@@ -889,9 +1389,9 @@ class Ledger:
         """
         if desk.kind_missing:  # it may have been registered since
             desk.kind_missing = self._attempts_of(desk.kind) is None
-        if desk.kind_missing or self._closing is not None:
+        if desk.kind_missing or desk.ends or self._closing is not None:
             return []
-        if not open_only and (desk.called or not desk.queue):
+        if not open_only and (desk.called or not desk.queue or not self._may_begin(desk)):
             return []
         desk.called = desk.called or not open_only
         desk.offered = desk.offered or image is not None
@@ -909,9 +1409,15 @@ class Ledger:
         facts: tuple[Fact, ...] = (),
         *,
         data: dict[str, object] | None = None,
+        error_type: str | None = None,
     ) -> list[Effect]:
         """Give a run its outcome, once: record it, tell who waits, let its continuations go on."""
         row = run.row
+        effects: list[Effect] = []
+        line = self.told.over(row.run_id)
+        if line is not None and line.end is not None:
+            effects.append(Send(line.end[1], TurnSettled(row.agent_id, more=False)))
+        facts += self._dropped(run)
         del self.runs[row.run_id]
         run.state = "ended"
         if run is desk.running:
@@ -919,20 +1425,37 @@ class Ledger:
         elif desk.waiting.pop(row.run_id, None) is None:
             desk.drop(run)
         ended = EndRun(
-            row.run_id, row.agent_id, status, result, error, row.attempt, row.started_at, self.now
+            row.run_id,
+            row.agent_id,
+            status,
+            result,
+            error,
+            row.attempt,
+            row.started_at,
+            self.now,
+            error_type,
         )
-        row = replace(row, status=status, result=result, error=error, ended_at=self.now)
+        row = replace(
+            row, status=status, result=result, error=error, ended_at=self.now, error_type=error_type
+        )
+        if error_type == CRASHED or run is desk.running:
+            desk.suspected = error_type == CRASHED
         told = {"error": error} if error else {}
         fact = Fact(self.now, f"run.{status}", row.path, row.run_id, _json(**told, **(data or {})))
-        news = tuple(Send(to, RunEnded(request, row)) for request, to in run.waiters.items())
-        for request in run.waiters:
+        waiters = run.asked.items() if run.asked else ()
+        news = tuple([Send(to, RunEnded(request, row)) for request, to in waiters])
+        for request in run.asked:
             self._awaits_no_more(request)
-        effects = self._commit((*records, ended), (*facts, fact), run.durability, *news)
+        effects += self._commit((*records, ended), (*facts, fact), run.durability, *news)
         self._lately.add(row, self.journal.last)
         for continuation in run.continuations:
-            continuation.waiting_for.discard(row.run_id)
+            if isinstance(continuation.waiting_for, set):
+                continuation.waiting_for.discard(row.run_id)
             if not continuation.waiting_for and continuation.state == "waiting":
                 effects += self._continue(continuation)
+        if self.suspects:
+            self.suspects.over(row.run_id)
+            effects += self._next_suspect()
         return effects
 
     def _continue(self, run: OpenRun) -> list[Effect]:

@@ -28,6 +28,12 @@ from ..vocabulary import (
     Timestamp,
 )
 
+EVENT_BYTES = 100
+"""What an event takes in memory beside its data."""
+
+MOST_TOLD_BYTES = 128 << 20
+"""Of what one turn has told and is not recorded."""
+
 
 class ConfigureLedger(Struct, frozen=True):
     """Sent once, before anything else: what the store holds, and the limits."""
@@ -45,7 +51,9 @@ class ConfigureLedger(Struct, frozen=True):
 class RecordSpawn(Struct, frozen=True):
     """Record a new agent, with its first run if it has `input`. Answered by `AgentSpawned`.
 
-    The directory hears `SpawnSettled` at once.
+    The directory hears `SpawnSettled` at once. A `run_id` that names a run of this path already is answered
+    as that run. With `taken`, the kind of the open agent at the path, only such a run can be meant; then
+    the directory hears nothing.
     """
 
     request: RequestId
@@ -54,12 +62,14 @@ class RecordSpawn(Struct, frozen=True):
     input: Payload | None
     run_id: RunId | None
     durability: Durability | None = None
+    taken: str | None = None
 
 
 class RecordClose(Struct, frozen=True):
-    """End agents for good: their runs are interrupted, now.
+    """End agents for good: none of their runs begins from now on, and all are interrupted, in portions.
 
-    Answered by `AgentsClosed` if there is a `reply_to`.
+    The directory hears `CloseRecorded` when it is done. Answered by `AgentsClosed`, as durable as the
+    runtime's level, if there is a `reply_to`.
     """
 
     request: RequestId
@@ -67,6 +77,9 @@ class RecordClose(Struct, frozen=True):
     agents: tuple[tuple[AgentId, str], ...]
     erase: bool  # also forget what is stored
     over: bool = False  # they were closed before, and are only to be erased
+    closing: str = ""  # the subtree that they are a page of
+    count: int = 0  # of the agents of all pages
+    written: bool = False  # `CloseRecorded` is to wait until it is on disk, with all before it
 
 
 # Commands about runs and messages
@@ -89,6 +102,7 @@ class AcceptRun(Struct, frozen=True):
     fresh: bool = False
     durability: Durability | None = None
     closed: bool = False  # so is the agent: only a run that there is already can be meant
+    started_by: int | None = None  # the serial of the run whose turn asks; the run id is derived then
 
 
 class AcceptMessage(Struct, frozen=True):
@@ -118,6 +132,18 @@ class InterruptRuns(Struct, frozen=True):
     reason: str
 
 
+class InterruptTree(Struct, frozen=True):
+    """End the open runs that all agents at or below `under` have accepted so far ("/": of all agents).
+
+    Answered by `RunsInterrupted`.
+    """
+
+    request: RequestId
+    reply_to: Address
+    under: str
+    reason: str = "interrupted by its caller"
+
+
 class AwaitRun(Struct, frozen=True):
     """Answered by `RunEnded` when the run has an outcome, at once if it has; `RunNotFound` refused.
 
@@ -128,6 +154,28 @@ class AwaitRun(Struct, frozen=True):
     reply_to: Address
     run_id: RunId
     tell_pending: bool = False
+
+
+class AwaitRuns(Struct, frozen=True):
+    """Answered by a `RunEnded` for each of the runs when it has an outcome, at once if it has.
+
+    One that there is not is `RunNotFound` refused. With `tell_sought`, `RunsSought` says that all was told
+    that needs no disk. With `look` that as well, but runs that are open are not told of later; a second
+    `RunsSought` then says that the disk has answered, if it was asked.
+    """
+
+    request: RequestId
+    reply_to: Address
+    run_ids: tuple[RunId, ...]
+    tell_sought: bool = False
+    look: bool = False
+
+
+class ForgetRuns(Struct, frozen=True, gc=False):
+    """Nobody waits for more answers to this `AwaitRuns`; `run_ids` are open still. Not answered."""
+
+    request: RequestId
+    run_ids: tuple[RunId, ...]
 
 
 class ForgetRequest(Struct, frozen=True, gc=False):
@@ -200,6 +248,14 @@ class SessionFailed(Struct, frozen=True, gc=False):
     agent_id: AgentId
     incarnation: Incarnation
     error: str
+    error_type: str | None = None
+
+
+class SessionCancelled(Struct, frozen=True, gc=False):
+    """The session's opening was cancelled from outside of greenroom: its runs wait for another one."""
+
+    agent_id: AgentId
+    incarnation: Incarnation
 
 
 class TakeRun(Struct, frozen=True, gc=False):
@@ -210,7 +266,10 @@ class TakeRun(Struct, frozen=True, gc=False):
 
 
 class TurnWaits(Struct, frozen=True, gc=False):
-    """The session's turn waits from now on, or (not `waits`) executes again. Not answered."""
+    """The session's turn waits from now on, or (not `waits`) executes again. Not answered.
+
+    What ends the process while a suspect's turn waits is not its doing.
+    """
 
     agent_id: AgentId
     incarnation: Incarnation
@@ -232,18 +291,23 @@ class Continuation(Struct, frozen=True, gc=False):
 
 
 class Checkpoint(Struct, frozen=True, gc=False):
-    """Record state and outbox so far. Answered by `CheckpointRecorded` when it is durable."""
+    """Record the state, the messages read and those sent so far, as one.
+
+    Answered by `CheckpointRecorded` when it is durable.
+    """
 
     request: RequestId
     agent_id: AgentId
     incarnation: Incarnation
     run_id: RunId
     snapshot: Snapshot | None
+    read_upto: int | None  # the serial of the last message that the turn has read
     outbox: tuple[OutgoingMessage, ...]
+    divides: bool = False  # what the run started so far by count is told apart from what follows
 
 
-class ReportProgress(Struct, frozen=True, gc=False):
-    """Something that a turn tells while it goes on. Not answered."""
+class ReportDivergence(Struct, frozen=True, gc=False):
+    """A turn begun again asks for something else than what its run has started. Not answered."""
 
     agent_id: AgentId
     incarnation: Incarnation
@@ -251,11 +315,36 @@ class ReportProgress(Struct, frozen=True, gc=False):
     data: bytes
 
 
+class ReportProgress(Struct, frozen=True, gc=False):
+    """What a turn tells while it goes on, in order; `dropped` more there was no room for. Not answered."""
+
+    agent_id: AgentId
+    incarnation: Incarnation
+    run_id: RunId
+    told: tuple[bytes, ...]
+    size: int  # of `told`: its bytes, and `EVENT_BYTES` for each
+    dropped: int = 0
+
+
+class GoOnTelling(Struct, frozen=True, gc=False):
+    """To itself, by timer: others had their turn, and the next portion of progress can be recorded."""
+
+
+class TurnResumes(Struct, frozen=True, gc=False):
+    """A suspect's turn could go on. Answered by `TurnMayResume`, with the same `number`, in its time."""
+
+    agent_id: AgentId
+    incarnation: Incarnation
+    run_id: RunId
+    number: int
+
+
 class EndTurn(Struct, frozen=True, gc=False):
     """The turn is over, with everything that it changes, or nothing if it did not complete.
 
-    Answered by `TurnSettled`. `status` is `suspended` for a turn that was cut off by the runtime's own
-    end and begins again with the next one.
+    Answered by `TurnSettled`. `status` is `suspended` for a turn that the runtime's own end cut off, and
+    `cancelled` for one that was cancelled from outside of greenroom: their runs begin again. `begun`:
+    code of the kind was executed in it.
     """
 
     agent_id: AgentId
@@ -270,6 +359,8 @@ class EndTurn(Struct, frozen=True, gc=False):
     read_upto: int | None = None
     outbox: tuple[OutgoingMessage, ...] = ()
     after: Continuation | None = None
+    error_type: str | None = None
+    begun: bool = True
 
 
 # From outside
@@ -291,12 +382,13 @@ class StopBeginning(Struct, frozen=True, gc=False):
 
 
 class InterruptTurns(Struct, frozen=True, gc=False):
-    """The time to drain is over: end the turns under way, as interrupted or (`suspend`) to begin again.
+    """The time to drain is over: cut off the turns under way, to begin again, or (`end`) interrupt them.
 
-    `final`: do not wait for their code any longer; what it reports after this counts for nothing.
+    Turns of kinds with `attempts=1` are interrupted in any case. `final`: do not wait for their code any
+    longer; what it reports after this counts for nothing.
     """
 
-    suspend: bool
+    end: bool = False
     final: bool = False
 
 
@@ -320,10 +412,14 @@ class Refused(Struct, frozen=True):
 
 
 class AgentSpawned(Struct, frozen=True, gc=False):
+    """`found`: a turn asked again for an agent that its run had spawned."""
+
     request: RequestId
     agent_id: AgentId
     path: str
     run_id: RunId | None
+    known: RunRow | None = None  # the first run, if its id was given before
+    found: bool = False
 
 
 class SpawnSettled(Struct, frozen=True, gc=False):
@@ -334,14 +430,31 @@ class SpawnSettled(Struct, frozen=True, gc=False):
     recorded: bool
 
 
+class SpawnWithdrawn(Struct, frozen=True, gc=False):
+    """To the directory: a spawn that it was told of as recorded was refused by the store."""
+
+    agent_id: AgentId
+    path: str
+
+
+class CloseRecorded(Struct, frozen=True, gc=False):
+    """To the directory: the agents of a `RecordClose` are gone, here and in the journal."""
+
+    closing: str
+
+
 class AgentsClosed(Struct, frozen=True, gc=False):
+    """`count` agents, in all."""
+
     request: RequestId
+    count: int
 
 
 class RunAccepted(Struct, frozen=True, gc=False):
     request: RequestId
     run_id: RunId
     path: str
+    known: RunRow | None = None  # the run, if its id was given before
 
 
 class MessageAccepted(Struct, frozen=True, gc=False):
@@ -357,6 +470,13 @@ class RunsInterrupted(Struct, frozen=True, gc=False):
 
 class RunPending(Struct, frozen=True, gc=False):
     request: RequestId
+
+
+class RunsSought(Struct, frozen=True, gc=False):
+    """`unread`: so many runs are being looked up on the disk."""
+
+    request: RequestId
+    unread: int
 
 
 class RunEnded(Struct, frozen=True, gc=False):
@@ -382,6 +502,7 @@ class LiveAgent(Struct, frozen=True, gc=False):
     running: RunId | None = None
     beginning: bool = False  # … which starts when it is on disk that it does
     awaits: tuple[AwaitedRun, ...] = ()  # what its turn, or its first continuation, waits for
+    behind: AwaitedRun | None = None  # the suspect at work, which its next run, one as well, waits for
     since: Timestamp | None = None  # when the first of its open runs was accepted
     kind_missing: bool = False
     unwritten: bool = False  # something of it is not on disk yet
@@ -425,13 +546,18 @@ class LedgerReport(Struct, frozen=True):
 
 
 class RunBegun(Struct, frozen=True, gc=False):
-    """`inbox` are messages accepted since the session was loaded; `results` a continuation's outcomes."""
+    """`inbox` are messages accepted since the session was loaded; `results` a continuation's outcomes.
+
+    The run has its stem in any case.
+    A turn of a `suspect` says when it waits, and asks before it goes on.
+    """
 
     agent_id: AgentId
     run: RunRow
     again: bool  # a turn of this run has begun before
     inbox: tuple[MessageRow, ...]
     results: tuple[RunRow, ...]
+    suspect: bool = False
 
 
 class NothingToRun(Struct, frozen=True, gc=False):
@@ -439,11 +565,18 @@ class NothingToRun(Struct, frozen=True, gc=False):
 
 
 class InterruptTurn(Struct, frozen=True, gc=False):
-    """To a session: end the turn of this run, if it is still under way."""
+    """To a session: end the turn of this run, if it is still under way; `suspend`: it begins again."""
 
     run_id: RunId
     reason: str
     suspend: bool = False
+
+
+class TurnMayResume(Struct, frozen=True, gc=False):
+    """To a session: the turn of this suspect may go on after its wait of this number."""
+
+    run_id: RunId
+    number: int
 
 
 class CheckpointRecorded(Struct, frozen=True, gc=False):
@@ -486,8 +619,11 @@ LedgerCommand: TypeAlias = (
     | AcceptRun
     | AcceptMessage
     | InterruptRuns
+    | InterruptTree
     | AwaitRun
+    | AwaitRuns
     | ForgetRequest
+    | ForgetRuns
     | DescribeAgent
     | DescribeAgents
     | DescribeState
@@ -495,10 +631,14 @@ LedgerCommand: TypeAlias = (
     | DescribeLedger
     | SessionStarted
     | SessionFailed
+    | SessionCancelled
     | TakeRun
     | TurnWaits
+    | TurnResumes
     | Checkpoint
+    | ReportDivergence
     | ReportProgress
+    | GoOnTelling
     | EndTurn
     | KindRegistered
     | StopBeginning

@@ -37,6 +37,7 @@ from .protocol import (
     RunDescribed,
     StateDescribed,
 )
+from .suspects import Suspects
 
 LIVE = frozenset({"starting", "queued", "running", "waiting", "interrupting"})
 """Statuses that only an agent with a desk can have."""
@@ -46,9 +47,13 @@ class View:
     """Answers questions about agents and runs."""
 
     def __init__(
-        self, journal: Journal, desks: Mapping[AgentId, Desk], runs: Mapping[RunId, OpenRun]
+        self,
+        journal: Journal,
+        desks: Mapping[AgentId, Desk],
+        runs: Mapping[RunId, OpenRun],
+        suspects: Suspects,
     ) -> None:
-        self._journal, self._desks, self._runs = journal, desks, runs
+        self._journal, self._desks, self._runs, self._suspects = journal, desks, runs, suspects
 
     def agent(self, ask: DescribeAgent) -> list[Effect]:
         def found(answer: Answer) -> Iterable[Effect]:
@@ -128,16 +133,21 @@ class View:
             desk.status(row),
             desk.present,
             max(row.incarnation, desk.incarnation),
-            len(desk.queue) + len(desk.waiting),
+            desk.length + len(desk.waiting),
             running=desk.running.row.run_id if desk.running else None,
             beginning=desk.running is not None and not self._journal.is_written(desk.running.begun_by),
             awaits=self._awaited(sorted(next(iter(desk.waiting.values())).waiting_for))
             if desk.waiting
             else (),
+            behind=self._behind(first),
             since=None if first is None else first.row.accepted_at,
             kind_missing=desk.kind_missing,
             unwritten=self._journal.unwritten_of(row.agent_id),
         )
+
+    def _behind(self, first: OpenRun | None) -> AwaitedRun | None:
+        before = self._suspects.before(first.row.run_id) if first else None
+        return next(iter(self._awaited((before,))), None) if before else None
 
     def state(self, ask: DescribeState) -> list[Effect]:
         def loaded(answer: Answer) -> Iterable[Effect]:

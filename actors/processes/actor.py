@@ -133,8 +133,8 @@ class ProcessRoom(ActorShell):
         async def guarded() -> None:
             try:
                 await work
-            except Exception:
-                self.fail(work)
+            except Exception as error:
+                self.fail(work, error)
 
         task = asyncio.get_running_loop().create_task(guarded())
         self.tasks.add(task)

@@ -6,7 +6,8 @@ from typing import Any, assert_never
 from thespian.actors import Actor
 
 from ...persistence.protocol import Answer
-from ..shell import ActorShell
+from ..containing import refused
+from ..shell import ActorShell, Contained
 from ..vocabulary import Address, AgentId, Incarnation
 from .protocol import (
     ConfigureResidency,
@@ -98,6 +99,12 @@ class ResidencyLRU(ActorShell):
             case ConfigureResidency():
                 return table.configure(command.residents, command.patience, command.share, now=now)
         assert_never(command)
+
+    def contain(self, message: object, sender: Address, error: BaseException) -> Contained:
+        """Refuse a question, which changes nothing."""
+        if isinstance(message, DescribeResidency | PinAgent):
+            return Contained((refused(message, sender, self.role, error),))
+        return super().contain(message, sender, error)
 
     def child_exited(self, address: Address) -> Iterable[Any]:
         session = self.children.pop(address)

@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 from typing import assert_never
 
+from ..containing import refused
 from ..effects import Effect
-from ..shell import ActorShell
+from ..shell import ActorShell, Contained
 from ..vocabulary import Address
 from .protocol import (
     AcquireSlot,
@@ -42,3 +43,9 @@ class SlotAllocator(ActorShell):
             case ConfigureSlots():
                 return self.table.resize(command.slots)
         assert_never(command)
+
+    def contain(self, message: object, sender: Address, error: BaseException) -> Contained:
+        """Refuse a question, which changes nothing."""
+        if isinstance(message, DescribeSlots):
+            return Contained((refused(message, sender, self.role, error),))
+        return super().contain(message, sender, error)

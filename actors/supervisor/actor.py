@@ -157,7 +157,8 @@ class Supervisor(ActorShell):
             case ActorFailed():
                 if message.role in self.roles:
                     last_line = message.reason.strip().rpartition("\n")[2]
-                    return self.broke(InternalError(f"{message.role}: {last_line}"))
+                    broken = f" ({message.broken})" if message.broken else ""
+                    return self.broke(InternalError(f"{message.role}: {last_line}{broken}"))
             case StoreClosed():
                 pass  # of a store that was lost
             case _:
@@ -167,13 +168,13 @@ class Supervisor(ActorShell):
     # Up
 
     def create(self, message: StartRuntime) -> list[Effect]:
-        self.start, self.clock = message, message.clock
+        self.start, self.clock, self.uptime = message, message.clock, message.uptime
         self.roles = {"supervisor": self.myAddress}
         for role, actor in ON_THREADS.items():
             self.roles[role] = self.createActor(actor, {THREAD: True})
         for role, actor in CONTROL.items():
             self.roles[role] = self.createActor(actor)
-        meet = Meet(dict(self.roles), self.clock)
+        meet = Meet(dict(self.roles), self.clock, self.uptime)
         everybody: list[Effect] = [Send(role, meet) for role in self.roles if role != "supervisor"]
         options = message.store_options
         return [*everybody, Send("writer", OpenStore(message.store, message.durability, **options))]
@@ -217,7 +218,8 @@ class Supervisor(ActorShell):
         self.roles["processes"] = self.createActor(ProcessRoom)
         unfinished = self.opened.unfinished
         configure = ConfigureProcesses(unfinished.epoch, self.opened.file, unfinished.left)
-        return [Send("processes", Meet(dict(self.roles), self.clock)), Send("processes", configure)]
+        meet = Meet(dict(self.roles), self.clock, self.uptime)
+        return [Send("processes", meet), Send("processes", configure)]
 
     # Down
 
@@ -233,20 +235,21 @@ class Supervisor(ActorShell):
         """Do what a step is for, and bound its time."""
         if step is None:
             return []
-        drain, suspend = (self.closing.drain, self.closing.suspend) if self.closing else (0.0, True)
+        drain, end = (self.closing.drain, self.closing.interrupt) if self.closing else (0.0, False)
         bound = drain if step == "draining" else BOUNDS.get(step, 0.0)
         timer = StartTimer(bound, _TimeIsUp(step))
         match step:
             case "draining":
                 return [Send("ledger", StopBeginning("the runtime is closing")), timer]
             case "interrupting":
-                return [Send("ledger", InterruptTurns(suspend)), timer]
+                return [Send("ledger", InterruptTurns(end)), timer]
             case "unloading":
                 stop = Send("directory", StopAccepting("the runtime is closing"))
-                last = Send("ledger", InterruptTurns(suspend, final=True))
-                return [stop, last, Send("residency", UnloadAll()), timer]
+                return [stop, Send("residency", UnloadAll()), timer]
             case "writing":
-                return [Send("ledger", CloseLedger(min(drain, PATIENCE))), timer]
+                # only now: the end of a turn counts that comes while sessions close
+                last = Send("ledger", InterruptTurns(end, final=True))
+                return [last, Send("ledger", CloseLedger(min(drain, PATIENCE))), timer]
             case _:
                 return self.closed()
 

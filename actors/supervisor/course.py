@@ -1,7 +1,7 @@
 """The course of closing a runtime: each step begins when the one before is done, or its time is up.
 
     draining      turns under way get the drain time, none begins
-    interrupting  the rest is interrupted and gets a grace to return
+    interrupting  the rest is cut off, to begin again, and gets a grace to return
     unloading     sessions close
     writing       what is left is written, the store is closed
     closed
@@ -28,7 +28,7 @@ BOUNDS: dict[Step, Seconds] = {
 """Seconds for each step after the draining."""
 
 WHAT_IS_LEFT: dict[Step, str] = {
-    "interrupting": "turns that did not return after they were interrupted",
+    "interrupting": "turns that did not return after they were cut off",
     "unloading": "sessions that did not close",
     "writing": "commits that could not be written",
 }

@@ -22,21 +22,22 @@ class StartRuntime(Struct, frozen=True):
     is_registered: Callable[[str], bool]
     attempts_of: Callable[[str], int | None]
     clock: Callable[[], Timestamp]
+    uptime: Callable[[], Seconds]
     store_options: dict[str, Any] = {}
     reader_opener: Callable[..., Any] | None = None
 
 
 class CloseRuntime(Struct, frozen=True):
-    """Drain, interrupt, unload, write, close. Answered by `RuntimeClosed`, within the bounds' sum.
+    """Drain, cut off, unload, write, close. Answered by `RuntimeClosed`, within the bounds' sum.
 
-    `suspend`: turns that the drain time does not suffice for begin again with the next runtime on the
-    store, instead of ending as interrupted.
+    Turns that the drain time does not suffice for begin again with the next runtime on the store, or end
+    as interrupted (`interrupt`).
     """
 
     request: RequestId
     reply_to: Address
     drain: Seconds
-    suspend: bool = False
+    interrupt: bool = False
 
 
 class RuntimeStarted(Struct, frozen=True):

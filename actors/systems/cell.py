@@ -210,7 +210,8 @@ class Cell:
             self.timers.pop(timer, None)
             self.base.put(self.address, WakeupMessage(period, payload), self.address)
 
-        timer = self.base.loop.call_later(max(0.0, timePeriodSeconds(period)), ring)
+        base = self.base
+        timer = base.loop.call_later(max(0.0, timePeriodSeconds(period)), ring, context=base.context)
         self.with_timer(timer, ExpirationTimer(period))
 
     def handleDeadLetters(self, address: ActorAddress, enable: bool) -> None:

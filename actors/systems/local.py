@@ -12,6 +12,7 @@ work without anybody driving them.
 """
 
 import asyncio
+import contextvars
 import logging
 import sys
 import threading
@@ -49,8 +50,11 @@ THREAD = "thread"
 """The requirement by which an actor asks for a thread of its own: `createActor(cls, {THREAD: True})`, or
 for all actors of a class `actorSystemRequirements = {THREAD: True}` in the class."""
 
-BATCH = 256
-"""Messages handed out before the loop gets its turn."""
+STRETCHES, STRETCH = range(32), range(8)
+"""Messages handed out before the loop gets its turn: at most 256. After each eight the clock is asked."""
+
+HOLD = 0.003
+"""Seconds after which the loop gets its turn all the same."""
 
 SHUTDOWN = 10.0
 """Seconds that actors have to go when the system is shut down."""
@@ -76,6 +80,7 @@ class LocalSystemBase(Sources):
         capabilities: what actors may require of the system.
     """
 
+    clock = staticmethod(time.perf_counter)
     cell_type: type[Cell] = Cell
     thread_cell_type: type[Cell] = ThreadCell
 
@@ -96,6 +101,8 @@ class LocalSystemBase(Sources):
             "Python Version": tuple(sys.version_info),
             **(capabilities or {}),
         }
+        # Whoever sends a message may be anybody's code, whose variables are nobody else's business.
+        self.context = contextvars.copy_context()  # of who makes the base; all handlers run in it
         self.queue: deque[tuple[Any, Any, Any]] = deque()
         self.scheduled = False  # a drain is on its way, or under way
         self._cells: dict[LocalAddress, Cell] = {}
@@ -131,10 +138,10 @@ class LocalSystemBase(Sources):
         # looks into the queue once more after it has reset the flag.
         self.scheduled = True
         if threading.get_ident() == self.thread_id:
-            self.loop.call_soon(self._drain)
+            self.loop.call_soon(self._drain, context=self.context)
         else:
             try:
-                self.loop.call_soon_threadsafe(self._drain)
+                self.loop.call_soon_threadsafe(self._drain, context=self.context)
             except RuntimeError:
                 self.queue.clear()  # the loop is closed: there is nobody to hand anything to
 
@@ -143,23 +150,27 @@ class LocalSystemBase(Sources):
         queue = self.queue
         take = queue.popleft
         try:
-            for _ in range(BATCH):
-                if not queue:
-                    break
-                to, message, sender = take()
-                try:
-                    cell = to.cell
-                except AttributeError:  # an address of another system
-                    cell = None
-                if cell is None:
-                    self.bury(to, message, sender)
-                elif cell.direct and not isinstance(message, ActorSystemMessage):
-                    try:  # what `deliver` does, a call less for each message
-                        cell.instance.receiveMessage(message, sender)
-                    except Exception:
-                        cell.deliver_again(message, sender)
-                else:
-                    cell.deliver(message, sender)
+            until = self.clock() + HOLD
+            for _ in STRETCHES:
+                for _ in STRETCH:
+                    if not queue:
+                        return
+                    to, message, sender = take()
+                    try:
+                        cell = to.cell
+                    except AttributeError:  # an address of another system
+                        cell = None
+                    if cell is None:
+                        self.bury(to, message, sender)
+                    elif cell.direct and not isinstance(message, ActorSystemMessage):
+                        try:  # what `deliver` does, a call less for each message
+                            cell.instance.receiveMessage(message, sender)
+                        except Exception:
+                            cell.deliver_again(message, sender)
+                    else:
+                        cell.deliver(message, sender)
+                if self.clock() > until:
+                    return
         finally:
             self.scheduled = False
             if queue:
@@ -170,7 +181,7 @@ class LocalSystemBase(Sources):
         if threading.get_ident() == self.thread_id:
             call(*args)
         elif not self._closed:
-            self.loop.call_soon_threadsafe(call, *args)
+            self.loop.call_soon_threadsafe(call, *args, context=self.context)
 
     def bury(self, to: ActorAddress, message: Any, sender: ActorAddress) -> None:
         """A message for an actor that is gone: a dead letter, if somebody collects them."""

@@ -147,7 +147,7 @@ class SimulatedSystemBase(LocalSystemBase):
                 self.trace_delivery(to, message, sender, "%s < %s")
             cell.deliver(message, sender)
 
-        self.loop.agenda.add((to, sender), hand_out)
+        self.loop.agenda.add((to, sender), lambda: self.context.run(hand_out))
 
     def trace_delivery(self, to: ActorAddress, message: Any, sender: ActorAddress, text: str) -> None:
         """Note who gets what from whom."""

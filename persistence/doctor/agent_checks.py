@@ -10,6 +10,9 @@ from .inspection import Inspection
 AHEAD = 86_400.0
 """Seconds that a time may lie in the future: clocks differ, but not by a day."""
 SET_ASIDE = "--repair sets it aside, in the table lost_found."
+OF_NOBODY = """agent_id NOT IN (SELECT agent_id FROM agents)
+    AND agent_id NOT IN (SELECT agent_id FROM erased)"""
+"""Of what is left of a deleted agent, the owner sees to it."""
 
 
 @check(
@@ -99,9 +102,7 @@ def failed_starts(store: Inspection) -> Iterator[str]:
     repairable=True,
 )
 def inbox_of_agents(store: Inspection) -> Iterator[str]:
-    for serial, agent_id in store.rows(
-        "SELECT serial, agent_id FROM inbox WHERE agent_id NOT IN (SELECT agent_id FROM agents)"
-    ):
+    for serial, agent_id in store.rows(f"SELECT serial, agent_id FROM inbox WHERE {OF_NOBODY}"):
         yield f"message {serial} is for agent {agent_id}, which is not there"
 
 
@@ -112,9 +113,7 @@ def inbox_of_agents(store: Inspection) -> Iterator[str]:
     repairable=True,
 )
 def snapshots_of_agents(store: Inspection) -> Iterator[str]:
-    for (agent_id,) in store.rows(
-        "SELECT agent_id FROM snapshots WHERE agent_id NOT IN (SELECT agent_id FROM agents)"
-    ):
+    for (agent_id,) in store.rows(f"SELECT agent_id FROM snapshots WHERE {OF_NOBODY}"):
         yield f"there is a snapshot of agent {agent_id}, which is not there"
 
 

@@ -1,15 +1,13 @@
 """The examination: every check on one store, in bounded memory, without a change to it."""
 
-import sqlite3
 import time
 from collections.abc import Iterator
 
-from ...actors.errors import StoreError
 from ...actors.vocabulary import Timestamp
-from .. import schema
+from .. import looking, schema
 from . import agent_checks, file_checks, number_checks, run_checks, value_checks
 from .check import BACKUP, Check, Problem
-from .inspection import Inspection, Progress, inspecting, raise_if_stopped
+from .inspection import Inspection, Progress, inspecting, met, raise_if_stopped
 from .numbers import count, measure
 from .owner import look_for_owner
 from .report import Counts, Finding, OwnerSeen, Report
@@ -24,8 +22,6 @@ CHECKS: tuple[Check, ...] = (
 )
 MOST = 10
 """Problems that one check tells singly; the rest is a number."""
-TRIES = 3
-"""Examinations begun because somebody wrote into a file that nobody had open."""
 
 
 def no_progress(what: str) -> None:
@@ -45,13 +41,13 @@ def examine(
     values and does not hold indexes against their tables. Time grows with the file, memory does not.
     Raises `StoreError` for what cannot be examined at all: no file, no store, a newer greenroom's.
     """
-    for _ in range(TRIES):
+
+    def once() -> Report:
         at = time.time() if now is None else now
-        with inspecting(store, now=at, quick=quick, progress=progress) as (inspection, disturbed):
-            report = _examine(inspection)
-            if not disturbed():
-                return report
-    raise StoreError(store, "it is being changed all the time. Try again while it is open or at rest.")
+        with inspecting(store, now=at, quick=quick, progress=progress) as inspection:
+            return _examine(inspection)
+
+    return looking.look(store, once)
 
 
 def _examine(store: Inspection) -> Report:
@@ -93,9 +89,9 @@ def _findings(check: Check, store: Inspection) -> Iterator[Finding]:
                     yield _finding(check, Problem(problem) if isinstance(problem, str) else problem)
                 else:
                     more += 1
-        except sqlite3.Error as error:  # whatever breaks a check is an answer to it
+        except Exception as error:  # whatever breaks a check is an answer to it
             raise_if_stopped(error)
-            yield Finding(check.name, "error", f"this could not be checked: {error}", BACKUP)
+            yield Finding(check.name, "error", f"this could not be checked: {met(error)}", BACKUP)
     if more:
         yield _finding(check, Problem(f"and {more:,} more like these"))
 
@@ -113,7 +109,7 @@ def _finding(check: Check, problem: Problem) -> Finding:
 def _counts(store: Inspection) -> Counts:
     try:
         return count(store)
-    except sqlite3.Error as error:  # the tables are not there, which is a finding already
+    except Exception as error:  # a table or a value is not what it should be, which is a finding already
         raise_if_stopped(error)
         return Counts()
 
@@ -121,6 +117,6 @@ def _counts(store: Inspection) -> Counts:
 def _owner(store: Inspection) -> OwnerSeen | None:
     try:
         return look_for_owner(store.store, store.connection)
-    except sqlite3.Error as error:  # as above
+    except Exception as error:  # as above
         raise_if_stopped(error)
         return None

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 from ...actors.errors import StoreError
 from ...actors.vocabulary import Timestamp
-from .. import schema
+from .. import looking, schema
 from ..keys import Sealer, read_key
 
 Row: TypeAlias = tuple[Any, ...]
@@ -90,30 +90,49 @@ class Inspection:
 
 
 @contextmanager
-def inspecting(
-    store: str, *, now: Timestamp, quick: bool, progress: Progress
-) -> Iterator[tuple[Inspection, Callable[[], bool]]]:
-    """Open `store`; the function says whether somebody changed it under an eye that could not see it.
+def inspecting(store: str, *, now: Timestamp, quick: bool, progress: Progress) -> Iterator[Inspection]:
+    """Open `store`.
 
-    Raises `StoreError` for what is no store of this greenroom, as opening it for writing would.
+    Raises `StoreError` for what is no store of this greenroom, as opening it for writing would, and
+    `Disturbed` at the end if somebody changed it under an eye that could not see it.
     """
     if not os.path.lexists(store):
         raise StoreError(store, "there is no such file.")
     schema.inspect(store, to_write=False)
-    before = _state(store)
-    how = _how(store)
-    try:
-        connection = _connect(store, how)
-    except sqlite3.Error as error:
-        raise schema.explain(store, error) from error
+    before, how, connection = looking.look(store, lambda: _opened(store))
+
+    def disturbed() -> bool:
+        return how == NEVER_CHANGES and looking.state_of(store) != before
+
     try:
         inspection = Inspection(store, connection, now=now, quick=quick, progress=progress)
-        yield inspection, lambda: how == NEVER_CHANGES and _state(store) != before
+        schema.as_of_now(connection, inspection.version or len(schema.STEPS))
+        yield inspection
     except sqlite3.Error as error:
         raise_if_stopped(error)
+        if disturbed():
+            raise looking.Disturbed(store) from error
         raise schema.explain(store, error) from error
     finally:
         connection.close()
+    if disturbed():
+        raise looking.Disturbed(store)
+
+
+def _opened(store: str) -> tuple[looking.State, str, sqlite3.Connection]:
+    """A connection that has looked once: from then on its owner cannot take the log away from it."""
+    before, how = looking.state_of(store), _how(store)
+    if how == NEVER_CHANGES:
+        looking.let_settle(store)
+    with schema.explained(store):
+        connection = schema.connect(store, how)
+        try:
+            _set_up(connection)
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        except BaseException:
+            connection.close()
+            raise
+    return before, how, connection
 
 
 def stoppable(connection: sqlite3.Connection) -> None:
@@ -124,7 +143,14 @@ def stoppable(connection: sqlite3.Connection) -> None:
     connection.set_progress_handler(lambda: 0, 500_000)
 
 
-def raise_if_stopped(error: sqlite3.Error) -> None:
+def met(error: Exception) -> str:
+    """What kept somebody from reading a store; but for SQLite's own words, a value that cannot be there."""
+    if isinstance(error, sqlite3.Error):
+        return str(error)
+    return f"it met a value that cannot be there ({type(error).__name__}: {error})"
+
+
+def raise_if_stopped(error: Exception) -> None:
     """Raise `KeyboardInterrupt` if somebody stopped the statement: nothing but a signal does."""
     if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
         raise KeyboardInterrupt from error
@@ -138,8 +164,7 @@ def _how(store: str) -> str:
     return INDEX_IS_READ if index else "ro"
 
 
-def _connect(store: str, how: str) -> sqlite3.Connection:
-    connection = schema.connect(store, how)
+def _set_up(connection: sqlite3.Connection) -> None:
     connection.text_factory = lambda text: text.decode(errors="backslashreplace")
     for setting in (
         "trusted_schema = OFF",
@@ -148,12 +173,6 @@ def _connect(store: str, how: str) -> sqlite3.Connection:
     ):
         connection.execute(f"PRAGMA {setting}")
     stoppable(connection)
-    return connection
-
-
-def _state(store: str) -> tuple[object, ...]:
-    found = os.stat(store)
-    return found.st_ino, found.st_size, found.st_mtime_ns, os.path.lexists(store + "-wal")
 
 
 def _size(name: str) -> int | None:

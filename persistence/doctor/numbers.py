@@ -42,18 +42,24 @@ def count(store: Inspection) -> Counts:
     first, last, number = store.row("SELECT min(seq), max(seq), count(*) FROM events")
     lost = store.row("SELECT 1 FROM sqlite_master WHERE name = ?", LOST_FOUND)
     return Counts(
-        agents=dict(store.rows("SELECT status, count(*) FROM agents GROUP BY status")),
-        runs=dict(store.rows("SELECT status, count(*) FROM runs GROUP BY status")),
+        agents=_by_status(store, "agents"),
+        runs=_by_status(store, "runs"),
         inbox=store.row("SELECT count(*) FROM inbox")[0],
         events=number,
         first_event=first,
         last_event=last,
         snapshots=tuple(
-            SnapshotCount(*row)
-            for row in store.rows(
-                "SELECT coalesce(kind, ''), codec, count(*), sum(length(data))"
-                " FROM snapshots LEFT JOIN agents USING (agent_id) GROUP BY 1, 2 ORDER BY 4 DESC, 1, 2"
+            SnapshotCount(kind, codec, number, int(size))
+            for kind, codec, number, size in store.rows(
+                "SELECT coalesce(CAST(kind AS TEXT), ''), coalesce(CAST(codec AS TEXT), ''), count(*),"
+                " total(length(data)) FROM snapshots LEFT JOIN agents USING (agent_id)"
+                " GROUP BY 1, 2 ORDER BY 4 DESC, 1, 2"
             )
         ),
         set_aside=store.row(f"SELECT count(*) FROM {LOST_FOUND}")[0] if lost else 0,
     )
+
+
+def _by_status(store: Inspection, table: str) -> dict[str, int]:
+    found = store.rows(f"SELECT coalesce(CAST(status AS TEXT), 'NULL'), count(*) FROM {table} GROUP BY 1")
+    return dict(found)

@@ -14,7 +14,7 @@ from ..claim import Claim
 from ..keys import key_path, read_key
 from .examination import MOST, examine, no_progress
 from .file_checks import files_of
-from .inspection import Inspection, Progress, inspecting, raise_if_stopped
+from .inspection import Inspection, Progress, inspecting, met, raise_if_stopped
 from .owner import look_for_owner, writing
 from .repairs import BEFORE_TAKING, REPAIRS, Bench, Mend
 from .report import Repair, Report
@@ -76,7 +76,7 @@ def _hindrance(report: Report) -> str | None:
 
 
 def _refuse_if_in_use(store: str) -> None:
-    with inspecting(store, now=0.0, quick=True, progress=no_progress) as (inspection, _):
+    with inspecting(store, now=0.0, quick=True, progress=no_progress) as inspection:
         try:
             seen = look_for_owner(store, inspection.connection)
         except sqlite3.Error:  # no such table: then nobody can have it open
@@ -118,10 +118,10 @@ def _in_a_transaction(connection: sqlite3.Connection, claim: Claim, check: str, 
     except BaseException as error:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
-        if not isinstance(error, sqlite3.Error):
+        if not isinstance(error, Exception) or isinstance(error, StoreError):
             raise
         raise_if_stopped(error)
-        return [f"could not repair {check}, and left it as it was: {error}"]
+        return [f"could not repair {check}, and left it as it was: {met(error)}"]
     return steps
 
 
@@ -149,7 +149,7 @@ def back_up(store: str, progress: Progress) -> tuple[str, int | None]:
     """Copy the store, log included, and its key. The copy's name, and its epoch; whole or not at all."""
     name = _free_name(store)
     try:
-        with inspecting(store, now=0.0, quick=True, progress=progress) as (inspection, _):
+        with inspecting(store, now=0.0, quick=True, progress=progress) as inspection:
             copy = sqlite3.connect(name, isolation_level=None)
             try:
                 inspection.connection.backup(

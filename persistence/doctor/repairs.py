@@ -12,7 +12,8 @@ import msgspec
 from msgspec import Struct
 
 from ...actors.vocabulary import Timestamp
-from .agent_checks import BAD_LAST_RUNS
+from .. import schema
+from .agent_checks import BAD_LAST_RUNS, OF_NOBODY
 from .file_checks import INDEX_IS_WRONG
 from .number_checks import COUNTED, HIGHEST_EPOCH, USED_NUMBERS
 from .parts import LOST_FOUND, Parts, made_here
@@ -71,17 +72,22 @@ def parts(store: Bench) -> Iterator[str]:
 def meta(store: Bench) -> Iterator[str]:
     """In the place of several rows one with the highest numbers: none of them is used twice then."""
     rows = store.connection.execute(
-        f"SELECT max(epoch), {', '.join(f'max({column})' for column in USED_NUMBERS)}, count(*) FROM meta"
+        f"SELECT max(epoch), {', '.join(f'max({column})' for column in USED_NUMBERS)},"
+        " max(nonce), count(*) FROM meta"
     ).fetchone()
     store.connection.execute("DELETE FROM meta")
+    *numbers, nonce, count = rows
     store.connection.execute(
-        f"INSERT INTO meta (id, epoch, {', '.join((*USED_NUMBERS, *COUNTED))})"
+        f"INSERT INTO meta (id, epoch, {', '.join((*USED_NUMBERS, *COUNTED))}, nonce)"
         f" SELECT 1, coalesce(?, ({HIGHEST_EPOCH}), 0),"
         f" {', '.join(f'coalesce(?, ({used}) + 1, 1)' for used in USED_NUMBERS.values())},"
-        f" {', '.join(f'({counted})' for counted in COUNTED.values())}",
-        rows[:-1],
+        f" {', '.join(f'({counted})' for counted in COUNTED.values())},"
+        f" coalesce(?, {schema.NEW_NONCE})",
+        (*numbers, nonce),
     )
-    yield f"wrote one row of numbers in the place of {rows[-1]}"
+    # which runs say what started them is not known any more: of none of them it is relied on
+    store.connection.execute("UPDATE meta SET first_origin = next_serial")
+    yield f"wrote one row of numbers in the place of {count}"
 
 
 def next_numbers(store: Bench) -> Iterator[str]:
@@ -111,20 +117,17 @@ def counts(store: Bench) -> Iterator[str]:
 
 
 def runs_of_agents(store: Bench) -> Iterator[str]:
-    which = "agent_id NOT IN (SELECT agent_id FROM agents)"
-    for (serial,) in set_aside(store, "runs", which, "its agent is not there"):
+    for (serial,) in set_aside(store, "runs", OF_NOBODY, "its agent is not there"):
         yield f"set the run of serial {serial} aside, its agent is not there"
 
 
 def inbox_of_agents(store: Bench) -> Iterator[str]:
-    which = "agent_id NOT IN (SELECT agent_id FROM agents)"
-    for (serial,) in set_aside(store, "inbox", which, "its agent is not there"):
+    for (serial,) in set_aside(store, "inbox", OF_NOBODY, "its agent is not there"):
         yield f"set message {serial} aside, its agent is not there"
 
 
 def snapshots_of_agents(store: Bench) -> Iterator[str]:
-    which = "agent_id NOT IN (SELECT agent_id FROM agents)"
-    for (agent_id,) in set_aside(store, "snapshots", which, "its agent is not there"):
+    for (agent_id,) in set_aside(store, "snapshots", OF_NOBODY, "its agent is not there"):
         yield f"set the snapshot of agent {agent_id} aside, which is not there"
 
 
@@ -185,6 +188,7 @@ def superseded(store: Bench) -> Iterator[str]:
         f"DELETE FROM superseded WHERE serial IN ({QUEUED_TOO_EARLY}) RETURNING serial"
     ).fetchall():
         yield f"retention does not take the run of serial {serial} any more"
+    store.connection.execute(f"DELETE FROM kept WHERE serial IN ({QUEUED_TOO_EARLY})")
     for (serial,) in store.connection.execute(
         f"INSERT INTO superseded (serial, at) SELECT serial, ? FROM ({NEVER_QUEUED}) RETURNING serial",
         (store.now,),

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import msgspec
 
 from ...actors.vocabulary import RunId
-from .agent_checks import SET_ASIDE
+from .agent_checks import OF_NOBODY, SET_ASIDE
 from .check import BACKUP, Problem, check
 from .inspection import Inspection
 
@@ -32,7 +32,7 @@ def one_run_per_id(store: Inspection) -> Iterator[str]:
 )
 def runs_of_agents(store: Inspection) -> Iterator[str]:
     for run_id, agent_id, status in store.rows(
-        "SELECT run_id, agent_id, status FROM runs WHERE agent_id NOT IN (SELECT agent_id FROM agents)"
+        f"SELECT run_id, agent_id, status FROM runs WHERE {OF_NOBODY}"
     ):
         yield f"run {run_id} ({status}) is of agent {agent_id}, which is not there"
 
@@ -119,7 +119,8 @@ TOLD = f"""
                max(seq) FILTER (WHERE type IN {TERMINAL}) AS final
         FROM events WHERE run_id IS NOT NULL GROUP BY run_id
     ) AS e ON e.run_id = r.run_id
-    WHERE e.run_id IS NOT NULL OR (r.status <> 'accepted' AND (SELECT min(seq) FROM events) = 1)
+    WHERE r.agent_id NOT IN (SELECT agent_id FROM erased)
+        AND (e.run_id IS NOT NULL OR (r.status <> 'accepted' AND (SELECT min(seq) FROM events) = 1))
 """
 """With what the kept events say of each run: the oldest are forgotten, a run's terminal one never before
 its others. So a run without any is no finding, unless nothing was forgotten yet."""
@@ -139,13 +140,14 @@ def superseded(store: Inspection) -> Iterator[Problem | str]:
 
 
 QUEUED_TOO_EARLY = """
-    SELECT s.serial FROM superseded AS s CROSS JOIN runs AS r USING (serial)
-    JOIN agents AS a USING (agent_id) WHERE r.status = 'accepted' OR a.last_run_id = r.run_id
+    SELECT s.serial FROM (SELECT serial FROM superseded UNION SELECT serial FROM kept) AS s
+    CROSS JOIN runs AS r USING (serial) JOIN agents AS a USING (agent_id)
+    WHERE r.status = 'accepted' OR a.last_run_id = r.run_id
 """
 NEVER_QUEUED = """
     SELECT r.serial FROM runs AS r NOT INDEXED JOIN agents AS a USING (agent_id)
     WHERE r.status <> 'accepted' AND a.last_run_id <> r.run_id
-    AND r.serial NOT IN (SELECT serial FROM superseded)
+    AND r.serial NOT IN (SELECT serial FROM superseded) AND r.serial NOT IN (SELECT serial FROM kept)
 """
 
 
@@ -238,7 +240,8 @@ EVENT_TYPES = frozenset(
     f"agent.{fact}"
     for fact in ("spawned", "started", "start_failed", "evicted", "reloaded", "closed", "deleted")
 ) | {
-    *(f"run.{fact}" for fact in ("accepted", "started", "progress", "completed", "failed", "interrupted")),
+    *(f"run.{fact}" for fact in ("accepted", "started", "progress", "diverged")),
+    *(f"run.{fact}" for fact in ("completed", "failed", "interrupted")),
     "message.accepted",
     "store.healed",
 }

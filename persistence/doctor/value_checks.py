@@ -4,13 +4,14 @@ Nothing is unpickled here: to look at a store executes nobody's code. Values tha
 therefore known to be genuine, not to be loadable.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 
 from msgspec import Struct
 
 from ...actors.errors import SnapshotTampered
 from .. import codec
+from ..keys import Place, Places
 from .check import BACKUP, check
 from .inspection import Inspection
 
@@ -21,33 +22,45 @@ SAMPLE = 100
 
 
 class Column(Struct, frozen=True):
-    """A column of signed values; `statement` gives the value, its agent's path, and its place there."""
+    """A column of signed values; `statement` gives the value, its agent's path, its place's columns."""
 
     name: str
     statement: str
+    place: Callable[..., Place]
     of_a_run: bool = False
 
 
 COLUMNS = (
-    Column("config", "SELECT config, path, agent_id FROM agents"),
+    Column(
+        "config",
+        "SELECT config, path, agent_id, path, kind, version, origin, started_by FROM agents",
+        Places.config,
+    ),
     Column(
         "input",
-        "SELECT input, path, run_id FROM runs LEFT JOIN agents USING (agent_id)",
+        "SELECT input, path, run_id, serial, r.agent_id, awaits, r.started_by"
+        " FROM runs AS r LEFT JOIN agents USING (agent_id)",
+        Places.input,
         of_a_run=True,
     ),
     Column(
         "result",
-        "SELECT result, path, run_id FROM runs LEFT JOIN agents USING (agent_id) WHERE result IS NOT NULL",
+        "SELECT result, path, run_id, r.agent_id, r.status"
+        " FROM runs AS r LEFT JOIN agents USING (agent_id) WHERE result IS NOT NULL",
+        Places.result,
         of_a_run=True,
     ),
     Column(
         "body",
-        "SELECT body, path, serial, agent_id FROM inbox LEFT JOIN agents USING (agent_id)",
+        "SELECT body, path, serial, i.agent_id, sender, sender_id"
+        " FROM inbox AS i LEFT JOIN agents USING (agent_id)",
+        Places.body,
     ),
     Column(
         "state",
         "SELECT data, path, s.agent_id, codec, s.version"
         " FROM snapshots AS s LEFT JOIN agents USING (agent_id)",
+        Places.state,
     ),
 )
 """Everything that `records` seals, at the place that it seals it for."""
@@ -84,12 +97,12 @@ def _problems(store: Inspection) -> Iterator[str | None]:
         return
     for column in COLUMNS:
         rows = store.rows(column.statement)
-        for sealed, path, *place in store.ticking(f"signatures of {column.name}", rows):
+        for sealed, path, *fields in store.ticking(f"signatures of {column.name}", rows):
             try:
-                store.sealer.open(sealed, (column.name, *place), path or "")
+                store.sealer.open(sealed, column.place(*fields), path or "")
             except SnapshotTampered as error:
-                whose = path or f"agent {place[-1]}"
-                yield f"{f'run {place[0]} of ' if column.of_a_run else ''}{whose}: {error.problem}"
+                whose = f"run {fields[0]} of {path}" if column.of_a_run and path else path
+                yield f"{whose or f'{column.name} of no agent'}: {error.problem}"
             else:
                 yield None
 
@@ -110,7 +123,7 @@ def snapshots_readable(store: Inspection) -> Iterator[str]:
     )
     for path, agent_id, tag, version, sealed in store.ticking("snapshots", rows):
         try:
-            data = store.sealer.open(sealed, ("state", agent_id, tag, version), path or "")
+            data = store.sealer.open(sealed, Places.state(agent_id, tag, version), path or "")
             codec.decode_state(data, tag)
         except SnapshotTampered:
             continue  # `signatures` says so

@@ -15,8 +15,10 @@ is plain data, `view` shows it to people and programs that read along; importing
 Runs that are an agent's last outcome come after all others, so that one reading suffices to import.
 """
 
+import json
+import re
 from base64 import b64decode, b64encode
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from hmac import compare_digest
 from typing import Annotated, Any, BinaryIO, TypeAlias
@@ -32,6 +34,10 @@ TYPE = "greenroom-export"
 
 LONGEST_LINE = 1 << 30
 """Bytes. A value has at most 512 MiB, a third more in base64."""
+LONGEST_HEADER = 64 << 10
+"""Bytes of the first line, which is read before it is known what it is sealed with."""
+PIECE = 1 << 20
+"""Bytes of a line that are held before its seal is checked."""
 
 _SEAL = b',"seal":"'
 _HEX = 64
@@ -79,7 +85,7 @@ class State(Struct, frozen=True, omit_defaults=True):
 
 class Header(Struct, frozen=True, tag=TYPE, tag_field="type"):
     version: int
-    epoch: Annotated[int, Meta(ge=0)]  # how often the store had been opened: its run ids begin with it
+    epoch: Annotated[int, Meta(ge=0)]  # how often the store had been opened: its run ids hold it
     key: str  # the fingerprint of what it is sealed with
     under: str
     at: Timestamp
@@ -102,10 +108,14 @@ class AgentLine(Struct, frozen=True, tag="agent", tag_field="type"):
     stateful: bool
     config: Value
     state: State | None
+    started_by: int | None = None  # the serial of the run whose turn spawned it
 
 
 class RunLine(Struct, frozen=True, tag="run", tag_field="type"):
-    """A run; `last` if it is the last outcome of its agent."""
+    """A run; `last` if it is the last outcome of its agent.
+
+    `stem` is what the ids of the runs that it started are derived from, if it may start more.
+    """
 
     serial: int
     run_id: RunId
@@ -120,6 +130,13 @@ class RunLine(Struct, frozen=True, tag="run", tag_field="type"):
     last: bool
     input: Value
     result: Value | None
+    error_type: str | None = None
+    cuts: int = 0
+    crashes: int = 0
+    ran: float | None = None
+    started_by: int | None = None
+    stem: str | None = None
+    divided_at: int | None = None
 
 
 class MessageLine(Struct, frozen=True, tag="message", tag_field="type"):
@@ -143,8 +160,18 @@ class End(Struct, frozen=True, tag="end", tag_field="type"):
 Content: TypeAlias = AgentLine | RunLine | MessageLine
 Line: TypeAlias = Header | Content | End
 
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""Why a line is none of these."""
+
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Line).decode
+
+
+def _printable(body: bytes) -> bytes:
+    """The same JSON in ASCII alone: a terminal takes some other characters for commands."""
+    if body.isascii() and b"\x7f" not in body:  # what else is no text, JSON has escaped
+        return body
+    return re.sub(r"[^ -~]", lambda char: json.dumps(char[0])[1:-1], body.decode()).encode()
 
 
 class Sealing:
@@ -156,7 +183,7 @@ class Sealing:
 
     def seal(self, line: Line) -> bytes:
         """The line with its seal and a line end."""
-        body = _encode(line)
+        body = _printable(_encode(line))
         return body[:-1] + _SEAL + self._next(body).encode() + b'"}\n'
 
     def open(self, sealed: bytes) -> bytes | None:
@@ -172,10 +199,27 @@ class Sealing:
         self._last = before
         return None
 
+    def is_next(self, pieces: Iterable[bytes]) -> bool:
+        """Whether a line that comes in pieces is the one that comes next; it is held nowhere."""
+        digest = self._digest()
+        held = b""
+        for piece in pieces:
+            held += piece
+            keep = _TAIL + len(b"\r\n")
+            digest.update(held[:-keep])
+            held = held[-keep:]
+        held = held.rstrip(b"\r\n")
+        digest.update(held[:-_TAIL] + b"}")
+        return compare_digest(held[-_TAIL:], _SEAL + digest.hexdigest().encode() + b'"}')
+
+    def _digest(self) -> blake2b:
+        digest = blake2b(key=self._key, digest_size=_HEX // 2, person=b"greenroom export")
+        digest.update(self._last)
+        return digest
+
     def _next(self, body: bytes) -> str:
-        digest = blake2b(
-            self._last + body, key=self._key, digest_size=_HEX // 2, person=b"greenroom export"
-        )
+        digest = self._digest()
+        digest.update(body)
         self._last = digest.digest()
         return digest.hexdigest()
 
@@ -188,8 +232,8 @@ def fingerprint(key: bytes) -> str:
 def header_of(file: BinaryIO, document: str) -> Header:
     """What the document says it is; read from where `file` stands, and not checked against any key."""
     try:
-        line = _decode(file.readline(LONGEST_LINE))
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        line = _decode(file.readline(LONGEST_HEADER))
+    except _UNREADABLE as error:
         raise Refused(document, "it is no export of greenroom") from error
     if not isinstance(line, Header):
         raise Refused(document, "it is no export of greenroom: the first line is missing")
@@ -203,15 +247,15 @@ def lines_of(file: BinaryIO, key: bytes, document: str) -> Iterator[Line]:
     """All lines, each genuine when it is handed out. Raises `Refused`, also if the end is missing."""
     sealing = Sealing(key)
     ended = False
-    for number, sealed in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), 1):
+    for number, sealed in enumerate(iter(lambda: _read_line(file, sealing), b""), 1):
         if ended:
             raise Refused(document, f"there is something after its end, in line {number}")
-        body = sealing.open(sealed)
+        body = None if sealed is None else sealing.open(sealed)
         if body is None:
             raise Refused(document, f"line {number} was altered, or is not where it was")
         try:
             line: Line = _decode(body)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except _UNREADABLE as error:
             raise Refused(document, f"line {number} cannot be read: {error}") from error
         if isinstance(line, Header) != (number == 1):
             raise Refused(document, f"line {number} is not where it belongs")
@@ -219,3 +263,26 @@ def lines_of(file: BinaryIO, key: bytes, document: str) -> Iterator[Line]:
         yield line
     if not ended:
         raise Refused(document, "its end is missing")
+
+
+def _read_line(file: BinaryIO, sealing: Sealing) -> bytes | None:
+    """The next line; None instead of a long one that is not the line that comes next."""
+    begin = file.tell()
+    line = file.readline(PIECE)
+    if len(line) < PIECE or line.endswith(b"\n"):
+        return line
+    file.seek(begin)
+    if not sealing.is_next(_pieces(file)):
+        return None
+    file.seek(begin)
+    return file.readline(LONGEST_LINE)
+
+
+def _pieces(file: BinaryIO) -> Iterator[bytes]:
+    """The rest of the line, or as much of it as a line may have."""
+    left = LONGEST_LINE
+    while left and (piece := file.readline(min(PIECE, left))):
+        yield piece
+        left -= len(piece)
+        if piece.endswith(b"\n"):
+            return

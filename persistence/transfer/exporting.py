@@ -14,10 +14,11 @@ import msgspec
 from msgspec import Struct
 
 from ...actors.errors import SnapshotTampered, StoreCorrupt, StoreError
+from ...actors.ids import stem_of
 from ...actors.vocabulary import Payload, RunId
 from .. import codec, plain
 from ..doctor.inspection import Inspection, Progress, inspecting
-from ..keys import Place, Sealer, read_key
+from ..keys import Place, Sealer, places_of, read_key
 from .document import (
     VERSION,
     AgentLine,
@@ -38,17 +39,17 @@ LARGEST_VIEW = 64 * 1024
 _WITHIN = "(?1 = '/' OR path = ?1 OR (path > ?1 || '/' AND path < ?1 || '0'))"  # '0' comes right after '/'
 _AGENTS = f"""
     SELECT a.agent_id, path, kind, a.version, status, error, incarnation, origin, created_at, updated_at,
-           stateful, config, s.codec, s.version, s.data
+           stateful, started_by, config, s.codec, s.version, s.data
     FROM agents AS a LEFT JOIN snapshots AS s USING (agent_id) WHERE {_WITHIN} ORDER BY a.agent_id
 """
 _RUNS = f"""
     SELECT serial, run_id, r.agent_id, accepted_at, r.status, attempt, awaits, r.error, started_at,
-           ended_at, input, result, path
+           ended_at, error_type, cuts, crashes, ran, r.started_by, r.stem, r.divided_at, input, result, path
     FROM runs AS r JOIN agents AS a USING (agent_id)
     WHERE {_WITHIN} AND (a.last_run_id IS r.run_id) = ?2 ORDER BY serial
 """
 _MESSAGES = f"""
-    SELECT serial, i.agent_id, sender, at, body, path
+    SELECT serial, i.agent_id, sender, at, sender_id, body, path
     FROM inbox AS i JOIN agents AS a USING (agent_id) WHERE {_WITHIN} ORDER BY serial
 """
 
@@ -76,16 +77,15 @@ def export(
     """
     own = _key_of(store)
     sealing = Sealing(own if key is None else key)
-    with inspecting(store, now=time.time(), quick=True, progress=progress) as (inspection, disturbed):
-        with inspection.one_moment():
-            exporter = _Exporter(inspection, Sealer(own), under)
-            out.write(sealing.seal(exporter.header(fingerprint(own if key is None else key))))
-            for line in exporter.lines():
-                out.write(sealing.seal(line))
-            done = exporter.exported()
-        if disturbed():
-            raise StoreError(store, "it was changed while it was being exported. Try again.")
-    return done
+    with (
+        inspecting(store, now=time.time(), quick=True, progress=progress) as inspection,
+        inspection.one_moment(),
+    ):
+        exporter = _Exporter(inspection, Sealer(own), under)
+        out.write(sealing.seal(exporter.header(fingerprint(own if key is None else key))))
+        for line in exporter.lines():
+            out.write(sealing.seal(line))
+        return exporter.exported()
 
 
 def _key_of(store: str) -> bytes:
@@ -99,11 +99,13 @@ def _key_of(store: str) -> bytes:
 class _Exporter:
     def __init__(self, inspection: Inspection, sealer: Sealer, under: str) -> None:
         self._inspection, self._sealer, self._under = inspection, sealer, under
+        self._places = places_of(inspection.version)
         self._awaited: set[RunId] = set()
+        self._nonce = ""
         self._agents = self._runs = self._messages = 0
 
     def header(self, key: str) -> Header:
-        (epoch,) = self._inspection.row("SELECT epoch FROM meta")
+        epoch, self._nonce = self._inspection.row("SELECT epoch, nonce FROM meta")
         return Header(VERSION, epoch, key, self._under, self._inspection.now, version("greenroom"))
 
     def lines(self) -> Iterator[Line]:
@@ -132,29 +134,35 @@ class _Exporter:
     def _agent_lines(self) -> Iterator[AgentLine]:
         rows = self._inspection.ticking("agents", self._inspection.rows(_AGENTS, self._under))
         for row in rows:
-            *fields, stateful, config, tag, kind_version, sealed = row
-            agent_id, path = fields[0], fields[1]
+            *fields, stateful, started_by, config, tag, kind_version, sealed = row
+            agent_id, path, kind, own_version, origin = *fields[:4], fields[7]
             state = None
             if tag is not None:
-                data = self._sealer.open(sealed, ("state", agent_id, tag, kind_version), path)
+                data = self._sealer.open(sealed, self._places.state(agent_id, tag, kind_version), path)
                 encoded = Value.of(data, _view(data, partial(plain.read_state, tag=tag)))
                 state = State(tag, kind_version, encoded.data, encoded.view)
-            value = self._value(config, ("config", agent_id), path)
-            yield AgentLine(*(*fields, bool(stateful), value, state))
+            place = self._places.config(agent_id, path, kind, own_version, origin, started_by)
+            value = self._value(config, place, path)
+            yield AgentLine(*(*fields, bool(stateful), value, state, started_by))
 
     def _run_lines(self, *, last: bool) -> Iterator[RunLine]:
         rows = self._inspection.ticking("runs", self._inspection.rows(_RUNS, self._under, last))
-        for *fields, given, result, path in rows:
-            run_id = fields[1]
-            fields[6] = self._awaits(fields[6], run_id)
-            value = self._value(given, ("input", run_id), path)
-            returned = None if result is None else self._value(result, ("result", run_id), path)
-            yield RunLine(*(*fields, last, value, returned))
+        for *row, given, result, path in rows:
+            fields, since_3, started_by, stem, divided_at = row[:10], row[10:14], *row[14:]
+            serial, run_id, agent_id, accepted_at, status, _, awaits, *_ = fields
+            if status == "accepted" and self._nonce:  # its turn may begin again under another serial
+                stem = stem or stem_of(self._nonce, serial, accepted_at)
+            place = self._places.input(run_id, serial, agent_id, awaits, started_by)
+            value = self._value(given, place, path)
+            place = self._places.result(run_id, agent_id, status)
+            returned = None if result is None else self._value(result, place, path)
+            fields[6] = self._awaits(awaits, run_id)
+            yield RunLine(*(*fields, last, value, returned, *since_3, started_by, stem, divided_at))
 
     def _message_lines(self) -> Iterator[MessageLine]:
         rows = self._inspection.ticking("messages", self._inspection.rows(_MESSAGES, self._under))
-        for serial, agent_id, sender, at, body, path in rows:
-            value = self._value(body, ("body", serial, agent_id), path)
+        for serial, agent_id, sender, at, sender_id, body, path in rows:
+            value = self._value(body, self._places.body(serial, agent_id, sender, sender_id), path)
             yield MessageLine(serial, agent_id, sender, at, value)
 
     def _value(self, sealed: object, place: Place, path: str) -> Value:

@@ -1,10 +1,13 @@
 """A document put into a store: all of it in one transaction, or nothing.
 
 The store is owned meanwhile, and made if there is none. Agents, runs and messages get new numbers and keep
-their order; paths and run ids stay, so they must be free. Nothing is unpickled: what the document's seals
-say is genuine is signed anew with the store's own key. The store's events tell of what came.
+their order. Paths and the run ids that callers chose stay, so they must be free. An id that greenroom made
+itself, and that another run of the store has, is made anew wherever it stands (see decision 0039). Nothing
+is unpickled: what the document's seals say is genuine is signed anew with the store's own key. The store's
+events tell of what came.
 """
 
+import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -25,7 +28,6 @@ from ..protocol import (
     AddMessage,
     AddRun,
     AgentRow,
-    BeginRun,
     EndRun,
     EventRow,
     InterruptRun,
@@ -36,13 +38,31 @@ from ..protocol import (
     Snapshot,
 )
 from ..records import WRITES, grouped, statements
-from .document import AgentLine, End, Header, MessageLine, Refused, RunLine, header_of, lines_of
+from .document import (
+    AgentLine,
+    End,
+    Header,
+    MessageLine,
+    Refused,
+    RunLine,
+    State,
+    Value,
+    fingerprint,
+    header_of,
+    lines_of,
+)
 
 LEASE = 600.0
 """Seconds. Within the transaction nobody can take the store anyway; this is for those who look."""
 
 SLICE = 500
 """Lines that are written at a time."""
+
+SLICE_BYTES = 16 << 20
+"""Bytes of values in base64 after which no more lines are held to be written together."""
+
+OWN = "run-"
+"""What the ids begin with that greenroom makes itself."""
 
 ENDS = ("completed", "failed", "interrupted")
 
@@ -52,15 +72,27 @@ RUN_BEFORE = "SELECT path FROM runs AS r JOIN agents USING (agent_id) WHERE run_
 TEMPORARY = """
     CREATE TEMP TABLE imported (agent_id INTEGER PRIMARY KEY, path TEXT, updated_at REAL, stateful INTEGER)
 """
+ARRIVING = "CREATE TEMP TABLE arriving (run_id TEXT PRIMARY KEY, accepted_at REAL)"
+RENAMED = "CREATE TEMP TABLE renamed (run_id TEXT PRIMARY KEY, new TEXT)"
+OF_ANOTHER_RUN = """
+    INSERT INTO temp.renamed SELECT a.run_id, a.run_id || '-' || token()
+    FROM temp.arriving AS a JOIN main.runs AS r USING (run_id)
+    WHERE a.accepted_at <> r.accepted_at OR (a.accepted_at IS NULL AND ?)
+"""
+"""Without a time, a run is only waited for, and not in the document."""
 
 
 class Imported(Struct, frozen=True):
-    """How much was imported. `waiting` are runs without an outcome, which the store now holds."""
+    """How much was imported. `waiting` are runs without an outcome, which the store now holds.
+
+    `renamed` are runs that have another id now, as greenroom had made the same id in this store.
+    """
 
     agents: int
     runs: int
     messages: int
     waiting: int
+    renamed: int = 0
 
 
 def import_agents(
@@ -88,6 +120,10 @@ def import_agents(
         connection.execute("BEGIN IMMEDIATE")
         try:
             claim.check()
+            if importer.may_meet():
+                ours = header.key == fingerprint(make_key(store))
+                importer.make_way(lines_of(file, key, document), from_here=ours)
+                file.seek(begin)
             for part in _slices(lines_of(file, key, document)):
                 importer.take(part)
                 progress(f"importing: {importer.lines:,}")
@@ -102,10 +138,9 @@ def import_agents(
 
 @contextmanager
 def _owned(store: str) -> Iterator[tuple[sqlite3.Connection, Claim]]:
-    schema.inspect(store)
-    make_key(store)
     connection = schema.open_for_writing(store, "power", admit=lambda known: admit(store, known))
     try:
+        make_key(store)
         with schema.explained(store):
             claim = Claim.take(store, connection, LEASE)
             try:
@@ -130,15 +165,63 @@ class _Importer:
         self._serial: int = serial
         self._now: Timestamp = time.time()
         self._counted = {AgentLine: 0, RunLine: 0, MessageLine: 0}
-        self._closed = self._waiting = 0
+        self._closed = self._waiting = self._renamed = 0
         connection.execute(TEMPORARY)
 
     def seal(self, data: bytes, place: Place) -> bytes:
         """For `records`, which seals values on their way in."""
         return self._sealer.seal(data, place)
 
+    def may_meet(self) -> bool:
+        """Whether the store has runs, whose ids others may have."""
+        return self._connection.execute("SELECT 1 FROM main.runs LIMIT 1").fetchone() is not None
+
+    def make_way(self, lines: Iterable[object], *, from_here: bool) -> None:
+        """Choose other ids for runs whose own ones greenroom has given to other runs of this store.
+
+        A run that came before, and is here, keeps its id: it is refused. `from_here`: the document is from
+        this store, so runs that are waited for and not in the document are those that are here.
+        """
+        execute = self._connection.execute
+        execute(ARRIVING)
+        execute(RENAMED)
+        for line in lines:
+            if isinstance(line, RunLine):
+                self._connection.executemany(
+                    "INSERT OR IGNORE INTO temp.arriving (run_id) VALUES (?)",
+                    [(run_id,) for run_id in line.awaits if run_id.startswith(OWN)],
+                )
+                if line.run_id.startswith(OWN):
+                    execute("REPLACE INTO temp.arriving VALUES (?, ?)", (line.run_id, line.accepted_at))
+        self._connection.create_function("token", 0, lambda: secrets.token_hex(4))
+        self._renamed = execute(OF_ANOTHER_RUN, (not from_here,)).rowcount
+        execute("DROP TABLE temp.arriving")
+
+    def _id(self, run_id: RunId) -> RunId:
+        """The id that a run of the document has here."""
+        if not self._renamed or not run_id.startswith(OWN):
+            return run_id
+        found = self._connection.execute(
+            "SELECT new FROM temp.renamed WHERE run_id = ?", (run_id,)
+        ).fetchone()
+        return RunId(found[0]) if found else run_id
+
     def take(self, part: list[AgentLine | RunLine | MessageLine]) -> None:
         """Write some lines."""
+        try:
+            records = self._records(part)
+            for kind, group in grouped(records):
+                for write in WRITES[kind]:
+                    rows = [write.encode(self, record) for record in group]
+                    for statement, values in statements(write, rows):
+                        self._connection.execute(statement, values)
+        except sqlite3.IntegrityError as error:
+            raise self._taken(part, error) from error
+        except (ValueError, OverflowError) as error:  # no base64, or a number that no column holds
+            raise Refused(self._document, f"a value of it cannot be stored: {error}") from error
+        self.lines += len(part)
+
+    def _records(self, part: list[AgentLine | RunLine | MessageLine]) -> list[Record]:
         records: list[Record] = []
         for line in part:
             self._counted[type(line)] += 1
@@ -149,15 +232,7 @@ class _Importer:
                     records += self._run(line)
                 case MessageLine():
                     records += self._message(line)
-        self.lines += len(part)
-        try:
-            for kind, group in grouped(records):
-                for write in WRITES[kind]:
-                    rows = [write.encode(self, record) for record in group]
-                    for statement, values in statements(write, rows):
-                        self._connection.execute(statement, values)
-        except sqlite3.IntegrityError as error:
-            raise self._taken(part, error) from error
+        return records
 
     def finish(self, header: Header) -> Imported:
         """What only the end of the document allows: the numbers, and agents as they were last changed."""
@@ -165,16 +240,17 @@ class _Importer:
             "UPDATE agents SET updated_at = i.updated_at, stateful = i.stateful"
             " FROM temp.imported AS i WHERE i.agent_id = agents.agent_id",
             "DROP TABLE temp.imported",
+            "DROP TABLE IF EXISTS temp.renamed",
         ):
             self._connection.execute(statement)
-        # run ids begin with the epoch: the next opening must not make those that came again
+        # stores of version 0.1.0 began their run ids with the epoch: none of those must be made again
         self._connection.execute(
             "UPDATE meta SET next_agent_id = ?, next_serial = ?, next_seq = ?, closed = closed + ?,"
             " epoch = max(epoch, ?)",
             (self._agent_id, self._serial, self._seq, self._closed, header.epoch),
         )
         agents, runs, messages = self._counted.values()
-        return Imported(agents, runs, messages, self._waiting)
+        return Imported(agents, runs, messages, self._waiting, self._renamed)
 
     # Lines as records
 
@@ -202,6 +278,7 @@ class _Importer:
                 line.error,
                 line.incarnation,
                 line.origin,
+                self._serial_here(line.started_by),
             )
         )
         if line.state is not None:
@@ -214,24 +291,34 @@ class _Importer:
 
     def _run(self, line: RunLine) -> Iterator[Record]:
         agent_id, path = self._of(line.agent_id)
+        run_id = self._id(line.run_id)
+        awaits = tuple(map(self._id, line.awaits))
+        was = {} if run_id == line.run_id else {"was": line.run_id}
         ended = line.status in ENDS
         if not ended and line.status != "accepted":
             raise Refused(self._document, f"run {line.run_id} has the status {line.status!r}")
         yield AddRun(
             RunRow(
-                line.run_id,
+                run_id,
                 self._new_serial(line.serial),
                 agent_id,
                 path,
                 line.input.payload,
                 line.accepted_at,
                 attempt=line.attempt,
-                awaits=line.awaits,
+                awaits=awaits,
+                started_at=line.started_at,
+                cuts=line.cuts,
+                crashes=line.crashes,
+                ran=line.ran,
+                started_by=self._serial_here(line.started_by),
+                stem=line.stem,
+                divided_at=self._serial_here(line.divided_at),
             )
         )
         if ended:
             yield EndRun(
-                line.run_id,
+                run_id,
                 agent_id,
                 line.status,
                 None if line.result is None else line.result.payload,
@@ -239,16 +326,15 @@ class _Importer:
                 line.attempt,
                 line.started_at,
                 line.accepted_at if line.ended_at is None else line.ended_at,
+                line.error_type,
             )
             told = {"error": line.error} if line.error else {}
-            yield self._fact(f"run.{line.status}", path, line.run_id, imported=True, **told)
+            yield self._fact(f"run.{line.status}", path, run_id, imported=True, **was, **told)
             return
         self._waiting += 1
-        yield self._fact("run.accepted", path, line.run_id, imported=True)
-        if line.started_at is not None:
-            yield BeginRun(line.run_id, agent_id, line.attempt, line.started_at)
+        yield self._fact("run.accepted", path, run_id, imported=True, **was)
         if line.error is not None:
-            yield InterruptRun(line.run_id, agent_id, line.error)
+            yield InterruptRun(run_id, agent_id, line.error)
 
     def _message(self, line: MessageLine) -> Iterator[Record]:
         agent_id, _ = self._of(line.agent_id)
@@ -263,6 +349,10 @@ class _Importer:
         if row is None:
             raise Refused(self._document, f"it has no agent {exported}, and something of that agent")
         return agent_id, row[0]
+
+    def _serial_here(self, exported: int | None) -> int | None:
+        """The serial that a run of the document has here, or would have if the document had it."""
+        return None if exported is None else self._serials_from + exported
 
     def _new_serial(self, exported: int) -> int:
         serial = self._serials_from + exported
@@ -285,21 +375,34 @@ class _Importer:
                 here = (
                     "SELECT a.path FROM main.runs JOIN main.agents AS a USING (agent_id) WHERE run_id = ?"
                 )
-                if row := self._connection.execute(here, (line.run_id,)).fetchone():
-                    return RunIdTaken(line.run_id, row[0])
+                run_id = self._id(line.run_id)
+                if row := self._connection.execute(here, (run_id,)).fetchone():
+                    return RunIdTaken(run_id, row[0])
         return Refused(self._document, f"it contradicts itself or the store: {error}")
 
 
 def _slices(lines: Iterable[object]) -> Iterator[list[AgentLine | RunLine | MessageLine]]:
     """Lines of content, some at a time; runs never together with agents that they are of."""
     part: list[AgentLine | RunLine | MessageLine] = []
+    size = 0
     for line in lines:
         if isinstance(line, Header | End):
             continue
         assert isinstance(line, AgentLine | RunLine | MessageLine)
-        if part and (len(part) == SLICE or type(line) is not type(part[0])):
+        if part and (len(part) == SLICE or size > SLICE_BYTES or type(line) is not type(part[0])):
             yield part
-            part = []
+            part, size = [], 0
         part.append(line)
+        size += sum(len(value.data) for value in _values(line) if value is not None)
     if part:
         yield part
+
+
+def _values(line: AgentLine | RunLine | MessageLine) -> tuple[Value | State | None, ...]:
+    match line:
+        case AgentLine():
+            return line.config, line.state
+        case RunLine():
+            return line.input, line.result
+        case MessageLine():
+            return (line.body,)

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from greenroom.cli import main
 Cli = Callable[..., Result]
 
 ROOT = Path(__file__).parents[2]
-DEADLINE = 60.0
+DEADLINE = 600.0
 
 KINDS = """
 import asyncio
@@ -165,6 +166,8 @@ def test_a_store_in_use_is_left_alone_and_its_server_is_named(cli: Cli, store: P
         (("interrupt", "some-run", "--cascade", "--store", "agents.db"), 2, "--cascade"),
         (("import", "nowhere.jsonl", "--store", "agents.db"), 1, "cannot be read"),
         (("import", "kinds.py", "--store", "agents.db"), 1, "no export of greenroom"),
+        (("import", "/dev/zero", "--store", "agents.db"), 1, "no export of greenroom"),
+        (("import", "/dev/null", "--store", "agents.db"), 1, "no export of greenroom"),
         (("export", "kinds.py", "--store", "agents.db"), 1, "cannot be made"),
     ],
 )
@@ -206,6 +209,27 @@ def test_a_document_goes_through_a_pipe_with_a_key_of_its_own(cli: Cli, store: P
     Path("other.key").write_bytes(os.urandom(32))
     wrong = cli("import", "-", "--key", "other.key", "--store", "c.db", input=out.stdout_bytes)
     assert (wrong.exit_code, "is not the key" in wrong.stderr) == (1, True)
+
+
+def test_a_document_is_taken_from_a_named_pipe(cli: Cli, store: Path) -> None:
+    cli("export", "a.jsonl", "--store", store)
+    os.mkfifo("pipe")
+    writer = threading.Thread(target=lambda: Path("pipe").write_bytes(Path("a.jsonl").read_bytes()))
+    writer.start()
+    done = cli("import", "pipe", "--key", f"{store}.key", "--store", "b.db")
+    writer.join()
+    assert done.exit_code == 0, done.stderr
+    assert "/t" in cli("ls", "--store", "b.db").stdout
+
+
+@pytest.mark.parametrize("given", ["-", "a.jsonl"])
+def test_a_document_that_is_nested_too_deeply_is_no_document(cli: Cli, store: Path, given: str) -> None:
+    nested = b'{"type":"greenroom-export","x":' + b"[" * 100_000 + b"]" * 100_000 + b"}\n"
+    Path("a.jsonl").write_bytes(nested)
+    done = cli("import", given, "--store", "b.db", input=nested)
+    assert (done.exit_code, done.stderr.count("\n")) == (1, 1)
+    assert "no export of greenroom" in done.stderr
+    assert not Path("b.db").exists()
 
 
 def test_a_store_takes_back_what_was_exported_from_it(cli: Cli, store: Path) -> None:

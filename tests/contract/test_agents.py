@@ -21,8 +21,6 @@ from greenroom import (
     agent,
 )
 
-pytestmark = pytest.mark.timeout(30)
-
 
 @agent(name="c-agents-counter", version=4)
 async def counter(turn: Turn) -> int:

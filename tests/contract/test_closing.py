@@ -19,7 +19,7 @@ from greenroom import (
 from greenroom.actors.engine import Engine
 from greenroom.actors.world import World
 
-DEADLINE = 60.0
+DEADLINE = 600.0
 
 
 @agent(name="c-closing-plain")
@@ -88,7 +88,7 @@ def test_a_follower_of_events_sees_how_its_turns_ended(runtime: Any, door: Any, 
     with ThreadPoolExecutor(1) as threads:
         ending = threads.submit(next, stream)
         until(lambda: open_._engine.callers.waiting, "the question for the next event")
-        open_.close(drain=0)
+        open_.close(drain=0, interrupt=True)
         assert ending.result(DEADLINE).type == "run.interrupted"
 
 

@@ -27,8 +27,6 @@ from greenroom import (
 )
 from greenroom.persistence import doctor
 
-pytestmark = pytest.mark.timeout(30)
-
 KINDS = """
 import asyncio, os, sys
 from greenroom import Runtime, agent
@@ -203,12 +201,18 @@ def test_a_turn_cut_off_by_a_crash_begins_again_within_its_attempts(
     second.says("hanging 2")
     second.record()
     second.kill()
+    for number in (3, 4):  # two crashes are held against nobody, the next two against the one at work
+        third = child(code)
+        third.says(f"hanging {number}")
+        third.record()
+        third.kill()
     open_ = runtime()
     assert open_.run("again-1").outcome(timeout=10).attempt == 2
     assert open_.agent("/again/a").state() in ({"attempts": 2},)
     outcome = open_.run("again-2").outcome(timeout=10)
-    assert (outcome.status, outcome.attempt) == ("failed", 2)
+    assert (outcome.status, outcome.attempt, outcome.error_type) == ("failed", 4, "Crashed")
     assert outcome.error
+    assert open_.run("again-2").info().crashes == 2
     assert open_.agent("/again/b").state() == {}
     assert open_.agent("/again/b").info().status == "idle"
     assert open_.stats().running == 0
@@ -237,11 +241,11 @@ def test_a_run_that_kills_its_process_is_given_up(runtime: Any, child: Any, tmp_
     first.kill()
     armed.touch()
     said = []
-    for _ in range(4):
+    for _ in range(5):
         other = child(code)
         said += [line.strip() for line in other.process.stdout]
         other.process.wait(10)
-    assert said.count("killing") <= 2, "these are its attempts"
+    assert said.count("killing") <= 4, "two that make it a suspect, and its attempts"
     assert "outcome failed" in said
 
 
@@ -515,16 +519,17 @@ def test_a_foreign_database_is_refused_and_left_as_it_is(tmp_path: Path) -> None
     assert store.read_bytes() == before
 
 
-def test_suspend_lets_a_turn_begin_again_and_close_interrupts_it(runtime: Any, tmp_path: Path) -> None:
+def test_closing_lets_a_turn_begin_again_and_counts_that(runtime: Any, tmp_path: Path) -> None:
     go = tmp_path / "go"
     first = runtime()
-    run = first.spawn(hangs, "/suspend/a", input=str(go), run_id="suspend-run").run
-    queued = first.agent("/suspend/a").followup(str(go), run_id="suspend-queued")
+    run = first.spawn(hangs, "/closing/a", input=str(go), run_id="cut-off").run
+    queued = first.agent("/closing/a").followup(str(go), run_id="queued")
     while run.status != "running":
         pass
-    first.suspend(drain=0)
+    first.close(drain=0)
     go.touch()
     second = runtime()
-    assert second.run("suspend-run").result(timeout=10) == 1, "cut off by the runtime: no attempt was used"
+    assert second.run("cut-off").result(timeout=10) == 2, "it is the second time that its code begins"
+    assert second.run("cut-off").info().crashes == 0
     assert second.run(queued.run_id).result(timeout=10) == 1
-    assert second.agent("/suspend/a").state() == {"attempts": 1}
+    assert second.agent("/closing/a").state() == {"attempts": 1}

@@ -1,14 +1,13 @@
 """Events: each type, in one durable order."""
 
+import asyncio
+import sqlite3
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
-import pytest
-
 from greenroom import Event, Turn, agent
-
-pytestmark = pytest.mark.timeout(30)
 
 TYPES = {
     "agent.spawned",
@@ -131,6 +130,110 @@ def test_events_can_be_had_from_a_number_on_and_of_a_part_of_the_tree(runtime: A
         "/part/ab",
     }
     assert list(open_.events("/nobody", follow=False)) == []
+
+
+def test_a_reader_that_is_slower_than_its_writers_loses_nothing(runtime: Any) -> None:
+    @agent(name="c-events-floods")
+    async def floods(turn: Turn) -> None:
+        for number in range(20_000):
+            turn.emit("n", number)
+            if number % 1_000 == 0:
+                await asyncio.sleep(0)
+
+    open_ = runtime()
+    fast, slow = open_.events("/flood"), open_.events()
+    found: dict[Any, list[Event]] = {fast: [], slow: []}
+
+    def read(stream: Any, pause: float) -> None:
+        for event in stream:
+            found[stream].append(event)
+            if event.seq % 1_000 == 0:
+                time.sleep(pause)
+            if event.type == "run.completed":
+                return
+
+    readers = [
+        threading.Thread(target=read, args=(stream, pause)) for stream, pause in ((fast, 0), (slow, 0.02))
+    ]
+    for reader in readers:
+        reader.start()
+    open_.spawn(floods, "/flood/a", input=1).run.result(timeout=20)
+    for reader in readers:
+        reader.join(20)
+    kept = [event for event in open_.events(follow=False) if event.seq <= found[slow][-1].seq]
+    assert found[fast] == found[slow] == kept
+    assert len([event for event in kept if event.type == "run.progress"]) == 20_000
+
+
+def test_one_agents_progress_delays_no_other_agent(runtime: Any) -> None:
+    """Told by what happened in which order, not by a clock."""
+
+    @agent(name="c-events-talks-a-lot")
+    async def talks(turn: Turn) -> None:
+        for number in range(100_000):
+            turn.emit("n", {"number": number, "text": "x" * 200})
+            if number % 1_000 == 0:
+                await asyncio.sleep(0)
+
+    open_ = runtime()
+    other = open_.spawn(works, "/other/a", input=0)
+    other.run.result(timeout=20)
+    flood = open_.spawn(talks, "/flood/a", input=1)
+    while not flood.run.done():
+        other.followup(1).result(timeout=20)
+    events = [(event.type, event.path) for event in open_.events(follow=False)]
+    begun, ended = events.index(("run.started", "/flood/a")), events.index(("run.completed", "/flood/a"))
+    assert events[begun:ended].count(("run.completed", "/other/a")) >= 5
+    assert events[begun:ended].count(("run.progress", "/flood/a")) == 100_000
+    assert open_.stats().events_dropped == 0
+
+
+def test_what_a_turn_tells_comes_before_what_it_asks_for_and_before_its_end(runtime: Any) -> None:
+    @agent(name="c-events-tells-and-asks")
+    async def tells(turn: Turn) -> None:
+        turn.emit("first")
+        await (await turn.followup(f"{turn.path}/child", 1))
+        turn.emit("second")
+
+    open_ = runtime()
+    open_.spawn(works, "/order/a/child")
+    open_.spawn(tells, "/order/a", input=1).run.result(timeout=10)
+    events = [(event.type, event.data.get("name")) for event in open_.events(follow=False)]
+    order = [
+        ("run.progress", "first"),
+        ("run.accepted", None),
+        ("run.progress", "second"),
+        ("run.completed", None),
+    ]
+    where = events.index(order[0])
+    for one in order:
+        where = events.index(one, where)
+
+
+def test_a_reader_whose_events_are_not_kept_is_told_which_are_gone(runtime: Any, tmp_path: Path) -> None:
+    first = runtime()
+    first.spawn(works, "/gone/a", input=1).run.result(timeout=10)
+    ref = first.agent("/gone/a")
+    for number in range(5):
+        ref.followup(number).result(timeout=10)
+    before = list(first.events(follow=False))
+    first.close()
+    with sqlite3.connect(tmp_path / "agents.db") as retention:
+        retention.execute("DELETE FROM events WHERE seq <= ?", (before[9].seq,))
+    retention.close()
+    open_ = runtime()
+    stream = open_.events("/gone", since=before[2].seq)
+    told = [next(stream) for _ in range(4)]
+    assert (told[0].type, told[0].seq, told[0].path) == ("events.missed", before[9].seq, "/gone")
+    assert told[0].data == {"since": before[2].seq, "upto": before[9].seq}
+    assert told[1:] == before[10:13]
+    assert next(open_.events(since=before[9].seq)) == before[10], "nothing after that one is gone"
+    assert next(open_.events(since=0)) == before[10], "who asks for all that is kept misses nothing"
+    stream = open_.events(since=10**9)
+    (gap,) = [next(stream)]
+    assert (gap.type, gap.data) == ("events.missed", {"since": 10**9, "upto": None})
+    later = open_.agent("/gone/a").followup("later")
+    assert next(event for event in stream if event.type == "run.accepted").run_id == later.run_id
 
 
 def test_who_follows_sees_what_comes_after_and_the_end(runtime: Any) -> None:

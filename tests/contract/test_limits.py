@@ -8,8 +8,6 @@ import pytest
 
 from greenroom import SyncTurn, Turn, agent
 
-pytestmark = pytest.mark.timeout(30)
-
 
 class Count:
     """How many are at work at once, and how many were at most."""

@@ -1,5 +1,6 @@
 """The public names, as section 6 of the design fixes them."""
 
+import contextlib
 import inspect
 import pickle
 from pathlib import Path
@@ -9,8 +10,6 @@ import pytest
 
 import greenroom
 from greenroom import AsyncRuntime, GreenroomError, Runtime, SyncTurn, Turn, agent
-
-pytestmark = pytest.mark.timeout(30)
 
 P = inspect.Parameter
 
@@ -53,7 +52,7 @@ ERRORS = [
 
 RUNTIME = {
     "start": {},
-    "close": {"drain": None},
+    "close": {"drain": None, "*interrupt": False},
     "spawn": {
         "kind": P.empty,
         "path": P.empty,
@@ -85,13 +84,54 @@ AGENT_REF = {
 RUN = {"result": {"timeout": None}, "outcome": {"timeout": None}, "done": {}, "interrupt": {}}
 TURN = {
     "spawn": {"kind": P.empty, "name": P.empty, "*config": None},
-    "followup": {"path": P.empty, "input": P.empty},
+    "followup": {"path": P.empty, "input": P.empty, "*key": None},
     "send": {"path": P.empty, "body": P.empty},
     "interrupt": {"path": P.empty},
     "list": {},
     "wait": {"*runs": P.empty, "*timeout": None},
     "after": {"*runs": P.empty, "*input": None},
     "checkpoint": {},
+}
+TURN_NAMES = {
+    "path",
+    "run_id",
+    "input",
+    "config",
+    "state",
+    "inbox",
+    "results",
+    "then",
+    "due_at",
+    "woken",
+    "attempt",
+    "interrupted",
+    "suspended",
+    "metadata",
+    "log",
+    "spawn",
+    "spawn_many",
+    "followup",
+    "followup_many",
+    "ask",
+    "ask_many",
+    "send",
+    "interrupt",
+    "close",
+    "list",
+    "wait",
+    "after",
+    "checkpoint",
+    "step",
+    "receive",
+    "sleep",
+    "resource",
+    "budget",
+    "paused",
+    "limit",
+    "question",
+    "emit",
+    "stream",
+    "spend",
 }
 AGENT = {
     "name": None,
@@ -118,7 +158,18 @@ INFO = [
     "updated_at",
     "error",
 ]
-OUTCOME = ["status", "result", "error", "run_id", "path", "started_at", "ended_at", "attempt"]
+OUTCOME = [
+    "status",
+    "result",
+    "error",
+    "run_id",
+    "path",
+    "started_at",
+    "ended_at",
+    "attempt",
+    "error_type",
+    "ok",
+]
 STATS = [
     "agents",
     "resident",
@@ -191,7 +242,8 @@ def test_a_run_method_takes_what_the_design_says(name: str) -> None:
 def test_a_turn_method_takes_what_the_design_says(name: str) -> None:
     assert parameters(getattr(Turn, name)) == TURN[name]
     assert parameters(getattr(SyncTurn, name)) == TURN[name]
-    assert inspect.iscoroutinefunction(getattr(Turn, name))
+    counted = name in ("spawn", "followup")  # the call takes the count, and returns what is awaited
+    assert inspect.iscoroutinefunction(getattr(Turn, name)) != counted
     assert not inspect.iscoroutinefunction(getattr(SyncTurn, name))
 
 
@@ -200,6 +252,31 @@ def test_a_turn_emits_with_a_plain_call_and_pauses_with_a_block() -> None:
         assert list(parameters(turn.emit))[:2] == ["name", "data"]
         assert not inspect.iscoroutinefunction(turn.emit)
         assert parameters(turn.paused) == {}
+
+
+def test_a_turn_has_no_other_public_name_and_none_of_its_facts_can_be_set(runtime: Any) -> None:
+    def look(turn: Any) -> tuple[set[str], list[str]]:
+        settable = []
+        for name in ("path", "run_id", "attempt", "interrupted"):
+            with contextlib.suppress(AttributeError):
+                setattr(turn, name, object())
+                settable.append(name)
+        return {name for name in dir(turn) if not name.startswith("_")} - TURN_NAMES, settable
+
+    @agent(name="c-names-public")
+    async def public(turn: Turn) -> Any:
+        return look(turn)
+
+    @agent(name="c-names-sync-public")
+    def sync_public(turn: SyncTurn) -> Any:
+        return look(turn)
+
+    open_ = runtime()
+    for kind in (public, sync_public):
+        assert open_.spawn(kind, f"/names/{kind.__name__}", input=None).run.result(timeout=10) == (
+            set(),
+            [],
+        )
 
 
 def test_the_decorator_takes_what_the_design_says() -> None:
@@ -211,12 +288,34 @@ def test_the_decorator_takes_what_the_design_says() -> None:
 def test_what_is_seen_has_the_fields_of_the_design(runtime: Any) -> None:
     @agent(name="c-names-fields")
     async def fields(turn: Turn) -> list[str]:
-        names = ["path", "run_id", "input", "config", "state", "inbox", "results", "attempt", "interrupted"]
+        names = [
+            "path",
+            "run_id",
+            "input",
+            "config",
+            "state",
+            "inbox",
+            "results",
+            "attempt",
+            "interrupted",
+            "suspended",
+        ]
         return [name for name in names if not hasattr(turn, name)]
 
     @agent(name="c-names-sync-fields")
     def sync_fields(turn: SyncTurn) -> list[str]:
-        names = ["path", "run_id", "input", "config", "state", "inbox", "results", "attempt", "interrupted"]
+        names = [
+            "path",
+            "run_id",
+            "input",
+            "config",
+            "state",
+            "inbox",
+            "results",
+            "attempt",
+            "interrupted",
+            "suspended",
+        ]
         return [name for name in names if not hasattr(turn, name)]
 
     open_ = runtime()

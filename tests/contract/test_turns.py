@@ -18,8 +18,6 @@ from greenroom import (
     agent,
 )
 
-pytestmark = pytest.mark.timeout(30)
-
 
 @agent(name="c-turns-echo")
 async def echo(turn: Turn) -> Any:
@@ -170,7 +168,7 @@ def test_every_call_of_a_turn(runtime: Any) -> None:
         async with turn.paused():
             pass
         turn.state["done"] = True
-        last = [await child.followup(14), await child.followup("fail")]
+        last = [await child.followup(14, key="last"), await child.followup("fail", key="fails")]
         told["later"] = (await turn.after(*last, input="my input")).run_id
         return told
 
@@ -220,7 +218,7 @@ def test_every_call_of_a_turn_on_a_thread(runtime: Any) -> None:
         with turn.paused():
             pass
         turn.state["done"] = True
-        last = [child.followup(14), child.followup("fail")]
+        last = [child.followup(14, key="last"), child.followup("fail", key="fails")]
         told["later"] = turn.after(*last, input="my input").run_id
         return told
 
@@ -563,6 +561,81 @@ def test_a_checkpoint_keeps_state_and_messages_of_a_turn_that_fails_later(runtim
     assert b.state()["mail"] == ["before"]
     a.evict()
     assert a.state() == {"steps": ["before"]}
+
+
+@pytest.mark.parametrize("threaded", [False, True])
+def test_a_checkpoint_takes_the_messages_as_read_for_good(runtime: Any, threaded: bool) -> None:
+    """What the inbox did to the state and that it was read are one: each message is counted once."""
+
+    @agent(name=f"c-turns-tally-{threaded}")
+    async def tally(turn: Turn) -> Any:
+        turn.state["total"] = turn.state.get("total", 0) + sum(m.body for m in turn.inbox)
+        await turn.checkpoint()
+        await turn.checkpoint()
+        if turn.input == "fail":
+            raise ValueError("a later step failed")
+        return turn.state["total"]
+
+    @agent(name=f"c-turns-sync-tally-{threaded}")
+    def sync_tally(turn: SyncTurn) -> Any:
+        turn.state["total"] = turn.state.get("total", 0) + sum(m.body for m in turn.inbox)
+        turn.checkpoint()
+        if turn.input == "fail":
+            raise ValueError("a later step failed")
+        return turn.state["total"]
+
+    ref = runtime().spawn(sync_tally if threaded else tally, "/tally/a")
+    ref.send(10)
+    for _ in range(3):
+        assert ref.followup("fail").outcome(timeout=10).status == "failed"
+        assert (ref.state(), ref.info().inbox) == ({"total": 10}, 0)
+    ref.evict()
+    ref.send(5)
+    assert ref.followup("ok").result(timeout=10) == 15
+
+
+def test_mail_that_no_checkpoint_took_is_there_again_after_a_failure(runtime: Any) -> None:
+    """What comes while a turn is under way was not given to it, so its checkpoint does not take it."""
+    begun, go_on = threading.Event(), threading.Event()
+    seen: list[list[Any]] = []
+
+    @agent(name="c-turns-late-mail")
+    def reads(turn: SyncTurn) -> None:
+        seen.append([m.body for m in turn.inbox])
+        if turn.input == "wait":
+            begun.set()
+            assert go_on.wait(10)
+            turn.checkpoint()
+            raise ValueError("after the checkpoint")
+
+    ref = runtime().spawn(reads, "/late/a")
+    ref.send("early")
+    run = ref.followup("wait")
+    assert begun.wait(10)
+    ref.send("late")
+    go_on.set()
+    assert run.outcome(timeout=10).status == "failed"
+    ref.followup("look").result(timeout=10)
+    assert seen == [["early"], ["late"]]
+
+
+def test_a_message_has_an_id_that_is_the_same_in_every_turn(runtime: Any) -> None:
+    seen: list[list[str]] = []
+
+    @agent(name="c-turns-message-ids")
+    async def reads(turn: Turn) -> None:
+        seen.append([m.id for m in turn.inbox])
+        if turn.input == "fail":
+            raise ValueError
+
+    ref = runtime().spawn(reads, "/ids/a")
+    ref.send("same")
+    ref.send("same")
+    for what in ("fail", "fail", "ok"):
+        ref.followup(what).outcome(timeout=10)
+    first = seen[0]
+    assert seen == [first, first, first]
+    assert len(set(first)) == 2
 
 
 def test_after_a_failure_the_next_turn_sees_the_state_from_before(runtime: Any) -> None:

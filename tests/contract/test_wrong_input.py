@@ -24,8 +24,6 @@ from greenroom import (
     agent,
 )
 
-pytestmark = pytest.mark.timeout(30)
-
 OWN = (GreenroomError, TypeError, ValueError)
 LOCK = threading.Lock()
 
@@ -464,6 +462,32 @@ def test_a_full_backlog_refuses_and_loses_nothing(runtime: Any, door: Any, uncha
     gate.open()
     assert [run.result(timeout=10) for run in runs] == list(range(len(runs)))
     assert ref.followup("again").result(timeout=10) == "again"
+
+
+def test_what_a_turn_asks_for_is_never_refused_for_a_full_backlog(runtime: Any, door: Any) -> None:
+    """Accepted work goes on, also where it fans out wider than the whole backlog."""
+    gate = door()
+
+    @agent(name="c-wrong-backlog-leaf")
+    async def leaf(turn: Turn) -> Any:
+        return turn.input
+
+    @agent(name="c-wrong-backlog-chief")
+    async def chief(turn: Turn) -> Any:
+        await gate.enter()
+        agents = [await turn.spawn(leaf, f"leaf-{n}") for n in range(10)]
+        await turn.send("leaf-0", "mail")
+        return [await (await one.followup(n)) for n, one in enumerate(agents)]
+
+    open_ = runtime(backlog=3, slots=1)
+    ref = open_.spawn(chief, "/deep/a", input=1)
+    gate.arrived()
+    assert ref.followup(2)
+    assert ref.followup(3)
+    with pytest.raises(BacklogFull):
+        ref.followup(4)
+    gate.open()
+    assert ref.run.result(timeout=20) == list(range(10))
 
 
 BAD_TURN_CALLS: dict[str, Callable[[Turn], Any]] = {

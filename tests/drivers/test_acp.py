@@ -84,6 +84,16 @@ def test_lines_that_are_no_protocol_are_passed_over(runtime: Any, stub: Any) -> 
     assert ask(ref, "garbage")["message"] == "none the worse"
 
 
+def test_a_message_that_somebody_waits_for_and_nobody_can_read_fails_the_run(
+    runtime: Any, stub: Any
+) -> None:
+    """One that nobody waits for is passed over."""
+    ref = runtime().spawn(stub(), "/t/a")
+    with pytest.raises(RunFailed, match=r"broke the protocol during its turn: .* cannot be read"):
+        ask(ref, "nan")
+    assert ask(ref, "work")["stop_reason"] == "end_turn"
+
+
 def test_a_message_too_large_for_an_event_is_the_result_all_the_same(
     runtime: Any, stub: Any, progress: Any
 ) -> None:

@@ -106,6 +106,38 @@ def test_a_line_that_is_too_long_is_cut_and_dropped(runtime: Any, shell: Any, pr
     assert progress(agents, "/t") == [("too long", {"beginning": "x" * 1024, "bytes": 3_000_000})]
 
 
+LONG = """python3 -c "import json; print(json.dumps('x' * 9_000_000))" """
+NAN = """echo '{"score": NaN, "text": "the answer"}'"""
+
+
+@pytest.mark.parametrize(
+    ("script", "problem"),
+    [
+        (LONG, r"has 9,000,002 bytes, and longest_line= allows 1,048,576"),
+        (NAN, "is JSON with a value that cannot be kept"),
+        (f"echo 1; {NAN}", "its line is JSON"),
+        (f"echo 1; {LONG}", "its line has 9,000,002"),
+        (f"{NAN}; echo done", "is JSON with a value"),
+        ("echo '[1e999]'", "is JSON with a value"),
+        ('printf \'{"a": "\\377"}\'', "is JSON with a value"),
+    ],
+)
+def test_an_answer_that_cannot_be_taken_fails_the_run(
+    runtime: Any, shell: Any, script: str, problem: str
+) -> None:
+    said = failure(runtime(), shell(script))
+    assert "the answer of '/bin/sh' cannot be taken" in said
+    assert problem in said
+
+
+def test_an_answer_that_was_lost_does_not_count_once_another_one_came(runtime: Any, shell: Any) -> None:
+    assert ask(runtime(), shell(f"{NAN}; {LONG}; echo 3")) == 3
+
+
+def test_the_limit_of_an_answer_is_the_kinds(runtime: Any, shell: Any) -> None:
+    assert ask(runtime(), shell(LONG, longest_line=10_000_000)) == "x" * 9_000_000
+
+
 def test_standard_error_is_kept_at_its_end_alone(runtime: Any, shell: Any) -> None:
     said = failure(runtime(), shell("seq 1 200000 >&2; exit 1"))
     assert said.endswith("199999\n200000")
@@ -363,6 +395,7 @@ def test_the_end_of_a_lost_wardens_programs_leaves_those_of_the_next_one_alone(
         ({"answer": 1}, TypeError, "answer="),
         ({"prompt": 1}, TypeError, "prompt="),
         ({"longest_line": 0}, ValueError, "longest_line="),
+        ({"longest_line": (64 << 20) + 1}, ValueError, "longest_line="),
         ({"name": ""}, ValueError, "name"),
     ],
 )
@@ -373,8 +406,9 @@ def test_bad_definitions_are_refused(options: dict[str, Any], error: Any, match:
 
 @pytest.mark.parametrize("name", ["processes", "memory", "cpu", "files", "file_size"])
 def test_bad_limits_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name}= is an int"):
-        Limits(**{name: 0})
+    for bad in (0, 1 << 64):
+        with pytest.raises(ValueError, match=f"{name}= is an int"):
+            Limits(**{name: bad})
 
 
 def test_two_kinds_of_one_name_have_to_be_alike() -> None:

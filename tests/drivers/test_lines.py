@@ -1,11 +1,13 @@
 """Lines out of bytes, however they are cut."""
 
+from unittest.mock import ANY
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from greenroom.drivers.lines import BEGINNING, Line, Splitter, Text, TooLong, Value, parse
+from greenroom.drivers.lines import BEGINNING, Line, Splitter, Text, TooLong, Unusable, Value, parse
 
 
 def lines_of(*chunks: bytes, longest: int = 100) -> list[Line]:
@@ -23,9 +25,7 @@ def lines_of(*chunks: bytes, longest: int = 100) -> list[Line]:
         (b'{"a": 1}', [Value({"a": 1})]),  # the last line needs no end
         (b'{"a": ', [Text('{"a":')]),  # half a line at the end is text
         (b"\xff\xfe{}\n", [Text("\ufffd\ufffd{}")]),
-        (b'{"a": "\xff"}\n', [Text('{"a": "\ufffd"}')]),
         (b"[" * 60 + b"\n", [Text("[" * 60)]),
-        (b"NaN\n", [Text("NaN")]),
         (b"", []),
         (b"\n\n\n", []),
         (b"x" * 100 + b"\n", [Text("x" * 100)]),
@@ -58,5 +58,33 @@ def test_an_endless_line_takes_no_memory() -> None:
     assert line == TooLong("y" * min(BEGINNING, 1001), 10_000_000)
 
 
-def test_deep_nesting_is_text() -> None:
-    assert isinstance(parse(b"[" * 100_000), Text)
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"NaN",
+        b'{"score": NaN, "text": "the answer"}',
+        b"[-Infinity]",
+        b'{"a": 1e999}',
+        b'{"a": "\xff"}',
+        b'"\\ud800"',
+        b"9" * 5_000,
+        b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    ],
+)
+def test_json_of_which_no_value_can_be_kept_is_no_mere_text(line: bytes) -> None:
+    found = parse(line)
+    assert isinstance(found, Unusable)
+    assert found.problem
+    assert found.text == line.decode(errors="replace")
+    assert not found.is_reply
+
+
+def test_a_reply_is_known_though_its_value_cannot_be_kept() -> None:
+    assert parse(b'{"id": 1, "result": NaN}') == Unusable('{"id": 1, "result": NaN}', ANY, is_reply=True)
+
+
+def test_what_is_too_long_may_be_json_or_mere_text() -> None:
+    for beginning in ("{", " [1,", '"x'):
+        assert TooLong(beginning, 9).looks_like_json
+    for beginning in ("", "x", "7", "DEBUG {"):
+        assert not TooLong(beginning, 9).looks_like_json

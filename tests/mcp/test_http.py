@@ -1,6 +1,7 @@
 """`greenroom mcp --http`, driven by the official client."""
 
 import asyncio
+import socket
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -133,6 +134,16 @@ def test_who_has_no_token_or_comes_from_elsewhere_is_refused(shared: Any) -> Non
         assert await status(authorization=token) == 200
 
     asyncio.run(test())
+
+
+def test_a_refused_request_is_hung_up_on_whatever_is_to_come_of_its_body(shared: Any) -> None:
+    port = int(shared.url.split(":")[2].partition("/")[0])
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
+        client.sendall(b"POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Length: 90000\r\n\r\n{")
+        answer = b""
+        while part := client.recv(65_536):
+            answer += part
+    assert answer.startswith(b"HTTP/1.1 401 ")
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from greenroom import Runtime
+from greenroom import Runtime, Turn, agent
 from greenroom.mcp import tools
 
 ROOT = Path(__file__).parents[2]
-DEADLINE = 60.0
+DEADLINE = 600.0
 
 Connect = Callable[..., Any]
 
@@ -168,9 +168,7 @@ def test_work_of_a_named_tree_survives_a_killed_server(stdio: Connect, tmp_path:
         async with stdio("--store", store, "--tree", "main") as client:
             await client.call_tool("spawn_agent", {"kind": "mcp-gate", "name": "a", "input": str(gate)})
             await client.call_tool("wait_agent", {"timeout_seconds": 0})
-            for process in Path("/proc").iterdir():
-                if process.name.isdecimal() and str(store) in _command(process):
-                    os.kill(int(process.name), signal.SIGKILL)
+            _kill(store)
 
     async def again() -> None:
         gate.touch()
@@ -180,6 +178,43 @@ def test_work_of_a_named_tree_survives_a_killed_server(stdio: Connect, tmp_path:
 
     asyncio.run(killed())
     asyncio.run(again())
+
+
+@agent(name="mcp-stdio-own")
+async def own(turn: Turn) -> Any:
+    return turn.input
+
+
+def test_the_trees_of_a_killed_servers_sessions_are_closed_and_a_users_own_is_not(
+    stdio: Connect, tmp_path: Path
+) -> None:
+    """Whatever the user calls it."""
+    store = tmp_path / "team.db"
+    with Runtime(store) as runtime:
+        runtime.spawn(own, "/mcp-session-notes/mine", input="kept").run.result(DEADLINE)
+
+    async def killed() -> None:
+        async with stdio("--store", store) as client:
+            await client.call_tool("spawn_agent", {"kind": "mcp-gate", "name": "a", "input": "/nowhere"})
+            _kill(store)
+
+    async def again() -> None:
+        async with stdio("--store", store) as client:
+            await client.list_tools()
+
+    asyncio.run(killed())
+    with Runtime(store) as runtime:
+        assert len(runtime.list()) == 2
+    asyncio.run(again())
+    with Runtime(store) as runtime:
+        assert [info.path for info in runtime.list()] == ["/mcp-session-notes/mine"]
+        assert len(runtime.list(status="closed")) == 1
+
+
+def _kill(store: Path) -> None:
+    for process in Path("/proc").iterdir():
+        if process.name.isdecimal() and str(store) in _command(process):
+            os.kill(int(process.name), signal.SIGKILL)
 
 
 def _command(process: Path) -> str:

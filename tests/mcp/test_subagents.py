@@ -10,7 +10,7 @@ import pytest
 from greenroom import AsyncRuntime, PathTaken, RunIdTaken, RuntimeClosing, Turn, UnknownKind, agent
 from greenroom.mcp import tools
 from greenroom.mcp.subagents import SubAgents, close_orphans, close_tree
-from greenroom.mcp.trees import SESSION, Tree
+from greenroom.mcp.trees import SESSION, Tree, Trees
 
 KINDS = frozenset({"mcp-sub-echo", "mcp-sub-gate"})
 HERE, THERE = Tree("here", passing=False), Tree("there", passing=False)
@@ -261,11 +261,26 @@ def test_a_tree_is_closed_whole_with_work_under_way() -> None:
 
 
 def test_trees_of_sessions_that_were_cut_off_are_closed_and_no_others() -> None:
+    key = bytes(32)
+    cut_off = [Trees(None, key).of(session).path for session in ("one", "two", "three")]
+    of_others = [
+        f"/{SESSION}notes",
+        f"/{SESSION}notes-{'0' * 24}",
+        Trees(None, bytes(31) + b"x").of("one").path,  # of another store
+        cut_off[0][:-1] + ("0" if cut_off[0][-1] != "0" else "1"),
+        f"/{SESSION}zzz",
+        "/team",
+        "/a",
+    ]
+
     async def test() -> None:
         async with subagents() as (runtime, _):
-            for path in (f"/{SESSION}1/a", f"/{SESSION}1/b", f"/{SESSION}2/a", "/team/a", "/zoo/a", "/a/a"):
-                await runtime.spawn(echo, path)
-            await close_orphans(runtime)
-            assert [info.path for info in await runtime.list()] == ["/a/a", "/team/a", "/zoo/a"]
+            for tree in (*cut_off, *of_others):
+                for name in ("a", "a/b", "z" * 64):
+                    await runtime.spawn(echo, f"{tree}/{name}")
+            await close_orphans(runtime, Trees(None, key))
+            left = {f"/{info.path.split('/')[1]}" for info in await runtime.list()}
+            assert left == set(of_others)
+            assert len(await runtime.list()) == 3 * len(of_others)
 
     asyncio.run(test())

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from greenroom import InvalidPath, Turn, agent
 from greenroom.actors.agent.kind import kind_of
-from greenroom.actors.vocabulary import is_under
+from greenroom.actors.vocabulary import check_path, is_under
 from greenroom.mcp import tools
 from greenroom.mcp.trees import SESSION, Tree, Trees
 
@@ -76,6 +76,11 @@ def test_each_session_has_a_tree_that_nobody_can_guess() -> None:
     assert trees.of("one") != others.of("one")
     assert trees.of("one").name.startswith(SESSION)
     assert trees.of("one").passing
+    check_path(trees.of("one").path)
+    assert trees.made(trees.of("one").name)
+    assert not others.made(trees.of("one").name)
+    assert not trees.made(f"{SESSION}notes")
+    assert not trees.made(f"{SESSION}\u00e9")
 
 
 def test_a_given_tree_is_that_of_all_sessions_and_stays() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from greenroom.persistence.keys import Sealer, read_key
 
-from .doctor_stores import change, rows
+from .doctor_stores import change, rows, sign_anew
 
 
 class Planted:
@@ -192,11 +192,13 @@ DAMAGES = [
         f"UPDATE agents SET path = '/busy/plain' WHERE agent_id = {OPEN}",
         says="2 open agents have the path /busy/plain",
         also=("indexes-and-triggers",),
+        damage=sign_anew,
     ),
     Planted(
         "paths",
         f"UPDATE agents SET path = '/Busy//x' WHERE agent_id = {OPEN}",
         says="'/Busy//x' is no path",
+        damage=sign_anew,
     ),
     Planted(
         "agents-at-rest",
@@ -278,12 +280,14 @@ DAMAGES = [
         "UPDATE runs SET agent_id = 999 WHERE status = 'accepted' AND awaits IS NULL",
         says=r"run .*\(accepted\) is of agent 999",
         repaired=True,
+        damage=sign_anew,
     ),
     Planted(
         "runs-of-closed-agents",
         f"UPDATE runs SET agent_id = {CLOSED} WHERE status = 'accepted' AND awaits IS NULL",
         says="waits for /busy/counter-0, which is closed",
         repaired=True,
+        damage=sign_anew,
         kept=False,
     ),
     Planted(
@@ -291,6 +295,7 @@ DAMAGES = [
         f"UPDATE runs SET status = 'running' WHERE {RUN}",
         says="count-5-2 has the status running",
         also=("terminal-events",),
+        damage=sign_anew,
     ),
     Planted("outcomes", f"UPDATE runs SET ended_at = NULL WHERE {RUN}", says="has ended, but at no time"),
     Planted("outcomes", f"UPDATE runs SET result = NULL WHERE {RUN}", says="completed without a result"),
@@ -367,6 +372,7 @@ DAMAGES = [
         "awaits",
         "UPDATE runs SET awaits = '[1' WHERE status = 'accepted' AND awaits IS NOT NULL",
         says=r"waits for '\[1', which is no list of runs",
+        damage=sign_anew,
     ),
     Planted(
         "after-cycles",
@@ -374,13 +380,14 @@ DAMAGES = [
         " WHERE status = 'accepted' AND awaits IS NOT NULL)"
         " WHERE serial = (SELECT max(serial) FROM runs WHERE status = 'accepted' AND awaits IS NULL)",
         says="these runs wait for each other: run-.*, run-",
+        damage=sign_anew,
     ),
     Planted(
         "events",
         "UPDATE events SET type = 'run.lost' WHERE type = 'agent.evicted'",
         says="no known type, run.lost",
     ),
-    Planted("events", "UPDATE events SET data = x'7b' WHERE seq = 5", says="event 5 cannot be shown"),
+    Planted("events", "UPDATE events SET data = x'7b' WHERE seq = 3", says="event 3 cannot be shown"),
     Planted(
         "events",
         "UPDATE events SET seq = -5 WHERE type = 'message.accepted'"

@@ -12,9 +12,11 @@ from typing import Any
 
 from greenroom import Runtime, Turn, agent
 from greenroom.persistence import doctor
+from greenroom.persistence.doctor.value_checks import COLUMNS
+from greenroom.persistence.keys import SEAL_SIZE, Sealer, read_key
 
 TABLES = ("agents", "runs", "inbox", "snapshots", "events")
-DEADLINE = 60.0
+DEADLINE = 600.0
 
 
 @agent(name="doc-counter")
@@ -98,7 +100,7 @@ def be_busy(store: Path) -> None:
         counters[1].close()
         runtime.spawn(counter, "/busy/counter-1", input=None).run.result(DEADLINE)
         counters[2].delete()
-        assert counters[3].evict() in (True, False)
+        counters[3].evict()
         runtime.spawn(waits, "/left", input=None).run.result(DEADLINE)
         wait_for(runtime, "run.started", "/left/hangs")
 
@@ -255,3 +257,28 @@ class Owner(Child):
         self.process.stdin.write("run\n")
         self.process.stdin.flush()
         return int(self.read())
+
+
+def sign_anew(store: Path) -> None:
+    """Have all values signed where they stand now, as if greenroom itself had written the rows so."""
+    sealer = Sealer(read_key(str(store)))
+    connection = sqlite3.connect(store, isolation_level=None)
+    for column in COLUMNS:
+
+        def seal(sealed: bytes, _path: str, *fields: Any, column: Any = column) -> bytes:
+            return sealer.seal(sealed[SEAL_SIZE:], column.place(*fields))
+
+        connection.create_function("signed", -1, seal)
+        fields = column.statement.removeprefix("SELECT ").partition(" FROM ")[0]
+        table, rowid, name = {
+            "config": ("agents", "agent_id", "config"),
+            "input": ("runs", "serial", "input"),
+            "result": ("runs", "serial", "result"),
+            "body": ("inbox", "serial", "body"),
+            "state": ("snapshots", "s.agent_id", "data"),
+        }[column.name]
+        signed = column.statement.replace(fields, f"{rowid}, signed({fields})", 1)
+        for number, value in connection.execute(signed).fetchall():
+            key = rowid.rpartition(".")[2]
+            connection.execute(f"UPDATE {table} SET {name} = ? WHERE {key} = ?", (value, number))
+    connection.close()

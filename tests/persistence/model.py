@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from hypothesis import strategies as st
 
+from greenroom import Retention
 from greenroom.actors.errors import SnapshotUnreadable
 from greenroom.actors.vocabulary import is_under
 from greenroom.persistence.codec import dumps
@@ -18,6 +19,7 @@ from greenroom.persistence.protocol import (
     DropMessages,
     EndRun,
     EraseAgent,
+    EventPage,
     EventRow,
     FindAgent,
     FindAgents,
@@ -32,10 +34,12 @@ from greenroom.persistence.protocol import (
     RunRow,
     SetAgent,
     SetIncarnation,
+    SetRun,
     Snapshot,
     Unfinished,
 )
 
+FOR_EVER = Retention(run_age=None, runs=None, event_age=None, events=None, closed_age=None, closed=None)
 PATHS = ("/t", "/t/a", "/t/a/b", "/t/a-b", "/t/a0", "/t/b", "/u", "/u/a", "/u-a/b", "/t/zeta")
 UNDERS = ("/", "/t", "/t/a", "/t/a/b", "/u", "/nobody")
 
@@ -46,9 +50,29 @@ class NaiveStore:
     def __init__(self) -> None:
         self.records: list[Record] = []
         self.epoch = 0
+        self.nonce = ""
+        self.pruned = 0  # up to this number
 
     def write(self, records: Iterable[Record]) -> None:
         self.records.extend(records)
+
+    def left(self) -> list[Record]:
+        """All records but those that tell of agents that were deleted since, or that these sent."""
+        added = {r.row.agent_id: r for r in self.records if isinstance(r, AddAgent)}
+        erased = {r.agent_id: r for r in self.records if isinstance(r, EraseAgent)}
+
+        def is_erased(event: EventRow) -> bool:
+            return event.type != "agent.deleted" and any(
+                event.path == added[i].row.path and added[i].first_seq <= event.seq < end.upto
+                for i, end in erased.items()
+            )
+
+        return [
+            r
+            for r in self.records
+            if not (isinstance(r, AddEvent) and is_erased(r.row))
+            and not (isinstance(r, AddMessage) and r.row.sender_id in erased)
+        ]
 
     def agents(self) -> dict[int, AgentRow]:
         ids = {r.row.agent_id for r in self.records if isinstance(r, AddAgent)}
@@ -90,9 +114,10 @@ class NaiveStore:
                 ]
                 return tuple(sorted(rows, key=lambda row: (row.path, row.agent_id))[:limit])
             case ListEvents(under, since, limit):
-                events = [r.row for r in self.records if isinstance(r, AddEvent)]
+                events = [r.row for r in self.left() if isinstance(r, AddEvent)]
                 found = [e for e in events if e.seq > since and is_under(e.path, under)]
-                return tuple(sorted(found, key=lambda event: event.seq)[:limit])
+                page = tuple(sorted(found, key=lambda event: event.seq)[:limit])
+                return EventPage(page, pruned=self.pruned)
         raise AssertionError(query)
 
     def unfinished(self) -> Unfinished:
@@ -110,10 +135,12 @@ class NaiveStore:
             runs=tuple(runs),
             agents=tuple(agents[i] for i in sorted({run.agent_id for run in runs})),
             known=sum(row.status != "closed" for row in agents.values()),
+            nonce=self.nonce,
+            crashed=False,
         )
 
     def _of_agent(self, agent_id: int) -> list[Record]:
-        return [r for r in self.records if getattr(r, "agent_id", None) == agent_id or _row_of(r, agent_id)]
+        return [r for r in self.left() if getattr(r, "agent_id", None) == agent_id or _row_of(r, agent_id)]
 
     def _of_run(self, run_id: str) -> list[Record]:
         return [
@@ -183,21 +210,25 @@ def _some(draw: st.DrawFn, model: NaiveStore) -> list[Record]:
         case "spawn":
             path = draw(st.sampled_from(free))
             row = AgentRow(numbers.next_agent_id, path, "kind", 1, draw(payloads), at, at, origin="o")
-            return [AddAgent(row)]
+            return [
+                AddAgent(row, numbers.next_seq),
+                AddEvent(EventRow(numbers.next_seq, at, "agent.spawned", path)),
+            ]
     row = draw(st.sampled_from(list(agents.values())))
     me = row.agent_id
     open_runs = [run for run in numbers.runs if run.agent_id == me]
     what = ["run", "message", "drop", "snapshot", "session", "erase"]
     what += ["status"] if row.status != "closed" else []
-    what += ["begin", "begin", "interrupt", "end", "end", "turn"] if open_runs else ["run"]
+    what += ["begin", "begin", "cut", "interrupt", "end", "end", "turn"] if open_runs else ["run"]
     match draw(st.sampled_from(what)):
         case "run":
             awaits = draw(st.sampled_from([(), ("r1", "r2")]))
             run = RunRow(f"r{serial}", serial, me, row.path, draw(payloads), at, awaits=awaits)
             return [AddRun(run)]
         case "message":
-            sender = draw(st.sampled_from([None, "/t"]))
-            return [AddMessage(MessageRow(serial, me, draw(payloads), sender, at))]
+            sender = draw(st.none() | st.sampled_from(list(agents.values())))
+            path, sender_id = (sender.path, sender.agent_id) if sender else (None, None)
+            return [AddMessage(MessageRow(serial, me, draw(payloads), path, at, sender_id))]
         case "drop":
             return [DropMessages(me, draw(st.integers(0, serial - 1)))]
         case "snapshot":
@@ -205,12 +236,18 @@ def _some(draw: st.DrawFn, model: NaiveStore) -> list[Record]:
         case "session":
             return [SetIncarnation(me, row.incarnation + 1)]
         case "erase":
-            return [EraseAgent(me)]
+            told = EventRow(numbers.next_seq, at, "agent.deleted", row.path)
+            return [EraseAgent(me, row.path, numbers.next_seq), AddEvent(told)]
         case "status":
             return [SetAgent(me, draw(st.sampled_from(["idle", "failed", "closed"])), draw(errors), at)]
         case "begin":
             run = draw(st.sampled_from(open_runs))
-            return [BeginRun(run.run_id, me, run.attempt + 1, at)]
+            return [BeginRun(run.run_id, me, run.attempt + 1, at, draw(st.booleans()))]
+        case "cut":
+            run = draw(st.sampled_from(open_runs))
+            stands = draw(st.sampled_from([(False, False), (True, False), (True, True)]))
+            counts, ran = draw(st.sampled_from([(1, 0), (2, 1)])), draw(st.sampled_from([None, 0.5]))
+            return [SetRun(run.run_id, me, run.attempt, run.started_at, *stands, *counts, ran)]
         case "interrupt":
             return [InterruptRun(draw(st.sampled_from(open_runs)).run_id, me, draw(errors) or "told to")]
         case "end":

@@ -155,15 +155,15 @@ def test_a_store_whose_owner_has_just_copied_the_log_into_it_is_not_taken_for_da
     (tmp_path / "agents.db").write_bytes(whole[:8192])
     with pytest.raises(StoreCorrupt, match="damaged"):
         schema.inspect(str(tmp_path / "agents.db"))
-    look = schema._inspect_header
+    look = schema._is_empty
 
-    def and_copy(path: str) -> None:
+    def and_copy(path: str) -> bool:
         try:
-            look(path)
+            return look(path)
         finally:
             (tmp_path / "agents.db").write_bytes(whole)
 
-    monkeypatch.setattr(schema, "_inspect_header", and_copy)
+    monkeypatch.setattr(schema, "_is_empty", and_copy)
     schema.inspect(str(tmp_path / "agents.db"))
 
 
@@ -199,7 +199,7 @@ def test_a_failed_first_opening_leaves_an_empty_file_that_becomes_a_store(
     steps.append(broken)
     with pytest.raises(ZeroDivisionError):
         Store.open(str(tmp_path / "agents.db"), "process")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["agents.db", "agents.db.key"]
+    assert [path.name for path in tmp_path.iterdir()] == ["agents.db"]  # its key comes last
     steps.pop()
     make_store(tmp_path / "agents.db")
 

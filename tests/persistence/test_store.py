@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from greenroom.actors.errors import SnapshotTampered, StoreCorrupt, StoreError, StoreLost
-from greenroom.persistence import codec
+from greenroom.persistence import codec, schema
 from greenroom.persistence import reader as reader_module
 from greenroom.persistence import store as store_module
+from greenroom.persistence.keys import OldPlaces, Sealer
 from greenroom.persistence.protocol import (
     AddAgent,
     AddEvent,
@@ -23,6 +24,7 @@ from greenroom.persistence.protocol import (
     DropMessages,
     EndRun,
     EraseAgent,
+    EventPage,
     EventRow,
     FindAgent,
     FindAgents,
@@ -38,6 +40,8 @@ from greenroom.persistence.protocol import (
 )
 from greenroom.persistence.reader import Reader
 from greenroom.persistence.store import Store, WriteFailed
+
+from .model import FOR_EVER
 
 GOOD = codec.dumps({"fine": True}, "it")
 
@@ -303,7 +307,69 @@ def test_a_path_cannot_have_two_open_agents(tmp_path: Path) -> None:
     store.write([SetAgent(1, "closed", None, 2.0), AddAgent(agent(2, "/t/a"))])
     reader = Reader.open(store.path)
     assert reader.read(FindAgent("/t/a")).agent_id == 2  # type: ignore[attr-defined]
-    assert reader.read(ListEvents("/", 0, 9)) == ()
+    assert reader.read(ListEvents("/", 0, 9)) == EventPage(())
+    reader.close()
+    store.close()
+
+
+def test_the_store_knows_which_events_are_gone_although_numbers_have_gaps(tmp_path: Path) -> None:
+    store, _ = Store.open(str(tmp_path / "agents.db"), "process")
+    store.write([AddEvent(EventRow(seq, 1.0, "run.progress", "/t")) for seq in (1, 2, 3, 67, 68)])
+    reader = Reader.open(store.path)
+
+    def pruned() -> int:
+        return reader.read(ListEvents("/", 0, 9)).pruned  # type: ignore[attr-defined]
+
+    found = [pruned()]
+    for seq in (2, 3, 67):
+        store._connection.execute("DELETE FROM events WHERE seq <= ?", (seq,))
+        found.append(pruned())
+    assert found == [0, 2, 3, 67], "nothing after 3 was gone before 67 was"
+    store.write([AddEvent(EventRow(seq, 1.0, "run.progress", "/t")) for seq in (69, 70)])
+    store._connection.execute("DELETE FROM events WHERE seq = 69")
+    assert pruned() == 67, "one of many that is erased is not their end"
+    reader.close()
+    store.close()
+
+
+def test_a_store_of_version_2_is_migrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = str(tmp_path / "agents.db")
+    with monkeypatch.context() as older:
+        older.setattr(schema, "STEPS", schema.STEPS[:2])
+        connection = schema.open_for_writing(path, "process")
+        connection.execute("INSERT INTO events VALUES (5, 1.0, 'run.progress', '/t', NULL, x'7b7d')")
+        connection.close()
+    connection = schema.open_for_reading(path)
+    schema.as_of_now(connection, 2)
+    reader = Reader(path, connection, Sealer(b"k" * 32), places=OldPlaces)
+    assert reader.read(ListEvents("/", 0, 9)).pruned == 0  # type: ignore[attr-defined]
+    reader.close()
+    store, _ = Store.open(path, "process")
+    reader = Reader.open(path)
+    assert reader.read(ListEvents("/", 0, 9)).pruned == 4, "whatever came before it"  # type: ignore[attr-defined]
+    reader.close()
+    store.close()
+
+
+def test_one_answer_looks_at_so_many_events_and_says_how_far_it_came(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("greenroom.persistence.reader.LOOK", 10)
+    store, _ = Store.open(str(tmp_path / "agents.db"), "process")
+    paths = {25: "/t/a", 31: "/t/a"}
+    store.write(
+        [AddEvent(EventRow(seq, 1.0, "run.progress", paths.get(seq, "/u"))) for seq in range(1, 36)]
+    )
+    reader = Reader.open(store.path)
+    pages: list[EventPage] = []
+    since = 0
+    while not pages or pages[-1].upto is not None:
+        pages.append(reader.read(ListEvents("/t", since, 9)))  # type: ignore[arg-type]
+        since = pages[-1].upto or 0
+    assert [page.upto for page in pages] == [10, 20, 30, None]
+    assert [event.seq for page in pages for event in page.events] == [25, 31]
+    store._connection.execute("DELETE FROM events WHERE seq <= 24")
+    assert reader.read(ListEvents("/t", 1, 9)).upto == 34  # type: ignore[attr-defined]
     reader.close()
     store.close()
 
@@ -371,7 +437,9 @@ def test_erasing_leaves_nothing_of_the_agent(opened: tuple[Store, Reader]) -> No
     store.write([EraseAgent(1)])
     assert reader.read(LoadAgent(1)) is None
     assert reader.read(FindRuns(("done1", "open1"))) == (None, None)
-    for table in ("agents", "runs", "inbox", "snapshots"):
+    while store.erasing:
+        store.prune(FOR_EVER, 1e9)
+    for table in ("agents", "runs", "inbox", "snapshots", "erased"):
         rows = store._connection.execute(f"SELECT count(*) FROM {table} WHERE agent_id = 1")
         assert rows.fetchone() == (0,), table
 

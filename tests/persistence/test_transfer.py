@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from greenroom import (
     GreenroomError,
@@ -24,10 +25,11 @@ from greenroom import (
     Turn,
     agent,
 )
+from greenroom.actors.vocabulary import RunId
 from greenroom.persistence import doctor, transfer
 from greenroom.persistence.keys import read_key
-from greenroom.persistence.transfer import importing
-from greenroom.persistence.transfer.document import header_of
+from greenroom.persistence.transfer import document, importing
+from greenroom.persistence.transfer.document import RunLine, Sealing, header_of, lines_of
 
 executed: list[str] = []
 
@@ -236,13 +238,12 @@ def test_a_part_of_a_store_is_those_at_or_below_a_path(source: Path, tmp_path: P
     out = io.BytesIO()
     change(
         copied(source, tmp_path),
-        "UPDATE runs SET status = 'accepted', ended_at = NULL WHERE awaits IS NOT NULL",
+        "UPDATE runs SET status = 'accepted', result = NULL, ended_at = NULL WHERE awaits IS NOT NULL",
     )
     done = transfer.export(str(tmp_path / source.name), out, under="/zoo")
     assert done.outside == 0
-    change(
-        tmp_path / source.name, "UPDATE agents SET path = '/else/child' WHERE path = '/team/keeper/child'"
-    )
+    child = "SELECT agent_id FROM agents WHERE path = '/team/keeper/child'"
+    change(tmp_path / source.name, f"DELETE FROM runs WHERE agent_id IN ({child})")
     assert transfer.export(str(tmp_path / source.name), out, under="/team").outside == 1
 
 
@@ -292,6 +293,115 @@ def test_two_stores_become_one_if_nothing_of_them_has_the_same_name(tmp_path: Pa
         assert [info.path for info in runtime.list()] == ["/a/x", "/b/x"]
         assert [runtime.run(f"{name}-run").result() for name in "ab"] == ["a", "b"]
         assert [runtime.agent(f"/{name}/x").followup(1).result(30) for name in "ab"] == [1, 1]
+
+
+# Stores that made the same ids
+
+
+def aged(data: bytes, key: bytes) -> bytes:
+    """The document as of a store whose own ids say nothing of it: run-1-1, run-1-2 …"""
+    lines = list(lines_of(io.BytesIO(data), key, "it"))
+    own = [line.run_id for line in lines if isinstance(line, RunLine) and line.run_id.startswith("run-")]
+    names = {run_id: RunId(f"run-1-{number}") for number, run_id in enumerate(own, 1)}
+    sealing = Sealing(key)
+    out = b""
+    for line in lines:
+        if isinstance(line, RunLine):
+            awaits = tuple(names.get(run_id, run_id) for run_id in line.awaits)
+            line = replace(line, run_id=names.get(line.run_id, line.run_id), awaits=awaits)
+        out += sealing.seal(line)
+    return out
+
+
+@agent(name="transfer-fan")
+async def fan(turn: Turn) -> Any:
+    if turn.results:
+        return [outcome.result for outcome in turn.results]
+    children = [await turn.spawn(plain, f"child-{n}") for n in range(2)]
+    await turn.after(*[await child.followup([turn.input, n]) for n, child in enumerate(children)])
+    return "begun"
+
+
+def with_runs(store: Path, tree: str) -> bytes:
+    """A store whose runs have ids of greenroom's own; one is a continuation that has not begun."""
+    with Runtime(store) as runtime:
+        runtime.spawn(fan, f"/{tree}/fan", input=tree).run.result(30)
+        fans = runtime.events(f"/{tree}/fan", since=0)
+        ended = (event for event in fans if event.path == f"/{tree}/fan" and event.type == "run.completed")
+        assert [next(ended).path for _ in range(2)]
+        fans.close()
+        runtime.spawn(plain, f"/{tree}/named", input=tree, run_id=f"{tree}-chosen").run.result(30)
+    change(
+        store, "UPDATE runs SET status = 'accepted', attempt = 0, started_at = NULL, ended_at = NULL,"
+        " result = NULL WHERE awaits IS NOT NULL"
+    )  # fmt: skip
+    change(store, "UPDATE agents SET last_run_id = NULL WHERE path LIKE '%/fan'")
+    return aged(export(store), read_key(str(store)))
+
+
+def family(runtime: Runtime, tree: str) -> list[Any]:
+    accepted = runtime.events(f"/{tree}", since=0, follow=False)
+    return [runtime.run(event.run_id) for event in accepted if event.type == "run.accepted"]
+
+
+def test_two_stores_become_one_though_greenroom_made_the_same_ids_in_both(tmp_path: Path) -> None:
+    one, two, target = (tmp_path / f"{name}.db" for name in ("one", "two", "target"))
+    done = put(target, with_runs(one, "one"), read_key(str(one)))
+    assert done.renamed == 0
+    before = rows(target, "SELECT run_id FROM runs ORDER BY serial")
+    done = put(target, with_runs(two, "two"), read_key(str(two)))
+    assert (done.runs, done.renamed) == (5, 4)
+    ids = [run_id for (run_id,) in rows(target, "SELECT run_id FROM runs ORDER BY serial")]
+    assert ids[: len(before)] == [run_id for (run_id,) in before]
+    assert len(set(ids)) == 10
+    assert problems(target) == []
+    told = rows(target, "SELECT run_id, data FROM events WHERE CAST(data AS TEXT) LIKE '%\"was\"%'")
+    assert {json.loads(data)["was"] for _, data in told} == {f"run-1-{n}" for n in (1, 2, 3, 4)}
+    assert {run_id for run_id, _ in told} <= set(ids)
+    with Runtime(target) as runtime:
+        for tree in ("one", "two"):
+            assert runtime.run(f"{tree}-chosen").result(30) == tree
+            (going_on,) = (run for run in family(runtime, tree) if run.info().awaits)
+            assert going_on.result(30) == [[tree, 0], [tree, 1]]
+            last = runtime.agent(f"/{tree}/fan/child-1").info().last_outcome
+            assert last is not None
+            assert last.result == [tree, 1]
+    assert problems(target) == []
+
+
+def test_a_run_that_is_not_in_the_document_is_not_taken_for_another_stores(tmp_path: Path) -> None:
+    """It is waited for by its id, which another run has here."""
+    one, two = tmp_path / "one.db", tmp_path / "two.db"
+    with_runs(two, "two")
+    put(tmp_path / "target.db", with_runs(one, "one"), read_key(str(one)))
+    alone = aged(export(two), read_key(str(two)))
+    lines = [
+        line
+        for line in lines_of(io.BytesIO(alone), read_key(str(two)), "it")
+        if not isinstance(line, RunLine) or line.awaits
+    ]
+    sealing = Sealing(read_key(str(two)))
+    part = b"".join(sealing.seal(line) for line in lines)
+    done = put(tmp_path / "target.db", part, read_key(str(two)))
+    assert done.renamed == 3
+    with Runtime(tmp_path / "target.db") as runtime:
+        (going_on,) = (run for run in family(runtime, "two") if run.info().awaits)
+        assert going_on.result(30) == [None, None]
+
+
+def test_a_run_that_came_before_is_refused_whoever_chose_its_id(tmp_path: Path) -> None:
+    source, target = tmp_path / "a.db", tmp_path / "b.db"
+    with Runtime(source) as runtime:
+        ref = runtime.spawn(plain, "/t/a", input=1)
+        ref.run.result(30)
+        ref.close()
+    data = export(source)
+    put(target, data, read_key(str(source)))
+    with pytest.raises(RunIdTaken):
+        put(target, data, read_key(str(source)))
+    with pytest.raises(RunIdTaken):
+        put(source, data, read_key(str(source)))
+    assert len(rows(target, "SELECT 1 FROM runs")) == 1
 
 
 # Without a trace
@@ -426,3 +536,95 @@ def test_an_import_that_is_cut_off_leaves_the_store_as_it_was(
     monkeypatch.setattr(importing._Importer, "_message", before)
     assert put(target, exported, read_key(str(source))).agents == 5
     assert problems(target) == []
+
+
+# Hostile documents
+
+
+NESTED = b"[" * 100_000 + b"]" * 100_000
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"type":"greenroom-export","x":' + NESTED + b"}\n",
+        NESTED,
+        b"\x00" * 100_000,
+        b'{"type":"greenroom-export","version":1e999}\n',
+        b'{"type":"greenroom-export","version":' + b"9" * 5_000 + b"}\n",
+        b"\xff\xfe\n",
+        b'"\\ud800"\n',
+        b"",
+    ],
+    ids=range(8),
+)
+def test_what_is_no_document_is_refused_in_our_words(tmp_path: Path, data: bytes) -> None:
+    with pytest.raises(transfer.Refused, match="it is no export of greenroom"):
+        put(tmp_path / "new.db", data, bytes(32))
+    assert files(tmp_path) == {}
+
+
+def test_a_genuine_line_that_is_nested_too_deeply_is_refused(tmp_path: Path, exported: bytes) -> None:
+    """Who has the key made it: it is no attack then, and no traceback either."""
+    key = bytes(32)
+    sealing = Sealing(key)
+    header = header_of(io.BytesIO(exported), "")
+    data = sealing.seal(header)
+    body = b'{"type":"end","agents":0,"runs":0,"messages":0,"x":' + NESTED + b"}"
+    data += body[:-1] + b',"seal":"' + sealing._next(body).encode() + b'"}\n'
+    with pytest.raises(transfer.Refused, match="line 2 cannot be read"):
+        put(tmp_path / "new.db", data, key)
+    assert files(tmp_path) == {}
+
+
+class Endless(io.RawIOBase):
+    """A document that begins well, and then is one line without an end."""
+
+    def __init__(self, begin: bytes) -> None:
+        self.begin, self.at, self.largest, self.given = begin, 0, 0, 0
+
+    def tell(self) -> int:
+        return self.at
+
+    def seek(self, at: int, whence: int = 0) -> int:
+        self.at = at
+        return at
+
+    def readline(self, most: int | None = -1) -> bytes:
+        if self.at < len(self.begin):
+            line = self.begin[self.at :].partition(b"\n")[0] + b"\n"
+        else:
+            assert most is not None
+            line = b"x" * most
+            self.largest = max(self.largest, most)
+            self.given += most
+        self.at += len(line)
+        return line
+
+
+def test_a_line_without_an_end_is_refused_without_being_held(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: Path, exported: bytes
+) -> None:
+    monkeypatch.setattr(document, "LONGEST_LINE", 10 << 20)
+    header = exported.partition(b"\n")[0] + b"\n"
+    for begin in (header, b""):
+        file = Endless(begin)
+        with pytest.raises(transfer.Refused):
+            transfer.import_agents(str(tmp_path / "new.db"), file, read_key(str(source)), "it")  # type: ignore[arg-type]
+        assert file.largest <= document.PIECE
+        assert file.given <= 12 << 20
+    assert files(tmp_path) == {}
+
+
+def test_a_long_line_is_imported_however_it_is_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: Path, exported: bytes
+) -> None:
+    for piece in (1, 7, 64, 100):
+        monkeypatch.setattr(document, "PIECE", piece)
+        done = put(tmp_path / f"{piece}.db", exported, read_key(str(source)))
+        assert done.agents == 5
+    monkeypatch.setattr(document, "PIECE", 50)
+    for place in (60, len(exported) // 2, len(exported) - 30):
+        altered = exported[:place] + bytes([exported[place] ^ 1]) + exported[place + 1 :]
+        with pytest.raises(transfer.Refused):
+            put(tmp_path / "new.db", altered, read_key(str(source)))

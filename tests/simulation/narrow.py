@@ -2,7 +2,7 @@
 
 from greenroom.actors.directory import novelty, paths
 from greenroom.actors.events import ring
-from greenroom.actors.ledger import lately
+from greenroom.actors.ledger import lately, progress
 from greenroom.actors.supervisor import actor as supervisor
 from greenroom.persistence import journal
 
@@ -12,6 +12,10 @@ BOUNDS = (
     (paths, "PAGE", 1),
     (lately, "MOST", 1),
     (ring, "MOST_BYTES", 500),
+    (ring, "PORTION", 1),
+    (progress, "PORTION", 1),
+    (progress, "SHARE", 1),
+    (progress, "MOST_UNWRITTEN", 1),
     (journal, "MOST_RECORDS", 2),
     (journal, "MOST_LAZY", 2),
 )

@@ -3,6 +3,7 @@
 Users' values are JSON: what JSON cannot hold is described in its place, and `described` lists the places.
 """
 
+import json
 from typing import Any
 
 import msgspec
@@ -113,5 +114,8 @@ def in_json(value: object, at: str) -> tuple[Any, tuple[str, ...]]:
 
 
 def document(answer: object) -> str:
-    """An answer as one line of JSON."""
-    return msgspec.json.encode(answer).decode()
+    """An answer as one line of JSON; characters that a terminal could take for a command are escaped."""
+    text = msgspec.json.encode(answer).decode()
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)

@@ -16,8 +16,9 @@ from .inputs import read_value
 from .loading import NoSuchKind, load_file
 from .options import Face, Place, Told, Where, json_option, where
 from .owning import OwnedStore
-from .progress import shown, write
+from .progress import shown
 from .signals import Stopped
+from .text import tell, write
 
 WAIT = 20.0
 """Seconds that one question after a run waits for its end."""
@@ -135,7 +136,7 @@ def followup(
             _tell(run, out, as_json=as_json)
             left = client.left() if isinstance(client, OwnedStore) else 0
     if left:
-        click.echo(f"{left:,} runs have not ended; they are kept in {place.store}", err=True)
+        tell(f"{left:,} runs have not ended; they are kept in {place.store}", err=True)
 
 
 @contextmanager
@@ -146,14 +147,12 @@ def _told_when_stopped(place: Where) -> Iterator[list[str]]:
         yield accepted
     except (Stopped, KeyboardInterrupt):
         if not accepted:
-            click.echo("Stopped before it was known whether the run is accepted.", err=True)
+            tell("Stopped before it was known whether the run is accepted.", err=True)
         elif place.store is not None:
-            click.echo(
-                f"Stopped. The run {accepted[0]} begins again when {place.store} is opened.", err=True
-            )
+            tell(f"Stopped. The run {accepted[0]} begins again when {place.store} is opened.", err=True)
         else:
             goes_on = f"goes on; `greenroom show {accepted[0]}` tells how"
-            click.echo(f"Stopped waiting. The run {accepted[0]} {goes_on}.", err=True)
+            tell(f"Stopped waiting. The run {accepted[0]} {goes_on}.", err=True)
         raise
 
 
@@ -250,4 +249,4 @@ def close(
 
 
 def _say(answer: dict[str, object], text: str, *, as_json: bool) -> None:
-    click.echo(document(answer) if as_json else text)
+    tell(document(answer) if as_json else text)

@@ -87,7 +87,7 @@ class Conductor:
             return self._stop()
         except BaseException:
             self.progress.close()
-            _bounded(lambda: self.runtime.suspend(0), GRACE)
+            _bounded(lambda: self.runtime.close(0), GRACE)
             raise
         return self._end(outcome, moment)
 
@@ -197,7 +197,7 @@ class Conductor:
             under_way, left = moment.stats.running, moment.stats.running + moment.stats.queued
             if under_way:
                 self.progress.say(f"{under_way:,} turns of other agents get {DRAIN:g} s to end")
-            closed = _bounded(lambda: self.runtime.suspend(DRAIN), DRAIN + GRACE) is not None
+            closed = _bounded(lambda: self.runtime.close(DRAIN), DRAIN + GRACE) is not None
             kept = Path(order.store)
             if order.passing:
                 kept = stores.put_away(kept, keep=left > 0 or not closed)
@@ -246,7 +246,7 @@ class Conductor:
                 if ours and at_rest(info) and last is not None:
                     outcome = self._outcome(last.run_id, watch)
                     return outcome, watch.moment(self.runtime.stats(), overall=True)
-        self.runtime.suspend(max(0.0, until - time.monotonic()) + LATECOMERS)
+        self.runtime.close(max(0.0, until - time.monotonic()) + LATECOMERS)
         return None
 
 

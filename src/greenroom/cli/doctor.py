@@ -2,7 +2,6 @@
 
 import json
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -14,8 +13,8 @@ from ..actors.errors import GreenroomError
 from ..persistence import doctor as examination
 from ..persistence.doctor import Finding, Repair, Report
 from ..persistence.doctor.inspection import Progress
-from .progress import printable
 from .signals import STOPPED, Stopped, StopSignals
+from .text import clock, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -161,7 +160,7 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
     if owner is None:
         yield "owner", "none: nobody has opened it yet"
     else:
-        at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(owner.heartbeat))
+        at = clock(owner.heartbeat)
         yield "owner", f"{owner.said} (last seen {at}, epoch {owner.epoch})" if owner.pid else owner.said
     free = sizes.free_pages * sizes.page
     yield "file", f"{size(sizes.file)}, of it {size(free)} free; log {size(sizes.wal)}"

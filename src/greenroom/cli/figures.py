@@ -14,8 +14,9 @@ from msgspec import Struct
 from ..actors.views import Event
 from .answers import AgentLine, document
 from .client import Reading
-from .options import Face, Place, Where, json_option, where
-from .progress import describe, printable
+from .options import Face, Number, Place, Where, json_option, where
+from .progress import describe
+from .text import printable, tell
 from .tree import facts
 
 BUSIEST = 15
@@ -50,7 +51,7 @@ def stats(store: str | None, server: str | None, token_file: Path | None, as_jso
         click.echo(document(numbers))
         return
     for name, value in _flat(numbers):
-        click.echo(f"{name:<24}{printable(value)}")
+        tell(f"{name:<24}{printable(value)}")
 
 
 def _flat(numbers: dict[str, Any], within: str = "") -> Iterator[tuple[str, str]]:
@@ -85,7 +86,7 @@ class Look(Struct, frozen=True):
 @click.command(cls=Face, short_help="Watch a store or a server at work.")
 @click.argument("under", metavar="[PATH]", type=Place(under=True), default="/")
 @where
-@click.option("--every", type=click.FloatRange(min=0.1), default=1.0, show_default=True, metavar="SECONDS",
+@click.option("--every", type=Number(min=0.1, max=3600), default=1.0, show_default=True, metavar="SECONDS",
               help="How often it is looked at.")  # fmt: skip
 @click.option(
     "-n", "--count", type=click.IntRange(min=1), metavar="N", help="Look so many times, then end."
@@ -124,7 +125,7 @@ def top(
                     update(look)
         else:
             for look in looks:
-                click.echo(_line(look))
+                tell(_line(look))
 
 
 def _looks(client: Reading, under: str, every: float) -> Iterator[Look]:
@@ -175,9 +176,9 @@ def _screen() -> Iterator[Any]:
         for agent in look.busy:
             kind, status, more = facts(agent, look.at)
             table.add_row(
-                Text(agent.path),
+                Text(printable(agent.path)),
                 Text(kind, style="dim"),
-                Text(status, style="bold"),
+                Text(printable(status), style="bold"),
                 Text(more, style="dim"),
             )
         if not look.busy:
@@ -185,7 +186,7 @@ def _screen() -> Iterator[Any]:
         newest = [
             Text(describe(event), style="dim", no_wrap=True, overflow="ellipsis") for event in look.events
         ]
-        return Group(Text(_line(look), style="bold"), Text(""), table, Text(""), *newest)
+        return Group(Text(printable(_line(look)), style="bold"), Text(""), table, Text(""), *newest)
 
     console = Console(highlight=False, markup=False)
     with Live(console=console, screen=True, auto_refresh=False) as live:

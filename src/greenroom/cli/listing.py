@@ -15,7 +15,8 @@ from ..actors.vocabulary import AgentStatus
 from .answers import Run, document
 from .client import Reading, Unanswered
 from .options import Face, Place, Where, json_option, where
-from .progress import printable, shown
+from .progress import shown
+from .text import clock, printable, tell
 from .tree import COLOURS, Branch, ago, branches, facts
 
 WIDEST = 60
@@ -70,10 +71,11 @@ def ls(
         )
         _print(rows, time.time())
     if page.next is not None:
-        click.echo(f"There are more: --after {page.next}, or a larger --limit", err=True)
+        tell(f"There are more: --after {page.next}, or a larger --limit", err=True)
 
 
 def _print(rows: list[Branch], now: float) -> None:
+    rows = [Branch(row.lead, printable(row.name), row.agent) for row in rows]
     told = [facts(row.agent, now) if row.agent else ("", "", "") for row in rows]
     width = min(WIDEST, max((len(row.lead + row.name) for row in rows), default=0))
     kinds = max((len(kind) for kind, _, _ in told), default=0)
@@ -147,12 +149,11 @@ def _print_fact(name: str, value: Any) -> None:
     if name == "described" or (value in (None, (), []) and not told_anyway):
         return
     if name.endswith("_at") and isinstance(value, float):
-        moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(value))
-        text = f"{moment} ({ago(time.time() - value)})"
+        text = f"{clock(value)} ({ago(time.time() - value)})"
     elif isinstance(value, dict | list | tuple):
         text = shown(value) if value else json.dumps(value)
     else:
         text = str(value)
     lines = [printable(line) for line in text.split("\n")]
-    label = click.style(f"{name:<14}", dim=True)
+    label = click.style(f"{printable(name):<14}", dim=True)
     click.echo(label + ("\n" + " " * 14).join(lines))

@@ -14,12 +14,14 @@ import click
 from ..actors.agent.kind import Kind, kinds_of_module
 from ..actors.async_runtime import AsyncRuntime
 from ..actors.errors import InvalidPath
+from ..persistence.keys import read_key
 from . import stores
 from .extras import needs
 from .loading import NoSuchKind, choose_kind, load_file, split_target
 from .loops import run
 from .program import leave
 from .signals import ONE_PRESS, STOPPED
+from .text import tell
 from .tokens import make_token, token_file
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ log = logging.getLogger("greenroom")
 DRAIN = 3.0
 """Seconds that turns under way get to end when the server does."""
 
-EXTRA = ("mcp", "mcp_types", "anyio", "uvicorn")
+EXTRA = ("mcp", "mcp_types", "anyio", "uvicorn", "httptools")
 DEFAULT_PORT = 8322
 
 
@@ -130,7 +132,7 @@ def mcp(
         kinds = _kinds(targets)
         serve = _over_http(http, store, names, with_token=not no_token, as_json=as_json)
     runtime = AsyncRuntime(store, slots=slots, residents=residents)
-    run(_serve(runtime, kinds, trees, slots, serve))
+    run(_serve(runtime, store, kinds, trees, slots, serve))
     leave(0)  # a thread may be reading from a client that says nothing
 
 
@@ -168,9 +170,9 @@ def _over_http(http: str, store: str, names: tuple[str, ...], *, with_token: boo
         said = {"url": url, "token_file": str(file) if file else None, "token": None if file else token}
         click.echo(json.dumps({name: value for name, value in said.items() if value is not None}))
     else:
-        click.echo(f"Serving MCP at {url}", err=True)
+        tell(f"Serving MCP at {url}", err=True)
         secret = f"Clients need the token {f'in {file}' if file else token}"
-        click.echo(secret if token else "Everybody who can connect is let in", err=True)
+        tell(secret if token else "Everybody who can connect is let in", err=True)
     settings = transports.security(host, port, names)
     return lambda server, stop: transports.serve_http(server, listening, settings, token, stop)
 
@@ -196,7 +198,7 @@ async def _until(stop: asyncio.Event, serving: Coroutine[Any, Any, None]) -> Non
 
 
 async def _serve(
-    runtime: AsyncRuntime, kinds: list[Kind], trees: "Trees", slots: int, serve: Serve
+    runtime: AsyncRuntime, store: str, kinds: list[Kind], trees: "Trees", slots: int, serve: Serve
 ) -> None:
     from ..mcp.server import SubAgentServer
     from ..mcp.subagents import close_orphans
@@ -205,14 +207,16 @@ async def _serve(
     _on_signals(stop)
     await runtime.start()
     try:
-        await close_orphans(runtime)
+        if store != stores.MEMORY:
+            trees.key = read_key(store)
+            await close_orphans(runtime, trees)
         server = SubAgentServer(runtime, kinds, trees, slots=slots)
         try:
             await serve(server, stop)
         finally:
             await server.finish()
     finally:
-        await runtime.suspend(DRAIN)
+        await runtime.close(DRAIN)
 
 
 def _on_signals(stop: asyncio.Event) -> None:

@@ -80,7 +80,7 @@ def owning(store: str, *, slots: int = 8, residents: int = 64) -> Iterator[Owned
     try:
         yield OwnedStore(runtime)
     finally:
-        runtime.suspend(DRAIN)
+        runtime.close(DRAIN)
 
 
 def in_use(error: StoreInUse) -> Unanswered:

@@ -15,6 +15,8 @@ from typing import Any, NoReturn
 import click
 
 from ..actors.errors import GreenroomError
+from .logs import show_log
+from .text import readable
 
 PATIENCE = 2.0
 """Seconds that threads of the user's code have to return once the command is over."""
@@ -47,6 +49,7 @@ class Program(click.Group):
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         """Run the command that the arguments name, then end the process."""
+        show_log()
         try:
             return self.main(*args, **options)
         except SystemExit as leaving:
@@ -54,11 +57,15 @@ class Program(click.Group):
             raise
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; an error of greenroom is its text, not a traceback."""
+        """Run the command; an error of greenroom is its text, not a traceback, nor anything else."""
         try:
             return super().invoke(ctx)
         except GreenroomError as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(readable(str(error))) from error
+        except click.ClickException as error:
+            said = readable(error.format_message())
+            error.format_message = lambda: said  # type: ignore[method-assign]
+            raise
 
 
 def leave(status: int) -> NoReturn:

@@ -6,15 +6,15 @@ order: `began`, `show` now and then, `close`, `ended`; and `say` in between.
 
 import json
 import sys
-import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
-import click
 from msgspec import Struct
 from msgspec.structs import asdict
 
+from ..actors.borders import shown as as_text
 from ..actors.views import Event
+from .text import clock, printable, tell, write
 
 if TYPE_CHECKING:
     from .watch import Moment  # which brings the runtime
@@ -61,7 +61,7 @@ class Lines:
     def say(self, text: str) -> None:
         """Tell people."""
         with suppress(OSError, ValueError):  # nobody is there any more: no reason to stop
-            click.echo(text, err=True)
+            tell(text, err=True)
 
     def show(self, moment: "Moment", note: str | None) -> None:
         """Tell how it stands; `note` says what it waits for, if it does nothing."""
@@ -112,7 +112,7 @@ class JsonLines(Lines):
         try:
             json.dumps(ending.result, allow_nan=False)
         except (TypeError, ValueError, RecursionError):
-            fields["result"] = repr(ending.result)
+            fields["result"] = as_text(ending.result, sys.maxsize)
             fields["result_is_repr"] = True
         if moment is not None:
             self.show(moment, None)
@@ -145,16 +145,11 @@ def summary(moment: "Moment") -> str:
 
 def describe(event: Event) -> str:
     """An event in one line for people; what agents put in it can do nothing to a terminal."""
-    at = time.strftime("%H:%M:%S", time.localtime(event.at))
+    at = clock(event.at, "%H:%M:%S")
     data = " ".join(f"{name}={value}" for name, value in event.data.items())
     if len(data) > DATA:
         data = data[: DATA - 1] + "…"
     return printable(f"{at} {event.type:<16} {event.path}  {data}".rstrip())
-
-
-def printable(text: str) -> str:
-    """`text` without what a terminal would take for a command."""
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 def shown(result: object) -> str:
@@ -162,11 +157,4 @@ def shown(result: object) -> str:
     try:
         return json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError):
-        return repr(result)
-
-
-def write(out: TextIO, text: str) -> None:
-    """A line, at once, also where the encoding lacks a character."""
-    encoding = out.encoding or "utf-8"
-    out.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
-    out.flush()
+        return as_text(result, sys.maxsize)

@@ -18,6 +18,7 @@ from ..actors.views import Event
 from ..server.addresses import agent_url, run_url
 from .answers import Agent, Page, Run, State
 from .client import Unanswered
+from .text import tell
 
 TIMEOUT = 30.0
 """Seconds for an answer that waits for nothing."""
@@ -97,7 +98,7 @@ class Remote:
                 if not follow:
                     raise self._unreachable(error) from error
             if not told:
-                click.echo(f"{self._url} ended the stream; it is taken up again when it is back.", err=True)
+                tell(f"{self._url} ended the stream; it is taken up again when it is back.", err=True)
                 told = True
             time.sleep(AGAIN)
 

@@ -14,7 +14,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from .progress import Beginning, Lines, describe, printable
+from .progress import Beginning, Lines, describe
+from .text import printable
 from .watch import NEWEST, Moment
 
 PER_SECOND = 5

@@ -24,9 +24,12 @@ from ..actors.vocabulary import Durability
 from . import stores
 from .extras import needs
 from .loading import NoSuchKind, load_file
+from .logs import show_dated_log
 from .loops import run
+from .options import Number
 from .program import leave
 from .signals import ONE_PRESS, STOPPED
+from .text import tell
 from .tokens import make_token, token_file
 
 log = logging.getLogger("greenroom")
@@ -88,13 +91,12 @@ LONGEST_END = 90.0
 )
 @click.option(
     "--drain",
-    type=click.FloatRange(min=0, max=3600),
+    type=Number(min=0, max=3600),
     default=10.0,
     show_default=True,
     metavar="SECONDS",
-    help="What turns under way get when the server is told to stop.",
+    help="Time that turns under way get when the server is told to stop. Then they are cut off.",
 )
-@click.option("--suspend", is_flag=True, help="Turns that need longer begin again with the next start.")
 @click.option(
     "--allow-host",
     "names",
@@ -116,7 +118,7 @@ LONGEST_END = 90.0
 )
 @click.option(
     "--rate",
-    type=click.FloatRange(min=1),
+    type=Number(min=1),
     default=2_000.0,
     show_default=True,
     metavar="N",
@@ -138,9 +140,9 @@ def serve(files: tuple[str, ...], **options: Any) -> None:
     start, lies beside the store with mode 0600, and is shown once, as a link to the dashboard. Work is
     answered as soon as it is recorded (202) and goes on without its client.
 
-    SIGTERM and Ctrl-C: no new work, turns under way get the drain time, the rest is recorded as
-    interrupted (with --suspend: begins again at the next start), the streams' clients hear of all of it,
-    and the command ends with 0. A second signal ends it at once; what was accepted is kept then, too.
+    SIGTERM and Ctrl-C: no new work, turns under way get the drain time, the rest is cut off and begins
+    again at the next start, the streams' clients hear of all of it, and the command ends with 0. A second
+    signal ends it at once; what was accepted is kept then, too.
 
     \b
     Examples
@@ -157,7 +159,7 @@ def serve(files: tuple[str, ...], **options: Any) -> None:
     """
     with needs("server", *EXTRA):
         from ..server import hosting  # noqa: F401  (whether it can be)
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    show_dated_log()
     command = _Command(files, **options)
     stopper = _Stopper(options["drain"] + LONGEST_END)
     try:
@@ -227,7 +229,6 @@ class _Command:
             limits=limits,
             streams=options["streams"],
             drain=options["drain"],
-            suspend=options["suspend"],
             kinds=self.kinds,
         )
         stop = stopper.attend(asyncio.get_running_loop())
@@ -250,15 +251,15 @@ class _Command:
                 said["token"] = self.token  # it is nowhere else
             click.echo(json.dumps(said))
             return
-        click.echo(f"Serving {', '.join(self.kinds)} at {url} (agents: {kept}). Ctrl-C stops.")
+        tell(f"Serving {', '.join(self.kinds)} at {url} (agents: {kept}). Ctrl-C stops.")
         if self.token is None:
-            click.echo(f"Everybody who can connect is let in. Dashboard: {url}/")
+            tell(f"Everybody who can connect is let in. Dashboard: {url}/")
         elif self.made:
             where = f"; the token is in {self.token_file}" if self.token_file else ""
-            click.echo(f"Dashboard: {url}/#token={self.token}")
-            click.echo(f"This link is shown once{where}.")
+            tell(f"Dashboard: {url}/#token={self.token}")
+            tell(f"This link is shown once{where}.")
         else:
-            click.echo(f"Dashboard: {url}/ with the token in {self.token_file}")
+            tell(f"Dashboard: {url}/ with the token in {self.token_file}")
         sys.stdout.flush()
 
 

@@ -12,19 +12,21 @@ from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec import Struct
 
-from ..actors.errors import AgentNotFound, RunNotFound, StoreCorrupt, StoreError
+from ..actors.errors import AgentNotFound, GreenroomError, RunNotFound, StoreCorrupt
+from ..actors.events.ring import missed
 from ..actors.views import Event, UnreadableValue
 from ..actors.vocabulary import AgentId, Payload, RunId, check_path, check_under, tellable
-from ..persistence import codec, plain
+from ..persistence import codec, looking, plain
 from ..persistence.doctor.inspection import Inspection, inspecting
 from ..persistence.doctor.numbers import count, measure
 from ..persistence.doctor.owner import look_for_owner
-from ..persistence.keys import Sealer
+from ..persistence.keys import Sealer, places_of
 from ..persistence.protocol import (
     AgentImage,
     AgentRow,
-    EventRow,
+    EventPage,
     FindAgent,
     FindAgents,
     FindRuns,
@@ -33,12 +35,9 @@ from ..persistence.protocol import (
     LoadAgent,
     RunRow,
 )
-from ..persistence.reader import Reader
+from ..persistence.reader import Reader, damaged
 from ..server.feed import Wanted
 from .answers import Agent, AgentLine, Ended, LastRun, Page, Run, State, in_json
-
-TRIES = 3
-"""How often a question is asked because somebody wrote into a file that nobody had open."""
 
 PAGE = 1000
 """Agents, or events, that are read at a time."""
@@ -98,33 +97,51 @@ class StoreFile:
     def events(self, under: str, *, types: Sequence[str], since: int, follow: bool) -> Iterator[Event]:
         check_under(under)
         wanted = Wanted(under, tuple(types))
+        asked_for_all = since == 0
         while True:
-            rows = self._ask(partial(_View.events, under=under, since=since))
-            for row in rows:
-                since = row.seq
+            page = self._ask(partial(_View.events, under=under, since=since))
+            if page.pruned > since and not asked_for_all:
+                yield Event.of(missed(page.pruned, since, page.pruned, under=under, now=time.time()))
+            asked_for_all = False
+            for row in page.events:
                 event = Event.of(row)
                 if wanted.has(event):
                     yield event
-            if len(rows) < PAGE:
+            last = page.events[-1].seq if page.events else 0
+            full = len(page.events) == PAGE
+            since = last if full else max(since, page.pruned, page.upto or 0, last)
+            if not full and page.upto is None:
                 if not follow:
                     return
                 time.sleep(POLL)
 
     def _ask(self, look: Callable[["_View"], T]) -> T:
-        for _ in range(TRIES):
-            with _viewing(self._store) as (view, disturbed):
-                answer = look(view)
-                if not disturbed():
-                    return answer
-        raise StoreError(self._store, "it is being changed all the time. Try again.")
+        def once() -> T:
+            with _viewing(self._store) as view:
+                return self._checked(look, view)
+
+        return looking.look(self._store, once)
+
+    def _checked(self, look: Callable[["_View"], T], view: "_View") -> T:
+        """What is seen, if it is of the types that it says: a damaged file may hold anything anywhere."""
+        try:
+            answer = look(view)
+            kind = type(answer)
+            if isinstance(answer, Struct):
+                msgspec.convert(msgspec.to_builtins(answer, builtin_types=(bytes,)), kind)
+            return answer
+        except (TypeError, ValueError, AttributeError) as error:  # of which `ValidationError` is one
+            if isinstance(error, GreenroomError):
+                raise
+            raise damaged(self._store, error) from error
 
 
 @contextmanager
-def _viewing(store: str) -> Iterator[tuple["_View", Callable[[], bool]]]:
-    with inspecting(store, now=time.time(), quick=True, progress=lambda _: None) as (inspection, disturbed):
+def _viewing(store: str) -> Iterator["_View"]:
+    with inspecting(store, now=time.time(), quick=True, progress=lambda _: None) as inspection:
         if not inspection.version:
             raise StoreCorrupt(store, "it is no store, or nobody has written to it yet.")
-        yield _View(inspection), disturbed
+        yield _View(inspection)
 
 
 class _View:
@@ -134,7 +151,8 @@ class _View:
         self.inspection = inspection
         # without the key nothing can be told to be genuine: with a key that nobody has, nothing is
         sealer = inspection.sealer or Sealer(secrets.token_bytes(32))
-        self._reader = Reader(inspection.store, inspection.connection, sealer)
+        places = places_of(inspection.version)
+        self._reader = Reader(inspection.store, inspection.connection, sealer, places=places)
         with inspection.one_moment():
             owner = look_for_owner(inspection.store, inspection.connection)
         self._owner = owner
@@ -303,9 +321,9 @@ class _View:
             "store": tellable(inspection.store),
         }
 
-    def events(self, under: str, since: int) -> tuple[EventRow, ...]:
-        found: tuple[EventRow, ...] = self._reader.read(ListEvents(under, since, PAGE))  # type: ignore[assignment]
-        return found
+    def events(self, under: str, since: int) -> EventPage:
+        page: EventPage = self._reader.read(ListEvents(under, since, PAGE))  # type: ignore[assignment]
+        return page
 
 
 def _ended(run: RunRow) -> float:

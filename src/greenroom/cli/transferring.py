@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import click
 
@@ -18,7 +18,7 @@ from ..persistence.transfer.document import header_of
 from .answers import document
 from .options import Face, Place, json_option
 from .owning import in_use
-from .progress import printable
+from .text import printable, tell
 
 store_option = click.option(
     "--store",
@@ -70,13 +70,13 @@ def export_(out: str, store: str, under: str, key_file: Path | None, as_json: bo
         told = {"file": out, "agents": done.agents, "runs": done.runs, "messages": done.messages}
         click.echo(document({**told, "outside": done.outside, "key": used}))
     else:
-        click.echo(
+        tell(
             f"Exported {done.agents:,} agents, {done.runs:,} runs, {done.messages:,} messages; "
             f"to import them, the key in {used} is needed",
             err=True,
         )
     if done.outside:
-        click.echo(
+        tell(
             f"{done.outside:,} runs that continuations wait for are not at or below {under}: "
             "they would start without those",
             err=True,
@@ -93,14 +93,14 @@ def export_(out: str, store: str, under: str, key_file: Path | None, as_json: bo
     metavar="FILE",
     help="The key that it was sealed with.  [default: the store's own, DB.key]",
 )
-@json_option("One object: {store agents runs messages waiting}.")
+@json_option("One object: {store agents runs messages waiting renamed}.")
 def import_(given: str, store: str, key_file: Path | None, as_json: bool) -> None:
     """Put the agents that `greenroom export` wrote to FILE (- is stdin) into a store, made if needed.
 
     All of them or none: every line's seal is checked first, with the key of the store that they come from
-    or the one that was given to export. Nothing of it is executed. Paths and run ids must be free in the
-    store, which no process may have open. Runs that had not ended are executed from here on, as well as
-    where they come from, if that store is still used.
+    or the one that was given to export. Nothing of it is executed. Paths and the run ids that you chose
+    must be free in the store, which no process may have open. Runs that had not ended are executed from
+    here on, as well as where they come from, if that store is still used.
 
     \b
     Examples
@@ -121,11 +121,15 @@ def import_(given: str, store: str, key_file: Path | None, as_json: bool) -> Non
             raise in_use(error) from error
     if as_json:
         told = {"store": store, "agents": done.agents, "runs": done.runs, "messages": done.messages}
-        click.echo(document({**told, "waiting": done.waiting}))
+        click.echo(document({**told, "waiting": done.waiting, "renamed": done.renamed}))
     else:
         waiting = f", of which {done.waiting:,} wait to be executed" if done.waiting else ""
-        click.echo(
-            f"Imported {done.agents:,} agents, {done.runs:,} runs{waiting}, {done.messages:,} messages"
+        tell(f"Imported {done.agents:,} agents, {done.runs:,} runs{waiting}, {done.messages:,} messages")
+    if done.renamed:
+        tell(
+            f"{done.renamed:,} run ids that greenroom had made are those of other runs in {store}: these "
+            "runs have new ones, and their events say which they were",
+            err=True,
         )
 
 
@@ -204,17 +208,30 @@ def _reading(given: str) -> Iterator[BinaryIO]:
     """The document, which is read twice: what comes through a pipe is kept aside for that."""
     if given == "-":
         with TemporaryFile() as kept:
-            while piece := sys.stdin.buffer.read(1 << 20):
-                kept.write(piece)
-            kept.seek(0)
-            yield kept
+            yield cast(BinaryIO, _Kept(sys.stdin.buffer, kept))
         return
     try:
         file = open(given, "rb")  # noqa: SIM115
     except OSError as error:
         raise click.ClickException(f"{given} cannot be read: {error.strerror}.") from error
-    with file:
-        yield file
+    with file, TemporaryFile() as kept:
+        yield file if file.seekable() else cast(BinaryIO, _Kept(file, kept))
+
+
+class _Kept:
+    """A pipe that can be read again: what was read is kept aside, and no more than that."""
+
+    def __init__(self, source: BinaryIO, kept: BinaryIO) -> None:
+        self._source, self._kept = source, kept
+        self.tell, self.seek = kept.tell, kept.seek
+
+    def readline(self, most: int) -> bytes:
+        line = self._kept.readline(most)
+        if len(line) < most and not line.endswith(b"\n"):
+            more = self._source.readline(most - len(line))
+            self._kept.write(more)
+            line += more
+        return line
 
 
 @contextmanager

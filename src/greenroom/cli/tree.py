@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from msgspec import Struct
 
 from .answers import AgentLine
-from .progress import printable
+from .text import printable
 
 COLOURS = {
     "running": "green",
@@ -62,7 +62,7 @@ def facts(agent: AgentLine, now: float) -> tuple[str, str, str]:
         more.append(agent.error)
     if agent.last_run is not None:
         more.append(f"{agent.last_run.status} {ago(now - agent.last_run.ended_at)}")
-    return printable(agent.kind), agent.status, printable(", ".join(more))
+    return printable(agent.kind), printable(agent.status), printable(", ".join(more))
 
 
 def ago(seconds: float) -> str:

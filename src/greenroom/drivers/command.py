@@ -6,17 +6,21 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 from ..actors.agent.kind import agent
-from ..actors.agent.turn import MOST_PROGRESS, Turn
+from ..actors.agent.turn import Turn
+from ..actors.borders import shown
 from ..actors.errors import ProcessFailed
 from ..actors.views import AgentInfo
 from .child import Child, Link, NoPlace, link
 from .environment import Cwd, Env, Limits, Mask, Setting, setting
 from .kinds import checked_again
-from .lines import LONGEST, Line, Splitter, Text, TooLong, Value
+from .lines import LONGEST, Line, Splitter, Text, TooLong, Unusable, Value
 from .prompt import Prompt, checked_prompt, prompt_of
 from .telling import tell
 
 Answer: TypeAlias = Callable[[Any], Any] | None
+
+MOST = 64 << 20
+"""Bytes of a line that a kind may allow."""
 
 AT_ONCE = 64
 """Lines that are told before the loop gets its turn."""
@@ -28,11 +32,12 @@ class Reading:
     A line is told when the next one comes, so that the result is not progress as well.
     """
 
-    def __init__(self, answer: Answer) -> None:
-        self._answer = answer
+    def __init__(self, answer: Answer, longest: int = LONGEST) -> None:
+        self._answer, self._longest = answer, longest
         self._held: Line | None = None  # the last line
         self._held_answers = False  # it is the result so far
         self.result: Any = None
+        self.lost: str | None = None  # why what may have been the result is none
 
     def line(self, line: Line) -> Line | None:
         """The line to be told now, if any."""
@@ -41,7 +46,11 @@ class Reading:
         if isinstance(line, Value):
             given = line.value if self._answer is None else self._answer(line.value)
             if self._answer is None or given is not None:
-                self.result, self._held_answers = given, True
+                self.result, self._held_answers, self.lost = given, True, None
+        elif isinstance(line, Unusable):
+            self.lost = f"is JSON with a value that cannot be kept: {line.problem}"
+        elif isinstance(line, TooLong) and line.looks_like_json:
+            self.lost = f"has {line.size:,} bytes, and longest_line= allows {self._longest:,}"
         return told
 
     def end(self, *, well: bool) -> Line | None:
@@ -90,11 +99,14 @@ class CommandAgent:
             _tell(turn, last, child.mask)
         if code != 0:
             raise await child.failure(f"{self.setting.argv[0]!r} ended")
+        if reading.lost is not None:
+            problem = f"the answer of {self.setting.argv[0]!r} cannot be taken: its line {reading.lost}"
+            raise ProcessFailed(self.info.path, child.mask.text(problem))
         return reading.result
 
     async def _read(self, turn: Turn, child: Child) -> Reading:
         """Every line there is, told as it comes but for the last one."""
-        splitter, reading = Splitter(self.longest), Reading(type(self).answer)
+        splitter, reading = Splitter(self.longest), Reading(type(self).answer, self.longest)
         mask = child.mask
         async for chunk in child.chunks():
             for number, line in enumerate(splitter.feed(chunk)):
@@ -138,7 +150,7 @@ def _tell(turn: Turn, line: Line | None, mask: Mask) -> None:
     match line:
         case Value(value):
             tell(turn, "message", value, mask)
-        case Text(text):
+        case Text(text) | Unusable(text):
             tell(turn, "text", text, mask)
         case TooLong(beginning, size):
             tell(turn, "too long", {"beginning": beginning, "bytes": size}, mask)
@@ -171,11 +183,13 @@ def command_agent(
         prompt: `(turn) -> str`; without it the messages that came, then the input: a str as it is, anything
             else as JSON. It is written to the standard input, which is then closed.
         limits: how many processes there are at a time, and what each may use.
-        longest_line: bytes.
+        longest_line: bytes, at most 64 MiB.
         turn_timeout, attempts, version: see `greenroom.agent`.
 
     The result is the last answer, or None if there was none, and only if the program ended with code 0;
-    else the run fails with its code or signal and the end of its standard error. All other lines are
+    else the run fails with its code or signal and the end of its standard error. It fails as well if after
+    the last answer a line came that may be one and is lost: JSON longer than `longest_line`, or with NaN or
+    another value that cannot be kept. All other lines are
     `run.progress` events: "message" with the value, "text" for what is no JSON, "too long" for what is.
     Interrupted, the program is terminated with all that it started, and killed 2 s later.
     Raises `TypeError`, `ValueError`, `KindTaken`.
@@ -183,15 +197,18 @@ def command_agent(
     made = setting(argv, cwd, env, limits)
     checked_prompt(prompt)
     if answer is not None and not callable(answer):
-        raise TypeError(f"answer= is a function of a line's value, or None, not {answer!r}")
-    if not isinstance(longest_line, int) or isinstance(longest_line, bool) or longest_line < 1:
-        raise ValueError(f"longest_line= is a number of bytes from 1 on, not {longest_line!r}")
+        raise TypeError(f"answer= is a function of a line's value, or None, not {shown(answer)}")
+    whole = isinstance(longest_line, int) and not isinstance(longest_line, bool)
+    if not whole or not 1 <= longest_line <= MOST:
+        raise ValueError(
+            f"longest_line= is a number of bytes from 1 to {MOST:,}, not {shown(longest_line)}"
+        )
     body = {
         "setting": made,
         "kind_name": name,
         "answer": staticmethod(answer) if answer else None,
         "prompt": staticmethod(prompt) if prompt else None,
-        "longest": min(longest_line, MOST_PROGRESS * 64),
+        "longest": longest_line,
     }
     checked_again(name, version, body)
     kind = type("CommandAgent", (CommandAgent,), {**body, "__doc__": f"The command {made.argv[0]}."})

@@ -12,6 +12,7 @@ from acp import schema
 
 from ..actors.agent.threads import run_in_thread
 from ..actors.agent.turn import Turn
+from ..actors.borders import left_behind, shown
 from ..actors.errors import ProcessFailed
 from ..actors.vocabulary import Seconds
 from .child import Child
@@ -238,16 +239,20 @@ class Conversation:
             call,
         )
         if self.policy != "ask":
+            loop, task = asyncio.get_running_loop(), asyncio.current_task()
             try:
                 chosen = await decide(self.policy, asked)
-            except Exception as error:
-                log.error("permissions of %s: %s, so it may not", turn.path, self.mask.text(repr(error)))
+            except BaseException as error:  # of the policy, which is asked in a task of the connection's
+                called_off = isinstance(error, asyncio.CancelledError) and task and task.cancelling()
+                if called_off or left_behind(error, loop):
+                    raise
+                log.error("permissions of %s: %s, so it may not", turn.path, self.mask.text(shown(error)))
                 chosen = choose(asked.options, False)
             told = {"title": asked.title, "kind": asked.kind, "chosen": chosen}
             tell(turn, "permission.decided", told, self.mask)
             return chosen
-        shown = msgspec.to_builtins(asked)
-        tell(turn, "permission", shown, self.mask)
+        question = msgspec.to_builtins(asked)
+        tell(turn, "permission", question, self.mask)
         try:
             async with turn.paused():
                 return await self._questions.answered(asked)

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import msgspec
 from msgspec import Struct
 
+from ..actors.borders import shown
 from ..actors.errors import ProcessFailed
 from ..actors.processes.protocol import Program
 from ..actors.views import AgentInfo
@@ -22,6 +23,9 @@ BASICS = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "LC_CTYP
 
 SECRETIVE = re.compile(r"key|token|secret|passw|credential|auth|cookie", re.IGNORECASE)
 """Names of what is a secret."""
+
+MOST = 1 << 60
+"""Of any limit: the system counts them in 64 bits."""
 
 SHORTEST_SECRET = 6
 """Characters: what is shorter is masked nowhere, or half of all words were."""
@@ -49,8 +53,10 @@ class Limits(Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-                raise ValueError(f"{name}= is an int from 1 on or None, not {value!r}")
+            if value is None:
+                continue
+            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MOST:
+                raise ValueError(f"{name}= is an int from 1 to {MOST:,} or None, not {shown(value)}")
 
     @property
     def of_system(self) -> dict[str, int]:
@@ -135,18 +141,18 @@ class Mask:
 def setting(argv: object, cwd: object, env: object, limits: object) -> Setting:
     """Checked. Raises `TypeError` or `ValueError`."""
     if isinstance(argv, str | bytes) or not isinstance(argv, Iterable):
-        raise TypeError(f"a command is a list like ['program', 'argument'], not {argv!r}")
+        raise TypeError(f"a command is a list like ['program', 'argument'], not {shown(argv)}")
     words = tuple(os.fspath(word) if isinstance(word, Path) else word for word in argv)
     if not words or not all(isinstance(word, str) for word in words):
-        raise TypeError(f"a command is a list of str with the program first, not {list(words)!r}")
+        raise TypeError(f"a command is a list of str with the program first, not {shown(list(words))}")
     if not words[0] or any("\0" in word for word in words):
-        raise ValueError(f"a command names a program and holds no NUL, unlike {list(words)!r}")
+        raise ValueError(f"a command names a program and holds no NUL, unlike {shown(list(words))}")
     if cwd is not None and not callable(cwd) and not isinstance(cwd, str | os.PathLike):
-        raise TypeError(f"cwd= is a folder, a function of the agent's info, or None, not {cwd!r}")
+        raise TypeError(f"cwd= is a folder, a function of the agent's info, or None, not {shown(cwd)}")
     if not callable(env):
         checked_env(env)
     if limits is not None and not isinstance(limits, Limits):
-        raise TypeError(f"limits= is a Limits, not {limits!r}")
+        raise TypeError(f"limits= is a Limits, not {shown(limits)}")
     return Setting(words, cwd, dict(env) if isinstance(env, Mapping) else env, limits or Limits())
 
 

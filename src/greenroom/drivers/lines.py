@@ -5,9 +5,11 @@ is left when the stream ends. What it is:
 
     Value     JSON, decoded
     Text      anything else that is not blank; what is no UTF-8 in it is replaced
+    Unusable  JSON as many programs write it, of which no value can be kept: NaN, 1e999, half a character
     TooLong   more bytes than allowed: its beginning is kept, the rest is dropped as it comes
 """
 
+import json
 from typing import Any, TypeAlias
 
 import msgspec
@@ -28,12 +30,23 @@ class Text(Struct, frozen=True):
     text: str
 
 
+class Unusable(Struct, frozen=True):
+    text: str
+    problem: str
+    is_reply: bool  # an object with an id: somebody waits for it
+
+
 class TooLong(Struct, frozen=True):
     beginning: str
     size: int  # bytes in all
 
+    @property
+    def looks_like_json(self) -> bool:
+        """Whether it is no mere text."""
+        return self.beginning.lstrip().startswith(("{", "[", '"'))
 
-Line: TypeAlias = Value | Text | TooLong
+
+Line: TypeAlias = Value | Text | Unusable | TooLong
 
 
 class Splitter:
@@ -74,9 +87,17 @@ class Splitter:
         return [parse(line)] if line else []
 
 
-def parse(line: bytes) -> Value | Text:
+def parse(line: bytes) -> Value | Text | Unusable:
     """What a line is. Nothing that stands in one raises."""
     try:
         return Value(msgspec.json.decode(line))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError):
-        return Text(line.decode(errors="replace"))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        problem = str(error)
+    text = line.decode(errors="replace")
+    try:
+        meant = json.loads(text)
+    except json.JSONDecodeError:
+        return Text(text)
+    except (RecursionError, ValueError) as error:  # of a number with too many digits
+        return Unusable(text, str(error), is_reply=False)
+    return Unusable(text, problem, is_reply=isinstance(meant, dict) and "id" in meant)

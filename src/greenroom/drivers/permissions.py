@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
 
+from ..actors.borders import shown
 from ..actors.errors import GreenroomError
 
 Choice: TypeAlias = bool | str
@@ -69,9 +70,9 @@ def checked_policy(policy: object) -> Policy:
     if isinstance(policy, Collection) and not isinstance(policy, str | bytes):
         if all(isinstance(kind, str) for kind in policy):
             return frozenset(policy)
-        raise TypeError(f"permissions= has the kinds of tool calls as str, unlike {policy!r}")
+        raise TypeError(f"permissions= has the kinds of tool calls as str, unlike {shown(policy)}")
     raise ValueError(
-        f'permissions= is "deny", "allow", "ask", kinds of tool calls, or a function, not {policy!r}'
+        f'permissions= is "deny", "allow", "ask", kinds of tool calls, or a function, not {shown(policy)}'
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from ..actors.agent.turn import Turn
+from ..actors.borders import shown
 from ..actors.errors import CannotStore
 
 Prompt: TypeAlias = Callable[[Turn], str] | None
@@ -28,7 +29,9 @@ def prompt_of(turn: Turn, prompt: Prompt) -> str:
 def checked_prompt(prompt: object) -> None:
     """Raise unless it is a function or None."""
     if prompt is not None and not callable(prompt):
-        raise TypeError(f"prompt= is a function of the turn that returns a str, or None, not {prompt!r}")
+        raise TypeError(
+            f"prompt= is a function of the turn that returns a str, or None, not {shown(prompt)}"
+        )
 
 
 def _told(value: Any) -> str:

@@ -13,7 +13,7 @@ import msgspec
 from acp import schema
 
 from .child import Child
-from .lines import Splitter, TooLong, Value
+from .lines import Splitter, TooLong, Unusable, Value
 
 log = logging.getLogger("greenroom")
 
@@ -81,6 +81,9 @@ class Wire:
                     self._ready.append(message)
                 case TooLong(_, size):
                     self.problem = f"it sent a message of {size:,} bytes, {LONGEST:,} are allowed"
+                    return False
+                case Unusable(_, problem, is_reply=True):  # the SDK would wait for it for ever
+                    self.problem = f"it sent a message with a value that cannot be read: {problem}"
                     return False
                 case _:
                     self._pass_over("a line")

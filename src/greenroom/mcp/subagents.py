@@ -17,10 +17,11 @@ from .. import UNSET as NOT_GIVEN
 from ..actors.async_runtime import AsyncAgentRef, AsyncRuntime
 from ..actors.errors import AgentClosed, AgentNotFound, GreenroomError, RuntimeClosing, UnknownKind
 from ..actors.views import AgentInfo, Event, Outcome
+from ..actors.vocabulary import MAX_SEGMENTS
 from ..cli.answers import in_json
-from ..cli.progress import printable
+from ..cli.text import printable
 from . import tools
-from .trees import SESSION, Tree
+from .trees import SESSION, Tree, Trees
 
 log = logging.getLogger("greenroom")
 
@@ -34,6 +35,9 @@ AT_ONCE = 50
 """Agents that are asked about, or closed, at a time."""
 
 ENDS = frozenset({"run.completed", "run.failed", "run.interrupted", "agent.closed", "agent.deleted"})
+
+BEHIND = f"/{'z' * 64}" * (MAX_SEGMENTS - 1)
+"""No path of a tree comes after the tree's own with this behind it."""
 
 Tell: TypeAlias = Callable[[float, float, str], Awaitable[None]]
 """Told how far it is, of how much, and what there is to say."""
@@ -241,19 +245,18 @@ async def _close(runtime: AsyncRuntime, path: str) -> None:
         await (await runtime.agent(path)).close()
 
 
-async def close_orphans(runtime: AsyncRuntime) -> None:
+async def close_orphans(runtime: AsyncRuntime, trees: Trees) -> None:
     """Close the trees of sessions that did not live to do it: nobody can reach them any more."""
     after: str | None = f"/{SESSION.rstrip('-')}"
-    closed: set[str] = set()
+    closed = 0
     while after is not None:
         page = await runtime.list("/", after=after, limit=1)
         after = None
         if page and page[0].path.startswith(f"/{SESSION}"):
-            tree = "/" + page[0].path.split("/")[1]
-            if tree in closed:
-                raise GreenroomError(f"{tree} is closed, and there is an agent in it; please report")
-            await close_tree(runtime, tree)
-            closed.add(tree)
-            after = page[0].path
+            name = page[0].path.split("/")[1]
+            if trees.made(name):
+                await close_tree(runtime, f"/{name}")
+                closed += 1
+            after = f"/{name}{BEHIND}"
     if closed:
-        log.warning("%s trees of sessions that were cut off were closed", f"{len(closed):,}")
+        log.warning("%s trees of sessions that were cut off were closed", f"{closed:,}")

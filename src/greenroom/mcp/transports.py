@@ -21,6 +21,8 @@ from mcp.server.stdio import stdio_server
 from mcp.server.transport_security import TransportSecuritySettings
 from msgspec import Struct
 
+from ..server.shares import OWNER
+from ..server.wire import bounded, connection_of
 from .server import SubAgentServer
 
 PATH = "/mcp"
@@ -93,22 +95,27 @@ def security(host: str, port: int, names: tuple[str, ...]) -> TransportSecurityS
 
 
 class WithToken:
-    """An application that only those reach who have the token."""
+    """An application that only those reach who have the token; with None, everybody."""
 
-    def __init__(self, app: App, token: str) -> None:
-        self._app, self._expected = app, f"Bearer {token}".encode()
+    def __init__(self, app: App, token: str | None) -> None:
+        self._app = app
+        self._expected = None if token is None else f"Bearer {token}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             given = dict(scope["headers"]).get(b"authorization", b"")
-            if not compare_digest(given, self._expected):
+            if self._expected is not None and not compare_digest(given, self._expected):
                 await _refuse(send)
                 return
+            connection = connection_of(scope)
+            if connection is not None:
+                connection.let_in(OWNER)
         await self._app(scope, receive, send)
 
 
 async def _refuse(send: Send) -> None:
     headers = [(b"www-authenticate", b"Bearer"), (b"content-type", b"text/plain")]
+    headers.append((b"connection", b"close"))  # its body is not waited for
     await send({"type": "http.response.start", "status": 401, "headers": headers})
     await send({"type": "http.response.body", "body": b"This needs the server's bearer token.\n"})
 
@@ -133,7 +140,8 @@ async def serve_http(
         streamable_http_path=PATH, transport_security=settings, session_idle_timeout=IDLE
     )
     config = uvicorn.Config(
-        app if token is None else WithToken(app, token),
+        WithToken(app, token),
+        http=bounded(),
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=2,  # seconds: streams that clients hold open do not end by themselves

@@ -5,12 +5,15 @@ who has it cannot make another. Removing the main token's file makes all of them
 the file is the command's business.
 """
 
+import re
 from base64 import urlsafe_b64encode
 from hashlib import blake2b
 from hmac import compare_digest
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from .. import Explanation
 from ..actors.vocabulary import check_path, check_under, is_under
 from .problems import OutOfReach
 
@@ -48,6 +51,16 @@ class Access(Struct, frozen=True):
         """Raise unless all agents are within reach."""
         if self.tree is not None:
             raise OutOfReach("/", self.tree)
+
+    def seen(self, explanation: Explanation) -> Explanation:
+        """The explanation without paths that are out of reach; `place` counts all that wait."""
+        held = explanation.held_by
+        hidden = [path for path in held if path.startswith("/") and not self.reaches(path)]
+        if not hidden:
+            return explanation
+        whole = "|".join(re.escape(path) for path in hidden)
+        text = re.sub(rf"(?:{whole})(?![a-z0-9_/-])", "an agent of another tree", explanation.text)
+        return replace(explanation, held_by=tuple(one for one in held if one not in hidden), text=text)
 
 
 class Keyring:

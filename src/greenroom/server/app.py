@@ -3,7 +3,7 @@
 import msgspec
 from litestar import Litestar, Request, Response
 from litestar.datastructures import State
-from litestar.exceptions import HTTPException
+from litestar.exceptions import HTTPException, InternalServerException
 
 from .. import GreenroomError
 from . import agents_api, looking_api, openapi, overview_api, runs_api
@@ -14,6 +14,9 @@ from .problems import Malformed, NoSuchAddress, TooLarge, WrongMethod, told
 from .requests import ApiRequest
 from .service import Service
 from .version import VERSION
+
+GONE = "client disconnected prematurely"
+"""How Litestar says that a body ended before its end."""
 
 
 def build(service: Service, limits: Limits) -> Gate:
@@ -45,7 +48,8 @@ def _litestar(state: State, limits: Limits) -> Litestar:
 def _ours(request: Request[object, object, State], error: Exception) -> Response[bytes]:
     """An error of greenroom, or of the server's own, as problem details."""
     request.app.state.gate.refused(request.scope, error)
-    status, headers, body = told(error)
+    access = request.scope["state"].get("access")
+    status, headers, body = told(error, to_all=access is None or access.tree is None)
     media_type = headers.pop("content-type")
     return Response(body, status_code=status, headers=headers, media_type=media_type)
 
@@ -63,6 +67,8 @@ def _litestars(request: Request[object, object, State], error: HTTPException) ->
             return _ours(request, TooLarge(f"a body has at most {most:,} bytes here."))
         case status if 400 <= status < 500:
             return _ours(request, Malformed(_explain(error)))
+        case 500 if isinstance(error, InternalServerException) and error.detail == GONE:
+            return Response(b"", status_code=400)  # for nobody
         case _:
             return _bug(request, error)
 

@@ -2,8 +2,8 @@
 
 Plain values: no loop, no clock. A reader has a *place* of its own and nothing else is kept for it, so one
 that never reads costs what it is being sent just now. One that is so slow that the feed has forgotten
-its place (`read` says None) goes on from the store, which has what it has not read, and is told if even
-the store has not.
+its place (`read` says None) goes on from the store, which has what it has not read; and if even the store
+has not, the runtime's own events say so (`events.missed`).
 """
 
 from collections.abc import Sequence
@@ -25,9 +25,6 @@ CHUNK = 64 << 10
 """Bytes after which a reader's portion ends; one event may be larger."""
 LOOK = 2_000
 """Entries that are looked at for one portion, most of which may not be wanted."""
-
-MISSED = "stream.missed"
-"""The type of what is no event of the store: a stream says by it what it cannot tell any more."""
 
 _encode = msgspec.json.encode
 
@@ -81,6 +78,9 @@ class Feed:
 
     def add(self, event: Event) -> None:
         """This happened after all that was added before."""
+        if event.type == "agent.deleted":  # the store tells what is left of what happened before
+            self._entries.clear()
+            self._first, self._bytes, self._forgotten = self._next, 0, self.last
         entry = Entry(event.seq, event.type, event.path, event.run_id, on_wire(event))
         self._entries[self._next] = entry
         self._next += 1
@@ -140,18 +140,3 @@ def on_wire(event: Event) -> bytes:
     """
     head = "" if event.type == "store.failing" else f"id: {event.seq}\n"
     return f"{head}event: {event.type}\ndata: ".encode() + _encode(event) + b"\n\n"
-
-
-def missed(after: int, before: int | None, now: float) -> Event:
-    """Says that events after number `after` are not to be had; those from `before` on follow.
-
-    Without `before`, the store has no event `after` at all: it is another one, or lost its end.
-    """
-    return Event(
-        seq=after if before is None else before - 1,
-        at=now,
-        type=MISSED,
-        path="/",
-        run_id=None,
-        data={"after": after, "before": before},
-    )

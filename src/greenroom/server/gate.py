@@ -3,7 +3,7 @@
 An ASGI application around Litestar's. It refuses what is not for this server (Host, Origin), who has no
 token, who asks too often and what is too large or no JSON; hands the rest on with what the token opens;
 serves the dashboard's files; counts, and logs what was refused. Nothing of a refused request reaches
-the runtime.
+the runtime. Its body is not read: the connection is hung up on.
 """
 
 import time
@@ -25,12 +25,14 @@ from .problems import (
     NotJson,
     NoToken,
     TooLarge,
+    TooManyConnections,
     TooOften,
     problem_of,
     told,
 )
 from .rates import Rates
 from .service import Service
+from .wire import connection_of
 
 MIB = 1 << 20
 LONGEST_ADDRESS = 8 << 10
@@ -97,7 +99,7 @@ class Gate:
             asset = self._judge(scope, visit)
         except Exception as error:
             self.refused(scope, error)
-            return await _refuse(error, answer)
+            return await _refuse(error, answer, hang_up=_is_worth_nothing(scope))
         if asset is not None:
             return await _send_asset(scope, asset, answer)
         return await self._app(scope, receive, answer)
@@ -122,7 +124,7 @@ class Gate:
             if after:
                 raise TooOften(f"one may ask for {READERS:g} files a second.", after)
             return self._assets[path]
-        access = self._access(headers, visit)
+        self._check_token(scope, headers, visit)
         raw = scope["raw_path"].decode("latin-1")
         if len(raw) + len(scope["query_string"]) > LONGEST_ADDRESS:
             raise TooLarge(f"an address has at most {LONGEST_ADDRESS:,} characters here.")
@@ -130,18 +132,19 @@ class Gate:
             raise NoSuchAddress("nothing has this address")
         self._check_body(headers)
         scope["path"] = routed(raw)
-        state: dict[str, Any] = scope.setdefault("state", {})
-        state["access"] = access
         return None
 
-    def _access(self, headers: dict[bytes, str], visit: _Visit) -> Access:
+    def _check_token(self, scope: HTTPScope, headers: dict[bytes, str], visit: _Visit) -> None:
+        """Note what the request's token opens, for the handlers."""
         scheme, _, token = headers.get(b"authorization", "").partition(" ")
         bearer = token.strip() if scheme.lower() == "bearer" else None
         access = self._service.keyring.access(bearer)
+        state: dict[str, Any] = scope.setdefault("state", {})
         if access is None:
             self._admit_stranger(visit)
             if visit.path in WITHOUT_TOKEN:
-                return Access()
+                state["access"] = Access()
+                return
             what = "the token is not one of this server's" if bearer else "there is no token"
             raise NoToken(
                 f"{what}: send `Authorization: Bearer TOKEN` with the one that lies beside the store."
@@ -149,7 +152,10 @@ class Gate:
         after = self._guests.take(access.name, visit.begun)
         if after:
             raise TooOften(f"a token may ask {self._limits.rate:g} times a second.", after)
-        return access
+        connection = connection_of(scope)
+        if connection is not None and not connection.let_in(access.name):
+            raise TooManyConnections("others need the connections that are left. Close some.", 5.0)
+        state["access"] = access
 
     def _admit_stranger(self, visit: _Visit) -> None:
         after = self._strangers.take(visit.peer, visit.begun)
@@ -203,8 +209,20 @@ def _headers(scope: HTTPScope) -> dict[bytes, str]:
     return found
 
 
-async def _refuse(error: Exception, send: Send) -> None:
+def _is_worth_nothing(scope: HTTPScope) -> bool:
+    """Whether the connection of a refused request is hung up on.
+
+    It is kept for a client that has shown a token and sends no body: a new one would cost more.
+    """
+    headers = _headers(scope)
+    bodiless = headers.get(b"content-length", "0") == "0" and b"transfer-encoding" not in headers
+    return not bodiless or "access" not in scope.get("state", {})
+
+
+async def _refuse(error: Exception, send: Send, *, hang_up: bool) -> None:
     status, headers, body = told(error)
+    if hang_up:
+        headers["connection"] = "close"
     raw = [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
     raw.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": status, "headers": raw})

@@ -24,7 +24,7 @@ from .app import build
 from .gate import Limits
 from .service import Service
 from .streams import Streams
-from .wire import BoundedProtocol
+from .wire import bounded
 
 LAST_ANSWERS = 3.0
 """Seconds that answers under way get once the runtime is closed."""
@@ -41,7 +41,6 @@ class Hosting(Struct, frozen=True, kw_only=True):
     limits: Limits
     streams: int = 2_000
     drain: float = 10.0
-    suspend: bool = False
     kinds: Sequence[str] = ()
 
 
@@ -102,7 +101,7 @@ async def host(
             one.close()  # no new connections; those that there are see the runtime close
     finally:
         try:
-            await (runtime.suspend if hosting.suspend else runtime.close)(hosting.drain)
+            await runtime.close(hosting.drain)
         finally:
             server.should_exit = True
             # clients that do not read are cut off by it, each with a traceback
@@ -124,7 +123,7 @@ async def _end(task: "asyncio.Task[Any]") -> BaseException | None:
 def _config(app: Any) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=BoundedProtocol,
+        http=bounded(),
         ws="none",
         lifespan="off",
         interface="asgi3",

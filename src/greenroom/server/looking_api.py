@@ -13,7 +13,7 @@ from . import metrics
 from .feed import Wanted
 from .openapi import PROBLEM_RESPONSES, problems, some_problems
 from .problems import Malformed
-from .requests import ApiRequest, Body
+from .requests import ApiRequest, Body, whole_number
 from .version import VERSION
 from .views import Grant, Granted, Health, SentEvent, ServerView, StatsView
 
@@ -55,7 +55,7 @@ def _server(request: ApiRequest) -> ServerView:
         200: ResponseSpec(
             SentEvent,
             description="Server-sent events: `id` is the event's number, `event` its type, `data` its JSON "
-            "(seq, at, type, path, run_id, data). `stream.missed` says which events cannot be told any "
+            "(seq, at, type, path, run_id, data). `events.missed` says which events cannot be told any "
             "more. Comments keep a silent stream alive.",
             media_type="text/event-stream",
             generate_examples=False,
@@ -95,12 +95,13 @@ async def events(
             raise Malformed(f"{one[:100]!r} is no type of events: it is like run.completed, or run.*")
     wanted = Wanted(request.access.under(under), tuple(types or ()), run, below)
     if last_event_id:
-        if not (last_event_id.isascii() and last_event_id.isdigit()) or int(last_event_id) > LARGEST_SEQ:
+        since = whole_number(last_event_id, LARGEST_SEQ)
+        if since is None:
             raise Malformed("Last-Event-ID is the number of an event")
-        since = int(last_event_id)
-    streams = request.service.streams
-    streams.check_room()
-    return Stream(streams.tell(wanted, since, follow=follow), media_type="text/event-stream")
+    streams, holder = request.service.streams, request.access.name
+    streams.check_room(holder)
+    telling = streams.tell(wanted, since, follow=follow, holder=holder)
+    return Stream(telling, media_type="text/event-stream")
 
 
 @post(

@@ -17,7 +17,7 @@ from .problems import MEDIA_TYPE, PROBLEMS, ProblemView
 DOCUMENT = "/api/openapi.json"
 """Where the document is served."""
 
-EVERYWHERE = (401, 403, 413, 415, 421, 422, 429, 503)
+EVERYWHERE = (401, 403, 408, 413, 415, 421, 422, 429, 503)
 """What any request to the API may be answered with."""
 
 

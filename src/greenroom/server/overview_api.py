@@ -149,7 +149,8 @@ async def now(
     for status in AT_WORK:
         for info in await runtime.list(under, status=status, limit=limit + 1 - len(found)):  # type: ignore[arg-type]
             try:
-                found.append(AtWork(AgentRow.of(info), await (await runtime.agent(info.path)).explain()))
+                explanation = await (await runtime.agent(info.path)).explain()
+                found.append(AtWork(AgentRow.of(info), request.access.seen(explanation)))
             except AgentNotFound:
                 continue
         if len(found) > limit:

@@ -88,6 +88,18 @@ class TooManyStreams(TooOften):
     """As many streams and waits as the server holds are open."""
 
 
+class TooManyConnections(TooOften):
+    """The token's holder has its share of the connections."""
+
+
+class NoHttp(Refusal):
+    """What came is no HTTP, or its head is too long."""
+
+
+class TooSlow(Refusal):
+    """The request's body does not come."""
+
+
 class Problem(Struct, frozen=True):
     """A row of the table. `retry` are seconds after which asking again may help."""
 
@@ -102,7 +114,7 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     errors.AgentNotFound: Problem(404, "agent-not-found", "There is no such agent"),
     errors.RunNotFound: Problem(404, "run-not-found", "There is no such run"),
     errors.PathTaken: Problem(409, "path-taken", "An open agent has this path"),
-    errors.RunIdTaken: Problem(409, "run-id-taken", "Another agent's run has this id"),
+    errors.RunIdTaken: Problem(409, "run-id-taken", "The run id is not free"),
     errors.KindTaken: Problem(409, "kind-taken", "Another kind has this name"),
     errors.AgentClosed: Problem(410, "agent-closed", "The agent is closed"),
     errors.InvalidPath: Problem(422, "invalid-path", "No agent can have this path"),
@@ -110,6 +122,7 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     errors.CannotStore: Problem(422, "cannot-store", "The value cannot be stored"),
     errors.WouldDeadlock: Problem(409, "would-deadlock", "The wait would never end"),
     errors.OutOfTree: Problem(403, "out-of-tree", "The path is outside the agent's tree"),
+    errors.KeyNeeded: Problem(409, "key-needed", "A name in a turn needs keys"),
     # how a run ended: told as its outcome, never raised by a request
     errors.RunFailed: Problem(409, "run-failed", "The run failed"),
     errors.RunInterrupted: Problem(409, "run-interrupted", "The run was interrupted"),
@@ -128,18 +141,25 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     errors.InternalError: Problem(500, "internal-error", "greenroom stopped itself"),
     errors.GreenroomError: Problem(500, "error", "An error of greenroom"),
     # the server's own
+    NoHttp: Problem(400, "no-http", "This is no HTTP"),
     NoToken: Problem(401, "no-token", "A token is needed"),
     OutOfReach: Problem(403, "out-of-reach", "The token is for another tree"),
     ForeignOrigin: Problem(403, "foreign-origin", "The request comes from another site"),
     NoSuchAddress: Problem(404, "no-such-address", "Nothing has this address"),
     WrongMethod: Problem(405, "wrong-method", "The address does not take this method"),
+    TooSlow: Problem(408, "too-slow", "The request did not come in time"),
     TooLarge: Problem(413, "too-large", "The request is too large"),
     NotJson: Problem(415, "not-json", "The body must be JSON"),
     ForeignHost: Problem(421, "foreign-host", "The Host header names somebody else"),
     Malformed: Problem(422, "malformed", "The request is malformed"),
     TooOften: Problem(429, "too-often", "Too many requests", retry=1),
     TooManyStreams: Problem(429, "too-many-streams", "Too many streams are open", retry=5),
+    TooManyConnections: Problem(429, "too-many-connections", "Too many connections are open", retry=5),
 }
+
+
+_OF_ALL = (errors.StoreError, errors.InternalError)
+"""Errors whose text may name agents of any tree, and where the store lies."""
 
 
 class ProblemView(Struct, frozen=True, kw_only=True):
@@ -165,15 +185,18 @@ def urn(problem: Problem) -> str:
     return f"urn:greenroom:problem:{problem.name}"
 
 
-def told(error: Exception) -> tuple[int, dict[str, str], bytes]:
-    """An error as status, headers and body. What is not ours is told without its text: it may leak."""
+def told(error: Exception, *, to_all: bool = True) -> tuple[int, dict[str, str], bytes]:
+    """An error as status, headers and body. What is not ours is told without its text: it may leak.
+
+    Without `to_all` the caller may see one tree: an error about the whole store is told without its text.
+    """
     problem = problem_of(error)
-    ours = isinstance(error, GreenroomError)
+    ours = isinstance(error, GreenroomError) and (to_all or not isinstance(error, _OF_ALL))
     body: dict[str, Any] = {
         "type": urn(problem),
         "title": problem.title,
         "status": problem.status,
-        "detail": str(error) if ours else "The server's log has the error; please report it.",
+        "detail": str(error) if ours else "The server's log has the error.",
     }
     if ours and not isinstance(error, Refusal):
         body |= {

@@ -44,6 +44,14 @@ def given(segment: str) -> str:
     return path
 
 
+def whole_number(text: str, most: int) -> int | None:
+    """A number in a header, of which Python is not to read more digits than there can be."""
+    if not (text.isascii() and text.isdigit()) or len(text) > len(str(most)):
+        return None
+    number = int(text)
+    return number if number <= most else None
+
+
 class Body(MsgspecDTO[T], Generic[T]):
     """A JSON body, read strictly: nothing unknown, no text for a number. Without one, all defaults."""
 

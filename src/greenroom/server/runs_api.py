@@ -41,7 +41,7 @@ async def get_run(
     if not request.access.reaches(run.path):
         raise RunNotFound(named)  # who may not see it does not learn that it is there
     if wait:
-        with service.streams.one_more(), suppress(TimeoutError):
+        with service.streams.one_more(request.access.name), suppress(TimeoutError):
             await run.outcome(wait)
     return await RunView.of(await run.info())
 

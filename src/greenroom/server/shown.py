@@ -16,6 +16,7 @@ from typing import Any, cast
 import msgspec
 from msgspec import Struct
 
+from ..actors.borders import type_name
 from ..actors.views import UnreadableValue
 
 DEPTH = 100
@@ -48,7 +49,11 @@ async def shown(value: object, at: str) -> Shown:
 def show(value: object, at: str) -> Shown:
     """The same, at once."""
     view = _View()
-    made = view.show(value, at, 0)
+    try:
+        made = view.show(value, at, 0)
+    except BaseException:  # of a container of the user's own class
+        made = {"type": _clean(type_name(value)), "text": "it cannot be shown"}
+        view.described = [at]
     return Shown(msgspec.Raw(msgspec.json.encode(made)), tuple(view.described))
 
 
@@ -119,15 +124,15 @@ def _fields(value: object) -> dict[str, Any] | None:
         return None
     try:
         return {name: getattr(value, name) for name in names}
-    except Exception:  # whatever the user's own class raises: it is described without its fields
+    except BaseException:  # whatever the user's own class raises: it is described without its fields
         return None
 
 
 def _text_of(value: object) -> str:
     try:
         return _clean(_texts.repr(value))
-    except Exception as error:  # an int with too many digits, or whatever the user's own class raises
-        return f"<{type(value).__name__}: {type(error).__name__}>"
+    except BaseException as error:  # an int with too many digits, or whatever the user's own class raises
+        return _clean(f"<{type_name(value)}: {type_name(error)}>")
 
 
 def _encodable(text: str) -> bool:

@@ -8,11 +8,15 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
+from weakref import WeakValueDictionary
 
 from .. import AsyncRuntime, Event, RuntimeClosing
 from ..actors.async_runtime import AsyncEventStream
-from .feed import CHUNK, Feed, Place, Wanted, missed, on_wire
+from ..actors.events.protocol import MISSED, Cursor
+from ..actors.events.ring import missed
+from .feed import CHUNK, Feed, Place, Wanted, on_wire
 from .problems import TooManyStreams
+from .shares import OWNER, Shares
 
 HEARTBEAT = 15.0
 """Seconds after which a stream without events says that it is there."""
@@ -36,12 +40,13 @@ class Streams:
 
     def __init__(self, runtime: AsyncRuntime, *, most: int, heartbeat: float = HEARTBEAT) -> None:
         self.feed = Feed(0)
-        self.open = 0  # streams, and requests that wait
-        self._runtime, self._most, self._heartbeat = runtime, most, heartbeat
+        self._runtime, self._heartbeat = runtime, heartbeat
+        self._shares = Shares(most)  # of streams, and of requests that wait
         self._listening: set[asyncio.Future[None]] = set()
         self._fresh = False  # something came that not all who listen were told of
         self._waking: asyncio.Task[None] | None = None
         self._readers = asyncio.Semaphore(READERS)
+        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._events: AsyncEventStream
         self._over = False
 
@@ -82,29 +87,42 @@ class Streams:
 
     # One client
 
-    def check_room(self) -> None:
-        """Raise `TooManyStreams` if there is no room for one more."""
-        if self.open >= self._most:
-            raise TooManyStreams(f"{self._most} streams and waits are open already. Close some.", 5.0)
+    @property
+    def open(self) -> int:
+        """How many streams and waits there are."""
+        return self._shares.taken
+
+    def check_room(self, holder: str) -> None:
+        """Raise `TooManyStreams` if the holder of a token may have no more."""
+        if not self._shares.has_room(holder):
+            raise TooManyStreams(self._no_room(), 5.0)
+
+    def _no_room(self) -> str:
+        if self.open >= self._shares.most:
+            return f"{self._shares.most:,} streams and waits are open already. Close some."
+        return "others need the streams and waits that are left. Close some of this token's."
 
     @contextmanager
-    def one_more(self) -> Iterator[None]:
+    def one_more(self, holder: str = OWNER) -> Iterator[None]:
         """A stream or a wait, as long as it is open."""
-        self.check_room()
-        self.open += 1
+        if not self._shares.take(holder):
+            raise TooManyStreams(self._no_room(), 5.0)
         try:
             yield
         finally:
-            self.open -= 1
+            self._shares.give_back(holder)
 
-    async def tell(self, wanted: Wanted, since: int | None, *, follow: bool) -> AsyncIterator[bytes]:
+    async def tell(
+        self, wanted: Wanted, since: int | None, *, follow: bool, holder: str = OWNER
+    ) -> AsyncIterator[bytes]:
         """The stream of one client: events with numbers above `since`, or those from now on.
 
-        Ends with the runtime, or without `follow` with the newest event there is.
+        Ends with the runtime, or without `follow` with the newest event there is. Ends at once if others
+        took the last places since `check_room`: the answer has begun, and the client comes again.
         """
-        reading = _Reading(self, wanted, since if follow else since or 0)
+        reading = _Reading(self, wanted, since if follow else since or 0, holder)
         upto = None if follow else self.feed.last
-        with self.one_more(), suppress(RuntimeClosing):  # the client comes again, and resumes
+        with suppress(RuntimeClosing, TooManyStreams), self.one_more(holder):
             yield OPENING
             while True:
                 over = self._over  # before looking: what came until then is there to be read
@@ -136,10 +154,16 @@ class Streams:
             self._listening.discard(listening)
         return True
 
-    async def page(self, under: str, since: int, limit: int = PAGE) -> list[Event]:
+    async def page(
+        self, under: str, since: int | Cursor, limit: int = PAGE, *, holder: str = OWNER
+    ) -> list[Event]:
         """The next events of the store after number `since`; the last page is shorter."""
-        async with self._readers:
-            stream = self._runtime.events(under, since=since, follow=False)
+        # One reader for each token: a token with many streams is not to be before all others.
+        turn = self._turns.get(holder)
+        if turn is None:
+            turn = self._turns[holder] = asyncio.Semaphore(1)
+        async with turn, self._readers:
+            stream = AsyncEventStream(self._runtime, under, since, follow=False)
             stream.page = limit
             found: list[Event] = []
             async for event in stream:
@@ -153,30 +177,26 @@ class Streams:
 class _Reading:
     """How far one client has read: at a place of the feed, or up to a number in the store."""
 
-    def __init__(self, streams: Streams, wanted: Wanted, since: int | None) -> None:
-        self._streams, self._wanted = streams, wanted
+    def __init__(self, streams: Streams, wanted: Wanted, since: int | None, holder: str) -> None:
+        self._streams, self._wanted, self._holder = streams, wanted, holder
         feed = streams.feed
         self.seq = feed.last if since is None else since
         self.idle = False  # there was nothing to read
         self._place: Place | None = feed.end if since is None else None
-        self._checked = since in (None, 0)  # that nothing is missing after `seq`
+        self._all_kept = since == 0  # it begins with the oldest event there is, so that none is missing
 
     async def portion(self) -> bytes:
         """What to send next; empty if nothing of what was looked at is wanted."""
         feed = self._streams.feed
-        if not self._checked:
-            gap = await self._gap()
-            self._checked = True
-            if gap:
-                return gap
+        if self.seq > feed.last:  # a number of another store, or of an end that was lost
+            news = missed(feed.last, self.seq, None, under=self._wanted.under, now=time.time())
+            self.seq, self._place = feed.last, feed.end
+            return on_wire(Event.of(news))
         if self._place is None:
             self._place = feed.after(self.seq)
         read = None if self._place is None else feed.read(self._place, self._wanted)
-        if read is None:
-            self.idle = False
-            if self._place is not None:  # it was too slow for the feed
-                self._place, self._checked = None, False
-                return b""
+        if read is None:  # it was too slow for the feed, or comes from before it
+            self._place, self.idle = None, False
             return await self._older()
         found, place = read
         self.idle = place == self._place
@@ -184,10 +204,12 @@ class _Reading:
         return b"".join(found)
 
     async def _older(self) -> bytes:
-        """A portion from the store."""
+        """A portion from the store, which begins with what it cannot tell any more."""
         feed = self._streams.feed
         all_told = feed.last
-        page = await self._streams.page(self._wanted.under, self.seq)
+        since = 0 if self._all_kept else (self.seq, 0)
+        page = await self._streams.page(self._wanted.under, since, holder=self._holder)
+        self._all_kept = False
         found: list[bytes] = []
         size = 0
         for event in page:
@@ -198,24 +220,11 @@ class _Reading:
             if size >= CHUNK:
                 return b"".join(found)  # the rest is read again: nothing is kept for a slow client
             self.seq = event.seq
+            if event.type == MISSED:
+                return on_wire(event)  # whatever is wanted: nobody knows what it was
             if self._wanted.has(event):
                 found.append(on_wire(event))
                 size += len(found[-1])
         if len(page) < PAGE or page[-1].seq > all_told:
             self.seq = max(self.seq, all_told)  # up to there all was looked at
         return b"".join(found)
-
-    async def _gap(self) -> bytes:
-        """What to say if events after `seq` are gone; then it goes on with those that are not."""
-        feed = self._streams.feed
-        if self.seq > feed.last:
-            news = missed(self.seq, None, time.time())
-            self.seq, self._place = feed.last, feed.end
-            # its id leads back to numbers that there are
-            return on_wire(news).replace(b"id: %d\n" % news.seq, b"id: %d\n" % self.seq, 1)
-        oldest = await self._streams.page("/", 0, 1)
-        if not oldest or oldest[0].seq <= self.seq + 1:
-            return b""
-        news = missed(self.seq, oldest[0].seq, time.time())
-        self.seq = news.seq
-        return on_wire(news)

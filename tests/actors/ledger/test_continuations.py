@@ -5,7 +5,14 @@ from typing import Any
 import pytest
 
 from greenroom.actors.ledger.ledger import Ledger
-from greenroom.actors.ledger.protocol import InterruptTurns, NothingToRun, RecordClose, RunBegun, TakeRun
+from greenroom.actors.ledger.protocol import (
+    InterruptTurns,
+    NothingToRun,
+    RecordClose,
+    RunBegun,
+    StopBeginning,
+    TakeRun,
+)
 from greenroom.persistence.journal import Journal
 from greenroom.persistence.protocol import (
     AddEvent,
@@ -63,9 +70,16 @@ def test_it_does_not_begin_after_its_agent_was_closed(taken: tuple[Ledger, int])
     assert events == ["run.interrupted", "agent.closed"]
 
 
-def test_it_does_not_begin_after_the_runtime_has_ended_it(taken: tuple[Ledger, int]) -> None:
+@pytest.mark.parametrize("end", [False, True])
+def test_it_does_not_begin_once_the_runtime_closes_and_stays_accepted(
+    taken: tuple[Ledger, int], end: bool
+) -> None:
+    """Not even one that is to interrupt what is under way: none of its code was executed."""
     ledger, request = taken
-    ledger.interrupt_turns(InterruptTurns(suspend=False, final=True))
+    ledger.stop_beginning(StopBeginning("the runtime is closing"), "supervisor")
+    ledger.interrupt_turns(InterruptTurns(end=end))
+    ledger.interrupt_turns(InterruptTurns(end=end, final=True))
     messages, events = written(ledger, ledger.journal.answered(Answer(request, (OUTCOME,))))
     assert [type(message) for message in messages] == [NothingToRun]
-    assert events == ["run.interrupted"]
+    assert events == []
+    assert ledger.runs["next"].row == CONTINUATION

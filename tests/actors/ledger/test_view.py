@@ -14,6 +14,7 @@ from greenroom.actors.ledger.protocol import (
     DescribeState,
     Refused,
 )
+from greenroom.actors.ledger.suspects import Suspects
 from greenroom.actors.ledger.view import View
 from greenroom.actors.vocabulary import RunId
 from greenroom.persistence.journal import Journal
@@ -31,7 +32,7 @@ QUESTIONS = {
 @pytest.mark.parametrize("question", QUESTIONS.values(), ids=QUESTIONS)
 def test_a_question_that_cannot_be_read_is_refused_with_the_reason(question) -> None:
     journal = Journal(durability="process", next_seq=1)
-    (read,) = question(View(journal, {}, {}))
+    (read,) = question(View(journal, {}, {}, Suspects()))
     assert isinstance(read.message, Read)
     error = RuntimeClosing()  # the reader has closed meanwhile
     answers = journal.answered(Answer(read.message.request, None, error))
@@ -51,7 +52,7 @@ def steps_of_looking(others: int) -> int:
     desk.awaits((1, 1, 1), RunId("child"))
     desk.awaits((1, 1, 2), RunId("one that has ended"))
     journal = Journal(durability="process", next_seq=1)
-    (read,) = View(journal, {1: desk}, runs).agent(DescribeAgent(1, "caller", "/t/1"))
+    (read,) = View(journal, {1: desk}, runs, Suspects()).agent(DescribeAgent(1, "caller", "/t/1"))
     row = AgentRow(1, "/t/1", "kind", 1, b"", 1.0, 1.0)
     steps = Steps()
     with steps.bytecodes():

@@ -136,6 +136,9 @@ def prompt(session, text):
             signal.pause()
         case "long":
             chunk(session, "x" * int(rest))
+        case "nan":  # Python writes it, and no JSON has it
+            update(session, "usage_update", used=float("nan"), size=1)
+            ask("fs/read_text_file", sessionId=session, path="there", limit=float("nan"))
         case "refuse":
             return "refusal"
         case "wrong":

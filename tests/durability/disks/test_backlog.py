@@ -14,8 +14,6 @@ from greenroom.persistence.journal import Journal
 
 from .conftest import Disk, Later, Listener, asked_until, store_on
 
-pytestmark = pytest.mark.timeout(120)
-
 Make = Callable[..., Runtime]
 Listen = Callable[[Runtime], Listener]
 BACKLOG = 50

@@ -38,9 +38,9 @@ class PlainTurn(Struct):
     do: DoTurn
     left: list[str]
     state: str
-    outbox: list[OutgoingMessage] = []
-    continuation: Continuation | None = None
-    over: bool = False
+    _outbox: list[OutgoingMessage] = []
+    _continuation: Continuation | None = None
+    _over: bool = False
     waits_for: RunId | None = None
     come: bool = False  # … and that run has ended
     executes: bool = True  # its code does, at this moment
@@ -205,7 +205,7 @@ class PlainAgent(AgentActor):
             what, *awaited = words.split()
             if what == "after":
                 run_id = RunId(run.run_id + AFTER + "+".join(awaited))
-                turn.continuation = Continuation(run_id, tuple(map(RunId, awaited)), b"do")
+                turn._continuation = Continuation(run_id, tuple(map(RunId, awaited)), b"do")
         seen = [f"{row.run_id}:{row.status}" for row in turn.do.results]
         read = [f"{message.serial}" for message in self.inbox]
         turn.state = " ".join(filter(None, (turn.state, run.run_id, *seen, *(f"#{n}" for n in read))))

@@ -28,6 +28,7 @@ def test_a_checkpoint_of_a_session_that_crashed_changes_nothing() -> None:
         Incarnation(1),
         RunId("r1"),
         Snapshot("plain", 1, b"from the dead"),
+        7,
         (OutgoingMessage(AgentId(1), "/a/x", b"from the dead"),),
     )
     made.tell("ledger", late, "agent 1.1")
@@ -41,5 +42,5 @@ def test_a_checkpoint_of_a_session_that_crashed_changes_nothing() -> None:
 def test_progress_of_a_session_that_crashed_is_not_told() -> None:
     made = crashed_and_begun_again()
     before = made.look("ledger").journal.last
-    made.tell("ledger", ReportProgress(AgentId(1), Incarnation(1), RunId("r1"), b"{}"), "agent 1.1")
+    made.tell("ledger", ReportProgress(AgentId(1), Incarnation(1), RunId("r1"), (b"{}",), 102), "agent 1.1")
     assert made.look("ledger").journal.last == before

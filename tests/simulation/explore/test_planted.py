@@ -301,7 +301,6 @@ def a_continuation_goes_on_and_nobody_is_called(monkeypatch: pytest.MonkeyPatch)
     wrap(monkeypatch, Ledger, "_continue", go_on)
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("patch", MARKED)
 def test_a_planted_mistake_is_found(patch: Patch, monkeypatch: pytest.MonkeyPatch) -> None:

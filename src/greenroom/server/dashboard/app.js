@@ -74,7 +74,7 @@ async function denied() {
 
 /** A portion of events, in their order. */
 function hear(events) {
-  if (events.some((event) => event.type === "stream.missed")) return begin();
+  if (events.some((event) => event.type === "events.missed")) return begin();
   pace.add(events);
   nowPanel.add(events);
   left.add(events);

@@ -36,7 +36,7 @@ export async function past(query, signal) {
   const answer = await fetched(address, { headers: headers(), signal });
   const found = [];
   await read(answer.body, (events) => found.push(...events));
-  return found.filter((event) => event.type !== "stream.missed");
+  return found.filter((event) => event.type !== "events.missed");
 }
 
 /**

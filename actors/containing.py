@@ -1,0 +1,21 @@
+"""The answer to a request that a bug keeps from being handled: it alone is refused."""
+
+from typing import Any
+
+from .borders import shown
+from .effects import Send
+from .errors import InternalError
+from .ledger.protocol import Refused
+from .vocabulary import Address
+
+
+def refused(message: Any, sender: Address, role: str, error: BaseException) -> Send:
+    """Refuse `message`, a request, for a bug in its actor."""
+    reply_to = getattr(message, "reply_to", sender)
+    return Send(reply_to, Refused(message.request, bug_in(message, role, error)))
+
+
+def bug_in(message: object, role: str, error: BaseException) -> InternalError:
+    """What is told of a bug that ends nothing but what `message` is about."""
+    problem = f"the {role} could not handle {type(message).__name__}: {shown(error)}"
+    return InternalError(problem, stopped=False)
