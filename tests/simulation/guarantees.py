@@ -210,7 +210,9 @@ def runs_have_ended(model: Model) -> None:
     spec, events = model.spec, model.witness.events.values()
     accepted = {event.run_id: event.path for event in events if event.type == "run.accepted"}
     ended = {event.run_id for event in events if event.type in TERMINAL}
-    open_ = {run_id for run_id, path in accepted.items() if run_id not in ended and not spec.may_be_erased(path)}
+    open_ = {
+        run_id for run_id, path in accepted.items() if run_id not in ended and not spec.may_be_erased(path)
+    }
     assert not open_ or spec.prunes, f"G2: without an outcome: {open_}"
     afters = Counter(event.data.get("after") for event in events if event.type == "run.accepted")
     for run in spec.runs.values():
