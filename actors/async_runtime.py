@@ -13,6 +13,7 @@ from typing import Any, Literal, Self, TypeAlias
 
 from ..persistence.protocol import EventRow
 from . import calls
+from .agent.divergence import compared
 from .agent.kind import find_kind
 from .agent.turn import result_of
 from .calls import UNSET, Call
@@ -120,7 +121,7 @@ class AsyncRuntime(Handle):
     ) -> "AsyncAgentRef":
         """See `Runtime.spawn`."""
         call = calls.spawn(kind, path, config=config, input=input, run_id=run_id, durability=durability)
-        answer = await self._ask(call)
+        answer = await self._accepted(call)
         run = AsyncRun(self, answer.run_id, answer.path) if answer.run_id else None
         return AsyncAgentRef(self, answer.path, run)
 
@@ -217,6 +218,14 @@ class AsyncRuntime(Handle):
         answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         return self._call(call, _setter(answered)), answered
 
+    async def _accepted(self, call: Call) -> Any:
+        """See `Runtime._accepted`."""
+        answer = await self._ask(call)
+        inputs = calls.recorded_input(call, answer)
+        if inputs is not None:
+            calls.refuse_other_input(answer, await compared(*inputs))
+        return answer
+
     async def _ask(self, call: Call) -> Any:
         _, answered = self._post(call)
         return _granted(await answered)
@@ -236,7 +245,7 @@ class AsyncAgentRef(Handle):
     ) -> "AsyncRun":
         """See `AgentRef.followup`."""
         call = calls.followup(self.path, input, run_id=run_id, durability=durability)
-        answer = await self._runtime._ask(call)
+        answer = await self._runtime._accepted(call)
         return AsyncRun(self._runtime, answer.run_id, self.path)
 
     async def send(self, body: Any, *, durability: Durability | None = None) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Final, get_args
 from msgspec import Struct
 
 from ..persistence.codec import dumps
+from ..persistence.protocol import RunRow
 from .agent.kind import kind_of
 from .borders import plain, plain_int, shown, type_name
 from .directory.protocol import (
@@ -22,7 +23,9 @@ from .directory.protocol import (
     SubmitMessage,
     SubmitRun,
 )
+from .errors import RunIdTaken
 from .events.protocol import Cursor, PullEvents
+from .ids import is_reserved
 from .ledger.protocol import (
     AwaitRun,
     DescribeAgent,
@@ -39,6 +42,7 @@ from .vocabulary import (
     AgentId,
     AgentStatus,
     Durability,
+    Payload,
     RequestId,
     Role,
     RunId,
@@ -72,13 +76,15 @@ class Call(Struct, frozen=True):
     """Whom to ask, and the command for a request number and the address that answers go to.
 
     `relayed`: the command says nothing of an address; it is answered to its sender. `reads`: it asks for
-    nothing to be done, and can be asked of a runtime that closes.
+    nothing to be done, and can be asked of a runtime that closes. `input`: that of a run with an id of the
+    caller's, to be compared with the recorded one if there is such a run (`refuse_other_input`).
     """
 
     to: Role
     make: Callable[[RequestId, Address], object]
     relayed: bool = False
     reads: bool = False
+    input: Payload | None = None
 
 
 def spawn(
@@ -97,22 +103,25 @@ def spawn(
     first = None if input is UNSET else dumps(input, f"the input for {where}")
     if first is None and run_id is not None:
         raise ValueError("run_id= names the first run, which there is only with input=")
-    named = _run_id(run_id)
+    named = _new_run_id(run_id)
     name, version = found.name, found.version
     return Call(
         "directory",
         lambda request, to: SpawnAgent(
             request, to, where, name, version, settings, first, named, durability=level
         ),
+        input=first,
     )
 
 
 def followup(path: str, input: object, *, run_id: object, durability: object) -> Call:
     """`AgentRef.followup`."""
     path = plain(path)
-    payload, named, level = dumps(input, f"the input for {path}"), _run_id(run_id), _level(durability)
+    payload, named, level = dumps(input, f"the input for {path}"), _new_run_id(run_id), _level(durability)
     return Call(
-        "directory", lambda request, to: SubmitRun(request, to, path, payload, named, durability=level)
+        "directory",
+        lambda request, to: SubmitRun(request, to, path, payload, named, durability=level),
+        input=payload,
     )
 
 
@@ -224,6 +233,21 @@ def describe_places(agent_id: AgentId) -> Call:
     return Call("supervisor", lambda n, to: DescribePlaces(n, to, agent_id), reads=True)
 
 
+# Ids that were given before
+
+
+def recorded_input(call: Call, answer: Any) -> tuple[Payload, Payload] | None:
+    """The recorded and the given input, if the run of an answered call was there before."""
+    known: RunRow | None = answer.known
+    return None if known is None or call.input is None else (known.input, call.input)
+
+
+def refuse_other_input(answer: Any, differs: str | None) -> None:
+    """Raise `RunIdTaken` if what was given differs from what is recorded: nothing was recorded anew."""
+    if differs is not None:
+        raise RunIdTaken(answer.known.run_id, answer.known.path, f"with another input: {differs}")
+
+
 # What was given
 
 
@@ -281,6 +305,14 @@ def _run_id(run_id: object) -> RunId | None:
     if not run_id.isprintable():
         raise ValueError(f"a run id has printable characters only, not {run_id!r}")
     return RunId(run_id)
+
+
+def _new_run_id(run_id: object) -> RunId | None:
+    """An id that a caller chose for a run, which may be there already."""
+    named = _run_id(run_id)
+    if named is not None and is_reserved(named):
+        raise RunIdTaken.reserved(named)
+    return named
 
 
 def _level(durability: object) -> Durability | None:

@@ -118,14 +118,43 @@ class RunNotFound(GreenroomError, LookupError):
 
 
 class RunIdTaken(GreenroomError, ValueError):
-    """The run id names a run of another agent."""
+    """The run id is not free: it names another run, or is one of the runtime's own.
 
-    def __init__(self, run_id: str, path: str) -> None:
-        super().__init__(run_id, path)
-        self.run_id, self.path = run_id, path
+    `path` is that run's; `problem` says how it differs from what was asked for, if its agent does not.
+    """
+
+    def __init__(self, run_id: str, path: str, problem: str | None = None) -> None:
+        super().__init__(run_id, path, problem)
+        self.run_id, self.path, self.problem = run_id, path, problem
+
+    @classmethod
+    def reserved(cls, run_id: str) -> "RunIdTaken":
+        """An id that only the runtime gives."""
+        return cls(run_id, "", "ids that begin with 'run-' are the runtime's own")
 
     def __str__(self) -> str:
-        return f"the run id {self.run_id!r} names a run of {self.path}. Choose another id."
+        if not self.path:
+            return f"the run id {self.run_id!r} cannot be chosen: {self.problem}. Choose another id."
+        differs = f", {self.problem}" if self.problem else ""
+        return f"the run id {self.run_id!r} names a run of {self.path}{differs}. Choose another id."
+
+
+class KeyNeeded(GreenroomError):
+    """A turn uses a name in a way that a count of its calls cannot tell apart after a crash.
+
+    `what` is "run" for a `followup`; `name` is its name within the run, such as the path.
+    """
+
+    def __init__(self, run_id: str, path: str, what: str, name: str, why: str) -> None:
+        super().__init__(run_id, path, what, name, why)
+        self.run_id, self.path, self.what, self.name, self.why = run_id, path, what, name, why
+
+    def __str__(self) -> str:
+        return (
+            f"run {self.run_id} of {self.path} asks for a {self.what} under the name {self.name!r} without "
+            f"key=, and {self.why}. Begun again after a crash, it could be given another one's result. "
+            "Give each such call a key= that says which one it is, such as the number of a page."
+        )
 
 
 class WouldDeadlock(GreenroomError):

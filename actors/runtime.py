@@ -8,6 +8,7 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, Literal, Self, TypeAlias
 
+from ..persistence.comparing import difference
 from . import calls
 from .agent.kind import find_kind
 from .agent.turn import result_of
@@ -135,10 +136,11 @@ class Runtime(Handle):
     ) -> "AgentRef":
         """Make an agent, and with `input` its first run, `ref.run`. Its session opens in the background.
 
-        Raises `UnknownKind`, `InvalidPath`, `PathTaken`, `CannotStore`, `BacklogFull`.
+        A `run_id` given twice, with the same path and input, is the same agent and run. Raises
+        `UnknownKind`, `InvalidPath`, `PathTaken`, `CannotStore`, `BacklogFull`, `RunIdTaken`.
         """
         call = calls.spawn(kind, path, config=config, input=input, run_id=run_id, durability=durability)
-        answer = self._ask(call)
+        answer = self._accepted(call)
         run = Run(self, answer.run_id, answer.path) if answer.run_id else None
         return AgentRef(self, answer.path, run)
 
@@ -238,6 +240,14 @@ class Runtime(Handle):
 
     # The way in
 
+    def _accepted(self, call: Call) -> Any:
+        """The answer to a call that gives a run; refused if its id names one with another input."""
+        answer = self._ask(call)
+        inputs = calls.recorded_input(call, answer)
+        if inputs is not None:
+            calls.refuse_other_input(answer, difference(*inputs))
+        return answer
+
     def _ask(self, call: Call, timeout: float | None = None) -> Any:
         answers: SimpleQueue[Any] = self._engine.world.answers()
         request = self._post(call, answers.put)
@@ -277,11 +287,12 @@ class AgentRef(Handle):
     ) -> "Run":
         """Have the agent work on `input`: accepted now, executed in its turn.
 
-        A `run_id` given twice is the same run. Raises `AgentNotFound`, `AgentClosed`, `UnknownKind`,
-        `CannotStore`, `BacklogFull`, `RunIdTaken`.
+        A `run_id` given twice is the same run; with another input it is refused. Ids that begin with `run-`
+        are the runtime's own. Raises `AgentNotFound`, `AgentClosed`, `UnknownKind`, `CannotStore`,
+        `BacklogFull`, `RunIdTaken`.
         """
         call = calls.followup(self.path, input, run_id=run_id, durability=durability)
-        answer = self._runtime._ask(call)
+        answer = self._runtime._accepted(call)
         return Run(self._runtime, answer.run_id, self.path)
 
     def send(self, body: Any, *, durability: Durability | None = None) -> None:

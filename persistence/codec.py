@@ -17,7 +17,6 @@ import sys
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from hashlib import blake2b
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
@@ -327,29 +326,17 @@ def _same_leaf(value: object, copy: object) -> bool:
     return kind in _LEAVES and kind is type(copy) and value == copy
 
 
-# Digests
+# Comparing
 
 
 def canonical(value: object) -> bytes:
-    """A digest of 16 bytes: the same for equal values of equal types, in every process.
+    """The same bytes for equal values of equal types, in every process.
 
     Sets and dicts count without their order, an OrderedDict with it; 1, 1.0 and True differ. Objects
-    count by their class's name and what they reduce to, functions of `__main__` by their pickle.
+    count by their class's name and what they reduce to, functions by their names. Each part says where it
+    ends, so that no two values run together into the same. Raises what the users' classes raise, and
+    `RecursionError` for a value that contains itself.
     """
-    try:
-        text = _canonical(value)
-    except RecursionError:  # it contains itself
-        text = b"p" + dumps(value, "the value")
-    except CannotStore:
-        raise
-    except BaseException as error:  # whatever the user's classes raise
-        let_out(error)
-        raise CannotStore("the value", _describe(error)) from error
-    return blake2b(text, digest_size=16).digest()
-
-
-def _canonical(value: object) -> bytes:
-    """Bytes that say where they end, so that no two values run together into the same."""
     kind = type(value)
     if kind is str:
         return _leaf(b"u", value.encode("utf-8", "surrogatepass"))  # type: ignore[attr-defined]
@@ -362,37 +349,33 @@ def _canonical(value: object) -> bytes:
     if kind is bytes:
         return _leaf(b"b", value)  # type: ignore[arg-type]
     if kind is list or kind is tuple:
-        return _many(b"l" if kind is list else b"t", map(_canonical, value))  # type: ignore[call-overload]
+        return _many(b"l" if kind is list else b"t", map(canonical, value))  # type: ignore[call-overload]
     if kind is dict:
         return _many(b"d", sorted(_pairs(value.items())))  # type: ignore[attr-defined]
     if kind is set or kind is frozenset:
-        return _many(b"s" if kind is set else b"z", sorted(map(_canonical, value)))  # type: ignore[call-overload]
+        return _many(b"s" if kind is set else b"z", sorted(map(canonical, value)))  # type: ignore[call-overload]
     if isinstance(value, type):
         return _leaf(b"c", f"{value.__module__}:{value.__qualname__}".encode())
-    if isinstance(value, (FunctionType, BuiltinFunctionType)):
-        return _leaf(b"p", dumps(value, "the value"))
+    if isinstance(value, (FunctionType, BuiltinFunctionType)):  # one that travels by value has many pickles
+        return _leaf(b"p", f"{value.__module__}:{value.__qualname__}".encode())
     return _reduced(value)
 
 
 def _reduced(value: object) -> bytes:
     """What pickle would make of an object, without what depends on the process: identities, orders."""
-    try:
-        parts = value.__reduce_ex__(4)
-    except BaseException as error:  # of the user's class; if it is no good at all, `dumps` says so
-        let_out(error)
-        return _leaf(b"p", dumps(value, "the value"))
+    parts = value.__reduce_ex__(4)
     if isinstance(parts, str):
         return _leaf(b"g", f"{type(value).__module__}:{parts}".encode())
     make, arguments, state, items, pairs = (*parts, None, None, None)[:5]
     mapped: Iterable[bytes] = _pairs(pairs or ())
     if not isinstance(value, OrderedDict):
         mapped = sorted(mapped)
-    fields = (_canonical(make), _canonical(arguments), _canonical(state))
-    return b"r" + b"".join(fields) + _many(b"l", map(_canonical, items or ())) + _many(b"d", mapped)
+    fields = (canonical(make), canonical(arguments), canonical(state))
+    return b"r" + b"".join(fields) + _many(b"l", map(canonical, items or ())) + _many(b"d", mapped)
 
 
 def _pairs(items: Iterable[tuple[object, object]]) -> Iterable[bytes]:
-    return (_canonical(key) + _canonical(item) for key, item in items)
+    return (canonical(key) + canonical(item) for key, item in items)
 
 
 def _leaf(tag: bytes, data: bytes) -> bytes:

@@ -15,6 +15,7 @@ from .protocol import (
     AgentImage,
     AgentRow,
     BeginRun,
+    DivideRun,
     DropMessages,
     EndRun,
     EraseAgent,
@@ -94,6 +95,8 @@ def fold_run(run: RunRow | None, records: Iterable[Record]) -> RunRow | None:
                 crashes=record.crashes,
                 ran=record.ran,
             )
+        elif type(record) is DivideRun:
+            run = replace(run, divided_at=record.at)
         elif type(record) is InterruptRun:
             run = replace(run, error=record.reason)
         elif type(record) is EndRun:

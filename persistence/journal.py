@@ -295,6 +295,36 @@ class Journal:
         self._paused = False
         return None
 
+    @property
+    def oldest(self) -> tuple[Record, ...]:
+        """The records of the oldest commit that is not on disk."""
+        return self._entries[0].records
+
+    def withdraw(
+        self, about: Callable[[Record], bool], news_of_it: Callable[[Send], bool]
+    ) -> list[Send] | None:
+        """Take back the oldest commit that is not on disk, and from later ones what is `about` the same.
+
+        Returns the news that nobody is to hear now; of a later commit, only if all of it goes. None, and
+        nothing has changed, if somebody was told of any of it. The numbers of what goes stay used.
+        """
+        first = self._entries[0]
+        later = [entry for entry in list(self._entries)[1:] if any(map(about, entry.records))]
+        if any(_was_told(entry) for entry in (first, *later)):
+            return None
+        withdrawn: list[Send] = []
+        for entry in (first, *later):
+            kept = () if entry is first else tuple([one for one in entry.records if not about(one)])
+            if not kept:
+                withdrawn += filter(news_of_it, entry.then)
+                entry.then = [send for send in entry.then if not news_of_it(send)]
+            entry.records = kept
+            entry.events = tuple([record.row for record in kept if type(record) is AddEvent])
+        for send in withdrawn:
+            self._told_later.pop(getattr(send.message, "request", None), None)
+        self._overlay.relay({entry.number: entry.records for entry in (first, *later)})
+        return withdrawn
+
     # Questions
 
     def ask(
@@ -354,6 +384,12 @@ class Journal:
         if self._questions:
             floor = min(floor, next(iter(self._questions.values())).floor)
         self._overlay.lift(floor)
+
+
+def _was_told(entry: _Entry) -> bool:
+    """Whether somebody may have heard of a commit that is not on disk."""
+    events = sum(type(record) is AddEvent for record in entry.records)
+    return entry.level == "memory" or len(entry.events) < events
 
 
 def _answer(reply_to: Address | Callable[[Answer], Iterable[Effect]], answer: Answer) -> list[Effect]:

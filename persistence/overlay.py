@@ -93,6 +93,14 @@ class Overlay:
         while self._unsorted and self._unsorted[0][0] <= upto:
             self._unsorted.popleft()
 
+    def relay(self, changed: dict[int, tuple[Record, ...]]) -> None:
+        """Have other records for the commits of these numbers."""
+        layers = [*self._layers, *self._unsorted]
+        self._layers.clear()
+        for table in (self._of_agent, self._of_run, self._at_path, self._closed):
+            table.clear()
+        self._unsorted = deque((number, changed.get(number, records)) for number, records in layers)
+
     def _sort(self) -> None:
         """Have all layers found by what they are about; before any question."""
         while self._unsorted:

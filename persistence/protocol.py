@@ -50,6 +50,8 @@ class RunRow(Struct, frozen=True, gc=False):
     alone: bool = False  # its turn is at work as the only suspect of a crash
     ran: float | None = None  # seconds that its longest turn had run when it was cut off
     at_work: bool = False  # a turn of it has begun, and neither ended nor been cut off
+    stem: str | None = None  # of the ids of what it starts, if another store accepted it; see `actors.ids`
+    divided_at: int | None = None  # at the last checkpoint of its turn: the serial of the next run
 
 
 class AgentRow(Struct, frozen=True, gc=False):
@@ -65,7 +67,7 @@ class AgentRow(Struct, frozen=True, gc=False):
     status: str = "idle"
     error: str | None = None
     incarnation: Incarnation = Incarnation(0)
-    origin: RunId | None = None  # the id derived from the turn that spawned it
+    origin: RunId | None = None  # in stores of version 0.1.0, which turn spawned it
     started_by: int | None = None  # the serial of the run whose turn spawned it
     last: RunRow | None = None  # its run that ended last
     unread: tuple[int, ...] = ()  # the serials of its inbox, ascending
@@ -217,6 +219,14 @@ class SetRun(Struct, frozen=True, gc=False):
         )
 
 
+class DivideRun(Struct, frozen=True, gc=False):
+    """Its turn has made a checkpoint: what it started so far has serials below `at`."""
+
+    run_id: RunId
+    agent_id: AgentId
+    at: int
+
+
 class InterruptRun(Struct, frozen=True, gc=False):
     """A run that has begun was told to end; if its code does not live to do so, this is how it ended."""
 
@@ -254,6 +264,7 @@ Record: TypeAlias = (
     | AddRun
     | BeginRun
     | SetRun
+    | DivideRun
     | InterruptRun
     | EndRun
     | AddEvent

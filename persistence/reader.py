@@ -55,7 +55,7 @@ _AGENT = f"{_AGENT_COLUMNS} {_AGENT_TABLES}"
 _RUN = """
     SELECT r.run_id, r.serial, r.agent_id, a.path, r.input, r.accepted_at, r.status, r.attempt,
            r.awaits, r.result, r.error, r.started_at, r.ended_at, r.error_type, r.started_by,
-           r.cuts, r.crashes, r.alone, r.ran, r.at_work
+           r.cuts, r.crashes, r.alone, r.ran, r.at_work, r.stem, r.divided_at
     FROM runs AS r CROSS JOIN agents AS a ON a.agent_id = r.agent_id
 """  # CROSS: in this order
 # `status <> 'closed'` and `status = 'closed'` stand as in the schema: that is how SQLite finds the index
@@ -118,10 +118,10 @@ ORIGIN = 10
 UNREAD = 12
 """The column of an agent that names its mail; then comes the version that it was spawned with."""
 
-STARTED_BY = 14
-"""The column of a run that names the one whose turn started it."""
+STARTED_BY, STEM = 14, 20
+"""The columns of a run: which one started it, and what the ids of what it starts are derived from."""
 
-ALONE, AT_WORK = -3, -1
+ALONE, AT_WORK = 17, 19
 """The columns of a run that are truth values."""
 
 CODEC = -3
@@ -309,10 +309,12 @@ class Reader:
 
     def _run(self, row: Row) -> RunRow:
         fields = list(row)
-        run_id, serial, agent_id, path = fields[:4]
-        status, awaits, result, ended_at = fields[6], fields[8], fields[9], fields[12]
-        place = self._places.input(run_id, serial, agent_id, awaits, fields[STARTED_BY])
-        fields[4] = self._payload(fields[4], place, path)
+        run_id, serial, agent_id, path, sealed, accepted_at, status = fields[:7]
+        awaits, result, ended_at, starter, stem = (
+            fields[column] for column in (8, 9, 12, STARTED_BY, STEM)
+        )
+        place = self._places.input(run_id, serial, agent_id, accepted_at, awaits, starter, stem)
+        fields[4] = self._payload(sealed, place, path)
         if status == "accepted" and (result, ended_at) != (None, None):
             again = SnapshotTampered(path, f"run {run_id} has ended, and is to be executed again")
             fields[4], fields[9] = codec.refused(again), None

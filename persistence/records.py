@@ -21,6 +21,7 @@ from .protocol import (
     AddMessage,
     AddRun,
     BeginRun,
+    DivideRun,
     DropMessages,
     EndRun,
     EraseAgent,
@@ -148,13 +149,16 @@ def _agent(store: Seals, record: AddAgent) -> Row:
 def _run(store: Seals, record: AddRun) -> Row:
     row = record.row
     awaits = msgspec.json.encode(row.awaits).decode() if row.awaits else None
-    place = Places.input(row.run_id, row.serial, row.agent_id, awaits, row.started_by)
+    place = Places.input(
+        row.run_id, row.serial, row.agent_id, row.accepted_at, awaits, row.started_by, row.stem
+    )
     value = store.seal(row.input, place)
     result = _result(store, row.result, row.run_id, row.agent_id, row.status)
     return (
         row.serial, row.run_id, row.agent_id, value, row.accepted_at, row.status, row.attempt,
         awaits, result, _text(row.error), row.started_at, row.ended_at, _text(row.error_type),
-        row.started_by, row.cuts, row.crashes, int(row.alone), row.ran, int(row.at_work), store.epoch,
+        row.started_by, row.cuts, row.crashes, int(row.alone), row.ran, int(row.at_work), row.stem,
+        row.divided_at, store.epoch,
     )  # fmt: skip
 
 
@@ -268,7 +272,8 @@ WRITES: dict[type[Record | LastRun], tuple[Write, ...]] = {
         _insert(
             "runs",
             "serial, run_id, agent_id, input, accepted_at, status, attempt, awaits, result, error,"
-            " started_at, ended_at, error_type, started_by, cuts, crashes, alone, ran, at_work, epoch",
+            " started_at, ended_at, error_type, started_by, cuts, crashes, alone, ran, at_work, stem,"
+            " divided_at, epoch",
             _run,
             value="input",
         ),
@@ -299,6 +304,7 @@ WRITES: dict[type[Record | LastRun], tuple[Write, ...]] = {
             ),
         ),
     ),
+    DivideRun: (_update("runs", "divided_at", "run_id", lambda _, r: (r.at, r.run_id)),),
     InterruptRun: (_update("runs", "error", "run_id", lambda _, r: (_text(r.reason), r.run_id)),),
     EndRun: (
         _update(
@@ -327,6 +333,7 @@ _ORDER: tuple[type[Record], ...] = (
     AddAgent,
     AddRun,
     BeginRun,
+    DivideRun,
     InterruptRun,
     SetIncarnation,
     EndRun,
@@ -384,7 +391,7 @@ def _emptied(buckets: dict[type[Record], list[Any]]) -> Iterator[tuple[type[Reco
 def _fold_runs(buckets: dict[type[Record], list[Any]]) -> None:
     """Let the rows of added runs say what became of them, so that each is written once."""
     rows: dict[RunId, RunRow] = {add.row.run_id: add.row for add in buckets[AddRun]}
-    for kind in (BeginRun, InterruptRun, EndRun):
+    for kind in (BeginRun, DivideRun, InterruptRun, EndRun):
         others = []
         for record in buckets.get(kind, ()):
             row = rows.get(record.run_id)

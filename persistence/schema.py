@@ -210,6 +210,10 @@ def processes(db: "Database") -> None:
     )
 
 
+NEW_NONCE = "lower(hex(randomblob(6)))"
+"""In SQL: a name that no other store has."""
+
+
 class Added(Struct, frozen=True):
     """A column that a version adds to a table of the one before."""
 
@@ -232,6 +236,10 @@ V3_COLUMNS = (
     # 1: a turn of it has begun, and not ended or been cut
     Added("runs", "at_work", "INTEGER NOT NULL DEFAULT 0"),
     Added("runs", "error_type", "TEXT", "NULL"),
+    # what the ids of what it starts are derived from, if it was imported
+    Added("runs", "stem", "TEXT", "NULL"),
+    # the next serial at the last checkpoint of its turn
+    Added("runs", "divided_at", "INTEGER", "NULL"),
     # the serial of the run whose turn spawned it
     Added("agents", "started_by", "INTEGER", "NULL"),
     # the events about it have no lower numbers
@@ -254,7 +262,7 @@ _V3_TABLES = {
         path TEXT NOT NULL, low INTEGER NOT NULL, high INTEGER NOT NULL) STRICT""",
 }
 _V3_STATEMENTS = (
-    "UPDATE meta SET nonce = lower(hex(randomblob(6))), first_origin = next_serial",
+    f"UPDATE meta SET nonce = {NEW_NONCE}, first_origin = next_serial",
     # an older greenroom did not count the beginnings that it cut off itself
     """UPDATE runs SET at_work = 1, attempt = max(attempt, 1)
        WHERE status = 'accepted' AND started_at IS NOT NULL""",
@@ -301,17 +309,12 @@ V4_COLUMNS = (Added("meta", "pruned", "INTEGER NOT NULL DEFAULT 0"),)
 
 
 def pruned_events(db: "Database") -> None:
-    """Version 4: `meta.pruned`, up to which number events are gone.
+    """Version 4: `meta.pruned`, up to which number retention has removed events.
 
-    Numbers have gaps, so the oldest event that is left does not tell.
+    Numbers have gaps, and those about deleted agents go as well, so the oldest that is left does not tell.
     """
     _add(db, V4_COLUMNS)
     db.execute("UPDATE meta SET pruned = coalesce((SELECT min(seq) FROM events), next_seq) - 1")
-    db.execute(
-        """CREATE TRIGGER event_pruned AFTER DELETE ON events
-           WHEN NOT EXISTS (SELECT 1 FROM events WHERE seq < old.seq)
-           BEGIN UPDATE meta SET pruned = max(pruned, old.seq); END"""
-    )
 
 
 STEPS: list[Callable[["Database"], None]] = [tables, processes, origins, pruned_events]

@@ -144,7 +144,7 @@ class Store:
                 file, durability, private=folder is not None, admit=lambda known: admit(file, known)
             )
             try:
-                with schema.explained(file):
+                with schema.explained(file), _flushing(connection):
                     if not had_key and connection.execute("SELECT 1 FROM agents LIMIT 1").fetchone():
                         log.warning(
                             "%s has no key: what it holds is refused until its own one is put back", file
@@ -401,3 +401,15 @@ class Store:
         means = schema.explain(self.path, error)  # type: ignore[arg-type]
         fatal, of_record = code & 0xFF not in _OF_THE_DISK, code & 0xFF in _OF_A_RECORD
         return WriteFailed(self.path, means.problem, fatal, of_record=of_record, means=means)
+
+
+@contextmanager
+def _flushing(connection: sqlite3.Connection) -> Iterator[None]:
+    """Have an opening survive a power cut: ids of runs hold its number, which must not come again."""
+    level = connection.execute("PRAGMA synchronous").fetchone()[0]
+    if level:  # not for a file that nobody opens again
+        connection.execute(f"PRAGMA synchronous = {max(level, FULL)}")
+    try:
+        yield
+    finally:
+        connection.execute(f"PRAGMA synchronous = {level}")

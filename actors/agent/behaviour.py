@@ -159,6 +159,8 @@ class Behaviour:
             result = await (code(turn) if watch is None else watch(code(turn)))
         else:
             result = await self._run_on_thread(code, turn)
+        if turn._diverged is not None:  # in a simulation, and the code went on all the same
+            raise turn._diverged.error(turn.run_id, turn.path)
         return dumps(result, f"the result of {self.path}")
 
     async def _run_on_thread(self, code: Callable[[Any], Any], turn: Turn) -> Any:

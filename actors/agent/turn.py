@@ -5,16 +5,17 @@
 """
 
 import asyncio
+import logging
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from concurrent.futures import CancelledError as _Cancelled
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
-from hashlib import blake2b
+from threading import current_thread
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from ...persistence.codec import Unreadable, canonical, dumps, loads
+from ...persistence.codec import Unreadable, dumps, loads
 from ...persistence.protocol import MessageRow, RunRow, Snapshot
 from ..borders import let_out, plain, shown, text_of, type_name
 from ..directory.protocol import InterruptAgent, LocateAgent, SpawnAgent, SubmitRun
@@ -29,13 +30,16 @@ from ..errors import (
     WouldDeadlock,
 )
 from ..handle import Handle
+from ..ids import derived_id, stem_of
 from ..ledger.protocol import (
     AwaitRun,
     Checkpoint,
     Continuation,
+    DescribeAgent,
     DescribeAgents,
     DescribeRun,
     OutgoingMessage,
+    ReportDivergence,
 )
 from ..views import AgentInfo, AgentInfos, Message, Outcome, Outcomes, UnreadableValue
 from ..vocabulary import (
@@ -50,8 +54,12 @@ from ..vocabulary import (
     resolve,
     tree_of,
 )
-from .kind import kind_of
+from .divergence import Divergence, compared
+from .identities import BEFORE, Identities, Identity
+from .kind import Kind, kind_of
 from .threads import wait_for_loop
+
+log = logging.getLogger("greenroom")
 
 T = TypeVar("T")
 
@@ -142,9 +150,9 @@ class TurnAgent(Handle):
     def __repr__(self) -> str:
         return f"<agent {self.path}>"
 
-    async def followup(self, input: Any) -> TurnRun:
+    def followup(self, input: Any, *, key: str | int | None = None) -> Coroutine[Any, Any, TurnRun]:
         """`Turn.followup` for this agent."""
-        return await self._turn.followup(self.path, input)
+        return self._turn.followup(self.path, input, key=key)
 
     async def send(self, body: Any) -> None:
         """`Turn.send` to this agent."""
@@ -191,7 +199,11 @@ class Turn(Handle):
         self._outbox: list[OutgoingMessage] = []
         self._host = host
         self._again = again
-        self._asked: dict[bytes, int] = {}
+        self._serial, self._divided_at = run.serial, run.divided_at
+        self._stem = run.stem or stem_of("", run.serial, run.accepted_at)
+        self._identities = Identities(run.run_id, run.path)
+        self._spawned: set[str] = set()  # paths, by this turn
+        self._diverged: Divergence | None = None
         self._waits = 0
 
     @property
@@ -232,46 +244,129 @@ class Turn(Handle):
 
     # Others in the tree
 
-    async def spawn(self, kind: Any, name: str, *, config: Any = None) -> TurnAgent:
-        """Spawn an agent below this one (or at an absolute path of this tree).
+    def spawn(self, kind: Any, name: str, *, config: Any = None) -> Coroutine[Any, Any, TurnAgent]:
+        """Spawn an agent below this one (or at an absolute path of this tree); to be awaited.
 
-        Begun again after a crash, the turn gets the same agent. Raises `UnknownKind`, `InvalidPath`,
-        `OutOfTree`, `PathTaken`.
+        Begun again after a crash, the turn gets the agent that its run spawned at that path. Raises
+        `UnknownKind`, `InvalidPath`, `OutOfTree`, `PathTaken`, `CannotStore`.
         """
-        found = kind_of(kind)
-        path = self._path_of(name)
-        payload = dumps(config, f"the config of {path}")
-        origin = self._derive("spawn", path, found.name.encode())
-        await self._live.ask(
+        try:
+            found = kind_of(kind)
+            path = self._path_of(name)
+            payload = dumps(config, f"the config of {path}")
+        except Exception as error:
+            return _raising(error)
+        finds = path not in self._spawned
+        self._spawned.add(path)
+        return self._spawn(found, path, payload, finds=finds)
+
+    async def _spawn(self, kind: Kind, path: str, config: Payload, *, finds: bool) -> TurnAgent:
+        host = self._live
+        spawned = await host.ask(
             "directory",
             lambda request: SpawnAgent(
                 request,
-                self._live.address,
+                host.address,
                 path,
-                found.name,
-                found.version,
-                payload,
-                origin=origin,
+                kind.name,
+                kind.version,
+                config,
+                started_by=self._serial,
+                finds=finds,
             ),
         )
+        if spawned.found:
+            await self._compare_agent(spawned.agent_id, kind, path, config)
         return TurnAgent(self, path)
 
-    async def followup(self, path: Any, input: Any) -> TurnRun:
-        """Start a run of an agent of this tree, now; await what is returned for its result.
+    def followup(
+        self, path: Any, input: Any, *, key: str | int | None = None
+    ) -> Coroutine[Any, Any, TurnRun]:
+        """Start a run of an agent of this tree; to be awaited, and what that returns for its result.
 
-        Begun again after a crash, the turn gets the same run for the same input. Raises
-        `AgentNotFound`, `AgentClosed`, `OutOfTree`, `CannotStore`.
+        Begun again after a crash, the turn gets the run that this call started before: the one with this
+        `key`, or else the one with this count among its calls for that path. The call itself takes the
+        count, and raises `KeyNeeded` where that could mean two runs. Awaited, it raises `AgentNotFound`,
+        `AgentClosed`, `OutOfTree`, `CannotStore`.
         """
-        path = self._path_of(path)
-        payload = dumps(input, f"the input for {path}")
-        run_id = self._derive("run", path, canonical(input))
-        accepted = await self._live.ask(
+        return self._followup_by(_caller(), path, input, key)
+
+    def _followup_by(
+        self, caller: object, path: Any, input: Any, key: str | int | None
+    ) -> Coroutine[Any, Any, TurnRun]:
+        try:
+            path = self._path_of(path)
+        except Exception as error:
+            return _raising(error)
+        identity = self._identities.take("run", path, key, caller)
+        try:
+            payload = dumps(input, f"the input for {path}")
+        except Exception as error:
+            return _raising(error)
+        return self._followup(identity, payload)
+
+    async def _followup(self, identity: Identity, input: Payload) -> TurnRun:
+        host, path = self._live, identity.name
+        run_id = derived_id(self._stem, identity.what, path, identity.mark)
+        # What no turn of this run has asked for before is new: there is nothing to look for.
+        fresh = not self._again and not identity.repeated
+        accepted = await host.ask(
             "directory",
             lambda request: SubmitRun(
-                request, self._live.address, path, payload, run_id, fresh=not self._again
+                request, host.address, path, input, run_id, fresh, started_by=self._serial
             ),
         )
-        return TurnRun(self, accepted.run_id, path)
+        if accepted.known is not None:
+            await self._compare(identity, accepted.known, input)
+        return TurnRun(self, accepted.run_id, accepted.path)
+
+    async def _compare_agent(self, agent_id: AgentId, kind: Kind, path: str, config: Payload) -> None:
+        """Tell of an agent that was asked for otherwise when it was spawned; it stands."""
+        host = self._live
+        there = await host.ask("ledger", lambda request: DescribeAgent(request, host.address, path))
+        row = there.agent.row
+        if row.agent_id != agent_id:
+            return  # another one took its path meanwhile
+        if row.kind != kind.name:
+            differs: str | None = f"{row.kind!r} is recorded, {kind.name!r} was given"
+            self._diverges(Divergence("agent", path, None, None, path, "kind", str(differs)))
+        differs = await compared(row.config, config)
+        if differs is not None:
+            self._diverges(Divergence("agent", path, None, None, path, "config", differs))
+
+    async def _compare(self, identity: Identity, known: RunRow, input: Payload) -> None:
+        """Tell of a run that was asked for otherwise when it was started; it stands."""
+        differs = await compared(known.input, input)
+        if differs is None:
+            return
+        before = self._divided_at is not None and known.serial < self._divided_at
+        if before and identity.count is not None:  # this may be the call that follows the checkpoint
+            raise self._identities.needed(identity.what, identity.name, BEFORE)
+        self._diverges(
+            Divergence(
+                identity.what,
+                identity.name,
+                identity.key,
+                identity.count,
+                known.run_id,
+                "input",
+                differs,
+            )
+        )
+
+    def _diverges(self, divergence: Divergence) -> None:
+        """What this turn asks for is not what its run has recorded: that is told, and the latter stands.
+
+        In a simulation it fails the run, whatever the code does about it.
+        """
+        host = self._live
+        log.warning("%s", divergence.text(self.run_id, self.path))
+        news = divergence.encoded()
+        run_id = RunId(self.run_id)
+        host.tell("ledger", ReportDivergence(host.agent_id, host.incarnation, run_id, news))
+        if getattr(asyncio.get_running_loop(), "refuses_divergence", False):
+            self._diverged = self._diverged or divergence
+            raise self._diverged.error(self.run_id, self.path)
 
     async def send(self, path: Any, body: Any) -> None:
         """Put a message in an agent's inbox when this turn is committed, and only then."""
@@ -374,7 +469,7 @@ class Turn(Handle):
             raise RuntimeError("this turn has called after() already: name all runs in one call")
         run_ids = tuple([await self._id_of(run) for run in runs])
         payload = dumps(input, "the input of after()")
-        run_id = RunId("run-" + blake2b(f"{self.run_id} after".encode(), digest_size=8).hexdigest())
+        run_id = derived_id(self._stem, "after")
         _ = self._live  # see `send`
         self._continuation = Continuation(run_id, run_ids, payload)
         return TurnRun(self, run_id, self.path)
@@ -423,13 +518,14 @@ class Turn(Handle):
         """Commit the state, the messages of `inbox` as read and those sent so far, all as one.
 
         They stay, however this turn ends. Begun again after a crash, the turn finds that state, and an
-        `inbox` without those messages. The runs and agents it has started are found
-        by what is asked for: for its third child of one kind ask with an input that says "third".
+        `inbox` without those messages. Runs that it asks for under one name before and after need a `key=`.
         """
+        self._identities.divide()
         snapshot = await self._live.snapshot()
+        self._identities.divide()
         host = self._live  # it may have ended meanwhile
         outbox, self._outbox = tuple(self._outbox), []
-        read_upto = host.read_mail()
+        read_upto, divides = host.read_mail(), self._identities.counts
         recorded = host.ask(
             "ledger",
             lambda request: Checkpoint(
@@ -440,6 +536,7 @@ class Turn(Handle):
                 snapshot,
                 read_upto,
                 outbox,
+                divides,
             ),
         )
         host.recorded(snapshot)  # before the answer: the next snapshot comes after this one
@@ -491,16 +588,18 @@ class Turn(Handle):
             raise OutOfTree(found.run.path, tree_of(self.path))
         return RunId(run_id)
 
-    def _derive(self, what: str, path: str, asked: bytes) -> RunId:
-        """An id from this run and what it asks for, the same however often the turn is begun.
 
-        Asking twice for the same is two things: the count tells them apart. A turn that goes on from
-        its checkpoint counts from the beginning, so what it asks for there should say which one it is.
-        """
-        name = b"\0".join((self.run_id.encode(), what.encode(), path.encode(), asked))
-        count = self._asked[name] = self._asked.get(name, 0) + 1
-        digest = blake2b(name + b"\0" + str(count).encode(), digest_size=8).hexdigest()
-        return RunId(f"run-{digest}")
+def _caller() -> object:
+    """The task that makes a call on the loop, or the thread elsewhere."""
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return current_thread()
+
+
+async def _raising(error: Exception) -> Any:
+    """For what is wrong with a call whose answer is awaited."""
+    raise error
 
 
 def shielded() -> AbstractContextManager[Any]:
@@ -564,9 +663,9 @@ class SyncTurnAgent(Handle):
     def __repr__(self) -> str:
         return f"<agent {self.path}>"
 
-    def followup(self, input: Any) -> SyncTurnRun:
+    def followup(self, input: Any, *, key: str | int | None = None) -> SyncTurnRun:
         """`SyncTurn.followup` for this agent."""
-        return self._turn.followup(self.path, input)
+        return self._turn.followup(self.path, input, key=key)
 
     def send(self, body: Any) -> None:
         """`SyncTurn.send` to this agent."""
@@ -629,9 +728,11 @@ class SyncTurn(Handle):
         """See `Turn.spawn`."""
         return SyncTurnAgent(self, self._on_loop(lambda: self._turn.spawn(kind, name, config=config)).path)
 
-    def followup(self, path: Any, input: Any) -> SyncTurnRun:
+    def followup(self, path: Any, input: Any, *, key: str | int | None = None) -> SyncTurnRun:
         """See `Turn.followup`."""
-        return SyncTurnRun(self, self._on_loop(lambda: self._turn.followup(path, input)))
+        caller = current_thread()
+        run = self._on_loop(lambda: self._turn._followup_by(caller, path, input, key))
+        return SyncTurnRun(self, run)
 
     def send(self, path: Any, body: Any) -> None:
         """See `Turn.send`."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from ...persistence.protocol import Answer
 from ..containing import refused
 from ..effects import Effect
-from ..ledger.protocol import SpawnSettled
+from ..ledger.protocol import SpawnSettled, SpawnWithdrawn
 from ..shell import ActorShell, Contained
 from ..vocabulary import Address
 from .paths import PathTable
@@ -32,6 +32,9 @@ class Directory(ActorShell):
                 effects = self.paths.answered(message)
             case SpawnSettled():
                 effects = self.paths.settled(message)
+            case SpawnWithdrawn():
+                self.paths.withdrawn(message)
+                return ()
             case StopAccepting():
                 self.paths.stop(message.reason)
                 return ()

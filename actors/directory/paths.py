@@ -30,10 +30,11 @@ from ..ledger.protocol import (
     RecordSpawn,
     Refused,
     SpawnSettled,
+    SpawnWithdrawn,
 )
 from ..processes.protocol import EndErased
 from ..residency.protocol import EvictAgent, PinAgent
-from ..vocabulary import AgentId, RunId, Timestamp, tree_of
+from ..vocabulary import AgentId, Timestamp, tree_of
 from .closings import Closing, Closings
 from .novelty import Novelty
 from .protocol import (
@@ -59,11 +60,11 @@ class _Known(Struct, frozen=True, gc=False):
     agent_id: AgentId
     kind: str
     closed: bool = False
-    origin: RunId | None = None
+    started_by: int | None = None
 
     @classmethod
     def of(cls, row: AgentRow) -> "_Known":
-        return cls(row.agent_id, row.kind, row.status == "closed", row.origin)
+        return cls(row.agent_id, row.kind, row.status == "closed", row.started_by)
 
 
 class _Spawning(Struct, frozen=True):
@@ -180,6 +181,12 @@ class PathTable:
         spawning = self._spawning.pop(news.path)
         return self._resume(news.path, spawning.new if news.recorded else spawning.before)
 
+    def withdrawn(self, news: SpawnWithdrawn) -> None:
+        """A spawn was refused after all: the store knows who has its path."""
+        known = self._known.get(news.path)
+        if known is not None and known.agent_id == news.agent_id:
+            del self._known[news.path]
+
     def _resume(self, path: str, known: _Known | None) -> list[Effect]:
         """Decide what waited in line, until something is to be waited for again."""
         line = self._lines.pop(path)
@@ -227,6 +234,7 @@ class PathTable:
                     command.fresh,
                     command.durability,
                     closed=known.closed,
+                    started_by=command.started_by,
                 )
                 return [Send("ledger", run)]
             case SubmitMessage():
@@ -250,11 +258,14 @@ class PathTable:
     # Spawning
 
     def _spawn(self, command: SpawnAgent, known: _Known | None) -> list[Effect]:
-        path = command.path
-        if known is not None and command.origin is not None and command.origin == known.origin:
-            return [Send(command.reply_to, AgentSpawned(command.request, known.agent_id, path, None))]
-        if known is not None and not known.closed:
+        path, by = command.path, command.started_by
+        if known is not None and command.finds and by is not None and by == known.started_by:
+            found = AgentSpawned(command.request, known.agent_id, path, None, found=True)
+            return [Send(command.reply_to, found)]
+        taken = known.kind if known is not None and not known.closed else None
+        if taken is not None and command.run_id is None:
             return [_refuse(command, PathTaken(path))]
+        asks, to, first, run_id = command.request, command.reply_to, command.input, command.run_id
         new = AgentRow(
             agent_id=self._next,
             path=path,
@@ -263,15 +274,17 @@ class PathTable:
             config=command.config,
             created_at=self.now,
             updated_at=self.now,
-            origin=command.origin,
+            started_by=by,
         )
+        record = RecordSpawn(asks, to, new, first, run_id, command.durability, taken)
+        if taken is not None:
+            return [Send("ledger", record)]
         self._next = AgentId(self._next + 1)
         self._known.pop(path, None)
         self._lines[path] = None
         self._spawning[path] = _Spawning(_Known.of(new), known)
         self._novelty.give_out(path)
-        asks, to, first, run_id = command.request, command.reply_to, command.input, command.run_id
-        return [Send("ledger", RecordSpawn(asks, to, new, first, run_id, command.durability))]
+        return [Send("ledger", record)]
 
     # Closing
 

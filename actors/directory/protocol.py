@@ -24,7 +24,8 @@ class ConfigureDirectory(Struct, frozen=True):
 class SpawnAgent(Struct, frozen=True):
     """Answered by `AgentSpawned`; `PathTaken` if an open agent has the path.
 
-    An agent that was spawned from the same `origin` is that agent, not a second one.
+    A run whose turn `finds` gets the agent that it spawned there before, open or closed. With a `run_id`
+    that names a run of this path already, that run's agent is meant.
     """
 
     request: RequestId
@@ -35,7 +36,8 @@ class SpawnAgent(Struct, frozen=True):
     config: Payload
     input: Payload | None = None
     run_id: RunId | None = None
-    origin: RunId | None = None
+    started_by: int | None = None  # the serial of the run whose turn asks
+    finds: bool = False
     durability: Durability | None = None
 
 
@@ -49,6 +51,7 @@ class SubmitRun(Struct, frozen=True):
     run_id: RunId | None = None
     fresh: bool = False  # the run id was just derived and names nothing yet
     durability: Durability | None = None
+    started_by: int | None = None  # the serial of the run whose turn asks; the run id is derived then
 
 
 class SubmitMessage(Struct, frozen=True):

@@ -45,11 +45,11 @@ from .protocol import (
     LedgerClosed,
     RecordClose,
     RecordSpawn,
+    ReportDivergence,
     ReportProgress,
     SessionCancelled,
     SessionFailed,
     SessionStarted,
-    SpawnSettled,
     StopBeginning,
     StoreFailing,
     TakeRun,
@@ -57,6 +57,7 @@ from .protocol import (
     TurnWaits,
 )
 from .suspects import Outran
+from .withdrawal import broken_by, withdraw
 
 
 class _RetryBatch(Struct, frozen=True):
@@ -182,12 +183,21 @@ class LedgerActor(ActorShell):
         return [*effects, StartTimer(health.pause, _RetryBatch(episode.tries))]
 
     def record_failed(self, message: BatchFailed) -> list[Effect]:
-        """A bug: something was accepted that cannot be stored. Write all that came before it, then stop."""
+        """A bug: something was accepted that cannot be stored. Refuse that, once all before it is written.
+
+        If its place in the books is not sound, or somebody was told of it, stop.
+        """
         records = self.journal.narrow_down()
         if records is None:
             return []
         what = ", ".join(sorted({type(record).__name__ for record in records}))
         problem = f"a commit of {what} cannot be stored: {message.problem}"
+        withdrawn = withdraw(self.ledger, message.problem)
+        if withdrawn is not None:
+            log.error("%s. Its request is refused and all else goes on. Please report this", problem)
+            return [*withdrawn, *self.journal.resume()]
+        broken = broken_by(message.problem)
+        problem = f"{problem} ({broken} does not hold)" if broken else problem
         return [Send("supervisor", StoreFailing(problem, True, InternalError(problem)))]
 
     def retry(self, message: _RetryBatch) -> list[Effect]:
@@ -255,6 +265,7 @@ HANDLERS: dict[type, Handler] = {
     AgentLeft: lambda room, news, _: room.ledger.left(news),
     TakeRun: LedgerActor.take_run,
     Checkpoint: lambda room, ask, session: room.ledger.checkpoint(ask, session),
+    ReportDivergence: lambda room, news, _: room.ledger.diverged(news),
     ReportProgress: lambda room, news, _: room.ledger.progress(news),
     GoOnTelling: lambda room, _, __: room.ledger.others_had_their_turn(),
     EndTurn: lambda room, end, session: room.ledger.end_turn(end, session),
@@ -295,11 +306,18 @@ ASKED: dict[type, Callable[[Any], Iterable[Effect]]] = {
         ),
         lambda _: (),
     ),
-    RecordSpawn: lambda ask: (
-        Send("directory", SpawnSettled(ask.row.agent_id, ask.row.path, recorded=False)),
-    ),
+    RecordSpawn: Ledger.not_spawned,
 }
 """Requests that a bug refuses, and what else is to be told then."""
 
-OF_AN_AGENT = (AgentEntered, SessionStarted, SessionFailed, LoadFailed, TakeRun, ReportProgress, EndTurn)
+OF_AN_AGENT = (
+    AgentEntered,
+    SessionStarted,
+    SessionFailed,
+    LoadFailed,
+    TakeRun,
+    ReportDivergence,
+    ReportProgress,
+    EndTurn,
+)
 """News of one agent: a bug ends what that agent does."""

@@ -26,6 +26,7 @@ from ...persistence.protocol import (
     BatchWritten,
     BeginRun,
     Commit,
+    DivideRun,
     DropMessages,
     EndRun,
     EraseAgent,
@@ -47,11 +48,13 @@ from ..errors import (
     AgentClosed,
     BacklogFull,
     GreenroomError,
+    PathTaken,
     RunIdTaken,
     RunNotFound,
     RuntimeClosing,
 )
 from ..events.protocol import MISSED
+from ..ids import plain_id, stem_of
 from ..residency.protocol import (
     AgentEntered,
     AgentLeft,
@@ -100,6 +103,7 @@ from .protocol import (
     RecordClose,
     RecordSpawn,
     Refused,
+    ReportDivergence,
     ReportProgress,
     RunAccepted,
     RunBegun,
@@ -110,6 +114,7 @@ from .protocol import (
     SessionFailed,
     SessionStarted,
     SpawnSettled,
+    SpawnWithdrawn,
     StopBeginning,
     TakeRun,
     TurnMayResume,
@@ -157,8 +162,7 @@ class Ledger:
         self.known = unfinished.known
         self._backlog = backlog
         self._attempts_of = attempts_of  # of a kind by name; None if it is not registered here
-        self._epoch = unfinished.epoch
-        self._made = 0  # run ids
+        self._nonce, self._epoch = unfinished.nonce, unfinished.epoch
         self._serial = unfinished.next_serial
         self._spawning = 0  # agents recorded whose session was not loaded yet
         self._lookups: dict[RunId, deque[AcceptRun | RecordSpawn]] = {}
@@ -304,15 +308,34 @@ class Ledger:
     # Agents
 
     def record_spawn(self, ask: RecordSpawn) -> list[Effect]:
+        if ask.run_id is not None and ask.run_id in self.runs:
+            return self._same_spawn(ask, self.runs[ask.run_id].row)
         refusal = self._refusal(ask)
-        if refusal is None and ask.input is not None and ask.run_id is not None:
+        if refusal is None and ask.run_id is not None:
             return self._look_up(ask.run_id, ask)
         return self._refuse_spawn(ask, refusal) if refusal else self._spawn(ask)
 
     def _refuse_spawn(self, ask: RecordSpawn, error: GreenroomError) -> list[Effect]:
+        return [*self.not_spawned(ask), Send(ask.reply_to, Refused(ask.request, error))]
+
+    @staticmethod
+    def not_spawned(ask: RecordSpawn) -> list[Effect]:
+        """What the directory is told of a spawn that is not recorded."""
+        if ask.taken is not None:
+            return []
+        return [Send("directory", SpawnSettled(ask.row.agent_id, ask.row.path, recorded=False))]
+
+    def _same_spawn(self, ask: RecordSpawn, row: RunRow) -> list[Effect]:
+        """The run id is known: that run and its agent are meant, if they stand at this path."""
+        if row.path != ask.row.path:
+            return self._refuse_spawn(ask, RunIdTaken(row.run_id, row.path))
+        if ask.taken is not None and ask.taken != ask.row.kind:
+            problem = f"whose agent is of the kind {ask.taken!r}, and not {ask.row.kind!r}"
+            return self._refuse_spawn(ask, RunIdTaken(row.run_id, row.path, problem))
+        reply = AgentSpawned(ask.request, row.agent_id, row.path, row.run_id, known=row)
         return [
-            Send("directory", SpawnSettled(ask.row.agent_id, ask.row.path, recorded=False)),
-            Send(ask.reply_to, Refused(ask.request, error)),
+            *self.not_spawned(ask),
+            *self._tell_accepted(row, ask.durability, Send(ask.reply_to, reply)),
         ]
 
     def _spawn(self, ask: RecordSpawn) -> list[Effect]:
@@ -378,7 +401,7 @@ class Ledger:
 
     def _accept(self, ask: AcceptRun) -> list[Effect]:
         desk = self._desk(ask.agent_id, ask.path, ask.kind)
-        run = self._new_run(desk, ask.input, ask.run_id, ask.durability)
+        run = self._new_run(desk, ask.input, ask.run_id, ask.durability, ask.started_by)
         run_id = run.row.run_id
         facts = (Fact(self.now, "run.accepted", ask.path, run_id),)
         reply = RunAccepted(ask.request, run_id, ask.path)
@@ -388,11 +411,16 @@ class Ledger:
         ]
 
     def _same_run(self, ask: AcceptRun, row: RunRow) -> list[Effect]:
-        if row.agent_id != ask.agent_id:
+        """The run id is known. What a turn started before is its own, whoever has the path by now."""
+        if ask.started_by is None and row.agent_id != ask.agent_id:
             return [Send(ask.reply_to, Refused(ask.request, RunIdTaken(row.run_id, row.path)))]
-        reply = RunAccepted(ask.request, row.run_id, row.path)
-        level = ask.durability or self.journal.durability
-        return self.journal.tell(self.journal.accepted_by(row.run_id), level, Send(ask.reply_to, reply))
+        reply = RunAccepted(ask.request, row.run_id, row.path, row)
+        return self._tell_accepted(row, ask.durability, Send(ask.reply_to, reply))
+
+    def _tell_accepted(self, row: RunRow, durability: Durability | None, reply: Send) -> list[Effect]:
+        """Tell of a run that was accepted before, once that is as durable as it is to be now."""
+        level = durability or self.journal.durability
+        return self.journal.tell(self.journal.accepted_by(row.run_id), level, reply)
 
     def _look_up(self, run_id: RunId, ask: AcceptRun | RecordSpawn) -> list[Effect]:
         """A run id from outside: find out whether it names a run already, once for all who ask."""
@@ -412,12 +440,16 @@ class Ledger:
                 continue
             row = self.runs[run_id].row if run_id in self.runs else found
             if isinstance(ask, RecordSpawn):
-                error = RunIdTaken(run_id, row.path) if row else self._refusal(ask)
-                yield from self._refuse_spawn(ask, error) if error else self._spawn(ask)
+                yield from self._same_spawn(ask, row) if row else self._spawn_anew(ask)
             elif row is not None:
                 yield from self._same_run(ask, row)
             else:
                 yield from self.accept_run(replace(ask, fresh=True))
+
+    def _spawn_anew(self, ask: RecordSpawn) -> list[Effect]:
+        """The run id is free."""
+        error = self._refusal(ask) or (None if ask.taken is None else PathTaken(ask.row.path))
+        return self._refuse_spawn(ask, error) if error else self._spawn(ask)
 
     def _close_lookups(self, agents: set[AgentId]) -> None:
         """What waits for the disk in order to be accepted by these agents comes too late."""
@@ -492,6 +524,40 @@ class Ledger:
         """The level of what may come as often as somebody likes: beyond the bound it waits for the disk."""
         return "process" if self.journal.debt.crowded and self.journal.durability == "memory" else None
 
+    def unrecord(self, desk: Desk, run: OpenRun) -> list[Effect]:
+        """The store refused to record this run, which nobody was told of: as if it had never come."""
+        effects: list[Effect] = []
+        del self.runs[run.row.run_id]
+        run.state = "ended"
+        for request in run.waiters:
+            self._awaits_no_more(request)
+        if run is desk.running:
+            begun: RunBegun = run.beginning.message  # type: ignore[assignment, union-attr]
+            desk.mail = [*begun.inbox, *desk.mail]
+            effects.append(Send(desk.executor, NothingToRun(desk.agent_id)))
+            desk.called = False
+            desk.stops()
+        else:
+            desk.drop(run)
+        return [*effects, *self._settle(desk), *self._call(desk), *self._count_turns()]
+
+    def unspawn(self, desk: Desk) -> list[Effect]:
+        """The same for an agent, with its runs."""
+        for run in desk.open_runs():
+            del self.runs[run.row.run_id]
+            run.state = "ended"
+            for request in run.waiters:
+                self._awaits_no_more(request)
+        if desk.opening and not desk.present:
+            self._spawning -= 1
+        self.known -= 1
+        self.desks.pop(desk.agent_id, None)
+        return [
+            Send("residency", DismissAgent(desk.agent_id, gone=True)),
+            Send("directory", SpawnWithdrawn(desk.agent_id, desk.path)),
+            *self._count_turns(),
+        ]
+
     # Turns
 
     def take_run(self, ask: TakeRun, session: Address) -> list[Effect]:
@@ -520,7 +586,8 @@ class Ledger:
             begun = BeginRun(row.run_id, desk.agent_id, attempt, self.now, alone)
             data = _json(attempt=attempt, **({"recovered": True} if run.recovered else {}))
             fact = Fact(self.now, "run.started", desk.path, row.run_id, data)
-            news = RunBegun(desk.agent_id, run.row, attempt > 1, self._mail(desk), results, suspect=alone)
+            told = replace(run.row, stem=row.stem or stem_of(self._nonce, row.serial, row.accepted_at))
+            news = RunBegun(desk.agent_id, told, attempt > 1, self._mail(desk), results, suspect=alone)
             go = Send(session, news)
             # The code may end the process: this attempt counts from before its first line on.
             begins = self._commit((begun,), (fact,), run.durability, go)
@@ -645,7 +712,8 @@ class Ledger:
         records, facts = self._changes(ask, desk)
         effects: list[Effect] = []
         if ask.after is not None:
-            row = self._run_row(desk, ask.after.input, ask.after.run_id, ask.after.awaits)
+            after = ask.after
+            row = self._run_row(desk, after.input, after.run_id, after.awaits, started_by=run.row.serial)
             records += (AddRun(row),)
             facts += (Fact(self.now, "run.accepted", desk.path, row.run_id, _json(after=run.row.run_id)),)
             continuation = OpenRun(row, set(), self.journal.durability)
@@ -690,10 +758,14 @@ class Ledger:
                 over = GreenroomError(f"run {ask.run_id} is over: nothing more of its turn is kept")
             return [Send(session, Refused(ask.request, over))]  # code on a thread would wait for ever
         records, facts = self._changes(ask, desk)
+        if ask.divides and desk.running is not None:
+            run = desk.running
+            run.row = replace(run.row, divided_at=self._serial)
+            records += (DivideRun(run.row.run_id, desk.agent_id, self._serial),)
         reply = Send(session, CheckpointRecorded(ask.request))
         return self._commit(records, facts, self._unless_crowded(), reply)
 
-    def _desk_of(self, ask: Checkpoint | ReportProgress | TurnResumes) -> Desk | None:
+    def _desk_of(self, ask: Checkpoint | ReportDivergence | ReportProgress | TurnResumes) -> Desk | None:
         """Where the turn that says this is under way; None if it is over, or was begun again since."""
         desk = self.desks.get(ask.agent_id)
         if desk is None or desk.running is None or desk.incarnation != ask.incarnation:
@@ -754,6 +826,13 @@ class Ledger:
             return ()
         count, run.untold = run.untold, 0
         return (Fact(self.now, MISSED, run.row.path, run.row.run_id, _json(dropped=count)),)
+
+    def diverged(self, ask: ReportDivergence) -> list[Effect]:
+        desk = self._desk_of(ask)
+        if desk is None:
+            return []
+        fact = Fact(self.now, "run.diverged", desk.path, ask.run_id, ask.data)
+        return self._commit((), (fact,), self._unless_crowded())
 
     # Interrupting
 
@@ -1087,13 +1166,16 @@ class Ledger:
         return effects
 
     def _new_run(
-        self, desk: Desk, input: Payload, run_id: RunId | None, durability: Durability | None
+        self,
+        desk: Desk,
+        input: Payload,
+        run_id: RunId | None,
+        durability: Durability | None,
+        started_by: int | None = None,
     ) -> OpenRun:
-        if run_id is None:
-            self._made += 1
-            run_id = RunId(f"run-{self._epoch}-{self._made}")
-        run = OpenRun(self._run_row(desk, input, run_id), set(), durability or self.journal.durability)
-        self.runs[run_id] = run
+        row = self._run_row(desk, input, run_id, started_by=started_by)
+        run = OpenRun(row, set(), durability or self.journal.durability)
+        self.runs[row.run_id] = run
         desk.push(run)
         return run
 
@@ -1101,10 +1183,22 @@ class Ledger:
         self,
         desk: Desk,
         input: Payload,
-        run_id: RunId,
+        run_id: RunId | None,
         awaits: tuple[RunId, ...] = (),
+        *,
+        started_by: int | None = None,
     ) -> RunRow:
-        return RunRow(run_id, self._next_serial(), desk.agent_id, desk.path, input, self.now, awaits=awaits)
+        serial = self._next_serial()
+        return RunRow(
+            run_id or plain_id(self._nonce, self._epoch, serial),
+            serial,
+            desk.agent_id,
+            desk.path,
+            input,
+            self.now,
+            awaits=awaits,
+            started_by=started_by,
+        )
 
     def _next_serial(self) -> int:
         serial = self._serial

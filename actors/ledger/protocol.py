@@ -51,7 +51,9 @@ class ConfigureLedger(Struct, frozen=True):
 class RecordSpawn(Struct, frozen=True):
     """Record a new agent, with its first run if it has `input`. Answered by `AgentSpawned`.
 
-    The directory hears `SpawnSettled` at once.
+    The directory hears `SpawnSettled` at once. A `run_id` that names a run of this path already is answered
+    as that run. With `taken`, the kind of the open agent at the path, only such a run can be meant; then
+    the directory hears nothing.
     """
 
     request: RequestId
@@ -60,6 +62,7 @@ class RecordSpawn(Struct, frozen=True):
     input: Payload | None
     run_id: RunId | None
     durability: Durability | None = None
+    taken: str | None = None
 
 
 class RecordClose(Struct, frozen=True):
@@ -95,6 +98,7 @@ class AcceptRun(Struct, frozen=True):
     fresh: bool = False
     durability: Durability | None = None
     closed: bool = False  # so is the agent: only a run that there is already can be meant
+    started_by: int | None = None  # the serial of the run whose turn asks; the run id is derived then
 
 
 class AcceptMessage(Struct, frozen=True):
@@ -261,6 +265,16 @@ class Checkpoint(Struct, frozen=True, gc=False):
     snapshot: Snapshot | None
     read_upto: int | None  # the serial of the last message that the turn has read
     outbox: tuple[OutgoingMessage, ...]
+    divides: bool = False  # what the run started so far by count is told apart from what follows
+
+
+class ReportDivergence(Struct, frozen=True, gc=False):
+    """A turn begun again asks for something else than what its run has started. Not answered."""
+
+    agent_id: AgentId
+    incarnation: Incarnation
+    run_id: RunId
+    data: bytes
 
 
 class ReportProgress(Struct, frozen=True, gc=False):
@@ -360,10 +374,14 @@ class Refused(Struct, frozen=True):
 
 
 class AgentSpawned(Struct, frozen=True, gc=False):
+    """`found`: a turn asked again for an agent that its run had spawned."""
+
     request: RequestId
     agent_id: AgentId
     path: str
     run_id: RunId | None
+    known: RunRow | None = None  # the first run, if its id was given before
+    found: bool = False
 
 
 class SpawnSettled(Struct, frozen=True, gc=False):
@@ -374,6 +392,13 @@ class SpawnSettled(Struct, frozen=True, gc=False):
     recorded: bool
 
 
+class SpawnWithdrawn(Struct, frozen=True, gc=False):
+    """To the directory: a spawn that it was told of as recorded was refused by the store."""
+
+    agent_id: AgentId
+    path: str
+
+
 class AgentsClosed(Struct, frozen=True, gc=False):
     request: RequestId
 
@@ -382,6 +407,7 @@ class RunAccepted(Struct, frozen=True, gc=False):
     request: RequestId
     run_id: RunId
     path: str
+    known: RunRow | None = None  # the run, if its id was given before
 
 
 class MessageAccepted(Struct, frozen=True, gc=False):
@@ -468,6 +494,7 @@ class LedgerReport(Struct, frozen=True):
 class RunBegun(Struct, frozen=True, gc=False):
     """`inbox` are messages accepted since the session was loaded; `results` a continuation's outcomes.
 
+    The run has its stem in any case.
     A turn of a `suspect` says when it waits, and asks before it goes on.
     """
 
@@ -552,6 +579,7 @@ LedgerCommand: TypeAlias = (
     | TurnWaits
     | TurnResumes
     | Checkpoint
+    | ReportDivergence
     | ReportProgress
     | GoOnTelling
     | EndTurn

@@ -60,6 +60,9 @@ class VirtualLoop(IsolatedLoop):
     crew_size = 2
     """Threads for large states, whatever the machine: a seed is the same simulation on each."""
 
+    refuses_divergence = True
+    """A turn begun again that asks for something else than before fails its run: here it is a finding."""
+
     _thread_id: int | None
     _scheduled: list[Any]  # a heap of timers
     _check_closed: Callable[[], None]

@@ -43,9 +43,12 @@ def owner(store: Inspection) -> Iterator[Problem | str]:
     repairable=True,
 )
 def meta(store: Inspection) -> Iterator[str]:
-    found = [row[0] for row in store.rows("SELECT id FROM meta LIMIT 3")]
-    if found != [1]:
-        yield f"meta has {'no row' if not found else f'rows {found}'}"
+    found = list(store.rows("SELECT id, nonce FROM meta LIMIT 3"))
+    ids = [row[0] for row in found]
+    if ids != [1]:
+        yield f"meta has {'no row' if not found else f'rows {ids}'}"
+    elif not found[0][1]:
+        yield "meta has no nonce, which the ids of runs begin with"
 
 
 @check(
@@ -76,7 +79,7 @@ def next_numbers(store: Inspection) -> Iterator[str]:
 
 @check(
     "epochs",
-    "Nothing is from an opening of the store that is still to come: run ids begin with its number.",
+    "Nothing is from an opening of the store that is still to come: run ids hold its number.",
     advice="--repair raises the number.",
     repairable=True,
 )

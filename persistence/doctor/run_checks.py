@@ -240,7 +240,8 @@ EVENT_TYPES = frozenset(
     f"agent.{fact}"
     for fact in ("spawned", "started", "start_failed", "evicted", "reloaded", "closed", "deleted")
 ) | {
-    *(f"run.{fact}" for fact in ("accepted", "started", "progress", "completed", "failed", "interrupted")),
+    *(f"run.{fact}" for fact in ("accepted", "started", "progress", "diverged")),
+    *(f"run.{fact}" for fact in ("completed", "failed", "interrupted")),
     "message.accepted",
     "store.healed",
 }

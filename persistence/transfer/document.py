@@ -85,7 +85,7 @@ class State(Struct, frozen=True, omit_defaults=True):
 
 class Header(Struct, frozen=True, tag=TYPE, tag_field="type"):
     version: int
-    epoch: Annotated[int, Meta(ge=0)]  # how often the store had been opened: its run ids begin with it
+    epoch: Annotated[int, Meta(ge=0)]  # how often the store had been opened: its run ids hold it
     key: str  # the fingerprint of what it is sealed with
     under: str
     at: Timestamp
@@ -108,10 +108,14 @@ class AgentLine(Struct, frozen=True, tag="agent", tag_field="type"):
     stateful: bool
     config: Value
     state: State | None
+    started_by: int | None = None  # the serial of the run whose turn spawned it
 
 
 class RunLine(Struct, frozen=True, tag="run", tag_field="type"):
-    """A run; `last` if it is the last outcome of its agent."""
+    """A run; `last` if it is the last outcome of its agent.
+
+    `stem` is what the ids of the runs that it started are derived from, if it may start more.
+    """
 
     serial: int
     run_id: RunId
@@ -130,6 +134,9 @@ class RunLine(Struct, frozen=True, tag="run", tag_field="type"):
     cuts: int = 0
     crashes: int = 0
     ran: float | None = None
+    started_by: int | None = None
+    stem: str | None = None
+    divided_at: int | None = None
 
 
 class MessageLine(Struct, frozen=True, tag="message", tag_field="type"):

@@ -243,7 +243,7 @@ class _Importer:
             "DROP TABLE IF EXISTS temp.renamed",
         ):
             self._connection.execute(statement)
-        # run ids begin with the epoch: the next opening must not make those that came again
+        # stores of version 0.1.0 began their run ids with the epoch: none of those must be made again
         self._connection.execute(
             "UPDATE meta SET next_agent_id = ?, next_serial = ?, next_seq = ?, closed = closed + ?,"
             " epoch = max(epoch, ?)",
@@ -278,6 +278,7 @@ class _Importer:
                 line.error,
                 line.incarnation,
                 line.origin,
+                self._serial_here(line.started_by),
             )
         )
         if line.state is not None:
@@ -310,6 +311,9 @@ class _Importer:
                 cuts=line.cuts,
                 crashes=line.crashes,
                 ran=line.ran,
+                started_by=self._serial_here(line.started_by),
+                stem=line.stem,
+                divided_at=self._serial_here(line.divided_at),
             )
         )
         if ended:
@@ -345,6 +349,10 @@ class _Importer:
         if row is None:
             raise Refused(self._document, f"it has no agent {exported}, and something of that agent")
         return agent_id, row[0]
+
+    def _serial_here(self, exported: int | None) -> int | None:
+        """The serial that a run of the document has here, or would have if the document had it."""
+        return None if exported is None else self._serials_from + exported
 
     def _new_serial(self, exported: int) -> int:
         serial = self._serials_from + exported

@@ -170,7 +170,7 @@ def test_every_call_of_a_turn(runtime: Any) -> None:
         async with turn.paused():
             pass
         turn.state["done"] = True
-        last = [await child.followup(14), await child.followup("fail")]
+        last = [await child.followup(14, key="last"), await child.followup("fail", key="fails")]
         told["later"] = (await turn.after(*last, input="my input")).run_id
         return told
 
@@ -220,7 +220,7 @@ def test_every_call_of_a_turn_on_a_thread(runtime: Any) -> None:
         with turn.paused():
             pass
         turn.state["done"] = True
-        last = [child.followup(14), child.followup("fail")]
+        last = [child.followup(14, key="last"), child.followup("fail", key="fails")]
         told["later"] = turn.after(*last, input="my input").run_id
         return told
 

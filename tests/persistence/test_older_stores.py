@@ -148,7 +148,7 @@ def test_all_that_an_older_store_held_is_there_and_goes_on(old: str, printers: A
         assert runtime.run("run-2-3").result() == "handed over"
 
         # goes on: known ids are known, numbers go on, mail is read
-        assert plain.followup("again", run_id="order 8/failed").outcome().status == "failed"
+        assert plain.followup("fail", run_id="order 8/failed").outcome().status == "failed"
         assert plain.followup("three").result(20) == {
             "seen": ("one", "two", "three"), "mail": ["from the chief", "from outside"]
         }  # fmt: skip

@@ -12,6 +12,8 @@ from hmac import compare_digest
 
 from msgspec import Struct
 
+from ..actors.errors import RunIdTaken
+from ..actors.ids import is_reserved
 from ..actors.vocabulary import check_path
 
 SESSION = "mcp-session-"
@@ -37,12 +39,24 @@ class Tree(Struct, frozen=True):
         return path.removeprefix(f"/{self.name}/")
 
     def run_id_of(self, named: str | None) -> str | None:
-        """The run id for one that a client chose: clients of two trees may choose the same."""
-        return None if named is None else f"{self.name}:{named}"
+        """The run id for one that a client chose: clients of two trees may choose the same.
+
+        Raises `RunIdTaken` for an id that could be the runtime's own.
+        """
+        if named is None:
+            return None
+        if is_reserved(named):
+            raise RunIdTaken.reserved(named)
+        return self._chosen + named
+
+    @property
+    def _chosen(self) -> str:
+        """What the ids of clients begin with, of a tree `run-1` as well: never as the runtime's own do."""
+        return f"/{self.name}:" if is_reserved(self.name) else f"{self.name}:"
 
     def told(self, text: str) -> str:
         """`text` with names where it has paths of this tree: a client knows no others."""
-        return text.replace(f"/{self.name}/", "").replace(f"{self.name}:", "")
+        return text.replace(f"/{self.name}/", "").replace(self._chosen, "")
 
 
 class Trees:

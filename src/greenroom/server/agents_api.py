@@ -11,14 +11,13 @@ from litestar.params import HeaderParameter, Parameter
 from msgspec import UNSET
 
 from .. import UNSET as NO_INPUT
-from .. import AgentInfo, AsyncAgentRef, Explanation, PathTaken, RunIdTaken, RunNotFound
+from .. import AgentInfo, AsyncAgentRef, Explanation, RunIdTaken
 from ..actors.vocabulary import AgentStatus, check_path
 from .access import Access
 from .addresses import agent_url, run_url
 from .openapi import PROBLEM_RESPONSES, problems
 from .problems import Malformed
 from .requests import ApiRequest, Body
-from .service import Service
 from .shown import shown
 from .views import (
     Accepted,
@@ -60,7 +59,8 @@ Key = Annotated[
         name="Idempotency-Key",
         min_length=1,
         max_length=200,
-        description="The run's id. Given twice, it is the same run.",
+        description="The run's id. Given twice, it is the same run; with another input it is refused. Ids "
+        "that begin with `run-` are the server's own.",
     ),
 ]
 
@@ -91,13 +91,9 @@ async def spawn(request: ApiRequest, data: Spawn, key: Key = None) -> Response[S
             run_id=run_id,
             durability=data.durability,
         )
-        first = ref.run.run_id if ref.run else None
-    except PathTaken:
-        if run_id is None or not await _is_run_of(request.service, run_id, path):
-            raise
-        first = run_id  # the same request once more
     except RunIdTaken as error:
         raise _discreet(error, request.access) from error
+    first = ref.run.run_id if ref.run else None
     return Response(Spawned(path, first), headers={"location": agent_url(path)})
 
 
@@ -350,13 +346,7 @@ def checked_key(key: str | None) -> str | None:
     return key
 
 
-async def _is_run_of(service: Service, run_id: str, path: str) -> bool:
-    try:
-        return (await service.runtime.run(run_id)).path == path
-    except RunNotFound:
-        return False
-
-
 def _discreet(error: RunIdTaken, access: Access) -> RunIdTaken:
-    """The same, without the path of an agent that is out of reach."""
-    return error if access.reaches(error.path) else RunIdTaken(error.run_id, "another agent")
+    """The same, without what it says of an agent that is out of reach."""
+    known = not error.path or access.reaches(error.path)
+    return error if known else RunIdTaken(error.run_id, "another agent")

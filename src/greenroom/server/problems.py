@@ -114,7 +114,7 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     errors.AgentNotFound: Problem(404, "agent-not-found", "There is no such agent"),
     errors.RunNotFound: Problem(404, "run-not-found", "There is no such run"),
     errors.PathTaken: Problem(409, "path-taken", "An open agent has this path"),
-    errors.RunIdTaken: Problem(409, "run-id-taken", "Another agent's run has this id"),
+    errors.RunIdTaken: Problem(409, "run-id-taken", "The run id is not free"),
     errors.KindTaken: Problem(409, "kind-taken", "Another kind has this name"),
     errors.AgentClosed: Problem(410, "agent-closed", "The agent is closed"),
     errors.InvalidPath: Problem(422, "invalid-path", "No agent can have this path"),
@@ -122,6 +122,7 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     errors.CannotStore: Problem(422, "cannot-store", "The value cannot be stored"),
     errors.WouldDeadlock: Problem(409, "would-deadlock", "The wait would never end"),
     errors.OutOfTree: Problem(403, "out-of-tree", "The path is outside the agent's tree"),
+    errors.KeyNeeded: Problem(409, "key-needed", "A name in a turn needs keys"),
     # how a run ended: told as its outcome, never raised by a request
     errors.RunFailed: Problem(409, "run-failed", "The run failed"),
     errors.RunInterrupted: Problem(409, "run-interrupted", "The run was interrupted"),

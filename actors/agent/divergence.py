@@ -1,0 +1,51 @@
+"""A turn begun again asks for something else than what its run has recorded: what is told of that."""
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from ...persistence import large
+from ...persistence.comparing import difference
+from ..errors import GreenroomError
+from ..vocabulary import Payload, tellable
+from .threads import crew
+
+
+class Divergence(Struct, frozen=True):
+    """What was asked for again, and where it differs; as the data of `run.diverged` tells it."""
+
+    what: str  # "run", "agent"
+    name: str  # its name within the run: a path
+    key: str | int | None
+    count: int | None  # the how-manieth call under that name, if there was no key
+    found: str  # what stands: a run's id, an agent's path
+    differs: str  # "input", "kind", "config"
+    difference: str
+
+    def encoded(self) -> bytes:
+        """As JSON."""
+        key = tellable(self.key) if isinstance(self.key, str) else self.key
+        return msgspec.json.encode(replace(self, key=key, difference=tellable(self.difference)))
+
+    def text(self, run_id: str, path: str) -> str:
+        """For the log."""
+        which = f" {self.key!r}" if self.key is not None else f" {self.count}" if self.count else ""
+        return (
+            f"run {run_id} of {path} asks again for the {self.what}{which} at {self.name}, with another "
+            f"{self.differs}: {self.difference}. The recorded one stands ({self.found}). Code that a crash "
+            "may begin again has to ask for the same again: keep times and answers of models out of it, or "
+            "in turn.state behind a checkpoint()."
+        )
+
+    def error(self, run_id: str, path: str) -> GreenroomError:
+        """For a simulation, where the run fails of it."""
+        return GreenroomError(self.text(run_id, path))
+
+
+async def compared(recorded: Payload, given: Payload) -> str | None:
+    """Where two values differ, see `difference`; found on a thread if they are large."""
+    if recorded == given:
+        return None
+    if max(len(recorded), len(given)) > large.LARGE:
+        return await crew().run(lambda: difference(recorded, given), "compare")
+    return difference(recorded, given)
