@@ -196,7 +196,10 @@ class Engine:
             )
 
     def _kind_registered(self, name: str) -> None:
-        self.tell("ledger", KindRegistered(name))
+        if self._base.loop.is_closed():  # the program around it ended, and has not closed it
+            listeners.pop(self._kind_registered, None)
+        else:
+            self.tell("ledger", KindRegistered(name))
 
     def _over(self) -> None:
         listeners.pop(self._kind_registered, None)

@@ -122,8 +122,8 @@ ORIGIN = 10
 UNREAD = 12
 """The column of an agent that names its mail; then comes the version that it was spawned with."""
 
-STARTED_BY = 14
-"""The column of a run that names the one whose turn started it."""
+STARTED_BY, STEM = 14, 20
+"""The columns of a run: which one started it, and what the ids of what it starts are derived from."""
 
 ALONE, AT_WORK = 17, 19
 """The columns of a run that are truth values."""
@@ -320,10 +320,12 @@ class Reader:
 
     def _run(self, row: Row) -> RunRow:
         fields = list(row)
-        run_id, serial, agent_id, path = fields[:4]
-        status, awaits, result, ended_at = fields[6], fields[8], fields[9], fields[12]
-        place = self._places.input(run_id, serial, agent_id, awaits, fields[STARTED_BY])
-        fields[4] = self._payload(fields[4], place, path)
+        run_id, serial, agent_id, path, sealed, accepted_at, status = fields[:7]
+        awaits, result, ended_at, starter, stem = (
+            fields[column] for column in (8, 9, 12, STARTED_BY, STEM)
+        )
+        place = self._places.input(run_id, serial, agent_id, accepted_at, awaits, starter, stem)
+        fields[4] = self._payload(sealed, place, path)
         if status == "accepted" and (result, ended_at) != (None, None):
             again = SnapshotTampered(path, f"run {run_id} has ended, and is to be executed again")
             fields[4], fields[9] = codec.refused(again), None

@@ -300,7 +300,6 @@ HANDLERS: dict[type, Handler] = {
 ASKED: dict[type, Callable[[Any], Iterable[Effect]]] = {
     **dict.fromkeys(
         (
-            RecordClose,
             AcceptRun,
             AcceptMessage,
             InterruptRuns,

@@ -139,6 +139,7 @@ BEGINS_AGAIN: Seconds = 1.0
 """After a turn or an opening was cancelled from outside of greenroom: mostly the program is ending."""
 
 CLOSED = "the runtime closed before its turn ended"
+CANCELLED = "its turn was cancelled from outside of greenroom, as if the program around it ended"
 
 
 class CallAgain(Struct, frozen=True):
@@ -755,7 +756,8 @@ class Ledger:
             if run.interrupted is None and (not ask.begun or self._attempts_of(desk.kind) != 1):
                 return self._cut_off(ask, desk, run, session)
             # somebody had interrupted it, or it may not begin again
-            ask = replace(ask, status="interrupted", error=run.interrupted or ask.error)
+            reason = run.interrupted or (CLOSED if ask.status == "suspended" else CANCELLED)
+            ask = replace(ask, status="interrupted", error=reason, error_type=None)
         self._latencies.add("turn", ask.ended_at - ask.started_at)
         records, facts = self._changes(ask, desk)
         effects: list[Effect] = []

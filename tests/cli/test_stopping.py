@@ -332,9 +332,10 @@ def test_a_run_that_nothing_happens_to_says_what_it_waits_for(
     process.end()
     write_agents(TREE.replace("def child(turn)", "def renamed(turn)"))
     process = start(target, "--store", "tree.db", "--slots", 1)
-    while (line := process.stderr.readline()) and "waits for" not in line:
+    while (line := process.stderr.readline()) and "/root is" not in line:
         pass
-    assert "/root is idle: it waits for 1 runs to end. /root/child-4 is" in line
+    assert "/root is idle: its next run goes on when run " in line
+    assert " of /root/child-4 has ended. /root/child-4 is" in line
     assert "its kind 'child' is not registered" in line
     process.send_signal(signal.SIGINT)
     assert process.end().status == 130

@@ -12,7 +12,6 @@ from greenroom import KeyNeeded, PathTaken, SyncTurn, Turn, agent
 from greenroom.testing import Simulation
 
 pytestmark = [
-    pytest.mark.timeout(120),
     pytest.mark.filterwarnings(
         "ignore::pytest.PytestUnraisableExceptionWarning"
     ),  # of what a crash cut off
