@@ -11,8 +11,6 @@ import pytest
 
 from greenroom import AsyncRuntime, Turn, agent
 
-pytestmark = pytest.mark.timeout(240)
-
 EVENTS, LISTENERS = 200_000, 1_000
 MOST = 0.02
 """Seconds of CPU time of the loop's thread in one callback."""
