@@ -1337,6 +1337,7 @@ class Ledger:
         row = self._run_row(desk, input, run_id, started_by=started_by)
         run = OpenRun(row, (), durability or self.journal.durability)
         self.runs[row.run_id] = run
+        self._lately.accepted(row.run_id)
         desk.push(run)
         return run
 
