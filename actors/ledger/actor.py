@@ -258,7 +258,7 @@ HANDLERS: dict[type, Handler] = {
     ForgetRuns: lambda room, news, _: room.ledger.forget_runs(news),
     GoOn: lambda room, news, _: room.ledger.go_on(news.number),
     DescribeAgent: lambda room, ask, _: room.ledger.view.agent(ask),
-    DescribeAgents: lambda room, ask, _: room.ledger.view.agents(ask),
+    DescribeAgents: lambda room, ask, _: room.ledger.describe_agents(ask),
     DescribeState: lambda room, ask, _: room.ledger.view.state(ask),
     DescribeRun: lambda room, ask, _: room.ledger.view.run(ask),
     DescribeLedger: lambda room, ask, _: room.ledger.describe(ask),

@@ -91,6 +91,7 @@ from .protocol import (
     Checkpoint,
     CheckpointRecorded,
     CloseRecorded,
+    DescribeAgents,
     DescribeLedger,
     EndTurn,
     ForgetRequest,
@@ -230,7 +231,7 @@ class Ledger:
         return effects
 
     def kind_registered(self, news: KindRegistered) -> list[Effect]:
-        """Let go on what waited for this kind."""
+        """Let go on what waited for this kind, in portions."""
 
         def calls() -> Iterator[list[Effect]]:
             for place, desk in enumerate(list(self.desks.values())):
@@ -241,14 +242,16 @@ class Ledger:
 
         return self.errands.begin(calls())
 
-    def _judge(self, desk: Desk) -> list[Effect]:
-        """Fail the queued runs that were cut off and may not begin again."""
+    def _judge(self, desk: Desk, *, first: bool = False) -> list[Effect]:
+        """Fail the queued runs that were cut off and may not begin again; `first`: up to one that may."""
         attempts = self._attempts_of(desk.kind)
         effects: list[Effect] = []
         if attempts is None:
             return effects
-        for run in desk.queued:
+        for run in desk.upcoming() if first else desk.queued:
             failure = verdict(run.row, attempts) if run.row.attempt else None
+            if failure is None and first:
+                break
             if failure is not None:
                 data: dict[str, object] | None = {"recovered": True} if run.recovered else None
                 effects += self._end(
@@ -610,7 +613,7 @@ class Ledger:
         desk.incarnation = ask.incarnation
         effects: list[Effect] = []
         if desk.queue and desk.queue[0].row.attempt:  # its kind may have been registered since
-            effects += self._judge(desk)
+            effects += self._judge(desk, first=True)
         if not desk.queue or desk.ends or self._closing is not None or not self._may_begin(desk):
             desk.called = False
             return [*effects, Send(session, NothingToRun(ask.agent_id))]
@@ -1098,7 +1101,7 @@ class Ledger:
             if not news.orderly and self._has_begun(run):
                 run.row = lost(run.row)
             effects += self._put_back(desk, run)
-            effects += self._judge(desk)
+            effects += self._judge(desk, first=True)
         if run is not None or ended is not None or not news.orderly:
             desk.called = False
             effects += self._call(desk)
@@ -1230,6 +1233,11 @@ class Ledger:
             desk.awaits_no_more(request)
 
     # Describing
+
+    def describe_agents(self, ask: DescribeAgents) -> list[Effect]:
+        if self.view.is_live(ask):
+            return self.errands.begin(self.view.live_agents(ask))
+        return self.view.agents(ask)
 
     def describe(self, ask: DescribeLedger) -> list[Effect]:
         running = sum(1 for _ in self._turns)
