@@ -76,6 +76,7 @@ from ..vocabulary import (
     tellable,
 )
 from .desk import Desk, OpenRun
+from .door import MOST_HANDED_IN
 from .errands import LIGHT, Errands
 from .health import Episode, Health
 from .lately import Lately
@@ -150,6 +151,9 @@ class CallAgain(Struct, frozen=True):
 
 LOOKED_UP = 64
 """Runs in one question to the disk, of those that somebody waits for."""
+
+RECORDS_OF_A_PIECE = 2
+"""Of one that is handed in: itself, and an event."""
 
 MOST_AHEAD = 10_000
 """Records that are not on disk, beyond which an errand waits: the disk is kept busy with half of them."""
@@ -510,7 +514,7 @@ class Ledger:
         return [Send(ask.reply_to, Refused(ask.request, error))]
 
     def accept_message(self, ask: AcceptMessage) -> list[Effect]:
-        refusal = self._refusal(ask)
+        refusal = self._refusal(ask) or (AgentClosed(ask.path) if ask.closed else None)
         if refusal:
             return [Send(ask.reply_to, Refused(ask.request, refusal))]
         reply = Send(ask.reply_to, MessageAccepted(ask.request))
@@ -561,6 +565,23 @@ class Ledger:
         """
         unwritten = self.journal.debt
         return len(self.runs) + unwritten.pieces + max(self._spawning, unwritten.agents)
+
+    @property
+    def far_behind(self) -> bool:
+        """Whether the disk alone is what new work would have to wait for."""
+        debt = self.journal.debt
+        if self.sealed or self.health.problem is not None:
+            return False
+        if len(self.runs) + self._spawning >= self._backlog:  # then other work is, too
+            return False
+        return debt.records >= MOST_HANDED_IN or debt.heavy or self._pieces() >= self._backlog
+
+    @property
+    def room(self) -> int:
+        """How many pieces of work may be handed in before the disk is far behind."""
+        debt = self.journal.debt
+        left = min(self._backlog - self._pieces(), (MOST_HANDED_IN - debt.records) // RECORDS_OF_A_PIECE)
+        return max(1, left)
 
     def _level(self, ask: RecordSpawn | AcceptRun) -> Durability | None:
         """The level that the answer waits for: a turn is held back where the disk is far behind."""

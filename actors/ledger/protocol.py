@@ -115,6 +115,7 @@ class AcceptMessage(Struct, frozen=True):
     body: Payload
     sender: str | None
     durability: Durability | None = None
+    closed: bool = False  # so is the agent
 
 
 class InterruptRuns(Struct, frozen=True):
