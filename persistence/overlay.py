@@ -279,9 +279,7 @@ class Overlay:
 
     def _run(self, run: RunRow | None, run_id: RunId) -> RunRow | None:
         run = fold_run(run, (record for _, record in self._of_run.get(run_id, ())))
-        if run is None or any(type(record) is EraseAgent for record in self._records(run.agent_id)):
-            return None
-        return run
+        return None if run is None or run.agent_id in self._erased else run
 
     def _merge_path(self, path: str, found: AgentRow | None) -> AgentRow | None:
         rows = [self._row(found, found.agent_id)] if found else []

@@ -85,11 +85,11 @@ def test_a_look_learns_what_is_on_disk_alone_for_the_next_one(kind: type, tmp_pa
         run = await do(lambda: ref.followup(large))
         await do(lambda: ref.followup(1))
         while not await do(lambda: runtime.wait([run], timeout=0)):
-            await asyncio.sleep(0.001)
+            await do(runtime.stats)
         assert await do(lambda: run.result(0)) == large
         engine = runtime._engine
         while engine.callers.waiting:  # nothing is left of a look
-            await asyncio.sleep(0.001)
+            await do(runtime.stats)
 
     told(kind, story, tmp_path / "store.db")
 
