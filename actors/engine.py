@@ -25,7 +25,7 @@ from .shell import log
 from .supervisor.actor import Supervisor
 from .supervisor.protocol import CloseRuntime, StartRuntime
 from .systems.local import LocalSystemBase
-from .vocabulary import Address, Durability, RequestId, Role
+from .vocabulary import Address, Durability, RequestId, Role, checked_seconds
 from .watchdog import Watchdog
 from .world import REAL, World
 
@@ -196,7 +196,10 @@ class Engine:
             )
 
     def _kind_registered(self, name: str) -> None:
-        self.tell("ledger", KindRegistered(name))
+        if self._base.loop.is_closed():  # the program around it ended, and has not closed it
+            listeners.pop(self._kind_registered, None)
+        else:
+            self.tell("ledger", KindRegistered(name))
 
     def _over(self) -> None:
         listeners.pop(self._kind_registered, None)
@@ -231,9 +234,7 @@ def refuse_green_threads() -> None:
 
 def checked_drain(drain: object) -> float:
     """`drain` as seconds, or what is wrong with it."""
-    if not isinstance(drain, int | float) or isinstance(drain, bool) or not 0 <= drain < float("inf"):
-        raise ValueError(f"drain= is a number of seconds from 0 on, not {shown(drain)}")
-    return float(drain)
+    return checked_seconds("drain", drain)
 
 
 def failure_of(answer: object) -> GreenroomError | None:

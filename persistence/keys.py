@@ -26,7 +26,7 @@ KEY_SIZE = 32
 DRAFT = 8
 """Random bytes in the name of a key that is being made."""
 
-Place: TypeAlias = tuple[str | int | None, ...]
+Place: TypeAlias = tuple[str | int | float | None, ...]
 """Where a value stands: its column, whose it is, and how it is to be read."""
 
 
@@ -40,8 +40,17 @@ class Places:
         return "config", agent_id, path, kind, version, origin, started_by
 
     @staticmethod
-    def input(run_id: str, serial: int, agent_id: int, awaits: str | None, started_by: int | None) -> Place:
-        return "input", run_id, serial, agent_id, awaits, started_by
+    def input(
+        run_id: str,
+        serial: int,
+        agent_id: int,
+        accepted_at: float,
+        awaits: str | None,
+        started_by: int | None,
+        stem: str | None,
+    ) -> Place:
+        at = float(accepted_at) if type(accepted_at) is int else accepted_at  # as it is read again
+        return "input", run_id, serial, agent_id, at, awaits, started_by, stem
 
     @staticmethod
     def result(run_id: str, agent_id: int, status: str) -> Place:

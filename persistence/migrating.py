@@ -10,7 +10,7 @@ from .keys import OldPlaces, Place, Places, Sealer, read_key
 
 _BOUND = (
     ("config", "agents", "config", "agent_id, path, kind, version, origin, started_by"),
-    ("input", "runs", "input", "run_id, serial, agent_id, awaits, started_by"),
+    ("input", "runs", "input", "run_id, serial, agent_id, accepted_at, awaits, started_by, stem"),
     ("result", "runs", "result", "run_id, agent_id, status"),
     ("body", "inbox", "body", "serial, agent_id, sender, sender_id"),
 )

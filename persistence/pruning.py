@@ -87,6 +87,7 @@ INBOX_OF = "SELECT serial, length(body) FROM inbox WHERE agent_id = ? ORDER BY s
 SNAPSHOT_SIZE = "SELECT length(data) FROM snapshots WHERE agent_id = ?"
 
 DELETE_EVENTS = "DELETE FROM events WHERE seq <= ?"
+PRUNED = "UPDATE meta SET pruned = max(pruned, ?)"
 DELETE_RUNS = """
     DELETE FROM runs WHERE serial IN (SELECT value FROM json_each(?)) AND status <> 'accepted'
 """
@@ -216,6 +217,7 @@ class Pruner:
             self.eraser.delete(step.erasure)
         if step.upto_seq:
             self._connection.execute(DELETE_EVENTS, (step.upto_seq,))
+            self._connection.execute(PRUNED, (step.upto_seq,))
         if step.released:
             self._connection.execute(KEEP_NO_MORE, (step.over, _json(step.released)))
         for statement, numbers in (

@@ -149,7 +149,9 @@ def _agent(store: Seals, record: AddAgent) -> Row:
 def _run(store: Seals, record: AddRun) -> Row:
     row = record.row
     awaits = msgspec.json.encode(row.awaits).decode() if row.awaits else None
-    place = Places.input(row.run_id, row.serial, row.agent_id, awaits, row.started_by)
+    place = Places.input(
+        row.run_id, row.serial, row.agent_id, row.accepted_at, awaits, row.started_by, row.stem
+    )
     value = store.seal(row.input, place)
     result = _result(store, row.result, row.run_id, row.agent_id, row.status)
     return (

@@ -309,17 +309,12 @@ V4_COLUMNS = (Added("meta", "pruned", "INTEGER NOT NULL DEFAULT 0"),)
 
 
 def pruned_events(db: "Database") -> None:
-    """Version 4: `meta.pruned`, up to which number events are gone.
+    """Version 4: `meta.pruned`, up to which number retention has removed events.
 
-    Numbers have gaps, so the oldest event that is left does not tell.
+    Numbers have gaps, and those about deleted agents go as well, so the oldest that is left does not tell.
     """
     _add(db, V4_COLUMNS)
     db.execute("UPDATE meta SET pruned = coalesce((SELECT min(seq) FROM events), next_seq) - 1")
-    db.execute(
-        """CREATE TRIGGER event_pruned AFTER DELETE ON events
-           WHEN NOT EXISTS (SELECT 1 FROM events WHERE seq < old.seq)
-           BEGIN UPDATE meta SET pruned = max(pruned, old.seq); END"""
-    )
 
 
 STEPS: list[Callable[["Database"], None]] = [tables, processes, origins, pruned_events]

@@ -82,7 +82,6 @@ REFUSED: dict[str, tuple[Any, str, Callable[[Runtime], Any]]] = {
     "accept_run": (Ledger, "accept_run", lambda runtime: runtime.agent("/t/a").followup(1)),
     "accept_message": (Ledger, "accept_message", lambda runtime: runtime.agent("/t/a").send(1)),
     "record_spawn": (Ledger, "record_spawn", lambda runtime: runtime.spawn(echo, "/t/new", input=1)),
-    "record_close": (Ledger, "record_close", lambda runtime: runtime.agent("/t/b").close()),
     "interrupt": (Ledger, "interrupt", lambda runtime: runtime.agent("/t/a").interrupt()),
     "describe": (Ledger, "describe", lambda runtime: runtime.stats()),
     "view.agent": (View, "agent", lambda runtime: runtime.agent("/t/a").info()),

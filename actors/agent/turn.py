@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from concurrent.futures import CancelledError as _Cancelled
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
+from contextlib import asynccontextmanager, contextmanager
 from threading import current_thread
 from typing import Any, Protocol, TypeVar
 
@@ -435,7 +435,7 @@ class Turn(Handle):
         them cannot end before this turn has. Raises `TimeoutError`, as soon as there is a slot to go on
         in: if runs that never end may hold all of them, bound these by their kind's `turn_timeout`.
         """
-        checked_timeout(timeout)
+        timeout = checked_timeout(timeout)
         run_ids = [await self._id_of(run) for run in runs]
         own = self._continuation
         if own is not None and own.run_id in run_ids:
@@ -623,14 +623,27 @@ async def _raising(error: Exception) -> Any:
     raise error
 
 
-def shielded() -> AbstractContextManager[Any]:
+@contextmanager
+def shielded() -> Iterator[None]:
     """A block that anyio's cancel scopes around it leave alone until it is over.
 
     They cancel a task at every turn of the loop until it has left them: one that cannot leave yet would
     keep the loop spinning. asyncio's own cancellations come once, and come here as well.
     """
     anyio = sys.modules.get("anyio")
-    return nullcontext() if anyio is None else anyio.CancelScope(shield=True)
+    if anyio is None:
+        yield
+        return
+    scope = anyio.CancelScope(shield=True)
+    scope.__enter__()
+    try:
+        yield
+    except GeneratorExit:  # thrown away with its loop: there is no task that could leave the scope
+        raise
+    except BaseException as error:
+        scope.__exit__(type(error), error, error.__traceback__)
+        raise
+    scope.__exit__(None, None, None)
 
 
 def _given(payload: Payload, what: str, path: str) -> Any:

@@ -23,11 +23,13 @@ from ..residency.protocol import AgentEntered, AgentLeft, LoadFailed, OpeningDef
 from ..shell import ActorShell, Contained, log
 from ..vocabulary import Address, Seconds
 from .audit import Mark, broken_invariant, mark_of
+from .errands import GoOn
 from .ledger import CallAgain, Ledger
 from .protocol import (
     AcceptMessage,
     AcceptRun,
     AwaitRun,
+    AwaitRuns,
     Checkpoint,
     CloseLedger,
     ConfigureLedger,
@@ -38,8 +40,10 @@ from .protocol import (
     DescribeState,
     EndTurn,
     ForgetRequest,
+    ForgetRuns,
     GoOnTelling,
     InterruptRuns,
+    InterruptTree,
     InterruptTurns,
     KindRegistered,
     LedgerClosed,
@@ -96,8 +100,8 @@ class LedgerActor(ActorShell):
             return effects
         journal = self.journal
         batch = journal.take_batch() if journal.urgent > journal.sent else []
-        written = not (journal.unwritten or journal.asking or self.ledger.told.waiting)
-        if self.closing is not None and written:
+        busy = journal.unwritten or journal.asking or self.ledger.told.waiting or self.ledger.errands
+        if self.closing is not None and not busy:
             batch = [*batch, *self.close_stores()]
         return [*effects, *batch] if batch else effects
 
@@ -247,8 +251,12 @@ HANDLERS: dict[type, Handler] = {
     AcceptRun: lambda room, ask, _: room.ledger.accept_run(ask),
     AcceptMessage: lambda room, ask, _: room.ledger.accept_message(ask),
     InterruptRuns: lambda room, ask, _: room.ledger.interrupt(ask),
+    InterruptTree: lambda room, ask, _: room.ledger.interrupt_tree(ask),
     AwaitRun: lambda room, ask, _: room.ledger.await_run(ask),
+    AwaitRuns: lambda room, ask, _: room.ledger.await_runs(ask),
     ForgetRequest: lambda room, news, _: room.ledger.forget(news),
+    ForgetRuns: lambda room, news, _: room.ledger.forget_runs(news),
+    GoOn: lambda room, news, _: room.ledger.go_on(news.number),
     DescribeAgent: lambda room, ask, _: room.ledger.view.agent(ask),
     DescribeAgents: lambda room, ask, _: room.ledger.view.agents(ask),
     DescribeState: lambda room, ask, _: room.ledger.view.state(ask),
@@ -292,7 +300,6 @@ HANDLERS: dict[type, Handler] = {
 ASKED: dict[type, Callable[[Any], Iterable[Effect]]] = {
     **dict.fromkeys(
         (
-            RecordClose,
             AcceptRun,
             AcceptMessage,
             InterruptRuns,

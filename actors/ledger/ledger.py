@@ -9,7 +9,7 @@ the run out of `runs`; a turn's end counts only if its run is still there, under
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 from msgspec import Struct
@@ -76,6 +76,7 @@ from ..vocabulary import (
     tellable,
 )
 from .desk import Desk, OpenRun
+from .errands import LIGHT, Errands
 from .health import Episode, Health
 from .lately import Lately
 from .latencies import Latencies
@@ -86,13 +87,17 @@ from .protocol import (
     AgentsClosed,
     AgentSpawned,
     AwaitRun,
+    AwaitRuns,
     Checkpoint,
     CheckpointRecorded,
+    CloseRecorded,
     DescribeLedger,
     EndTurn,
     ForgetRequest,
+    ForgetRuns,
     GoOnTelling,
     InterruptRuns,
+    InterruptTree,
     InterruptTurn,
     InterruptTurns,
     KindRegistered,
@@ -110,6 +115,7 @@ from .protocol import (
     RunEnded,
     RunPending,
     RunsInterrupted,
+    RunsSought,
     SessionCancelled,
     SessionFailed,
     SessionStarted,
@@ -124,6 +130,8 @@ from .protocol import (
     TurnWaits,
 )
 from .suspects import CRASHED, SUSPECT_FROM, Outran, Suspects, cut_off, longest_solo, lost, verdict
+from .sweep import Sweep
+from .underway import UnderWay
 from .view import View
 from .waits import Waits
 
@@ -131,12 +139,23 @@ BEGINS_AGAIN: Seconds = 1.0
 """After a turn or an opening was cancelled from outside of greenroom: mostly the program is ending."""
 
 CLOSED = "the runtime closed before its turn ended"
+CANCELLED = "its turn was cancelled from outside of greenroom, as if the program around it ended"
 
 
 class CallAgain(Struct, frozen=True):
     """To the ledger, from a timer: what was cancelled from outside may begin again."""
 
     agent_id: AgentId
+
+
+LOOKED_UP = 64
+"""Runs in one question to the disk, of those that somebody waits for."""
+
+MOST_AHEAD = 10_000
+"""Records that are not on disk, beyond which an errand waits: the disk is kept busy with half of them."""
+
+WAITERS = 16
+"""Open runs that are waited for in one step."""
 
 
 class Ledger:
@@ -168,6 +187,9 @@ class Ledger:
         self._lookups: dict[RunId, deque[AcceptRun | RecordSpawn]] = {}
         self._looked_for: set[RequestId] = set()  # who waits for a run that is being looked up
         self._postponed: set[AgentId] = set()  # their next run begins when the store can be written again
+        self._sweeps: list[Sweep] = []  # interrupts under way
+        self.errands = Errands()
+        self._turns = UnderWay()
         self._lately = Lately()
         self._latencies = Latencies()  # of commits, of runs until they begin, of turns
         self._closing: str | None = None
@@ -187,7 +209,7 @@ class Ledger:
             if row is not was:
                 cuts.append(SetRun.of(row))
             # "process": it may be what ended the last one
-            run = OpenRun(row, set(), "process", recovered=True)
+            run = OpenRun(row, (), "process", recovered=True)
             desk = self._desk(row.agent_id, agent.path, agent.kind)
             desk.suspected = agent.last is not None and agent.last.error_type == CRASHED
             self.runs[row.run_id] = run
@@ -197,7 +219,7 @@ class Ledger:
         for desk in self.desks.values():
             desk.kind_missing = self._attempts_of(desk.kind) is None
         for desk in list(self.desks.values()):
-            for run in list(desk.queue):
+            for run in desk.queued:
                 if run.row.error is not None:
                     effects += self._end(desk, run, "interrupted", run.row.error, data={"recovered": True})
             effects += self._judge(desk)
@@ -210,8 +232,15 @@ class Ledger:
 
     def kind_registered(self, news: KindRegistered) -> list[Effect]:
         """Let go on what waited for this kind."""
-        waiting = [desk for desk in self.desks.values() if desk.kind_missing and desk.kind == news.name]
-        return [effect for desk in waiting for effect in (*self._judge(desk), *self._call(desk))]
+
+        def calls() -> Iterator[list[Effect]]:
+            for place, desk in enumerate(list(self.desks.values())):
+                if desk.kind_missing and desk.kind == news.name:
+                    yield [*self._judge(desk), *self._call(desk)]
+                elif place % LIGHT == 0:
+                    yield []
+
+        return self.errands.begin(calls())
 
     def _judge(self, desk: Desk) -> list[Effect]:
         """Fail the queued runs that were cut off and may not begin again."""
@@ -219,7 +248,7 @@ class Ledger:
         effects: list[Effect] = []
         if attempts is None:
             return effects
-        for run in list(desk.queue):
+        for run in desk.queued:
             failure = verdict(run.row, attempts) if run.row.attempt else None
             if failure is not None:
                 data: dict[str, object] | None = {"recovered": True} if run.recovered else None
@@ -353,30 +382,52 @@ class Ledger:
         ]
 
     def record_close(self, ask: RecordClose) -> list[Effect]:
+        """End the runs of these agents, in portions, and then the agents, in one commit."""
+        for agent_id, _ in ask.agents:
+            desk = self.desks.get(agent_id)
+            if desk is not None:
+                desk.ends = True
+        if self._lookups:
+            self._close_lookups({agent_id for agent_id, _ in ask.agents})
+        return self.errands.begin(self._closing_agents(ask), records=True)
+
+    def _closing_agents(self, ask: RecordClose) -> Iterator[list[Effect]]:
         reason = "its agent was deleted" if ask.erase else "its agent was closed"
-        effects: list[Effect] = []
+        for agent_id, _ in ask.agents:
+            desk = self.desks.get(agent_id)
+            if desk is None:
+                continue
+            runs = deque(desk.open_runs())
+            if desk.running:  # its session is about to go, and nothing that it reports counts any more
+                yield [*self._end(desk, desk.running, "interrupted", reason), *self._count_turns()]
+            yield [Send("residency", DismissAgent(agent_id, gone=True))]
+            while runs:
+                run = runs.popleft()
+                if run.state != "ended":
+                    yield self._end(desk, run, "interrupted", reason)
+            if self.desks.get(agent_id) is desk:
+                if desk.opening and not desk.present:
+                    self._spawning -= 1
+                del self.desks[agent_id]
         records: list[Record] = []
         facts: list[Fact] = []
         for agent_id, path in ask.agents:
-            desk = self.desks.get(agent_id)
-            if desk is not None:
-                for run in desk.open_runs():
-                    effects += self._end(desk, run, "interrupted", reason)
-                if desk.opening and not desk.present:
-                    self._spawning -= 1
-                effects.append(Send("residency", DismissAgent(agent_id, gone=True)))
-                self.desks.pop(agent_id, None)
             records.append(
-                EraseAgent(agent_id, path) if ask.erase else SetAgent(agent_id, "closed", None, self.now)
+                EraseAgent(agent_id, path)
+                if ask.erase
+                else SetAgent(agent_id, "closed", None, self.now, path)
             )
             facts.append(Fact(self.now, "agent.deleted" if ask.erase else "agent.closed", path))
         self.known -= 0 if ask.over else len(ask.agents)
-        if self._lookups:
-            self._close_lookups({agent_id for agent_id, _ in ask.agents})
         if ask.erase:
             self._lately.forget()
-        then = (Send(ask.reply_to, AgentsClosed(ask.request)),) if ask.reply_to else ()
-        return effects + self._commit(tuple(records), tuple(facts), self._unless_crowded(), *then)
+        then = (Send(ask.reply_to, AgentsClosed(ask.request, ask.count)),) if ask.reply_to else ()
+        recorded = self._commit(tuple(records), tuple(facts), self._unless_crowded(), *then)
+        done = Send("directory", CloseRecorded(ask.closing))
+        yield [
+            *recorded,
+            *self.journal.tell(self.journal.urgent, "process" if ask.written else "memory", done),
+        ]
 
     # Accepting
 
@@ -522,7 +573,7 @@ class Ledger:
         effects: list[Effect] = []
         del self.runs[run.row.run_id]
         run.state = "ended"
-        for request in run.waiters:
+        for request in run.asked:
             self._awaits_no_more(request)
         if run is desk.running:
             begun: RunBegun = run.beginning.message  # type: ignore[assignment, union-attr]
@@ -539,7 +590,7 @@ class Ledger:
         for run in desk.open_runs():
             del self.runs[run.row.run_id]
             run.state = "ended"
-            for request in run.waiters:
+            for request in run.asked:
                 self._awaits_no_more(request)
         if desk.opening and not desk.present:
             self._spawning -= 1
@@ -561,9 +612,14 @@ class Ledger:
         effects: list[Effect] = []
         if desk.queue and desk.queue[0].row.attempt:  # its kind may have been registered since
             effects += self._judge(desk)
-        if not desk.queue or self._closing is not None or not self._may_begin(desk):
+        if not desk.queue or desk.ends or self._closing is not None or not self._may_begin(desk):
             desk.called = False
             return [*effects, Send(session, NothingToRun(ask.agent_id))]
+        for sweep in self._sweeps:
+            if sweep.covers(desk.queue[0].row):
+                desk.called = False
+                sweep.held[ask.agent_id] = None
+                return [*effects, Send(session, NothingToRun(ask.agent_id))]
         if self.health.problem is not None and desk.queue[0].durability != "memory":
             return [*effects, *self._postpone(desk, session)]
         self._may_begin(desk, now=True)
@@ -571,6 +627,7 @@ class Ledger:
         row = run.before = run.row
         run.outran = False
         run.state, desk.running, desk.executor = "running", run, session
+        self._turns.begun(desk)
         self._latencies.add("queue", self.now - row.accepted_at)
 
         def begin(results: tuple[RunRow, ...]) -> list[Effect]:
@@ -623,7 +680,7 @@ class Ledger:
     def store_failed(self) -> list[Effect]:
         """Nothing can be written for now: turns that would wait for it to begin give back their slots."""
         effects: list[Effect] = []
-        for desk in list(self.desks.values()):
+        for desk in self._turns:
             run = desk.running
             if run is None or run.beginning is None or self.journal.is_written(run.begun_by):
                 continue
@@ -634,7 +691,7 @@ class Ledger:
             else:
                 effects += self._put_back(desk, run)
             effects += self._postpone(desk, session)
-        return [*effects, *self.record_progress(), *self._count_turns()]
+        return [*effects, *self.record_progress(), *self.errands.release(), *self._count_turns()]
 
     def _has_begun(self, run: OpenRun) -> bool:
         """Whether the session was told to execute the code of the run that it took."""
@@ -674,11 +731,9 @@ class Ledger:
         """It can be written again: record that, and let go on what waited for it."""
         data = _json(problem=over.problem, since=over.began, tries=over.tries)
         effects = self._commit((), (Fact(self.now, "store.healed", "/", None, data),))
-        for agent_id in sorted(self._postponed):
-            if agent_id in self.desks:
-                effects += self._call(self.desks[agent_id])
-        self._postponed.clear()
-        return effects
+        postponed, self._postponed = self._postponed, set()
+        calls = (self._call(self.desks[each]) for each in sorted(postponed) if each in self.desks)
+        return effects + self.errands.begin(calls)
 
     @staticmethod
     def _mail(desk: Desk) -> tuple[MessageRow, ...]:
@@ -701,7 +756,8 @@ class Ledger:
             if run.interrupted is None and (not ask.begun or self._attempts_of(desk.kind) != 1):
                 return self._cut_off(ask, desk, run, session)
             # somebody had interrupted it, or it may not begin again
-            ask = replace(ask, status="interrupted", error=run.interrupted or ask.error)
+            reason = run.interrupted or (CLOSED if ask.status == "suspended" else CANCELLED)
+            ask = replace(ask, status="interrupted", error=reason, error_type=None)
         self._latencies.add("turn", ask.ended_at - ask.started_at)
         records, facts = self._changes(ask, desk)
         effects: list[Effect] = []
@@ -710,13 +766,13 @@ class Ledger:
             row = self._run_row(desk, after.input, after.run_id, after.awaits, started_by=run.row.serial)
             records += (AddRun(row),)
             facts += (Fact(self.now, "run.accepted", desk.path, row.run_id, _json(after=run.row.run_id)),)
-            continuation = OpenRun(row, set(), self.journal.durability)
+            continuation = OpenRun(row, (), self.journal.durability)
             self.runs[row.run_id] = continuation
             self._join(desk, continuation)
         effects += self._end(
             desk, run, ask.status, ask.error, ask.result, records, facts, error_type=ask.error_type
         )
-        more = bool(desk.queue) and self._closing is None
+        more = bool(desk.queue) and not desk.ends and self._closing is None
         desk.called = more
         settled = Send(session, TurnSettled(ask.agent_id, more, desk.goes_on))
         return [*effects, settled, *self._count_turns()]
@@ -831,29 +887,61 @@ class Ledger:
     # Interrupting
 
     def interrupt(self, ask: InterruptRuns) -> list[Effect]:
-        desks = [self.desks[ask.agent_id]] if ask.agent_id in self.desks else []
+        """End the runs that are open now and are meant, in portions (decision 0034)."""
+        desk = self.desks.get(ask.agent_id)
+        named = self.runs.get(ask.run_id) if ask.run_id is not None else None
         if ask.cascade:
-            below = {
-                run.row.agent_id for run in self.runs.values() if run.row.path.startswith(ask.path + "/")
-            }
-            desks += [self.desks[agent_id] for agent_id in sorted(below)]
-        effects: list[Effect] = []
-        count, before = 0, self.journal.last
-        for desk in desks:
-            for run in self._named(ask, desk):
-                count += 1
-                effects += self._interrupt(desk, run, ask.reason)
-            effects += self._settle(desk)
-        reply = Send(ask.reply_to, RunsInterrupted(ask.request, count))
-        ended = self.journal.last if self.journal.last > before else 0
-        return effects + self.journal.tell(ended, self.journal.durability, reply)
+            runs = deque(self.runs.values())
+        elif ask.run_id is None:
+            runs = deque() if desk is None else deque(desk.open_runs())
+        else:
+            runs = deque() if named is None else deque([named])
+        sweep = Sweep(ask.reason, self._serial, ask.path, ask.agent_id, ask.run_id, ask.cascade)
+        return self._sweep(sweep, runs, ask.request, ask.reply_to)
 
-    def _named(self, ask: InterruptRuns, desk: Desk) -> list[OpenRun]:
-        """The open runs at this desk that are meant: all, or of the agent itself the one that is named."""
-        if ask.run_id is None or desk.agent_id != ask.agent_id:
-            return desk.open_runs()
-        run = self.runs.get(ask.run_id)
-        return [run] if run is not None and run.row.agent_id == desk.agent_id else []
+    def interrupt_tree(self, ask: InterruptTree) -> list[Effect]:
+        """End the runs that are open now of all agents at or below a path, in portions."""
+        sweep = Sweep(ask.reason, self._serial, ask.under, cascade=True)
+        return self._sweep(sweep, deque(self.runs.values()), ask.request, ask.reply_to)
+
+    def _sweep(
+        self, sweep: Sweep, runs: deque[OpenRun], request: RequestId, reply_to: Address
+    ) -> list[Effect]:
+        """End those of these runs that the sweep covers. None of them begins from now on."""
+
+        def interrupt(desk: Desk, run: OpenRun) -> list[Effect]:
+            before = self.journal.last
+            effects = [*self._interrupt(desk, run, sweep.reason), *self._settle(desk)]
+            if self.journal.last > before:
+                sweep.recorded = self.journal.last
+            return effects
+
+        def steps() -> Iterator[list[Effect]]:
+            yield from self._swept(sweep, runs, interrupt)
+            reply = Send(reply_to, RunsInterrupted(request, sweep.count))
+            yield self.journal.tell(sweep.recorded, self.journal.durability, reply)
+
+        return self.errands.begin(steps(), records=True)
+
+    def _swept(
+        self, sweep: Sweep, runs: deque[OpenRun], end: Callable[[Desk, OpenRun], list[Effect]]
+    ) -> Iterator[list[Effect]]:
+        """End those of these runs that the sweep covers. Until it is over none of them begins."""
+        self._sweeps.append(sweep)
+        looked_at = 0
+        while runs:  # let go of one by one: to forget all of them at once takes long as well
+            run = runs.popleft()
+            if run.state != "ended" and sweep.covers(run.row):
+                sweep.count += 1
+                yield end(self.desks[run.row.agent_id], run)
+                continue
+            looked_at += 1
+            if looked_at % LIGHT == 0:
+                yield []
+        self._sweeps.remove(sweep)
+        for agent_id in sweep.held:
+            if agent_id in self.desks:
+                yield self._call(self.desks[agent_id])
 
     def _interrupt(self, desk: Desk, run: OpenRun, reason: str) -> list[Effect]:
         if run is not desk.running:
@@ -980,10 +1068,12 @@ class Ledger:
         records += (SetAgent(desk.agent_id, "failed", error, self.now),)
         facts = (Fact(self.now, "agent.start_failed", desk.path, None, _json(error=error)),)
         effects = self._commit(records, facts)
-        for run in list(desk.queue):
-            reason = f"its agent could not start: {error}"
-            effects += self._end(desk, run, "failed", reason, error_type=error_type)
-        return effects
+        sweep = Sweep(f"its agent could not start: {error}", self._serial, desk.path, desk.agent_id)
+
+        def fail(desk: Desk, run: OpenRun) -> list[Effect]:
+            return self._end(desk, run, "failed", sweep.reason, error_type=error_type)
+
+        return effects + self.errands.begin(self._swept(sweep, deque(desk.queued), fail), records=True)
 
     def left(self, news: AgentLeft) -> list[Effect]:
         desk = self.desks.get(news.agent_id)
@@ -1050,17 +1140,87 @@ class Ledger:
         self._looked_for.add(ask.request)
         return self.journal.ask(ask.request, found, FindRuns((ask.run_id,)))
 
-    def _tell_end(self, ask: AwaitRun, row: RunRow, commit: int) -> list[Effect]:
+    def _tell_end(self, ask: AwaitRun | AwaitRuns, row: RunRow, commit: int) -> list[Effect]:
         """Tell of a run that has ended, once its end is as durable as was promised."""
         news = Send(ask.reply_to, RunEnded(ask.request, row))
         told = self.journal.tell(commit, self.journal.level_of(commit), news)
-        pending = ask.tell_pending and not told
+        pending = isinstance(ask, AwaitRun) and ask.tell_pending and not told
         return [Send(ask.reply_to, RunPending(ask.request))] if pending else told
+
+    def await_runs(self, ask: AwaitRuns) -> list[Effect]:
+        """The same for many runs, in portions; those that are on disk alone are looked up together."""
+        self._looked_for.add(ask.request)
+        return self.errands.begin(self._awaiting(ask))
+
+    def _awaiting(self, ask: AwaitRuns) -> Iterator[list[Effect]]:
+        unread: list[RunId] = []
+        for place, run_id in enumerate(ask.run_ids):
+            if ask.request not in self._looked_for:
+                return  # nobody waits any more
+            run, lately = self.runs.get(run_id), self._lately.get(run_id)
+            if lately is not None:
+                yield self._tell_end(ask, *lately)
+                continue
+            if run is None:
+                unread.append(run_id)
+            elif not ask.look:
+                run.waiters[ask.request] = ask.reply_to
+            if place % WAITERS == 0:
+                yield []
+        if ask.tell_sought or ask.look:
+            yield [Send(ask.reply_to, RunsSought(ask.request, len(unread)))]
+        yield self._read_awaited(ask, unread)
+
+    def _read_awaited(self, ask: AwaitRuns, unread: list[RunId]) -> list[Effect]:
+        """Look up the last of these."""
+        if not unread:
+            self._looked_for.discard(ask.request)
+            return []
+        some = tuple(unread[-LOOKED_UP:])
+        del unread[-LOOKED_UP:]
+
+        def found(answer: Answer) -> list[Effect]:
+            return self.errands.begin(self._tell_awaited(ask, some, answer, unread))
+
+        return self.journal.ask(ask.request, found, FindRuns(some))
+
+    def _tell_awaited(
+        self, ask: AwaitRuns, some: tuple[RunId, ...], answer: Answer, unread: list[RunId]
+    ) -> Iterator[list[Effect]]:
+        rows: tuple[RunRow | None, ...] = answer.value or (None,) * len(some)  # type: ignore[assignment]
+        for run_id, row in zip(some, rows, strict=True):
+            if ask.request not in self._looked_for:
+                return
+            if run_id in self.runs:
+                if not ask.look:
+                    self.runs[run_id].waiters[ask.request] = ask.reply_to
+            elif row is None:
+                error = answer.error or RunNotFound(run_id)
+                yield [Send(ask.reply_to, Refused(ask.request, error))]
+            else:
+                yield self._tell_end(ask, row, self.journal.ended_by(run_id))
+        if not unread and ask.look:
+            yield [Send(ask.reply_to, RunsSought(ask.request, 0))]
+        yield self._read_awaited(ask, unread)
+
+    def forget_runs(self, ask: ForgetRuns) -> list[Effect]:
+        self._looked_for.discard(ask.request)
+        self.journal.forget(ask.request)
+
+        def steps() -> Iterator[list[Effect]]:
+            for place, run_id in enumerate(ask.run_ids):
+                run = self.runs.get(run_id)
+                if run is not None and run.asked:
+                    run.asked.pop(ask.request, None)
+                if place % LIGHT == 0:
+                    yield []
+
+        return self.errands.begin(steps())
 
     def forget(self, ask: ForgetRequest) -> list[Effect]:
         run = self.runs.get(ask.run_id)
-        if run is not None:
-            run.waiters.pop(ask.request, None)
+        if run is not None and run.asked:
+            run.asked.pop(ask.request, None)
             self._awaits_no_more(ask.request)
         self._looked_for.discard(ask.request)
         self.journal.forget(ask.request)
@@ -1074,7 +1234,7 @@ class Ledger:
     # Describing
 
     def describe(self, ask: DescribeLedger) -> list[Effect]:
-        running = sum(1 for desk in self.desks.values() if desk.running)
+        running = sum(1 for _ in self._turns)
         report = LedgerReport(
             ask.request,
             agents=self.known,
@@ -1101,7 +1261,7 @@ class Ledger:
 
     def interrupt_turns(self, ask: InterruptTurns) -> list[Effect]:
         effects: list[Effect] = []
-        for desk in list(self.desks.values()):
+        for desk in self._turns:
             run = desk.running
             if run is None:
                 continue
@@ -1127,10 +1287,18 @@ class Ledger:
         self._latencies.add("commit", news.seconds)
         effects = self.journal.written(news.number)
         self.told.written(news.number)
-        return effects + self.record_progress()
+        return [*effects, *self.record_progress(), *self.errands.release()]
+
+    def go_on(self, number: int) -> list[Effect]:
+        """Do the next portion of an errand; one that records waits if the disk is far behind.
+
+        A disk that cannot be written holds up none: what it cannot take is bounded by what was accepted.
+        """
+        behind = self.journal.debt.records >= MOST_AHEAD and self.health.problem is None
+        return self.errands.go_on(number, behind=behind)
 
     def _count_turns(self) -> list[Effect]:
-        if self._drained is None or any(desk.running for desk in self.desks.values()):
+        if self._drained is None or self._turns:
             return []
         supervisor, self._drained = self._drained, None
         return [Send(supervisor, TurnsEnded())]
@@ -1167,7 +1335,7 @@ class Ledger:
         started_by: int | None = None,
     ) -> OpenRun:
         row = self._run_row(desk, input, run_id, started_by=started_by)
-        run = OpenRun(row, set(), durability or self.journal.durability)
+        run = OpenRun(row, (), durability or self.journal.durability)
         self.runs[row.run_id] = run
         desk.push(run)
         return run
@@ -1200,12 +1368,14 @@ class Ledger:
 
     def _join(self, desk: Desk, run: OpenRun) -> None:
         """Queue a run, or have it wait for those that it continues."""
+        waiting_for: set[RunId] = set()
         for awaited in run.row.awaits:
             other = self.runs.get(awaited)
             if other is not None and other is not run:
-                run.waiting_for.add(awaited)
+                waiting_for.add(awaited)
                 other.continuations = [*other.continuations, run]
-        if run.waiting_for:
+        if waiting_for:
+            run.waiting_for = waiting_for
             run.state = "waiting"
             desk.waiting[run.row.run_id] = run
         else:
@@ -1221,7 +1391,7 @@ class Ledger:
         """
         if desk.kind_missing:  # it may have been registered since
             desk.kind_missing = self._attempts_of(desk.kind) is None
-        if desk.kind_missing or self._closing is not None:
+        if desk.kind_missing or desk.ends or self._closing is not None:
             return []
         if not open_only and (desk.called or not desk.queue or not self._may_begin(desk)):
             return []
@@ -1274,13 +1444,15 @@ class Ledger:
             desk.suspected = error_type == CRASHED
         told = {"error": error} if error else {}
         fact = Fact(self.now, f"run.{status}", row.path, row.run_id, _json(**told, **(data or {})))
-        news = tuple(Send(to, RunEnded(request, row)) for request, to in run.waiters.items())
-        for request in run.waiters:
+        waiters = run.asked.items() if run.asked else ()
+        news = tuple([Send(to, RunEnded(request, row)) for request, to in waiters])
+        for request in run.asked:
             self._awaits_no_more(request)
         effects += self._commit((*records, ended), (*facts, fact), run.durability, *news)
         self._lately.add(row, self.journal.last)
         for continuation in run.continuations:
-            continuation.waiting_for.discard(row.run_id)
+            if isinstance(continuation.waiting_for, set):
+                continuation.waiting_for.discard(row.run_id)
             if not continuation.waiting_for and continuation.state == "waiting":
                 effects += self._continue(continuation)
         if self.suspects:

@@ -133,7 +133,7 @@ class View:
             desk.status(row),
             desk.present,
             max(row.incarnation, desk.incarnation),
-            len(desk.queue) + len(desk.waiting),
+            desk.length + len(desk.waiting),
             running=desk.running.row.run_id if desk.running else None,
             beginning=desk.running is not None and not self._journal.is_written(desk.running.begun_by),
             awaits=self._awaited(sorted(next(iter(desk.waiting.values())).waiting_for))

@@ -123,7 +123,7 @@ def _refused(news: list[Send], error: InternalError) -> list[Effect]:
 
 
 def _waiters(run: OpenRun, error: InternalError) -> list[Effect]:
-    return [Send(to, Refused(request, error)) for request, to in run.waiters.items()]
+    return [Send(to, Refused(request, error)) for request, to in (run.asked.items() if run.asked else ())]
 
 
 def _error(what: str, problem: str) -> InternalError:

@@ -72,22 +72,20 @@ def parts(store: Bench) -> Iterator[str]:
 def meta(store: Bench) -> Iterator[str]:
     """In the place of several rows one with the highest numbers: none of them is used twice then."""
     rows = store.connection.execute(
-        f"SELECT max(epoch), {', '.join(f'max({column})' for column in USED_NUMBERS)},"
-        " max(nonce), count(*) FROM meta"
+        f"SELECT max(nonce), max(epoch), {', '.join(f'max({column})' for column in USED_NUMBERS)}, count(*)"
+        " FROM meta"
     ).fetchone()
     store.connection.execute("DELETE FROM meta")
-    *numbers, nonce, count = rows
     store.connection.execute(
-        f"INSERT INTO meta (id, epoch, {', '.join((*USED_NUMBERS, *COUNTED))}, nonce)"
-        f" SELECT 1, coalesce(?, ({HIGHEST_EPOCH}), 0),"
+        f"INSERT INTO meta (id, nonce, epoch, {', '.join((*USED_NUMBERS, *COUNTED))})"
+        f" SELECT 1, coalesce(?, {schema.NEW_NONCE}), coalesce(?, ({HIGHEST_EPOCH}), 0),"
         f" {', '.join(f'coalesce(?, ({used}) + 1, 1)' for used in USED_NUMBERS.values())},"
-        f" {', '.join(f'({counted})' for counted in COUNTED.values())},"
-        f" coalesce(?, {schema.NEW_NONCE})",
-        (*numbers, nonce),
+        f" {', '.join(f'({counted})' for counted in COUNTED.values())}",
+        rows[:-1],
     )
     # which runs say what started them is not known any more: of none of them it is relied on
     store.connection.execute("UPDATE meta SET first_origin = next_serial")
-    yield f"wrote one row of numbers in the place of {count}"
+    yield f"wrote one row of numbers in the place of {rows[-1]}"
 
 
 def next_numbers(store: Bench) -> Iterator[str]:

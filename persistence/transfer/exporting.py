@@ -39,12 +39,13 @@ LARGEST_VIEW = 64 * 1024
 _WITHIN = "(?1 = '/' OR path = ?1 OR (path > ?1 || '/' AND path < ?1 || '0'))"  # '0' comes right after '/'
 _AGENTS = f"""
     SELECT a.agent_id, path, kind, a.version, status, error, incarnation, origin, created_at, updated_at,
-           stateful, started_by, config, s.codec, s.version, s.data
+           started_by, stateful, config, s.codec, s.version, s.data
     FROM agents AS a LEFT JOIN snapshots AS s USING (agent_id) WHERE {_WITHIN} ORDER BY a.agent_id
 """
 _RUNS = f"""
     SELECT serial, run_id, r.agent_id, accepted_at, r.status, attempt, awaits, r.error, started_at,
-           ended_at, error_type, cuts, crashes, ran, r.started_by, r.stem, r.divided_at, input, result, path
+           ended_at, error_type, cuts, crashes, ran, r.started_by, r.stem, r.divided_at,
+           input, result, path
     FROM runs AS r JOIN agents AS a USING (agent_id)
     WHERE {_WITHIN} AND (a.last_run_id IS r.run_id) = ?2 ORDER BY serial
 """
@@ -105,7 +106,8 @@ class _Exporter:
         self._agents = self._runs = self._messages = 0
 
     def header(self, key: str) -> Header:
-        epoch, self._nonce = self._inspection.row("SELECT epoch, nonce FROM meta")
+        epoch, nonce = self._inspection.row("SELECT epoch, nonce FROM meta")
+        self._nonce = nonce or ""
         return Header(VERSION, epoch, key, self._under, self._inspection.now, version("greenroom"))
 
     def lines(self) -> Iterator[Line]:
@@ -134,7 +136,7 @@ class _Exporter:
     def _agent_lines(self) -> Iterator[AgentLine]:
         rows = self._inspection.ticking("agents", self._inspection.rows(_AGENTS, self._under))
         for row in rows:
-            *fields, stateful, started_by, config, tag, kind_version, sealed = row
+            *fields, started_by, stateful, config, tag, kind_version, sealed = row
             agent_id, path, kind, own_version, origin = *fields[:4], fields[7]
             state = None
             if tag is not None:
@@ -147,17 +149,29 @@ class _Exporter:
 
     def _run_lines(self, *, last: bool) -> Iterator[RunLine]:
         rows = self._inspection.ticking("runs", self._inspection.rows(_RUNS, self._under, last))
-        for *row, given, result, path in rows:
-            fields, since_3, started_by, stem, divided_at = row[:10], row[10:14], *row[14:]
+        for (
+            *fields,
+            error_type,
+            cuts,
+            crashes,
+            ran,
+            started_by,
+            stem,
+            divided_at,
+            given,
+            result,
+            path,
+        ) in rows:
             serial, run_id, agent_id, accepted_at, status, _, awaits, *_ = fields
-            if status == "accepted" and self._nonce:  # its turn may begin again under another serial
-                stem = stem or stem_of(self._nonce, serial, accepted_at)
-            place = self._places.input(run_id, serial, agent_id, awaits, started_by)
+            place = self._places.input(run_id, serial, agent_id, accepted_at, awaits, started_by, stem)
             value = self._value(given, place, path)
             place = self._places.result(run_id, agent_id, status)
             returned = None if result is None else self._value(result, place, path)
+            if status == "accepted" and self._nonce:  # a turn may begin again under another serial
+                stem = stem or stem_of(self._nonce, serial, accepted_at)
             fields[6] = self._awaits(awaits, run_id)
-            yield RunLine(*(*fields, last, value, returned, *since_3, started_by, stem, divided_at))
+            since_3 = (error_type, cuts, crashes, ran, started_by, stem, divided_at)
+            yield RunLine(*(*fields, last, value, returned, *since_3))
 
     def _message_lines(self) -> Iterator[MessageLine]:
         rows = self._inspection.ticking("messages", self._inspection.rows(_MESSAGES, self._under))

@@ -23,8 +23,6 @@ from greenroom.actors.borders import BORDERS, traceback_of
 from greenroom.actors.views import UnreadableValue
 from greenroom.drivers import command_agent
 
-pytestmark = pytest.mark.timeout(60)
-
 DEADLINE = 20.0
 
 

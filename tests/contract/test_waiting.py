@@ -12,8 +12,6 @@ import pytest
 from greenroom import RunFailed, RunInterrupted, SyncTurn, Turn, WouldDeadlock, agent
 from greenroom.testing import Simulation
 
-pytestmark = pytest.mark.timeout(60)
-
 
 @agent(name="c-waiting-sleeps")
 async def sleeps(turn: Turn) -> Any:
@@ -251,7 +249,6 @@ BACKLOGS = [32, 1_000, pytest.param(10_000, marks=pytest.mark.long)]
 """How many runs of a second wait already."""
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("backlog", BACKLOGS)
 @pytest.mark.parametrize("residents", [1, 16, 64])
 @pytest.mark.parametrize("spread", ["one tree", "many trees", "few agents"])

@@ -23,6 +23,7 @@ from greenroom.persistence.protocol import (
     Commit,
     EndRun,
     EraseAgent,
+    EventPage,
     EventRow,
     Fact,
     FindAgent,
@@ -73,8 +74,9 @@ def life(agent_id: int, first: int, count: int, path: str = "") -> list[Record]:
 
 
 def seqs(reader: Reader, under: str = "/") -> list[int]:
-    found: tuple[EventRow, ...] = reader.read(ListEvents(under, 0, 10**9)).events  # type: ignore[attr-defined]
-    return [event.seq for event in found]
+    found: EventPage = reader.read(ListEvents(under, 0, 10**9))  # type: ignore[assignment]
+    assert found.pruned == 0  # retention took nothing
+    return [event.seq for event in found.events]
 
 
 def worked_off(store: Store) -> int:

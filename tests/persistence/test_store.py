@@ -38,6 +38,7 @@ from greenroom.persistence.protocol import (
     SetAgent,
     Snapshot,
 )
+from greenroom.persistence.pruning import Step
 from greenroom.persistence.reader import Reader
 from greenroom.persistence.store import Store, WriteFailed
 
@@ -322,7 +323,7 @@ def test_the_store_knows_which_events_are_gone_although_numbers_have_gaps(tmp_pa
 
     found = [pruned()]
     for seq in (2, 3, 67):
-        store._connection.execute("DELETE FROM events WHERE seq <= ?", (seq,))
+        store._pruner.delete(Step(upto_seq=seq))
         found.append(pruned())
     assert found == [0, 2, 3, 67], "nothing after 3 was gone before 67 was"
     store.write([AddEvent(EventRow(seq, 1.0, "run.progress", "/t")) for seq in (69, 70)])
@@ -368,7 +369,7 @@ def test_one_answer_looks_at_so_many_events_and_says_how_far_it_came(
         since = pages[-1].upto or 0
     assert [page.upto for page in pages] == [10, 20, 30, None]
     assert [event.seq for page in pages for event in page.events] == [25, 31]
-    store._connection.execute("DELETE FROM events WHERE seq <= 24")
+    store._pruner.delete(Step(upto_seq=24))
     assert reader.read(ListEvents("/t", 1, 9)).upto == 34  # type: ignore[attr-defined]
     reader.close()
     store.close()

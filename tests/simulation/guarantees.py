@@ -199,7 +199,8 @@ def come_to_rest(model: Model) -> None:
             return
         hanging = dict(EXECUTING.hanging)
         if not hanging and model.spec.hangs:  # a fault had it hang: which one, nobody was told
-            hanging = {info.path: "" for info in simulation.list(status="running")}
+            under_way = [i for i in simulation.list() if i.status in ("running", "waiting")]
+            hanging = {info.path: "" for info in under_way}
         assert hanging, f"G2: {stats.running} turns run for ever, and none of them hangs"
         for path, run_id in sorted(hanging.items()):
             model.spec.may_interrupt(path, run_id=run_id or None)

@@ -196,7 +196,7 @@ class PlainAgent(AgentActor):
             self._effects(turn)
             snapshot = Snapshot("plain", 1, turn.state.encode())
         result = turn.do.run.run_id.encode() if status == "completed" else None
-        self.end_turn(turn.do, turn, status, result, error, snapshot, 0.0)  # type: ignore[arg-type]
+        self.end_turn(turn.do, turn, status, result, error, snapshot, 0.0, None, begun=True)  # type: ignore[arg-type]
 
     def _effects(self, turn: PlainTurn) -> None:
         """What its code does on the way to its end."""
