@@ -72,8 +72,8 @@ def test_a_life_makes_every_type_of_event_in_order(runtime: Any, door: Any, happ
     held.run.outcome(timeout=10)
     open_.spawn(FailsToOpen, "/life/c", input=1).run.outcome(timeout=10)
     ref.close()
-    held.delete()
-    happened(open_, "agent.deleted", "/life/b")
+    open_.spawn(works, "/life/d").delete()  # what it told goes with it
+    happened(open_, "agent.deleted", "/life/d")
 
     events = list(open_.events(follow=False))
     assert {event.type for event in events} == TYPES

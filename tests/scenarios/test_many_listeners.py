@@ -51,7 +51,8 @@ def test_no_callback_holds_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
             listeners = [asyncio.create_task(listen(number)) for number in range(LISTENERS)]
             agent_ref = await runtime.spawn(flood, "/t/7/flood")
-            await asyncio.sleep(0.1)
+            for _ in range(3):
+                await runtime.stats()  # all who listen do by now
             gc.collect()
             gc.disable()
             try:

@@ -7,10 +7,11 @@ of its guarantee. The end of each run is held against the specification when it 
 from collections import Counter, defaultdict
 from collections.abc import Callable
 
-from greenroom import RunNotFound
+from greenroom import Event, RunNotFound
+from greenroom.actors.vocabulary import is_under
 
 from .calls import Model
-from .observing import Observed, which
+from .observing import Observed, is_old, which
 from .scripts import EXECUTING, TERMINAL, Script
 
 MARGIN = 5 + 12 + 60 + 1
@@ -114,6 +115,24 @@ def g11_closing_takes_a_bounded_time(model: Model, seen: Observed) -> None:
     assert took <= drain + MARGIN, f"G11: closing took {took:g} s, with {drain:g} s to drain"
 
 
+def no_reader_of_events_loses_one(model: Model, seen: Observed) -> None:
+    """However much slower it is than those who make them."""
+    for reader in model.readers:
+        reader.check(_readable(model, reader.under), all_of_them=False)
+
+
+def _readable(model: Model, under: str) -> dict[int, Event]:
+    """What a reader of this process must be given: not what was erased, or pruned before it began."""
+    events, spec = model.witness.events, model.spec
+    return {
+        seq: event
+        for seq, event in events.items()
+        if is_under(event.path, under)
+        and not spec.may_be_erased(event.path)
+        and not is_old(event, spec, model.simulation.now)
+    }
+
+
 GUARANTEES: tuple[Check, ...] = (
     g1_turns_executing_never_exceed_slots,
     g2_every_run_gets_one_outcome_and_one_terminal_event,
@@ -125,6 +144,7 @@ GUARANTEES: tuple[Check, ...] = (
     g8_code_reaches_its_own_tree_only,
     g11_closing_takes_a_bounded_time,
     g15_a_crash_is_held_against_one_run_at_most,
+    no_reader_of_events_loses_one,
 )
 
 
@@ -159,6 +179,8 @@ def check_at_rest(model: Model) -> None:
         assert info.status in ("idle", "failed"), f"G2: {info} at rest"
     runs_have_ended(model)
     states_are_what_was_completed(model)
+    for reader in model.readers:
+        reader.check(_readable(model, reader.under), all_of_them=True)
 
 
 def come_to_rest(model: Model) -> None:

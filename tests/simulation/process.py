@@ -12,6 +12,7 @@ from greenroom import AgentInfo, BacklogFull, RunNotFound, StoreError
 from greenroom.testing import Crashed, Faults, Simulation
 
 from .observing import Observed, Witness
+from .readers import slow_readers
 from .scripts import EXECUTING
 from .specification import Specification, outlives, stronger
 
@@ -35,6 +36,7 @@ class Process:
         self.limbo: list[Question] = []
         self.death = "process"  # what a death by chance may take away
         self.closing_took: tuple[float, float] = (0.0, 0.0)  # the drain time, and how long it took
+        self.readers = slow_readers(simulation)
 
     # How calls are made
 
@@ -133,6 +135,7 @@ class Process:
             except Crashed:
                 self.crashed(self.death)
             else:
+                self.readers = slow_readers(self.simulation)
                 self.quietly(self._find)
                 self.settle()
 
