@@ -14,10 +14,11 @@ from ...persistence.protocol import (
     CloseStore,
     LoadAgent,
     StoreClosed,
+    StoreMisplaced,
 )
 from ..containing import bug_in, refused
 from ..effects import Effect, Send, StartTimer
-from ..errors import InternalError
+from ..errors import InternalError, StoreError
 from ..events.protocol import Announce
 from ..residency.protocol import AgentEntered, AgentLeft, LoadFailed, OpeningDeferred
 from ..shell import ActorShell, Contained, log
@@ -29,6 +30,8 @@ from .ledger import CallAgain, Ledger
 from .protocol import (
     AcceptMessage,
     AcceptRun,
+    AgentsClosed,
+    AgentSpawned,
     AwaitRun,
     AwaitRuns,
     Checkpoint,
@@ -48,10 +51,14 @@ from .protocol import (
     InterruptTurns,
     KindRegistered,
     LedgerClosed,
+    MessageAccepted,
     RecordClose,
     RecordSpawn,
+    Refused,
     ReportDivergence,
     ReportProgress,
+    RunAccepted,
+    RunsInterrupted,
     SessionCancelled,
     SessionFailed,
     SessionStarted,
@@ -63,6 +70,9 @@ from .protocol import (
 )
 from .suspects import Outran
 from .withdrawal import broken_by, withdraw
+
+ANSWERS = (AgentSpawned, AgentsClosed, MessageAccepted, RunAccepted, RunsInterrupted)
+"""That something is recorded."""
 
 
 class _RetryBatch(Struct, frozen=True):
@@ -218,16 +228,35 @@ class LedgerActor(ActorShell):
         self.journal.rejected()
         if message.fatal:
             return [Send("supervisor", StoreFailing(message.problem, True, message.error))]
+        return [*self.failing(message.problem), *(self.nobody_waits() if message.misplaced else ())]
+
+    def nobody_waits(self) -> list[Effect]:
+        """Somebody has to put the store's files back, which may be never: callers hear so."""
+        health = self.ledger.health
+        error = StoreError(
+            health.store,
+            f"what was asked for was accepted, and cannot be recorded: {health.told} It is recorded if "
+            "that is put right while this runtime lives, and lost if not.",
+        )
+        waiting = self.journal.give_up_waiting(ANSWERS)
+        return [Send(send.to, Refused(send.message.request, error)) for send in waiting]  # type: ignore[attr-defined]
+
+    def misplaced(self, message: StoreMisplaced) -> list[Effect]:
+        """The writer has seen it with nothing to write; a batch that fails for it says so by itself."""
+        return [] if self.closed_stores or self.ledger.health.episode else self.failing(message.problem)
+
+    def failing(self, problem: str) -> list[Effect]:
+        """Tell of it once, and try again later."""
         health = self.ledger.health
         effects: list[Effect] = []
-        if health.failed(message.problem, self.clock()):
+        if health.failed(problem, self.clock()):
             log.error(
                 "the store %s cannot be written: %s All that was accepted is kept in memory, and it is "
                 "tried again until it succeeds; work that asks to be durable is refused meanwhile.",
                 health.store,
                 health.told,
             )
-            effects.append(Send("events", Announce("store.failing", self.clock(), message.problem)))
+            effects.append(Send("events", Announce("store.failing", self.clock(), problem)))
         episode = health.episode
         assert episode is not None
         effects += [*self.ledger.store_failed(), *self.open_door()]
@@ -255,8 +284,9 @@ class LedgerActor(ActorShell):
 
     def retry(self, message: _RetryBatch) -> list[Effect]:
         episode = self.ledger.health.episode
-        again = episode is not None and episode.tries == message.tries
-        return self.journal.resume() if again else []
+        if episode is None or episode.tries != message.tries:
+            return []
+        return self.journal.resume() or self.journal.probe()
 
     # The end
 
@@ -283,13 +313,15 @@ class LedgerActor(ActorShell):
         self.closed_stores = 1
         return [Send("reader", CloseStore())]
 
-    def store_closed(self) -> list[Effect]:
+    def store_closed(self, message: StoreClosed) -> list[Effect]:
         self.closed_stores += 1
         if self.closed_stores == 2:  # the reader's
             return [Send("writer", CloseStore())]
         lost = self.journal.unwritten
-        problem = f"{lost} commits could not be written: {self.ledger.health.told}" if lost else None
-        return [Send(self.closing, LedgerClosed(problem))]
+        problem = message.problem
+        if lost:
+            problem = f"{lost} commits could not be written: {problem or self.ledger.health.told}"
+        return [Send(self.closing, LedgerClosed(problem, lost))]
 
 
 Handler: TypeAlias = Callable[[LedgerActor, Any, Address], Iterable[Effect]]
@@ -337,6 +369,7 @@ HANDLERS: dict[type, Handler] = {
     # the disks
     BatchWritten: lambda room, news, _: room.batch_written(news),
     BatchFailed: lambda room, news, _: room.batch_failed(news),
+    StoreMisplaced: lambda room, news, _: room.misplaced(news),
     _RetryBatch: lambda room, timer, _: room.retry(timer),
     Answer: lambda room, answer, _: room.journal.answered(answer),
     ReadAgain: lambda room, timer, _: room.journal.read_again(timer),
@@ -345,7 +378,7 @@ HANDLERS: dict[type, Handler] = {
     InterruptTurns: lambda room, ask, _: room.ledger.interrupt_turns(ask),
     CloseLedger: LedgerActor.close,
     _GiveUp: lambda room, _, __: room.give_up(),
-    StoreClosed: lambda room, _, __: room.store_closed(),
+    StoreClosed: lambda room, news, _: room.store_closed(news),
 }
 """By type, as there are many and every turn is told of several: found at once."""
 

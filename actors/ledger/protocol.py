@@ -602,9 +602,10 @@ class TurnsEnded(Struct, frozen=True, gc=False):
 
 
 class LedgerClosed(Struct, frozen=True, gc=False):
-    """`problem`: what could not be written, and why."""
+    """`problem`: what was not written, or will not be found, and why; `lost` commits were not written."""
 
     problem: str | None = None
+    lost: int = 0
 
 
 class StoreFailing(Struct, frozen=True):
