@@ -34,7 +34,7 @@ class Lately:
         return self._rows.get(run_id)
 
     def accepted(self, run_id: RunId) -> None:
-        """A run has this id now: an older one that had it, and that the store forgot, is not told for it."""
+        """A run has this id now: an older one, which the store forgot, is not told for it."""
         self._rows.pop(run_id, None)
 
     def forget(self) -> None:
