@@ -188,7 +188,7 @@ def test_what_cannot_be_stored_is_told_in_the_same_words(tmp_path: Path) -> None
     with Runtime(tmp_path / "agents.db") as open_:
         error = open_.spawn(returns, "/t/a", input=1).run.outcome(DEADLINE).error
         assert "the result of /t/a cannot be stored: TypeError: cannot pickle" in str(error)
-        with pytest.raises(CannotStore, match="the input for /t/a cannot be stored: .*cannot pickle"):
+        with pytest.raises(CannotStore, match=r"the input for /t/a cannot be stored: .*cannot pickle"):
             open_.agent("/t/a").followup(unfit)
         assert open_.stats().slots_taken == 0
 
@@ -215,5 +215,5 @@ def test_a_large_value_comes_back_as_it_was(value: Any) -> None:
 def test_too_large_a_value_is_refused_before_it_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(codec, "LARGEST", 1_000_000)
     for value in (b"x" * 1_000_001, "x" * 1_000_001, ["x" * 600_000] * 2 + ["y" * 600_000]):
-        with pytest.raises(CannotStore, match="1,000,000 (bytes, which )?are allowed"):
+        with pytest.raises(CannotStore, match=r"1,000,000 (bytes, which )?are allowed"):
             codec.dumps(value, "it")
