@@ -214,7 +214,13 @@ def await_runs(run_ids: tuple[str, ...], *, tell_sought: bool, look: bool) -> Ca
 
 
 def page(
-    under: str, status: AgentStatus | None, after: str | None, limit: int, *, resident: bool = False
+    under: str,
+    status: AgentStatus | None,
+    after: str | None,
+    limit: int,
+    *,
+    resident: bool = False,
+    after_id: AgentId | None = None,
 ) -> Call:
     """One page of `Runtime.list`: of those with `status` there may be few among many, so look at many."""
     under, after = check_under(under), None if after is None else check_path(after)
@@ -224,7 +230,7 @@ def page(
         limit = max(limit, PAGE)
     return Call(
         "ledger",
-        lambda request, to: DescribeAgents(request, to, under, status, after, limit, resident),
+        lambda request, to: DescribeAgents(request, to, under, status, after, limit, resident, after_id),
         reads=True,
     )
 

@@ -166,10 +166,13 @@ class Runtime(Handle):
         """
         calls.checked_list(under, status, limit, after, resident=resident)
         agents: list[AgentInfo] = []
+        after_id = None
         while len(agents) < limit:
-            page = self._ask(calls.page(under, status, after, limit - len(agents), resident=resident))
+            left = limit - len(agents)
+            call = calls.page(under, status, after, left, resident=resident, after_id=after_id)
+            page = self._ask(call)
             agents += [AgentInfo.of(agent) for agent in page.agents]
-            after = page.next
+            after, after_id = page.next, page.next_id
             if after is None:
                 break
         return agents[:limit]

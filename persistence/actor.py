@@ -29,6 +29,7 @@ from .protocol import (
     Read,
     ReaderOpened,
     StoreClosed,
+    StoreMisplaced,
     StoreOpened,
     StoreRefused,
     StoreTaken,
@@ -38,7 +39,7 @@ from .protocol import (
 from .pruning import LOOK_AGAIN
 from .reader import Reader
 from .retention import PRUNE_AFTER
-from .store import Store, WriteFailed
+from .store import Misplaced, Store, WriteFailed
 from .trusted_time import TrustedTime, last_known
 
 Opener: TypeAlias = Callable[[str, Durability], tuple[Store, Unfinished]]
@@ -72,6 +73,7 @@ class PersistenceActor(ActorShell):
         self.store: Store | None = None
         self.opener: Address = None  # who opened it, and hears if it is lost
         self.openings = 0
+        self.names = 1  # of the store's file
         self.silent = False  # no sign of life could be written the last time
         self.retention = DEFAULT
         self.look_at: Timestamp = math.inf  # when something may be past that is not yet
@@ -93,8 +95,7 @@ class PersistenceActor(ActorShell):
             case KeepProcesses():
                 return (Send(sender, self.keep_processes(message)), *self.loss())
             case CloseStore():
-                self.close()
-                return (Send(sender, StoreClosed()),)
+                return (Send(sender, StoreClosed(self.close())),)
             case _:
                 raise TypeError(f"the writer knows no {type(message).__name__}")
 
@@ -133,13 +134,27 @@ class PersistenceActor(ActorShell):
             store.renew()
         except StoreLost:
             return self.loss()
+        except Misplaced as error:
+            self.silent = True
+            told = Send(self.opener, StoreMisplaced(error.problem))
+            return (*([told] if self.opener is not None else []), self.renewal(store))
         except StoreError as error:
             if not self.silent:
                 log.warning("the lease cannot be renewed for now: %s", error)
             self.silent = True
         else:
             self.silent = False
+            self.count_names(store)
         return (self.renewal(store), *self.untidy(log=store.log_held))
+
+    def count_names(self, store: Store) -> None:
+        names, self.names = self.names, store.names
+        if self.names > 1 and names == 1:
+            log.warning(
+                "%s has %d names (hard links) now: it cannot be opened again before the others are removed",
+                store.path,
+                self.names,
+            )
 
     def loss(self) -> Iterable[Effect]:
         """The news that the store was lost, once."""
@@ -168,7 +183,8 @@ class PersistenceActor(ActorShell):
             self.store.write(batch.records, sync=batch.sync)
         except WriteFailed as error:
             means = error.means if error.fatal and not error.of_record else None
-            return BatchFailed(batch.number, error.problem, error.fatal, means, error.of_record)
+            misplaced = isinstance(error, Misplaced)
+            return BatchFailed(batch.number, error.problem, error.fatal, means, error.of_record, misplaced)
         except StoreLost as error:
             return BatchFailed(batch.number, error.problem, True, error)
         self.look_at = min(self.look_at, self.now() + LOOK_AGAIN)
@@ -217,13 +233,18 @@ class PersistenceActor(ActorShell):
             )
         return step.more or step.rows > 0 or store.give_back()
 
-    def close(self) -> None:
+    def close(self) -> str | None:
+        """Let go of the store; what to say if its contents will not be found."""
         store, self.store = self.store, None
         try:
             if store is not None:
                 store.close()
+        except Misplaced as error:
+            log.error("%s", error)
+            return error.problem
         except StoreError as error:  # committed all the same: the next opening takes the log up
             log.error("the log was not copied into its file: %s", error)
+        return None
 
     def ended(self) -> None:
         self.close()

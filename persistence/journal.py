@@ -99,6 +99,7 @@ class Journal:
         self._taken = 0  # entries in the batch under way
         self._portion = MOST_RECORDS  # entries in a batch; fewer when one of them is at fault
         self._syncs = False  # the batch under way is flushed
+        self._probing = False  # the batch under way has nothing in it
 
     # Commits
 
@@ -184,6 +185,20 @@ class Journal:
         if entry is not None:
             entry.then = [send for send in entry.then if getattr(send.message, "request", None) != request]
 
+    def give_up_waiting(self, news: tuple[type, ...]) -> list[Send]:
+        """Take away what callers outside of turns wait for, of these types: the disk may never do it."""
+        given_up: list[Send] = []
+        for entry in self._entries:
+            kept: list[Send] = []
+            for send in entry.then:
+                request = getattr(send.message, "request", None)
+                outside = type(send.message) in news and not isinstance(request, tuple)
+                (given_up if outside else kept).append(send)
+                if outside:
+                    self._told_later.pop(request, None)
+            entry.then = kept
+        return given_up
+
     def call_off(self, number: int, news: Send) -> None:
         """Do not send this news of a commit that is not on disk."""
         entry = self._entry(number)
@@ -233,7 +248,7 @@ class Journal:
 
     def take_batch(self) -> list[Effect]:
         """The next batch for the writer, if it is free and there is one."""
-        if self.sent > self._written or self.urgent <= self.sent or self._paused:
+        if self.sent > self._written or self.urgent <= self.sent or self._paused or self._probing:
             return []
         records: list[Record] = []
         self._syncs, self._taken = False, 0
@@ -247,6 +262,7 @@ class Journal:
 
     def written(self, number: int) -> list[Effect]:
         """The batch up to `number` is on disk: let its news go, hand over the next one."""
+        self._probing = False
         self._written = number
         if self._syncs or self.durability == "power":
             self._flushed = number
@@ -281,7 +297,7 @@ class Journal:
 
     def rejected(self) -> None:
         """The last batch was not written: keep all of it, and hand nothing over until `resume`."""
-        self._paused = True
+        self._paused, self._probing = True, False
         self._unsent = deque(self._entries)
         self.sent = self._written
 
@@ -289,6 +305,13 @@ class Journal:
         """Go on handing over batches."""
         self._paused = False
         return self.take_batch()
+
+    def probe(self) -> list[Effect]:
+        """Have the writer write, though there is nothing to write; not while a batch is under way."""
+        if self.sent > self._written or self._paused or self._probing:
+            return []
+        self._probing, self._syncs = True, False
+        return [Send("writer", WriteBatch(self._written, ()))]
 
     def narrow_down(self) -> tuple[Record, ...] | None:
         """One record of the last batch is at fault: halve the next one, until the commit with it is alone.

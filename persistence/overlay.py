@@ -203,14 +203,17 @@ class Overlay:
         return (number for number, _ in reversed(self._of_agent.get(agent_id, ())))
 
     def accepted_by(self, run_id: RunId) -> int:
-        """The number of the commit that accepted the run; 0 if it is not in here."""
+        """The number of the commit that accepted the run; 0 if it is not in here.
+
+        The last one: a run that was erased may have had the same id.
+        """
         self._sort()
-        return next((n for n, record in self._of_run.get(run_id, ()) if type(record) is AddRun), 0)
+        return next((n for n, one in reversed(self._of_run.get(run_id, ())) if type(one) is AddRun), 0)
 
     def ended_by(self, run_id: RunId) -> int:
         """The number of the commit that ended the run; 0 if it is not in here."""
         self._sort()
-        return next((n for n, record in self._of_run.get(run_id, ()) if type(record) is EndRun), 0)
+        return next((n for n, one in reversed(self._of_run.get(run_id, ())) if type(one) is EndRun), 0)
 
     # Questions
 
@@ -276,9 +279,7 @@ class Overlay:
 
     def _run(self, run: RunRow | None, run_id: RunId) -> RunRow | None:
         run = fold_run(run, (record for _, record in self._of_run.get(run_id, ())))
-        if run is None or any(type(record) is EraseAgent for record in self._records(run.agent_id)):
-            return None
-        return run
+        return None if run is None or run.agent_id in self._erased else run
 
     def _merge_path(self, path: str, found: AgentRow | None) -> AgentRow | None:
         rows = [self._row(found, found.agent_id)] if found else []

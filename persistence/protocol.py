@@ -474,7 +474,8 @@ class BatchWritten(Struct, frozen=True, gc=False):
 class BatchFailed(Struct, frozen=True):
     """Nothing of the batch was written. `fatal` says that no later try can succeed, by `error`.
 
-    `of_record`: that holds for one of its records, and others can be written.
+    `of_record`: that holds for one of its records, and others can be written. `misplaced`: somebody has to
+    put the store's files back.
     """
 
     number: int
@@ -482,6 +483,7 @@ class BatchFailed(Struct, frozen=True):
     fatal: bool
     error: StoreError | None = None
     of_record: bool = False
+    misplaced: bool = False
 
 
 class ProcessesKept(Struct, frozen=True):
@@ -501,5 +503,16 @@ class StoreTaken(Struct, frozen=True):
     error: StoreLost
 
 
+class StoreMisplaced(Struct, frozen=True):
+    """To who opened the store, unasked, for as long as it is so: its files are not at its path any more.
+
+    Batches fail meanwhile; one that is written says that it is over.
+    """
+
+    problem: str
+
+
 class StoreClosed(Struct, frozen=True, gc=False):
-    pass
+    """`problem`: why what is in the store will not be found where it was."""
+
+    problem: str | None = None

@@ -17,6 +17,7 @@ from ..actors.retention import Retention
 from ..actors.vocabulary import Durability, Seconds, Timestamp
 from . import schema
 from .claim import Claim, admit
+from .home import Home
 from .keys import Place, Sealer, key_path, make_key
 from .processes import COLUMNS, ProcessRow, columns_of
 from .protocol import (
@@ -99,6 +100,10 @@ class WriteFailed(StoreError):
         self.means = means  # what to tell people of a fatal one
 
 
+class Misplaced(WriteFailed):
+    """The files at the store's path are not those that are open: nobody would find what is written."""
+
+
 class Store:
     """A file opened for writing. `path` is the file, also for a store `:memory:`."""
 
@@ -111,10 +116,12 @@ class Store:
         claim: Claim,
         folder: TemporaryDirectory[str] | None = None,
         open_runs: Iterable[RunRow] = (),
+        home: Home | None = None,
     ) -> None:
         self.path, self.claim, self.epoch = path, claim, claim.epoch
         self.lost: StoreLost | None = None  # from then on nothing is written
-        self._connection, self._sealer, self._folder = connection, sealer, folder
+        self._connection, self._sealer, self._folder, self._home = connection, sealer, folder, home
+        self._misplaced: str | None = None  # what is wrong with its files
         self._synchronous = self._level = connection.execute("PRAGMA synchronous").fetchone()[0]
         self._unchecked = 0  # rows, about, since the last checkpoint
         self._doubtful = False  # a flush failed: see `_flush_again`
@@ -153,7 +160,9 @@ class Store:
                     sealer = Sealer(make_key(file))
                     claim = Claim.take(file, connection, lease)
                     unfinished = Reader(file, connection, sealer).unfinished(claim.taken)
-                store = cls(file, connection, sealer, claim=claim, folder=folder, open_runs=unfinished.runs)
+                home = Home(file) if folder is None else None  # nobody looks for the others
+                runs = unfinished.runs
+                store = cls(file, connection, sealer, claim=claim, folder=folder, open_runs=runs, home=home)
             except BaseException:
                 connection.close()
                 raise
@@ -177,6 +186,7 @@ class Store:
     def _transaction(self, level: int) -> Iterator[None]:
         """All of it or nothing, flushed by `level` of `PRAGMA synchronous`."""
         try:
+            self._look_home()
             if level != self._level:  # between transactions only
                 self._connection.execute(f"PRAGMA synchronous = {level}")
                 self._level = level
@@ -195,6 +205,27 @@ class Store:
             if failure is error:
                 raise
             raise failure from error
+
+    @property
+    def names(self) -> int:
+        """How many names its file has; each by which it is opened would make another store of it."""
+        return self._home.names if self._home is not None else 1
+
+    def _look_home(self) -> None:
+        """Raise `Misplaced` if the files at the store's path are not those that are open here.
+
+        The first time, what is in the log is copied into the file, wherever that is by now: the log stays
+        at the old path, where it would be taken for that of another file.
+        """
+        if self._home is None:
+            return
+        problem = self._home.problem()
+        if problem is not None and self._misplaced is None:
+            with suppress(sqlite3.Error):
+                self._cut_log()
+        self._misplaced = problem
+        if problem is not None:
+            raise Misplaced(self.path, problem, False)
 
     def _roll_back(self) -> None:
         if self._connection.in_transaction:  # SQLite itself may have done it
@@ -333,10 +364,12 @@ class Store:
     def close(self) -> None:
         """Copy the log into the file and let go of it; close readers first.
 
-        The log of a file that could not be copied stays beside it, for the next opening.
+        The log of a file that could not be copied stays beside it, for the next opening. Raises a
+        `StoreError`; `Misplaced` if what is in it will not be found by its path.
         """
         try:
             if self.lost is None:
+                self._look_home()
                 self._erase()
                 self.tidy()
                 with schema.explained(self.path):

@@ -5,6 +5,7 @@ knows what the agent's status is; it decides nothing about other agents.
 """
 
 from collections import deque
+from collections.abc import Iterator
 
 from msgspec import Struct
 
@@ -146,6 +147,14 @@ class Desk(Struct):
     def queued(self) -> list[OpenRun]:
         """The runs in the queue, in order; O(queue)."""
         return [run for run in self.queue if run.state != "ended"] if self.gone else list(self.queue)
+
+    def upcoming(self) -> Iterator[OpenRun]:
+        """The same one by one; the one that comes next may be taken out meanwhile, and no other."""
+        while self.queue:
+            first = self.queue[0]
+            yield first
+            if self.queue and self.queue[0] is first:
+                return
 
     @property
     def length(self) -> int:

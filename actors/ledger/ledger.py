@@ -76,6 +76,7 @@ from ..vocabulary import (
     tellable,
 )
 from .desk import Desk, OpenRun
+from .door import MOST_HANDED_IN
 from .errands import LIGHT, Errands
 from .health import Episode, Health
 from .lately import Lately
@@ -91,6 +92,7 @@ from .protocol import (
     Checkpoint,
     CheckpointRecorded,
     CloseRecorded,
+    DescribeAgents,
     DescribeLedger,
     EndTurn,
     ForgetRequest,
@@ -150,6 +152,9 @@ class CallAgain(Struct, frozen=True):
 
 LOOKED_UP = 64
 """Runs in one question to the disk, of those that somebody waits for."""
+
+RECORDS_OF_A_PIECE = 2
+"""Of one that is handed in: itself, and an event."""
 
 MOST_AHEAD = 10_000
 """Records that are not on disk, beyond which an errand waits: the disk is kept busy with half of them."""
@@ -231,7 +236,7 @@ class Ledger:
         return effects
 
     def kind_registered(self, news: KindRegistered) -> list[Effect]:
-        """Let go on what waited for this kind."""
+        """Let go on what waited for this kind, in portions."""
 
         def calls() -> Iterator[list[Effect]]:
             for place, desk in enumerate(list(self.desks.values())):
@@ -242,14 +247,16 @@ class Ledger:
 
         return self.errands.begin(calls())
 
-    def _judge(self, desk: Desk) -> list[Effect]:
-        """Fail the queued runs that were cut off and may not begin again."""
+    def _judge(self, desk: Desk, *, first: bool = False) -> list[Effect]:
+        """Fail the queued runs that were cut off and may not begin again; `first`: up to one that may."""
         attempts = self._attempts_of(desk.kind)
         effects: list[Effect] = []
         if attempts is None:
             return effects
-        for run in desk.queued:
+        for run in desk.upcoming() if first else desk.queued:
             failure = verdict(run.row, attempts) if run.row.attempt else None
+            if failure is None and first:
+                break
             if failure is not None:
                 data: dict[str, object] | None = {"recovered": True} if run.recovered else None
                 effects += self._end(
@@ -508,7 +515,7 @@ class Ledger:
         return [Send(ask.reply_to, Refused(ask.request, error))]
 
     def accept_message(self, ask: AcceptMessage) -> list[Effect]:
-        refusal = self._refusal(ask)
+        refusal = self._refusal(ask) or (AgentClosed(ask.path) if ask.closed else None)
         if refusal:
             return [Send(ask.reply_to, Refused(ask.request, refusal))]
         reply = Send(ask.reply_to, MessageAccepted(ask.request))
@@ -559,6 +566,23 @@ class Ledger:
         """
         unwritten = self.journal.debt
         return len(self.runs) + unwritten.pieces + max(self._spawning, unwritten.agents)
+
+    @property
+    def far_behind(self) -> bool:
+        """Whether the disk alone is what new work would have to wait for."""
+        debt = self.journal.debt
+        if self.sealed or self.health.problem is not None:
+            return False
+        if len(self.runs) + self._spawning >= self._backlog:  # then other work is, too
+            return False
+        return debt.records >= MOST_HANDED_IN or debt.heavy or self._pieces() >= self._backlog
+
+    @property
+    def room(self) -> int:
+        """How many pieces of work may be handed in before the disk is far behind."""
+        debt = self.journal.debt
+        left = min(self._backlog - self._pieces(), (MOST_HANDED_IN - debt.records) // RECORDS_OF_A_PIECE)
+        return max(1, left)
 
     def _level(self, ask: RecordSpawn | AcceptRun) -> Durability | None:
         """The level that the answer waits for: a turn is held back where the disk is far behind."""
@@ -611,7 +635,7 @@ class Ledger:
         desk.incarnation = ask.incarnation
         effects: list[Effect] = []
         if desk.queue and desk.queue[0].row.attempt:  # its kind may have been registered since
-            effects += self._judge(desk)
+            effects += self._judge(desk, first=True)
         if not desk.queue or desk.ends or self._closing is not None or not self._may_begin(desk):
             desk.called = False
             return [*effects, Send(session, NothingToRun(ask.agent_id))]
@@ -1100,7 +1124,7 @@ class Ledger:
             if not news.orderly and self._has_begun(run):
                 run.row = lost(run.row)
             effects += self._put_back(desk, run)
-            effects += self._judge(desk)
+            effects += self._judge(desk, first=True)
         if run is not None or ended is not None or not news.orderly:
             desk.called = False
             effects += self._call(desk)
@@ -1233,6 +1257,11 @@ class Ledger:
 
     # Describing
 
+    def describe_agents(self, ask: DescribeAgents) -> list[Effect]:
+        if self.view.is_live(ask):
+            return self.errands.begin(self.view.live_agents(ask))
+        return self.view.agents(ask)
+
     def describe(self, ask: DescribeLedger) -> list[Effect]:
         running = sum(1 for _ in self._turns)
         report = LedgerReport(
@@ -1337,6 +1366,7 @@ class Ledger:
         row = self._run_row(desk, input, run_id, started_by=started_by)
         run = OpenRun(row, (), durability or self.journal.durability)
         self.runs[row.run_id] = run
+        self._lately.accepted(row.run_id)
         desk.push(run)
         return run
 

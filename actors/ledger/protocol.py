@@ -115,6 +115,7 @@ class AcceptMessage(Struct, frozen=True):
     body: Payload
     sender: str | None
     durability: Durability | None = None
+    closed: bool = False  # so is the agent
 
 
 class InterruptRuns(Struct, frozen=True):
@@ -206,6 +207,7 @@ class DescribeAgents(Struct, frozen=True):
     after: str | None
     limit: int
     resident: bool = False  # those in memory alone
+    after_id: AgentId | None = None  # with it, also those at the path `after` whose id is greater
 
 
 class DescribeState(Struct, frozen=True):
@@ -514,11 +516,12 @@ class AgentDescribed(Struct, frozen=True, gc=False):
 
 
 class AgentsDescribed(Struct, frozen=True, gc=False):
-    """`next` is what to give as `after` for the following page; None at the end."""
+    """`next` is what to give as `after` for the following page, with `next_id`; None at the end."""
 
     request: RequestId
     agents: tuple[LiveAgent, ...]
     next: str | None
+    next_id: AgentId | None = None
 
 
 class StateDescribed(Struct, frozen=True, gc=False):
@@ -599,9 +602,10 @@ class TurnsEnded(Struct, frozen=True, gc=False):
 
 
 class LedgerClosed(Struct, frozen=True, gc=False):
-    """`problem`: what could not be written, and why."""
+    """`problem`: what was not written, or will not be found, and why; `lost` commits were not written."""
 
     problem: str | None = None
+    lost: int = 0
 
 
 class StoreFailing(Struct, frozen=True):

@@ -19,6 +19,7 @@ from ...persistence.protocol import (
     OpenStore,
     ReaderOpened,
     StoreClosed,
+    StoreMisplaced,
     StoreOpened,
     StoreRefused,
     StoreTaken,
@@ -143,7 +144,7 @@ class Supervisor(ActorShell):
                     return [Send("processes", message)]
                 return [Send(message.reply_to, PlacesReport(message.request))]
             case LedgerClosed():
-                self.unwritten = message.problem
+                self.unwritten = f"{message.problem} {LEFT_BEHIND}" if message.lost else message.problem
                 return self.begin(self.course.done("writing"))
             case _TimeIsUp():
                 left = message.step == "unloading" == self.course.step and "processes" in self.roles
@@ -159,6 +160,8 @@ class Supervisor(ActorShell):
                     last_line = message.reason.strip().rpartition("\n")[2]
                     broken = f" ({message.broken})" if message.broken else ""
                     return self.broke(InternalError(f"{message.role}: {last_line}{broken}"))
+            case StoreMisplaced():
+                return [Send("ledger", message)]
             case StoreClosed():
                 pass  # of a store that was lost
             case _:
@@ -259,12 +262,13 @@ class Supervisor(ActorShell):
         unfinished, problem = tuple(self.course.unfinished), self.unwritten
         left = WHAT_IS_LEFT["writing"] in unfinished
         if left:
-            problem = problem or f"the disk did not take what was left within {BOUNDS['writing']:g} s"
+            late = f"the disk did not take what was left within {BOUNDS['writing']:g} s."
+            problem = problem or f"{late} {LEFT_BEHIND}"
         error: GreenroomError | None = None
         if self.course.lost:
             error = self.failure if left else None  # else it was told when it happened
         elif problem:
-            error = StoreError(self.start.store, f"{problem} {LEFT_BEHIND}")
+            error = StoreError(self.start.store, problem)
         return [Send(self.closing.reply_to, RuntimeClosed(self.closing.request, unfinished, error))]
 
     # Failing

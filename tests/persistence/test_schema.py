@@ -100,6 +100,59 @@ def test_scenario_42_a_file_without_the_right_to_write_is_refused(
     refused(tmp_path, tmp_path / "agents.db", StoreError, "may not write")
 
 
+@pytest.mark.parametrize("suffix", ["", ".key"])
+def test_scenario_42_a_second_name_is_refused(tmp_path: Path, suffix: str) -> None:
+    """Two owners would each have a log of their own beside their name for it."""
+    make_store(tmp_path / "agents.db")
+    os.link(tmp_path / f"agents.db{suffix}", tmp_path / "other")
+    refused(tmp_path, tmp_path / "agents.db", StoreError, r"2 names \(hard links\).*-samefile")
+    refused(tmp_path, tmp_path / "other", StoreError, "hard links|not a SQLite")
+    (tmp_path / "other").unlink()
+    make_store(tmp_path / "new.db")
+    Store.open(str(tmp_path / "agents.db"), "process")[0].close()
+
+
+def test_a_key_whose_making_was_cut_off_has_one_name(tmp_path: Path) -> None:
+    make_store(tmp_path / "agents.db")
+    os.link(tmp_path / "agents.db.key", tmp_path / f"agents.db.key.{'0a' * 8}")
+    Store.open(str(tmp_path / "agents.db"), "process")[0].close()
+
+
+@pytest.mark.parametrize("left", [b"", None])
+def test_a_store_that_was_emptied_is_refused_and_not_begun_anew(tmp_path: Path, left: bytes | None) -> None:
+    make_store(tmp_path / "agents.db")
+    if left is None:  # a database, but without a table
+        (tmp_path / "agents.db").unlink()
+        empty = sqlite3.connect(tmp_path / "agents.db")
+        empty.execute("PRAGMA user_version = 0")
+        empty.execute("VACUUM")
+        empty.close()
+    else:
+        (tmp_path / "agents.db").write_bytes(left)
+    refused(tmp_path, tmp_path / "agents.db", StoreCorrupt, "holds nothing, but .*key beside it.*backup")
+    (tmp_path / "agents.db.key").unlink()
+    make_store(tmp_path / "agents.db")
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_log_without_its_file_is_not_thrown_away(tmp_path: Path, there: bool) -> None:
+    """SQLite would: it takes the log of an empty file for one of a file that was removed."""
+    make_store(tmp_path / "agents.db")
+    (tmp_path / "agents.db").unlink()
+    (tmp_path / "agents.db.key").unlink()
+    (tmp_path / "agents.db-wal").write_bytes(b"what was committed last")
+    if there:
+        (tmp_path / "agents.db").touch()
+    refused(tmp_path, tmp_path / "agents.db", StoreCorrupt, "holds nothing, but .*-wal beside it")
+
+
+def test_a_removed_store_begins_anew_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    make_store(tmp_path / "agents.db")
+    (tmp_path / "agents.db").unlink()
+    make_store(tmp_path / "agents.db")
+    assert "is not there, but its key is: a new store is made" in caplog.text
+
+
 @pytest.mark.parametrize("text", [b"hello", b"hello" * 1000, b"SQLite format 3\0" + b"\xff" * 5000])
 def test_scenario_42_what_is_no_database_is_refused(tmp_path: Path, text: bytes) -> None:
     (tmp_path / "agents.db").write_bytes(text)

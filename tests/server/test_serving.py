@@ -194,15 +194,8 @@ def test_told_to_stop_it_takes_nothing_new_lets_turns_end_records_and_exits_with
     assert (after["status"], after["result"]) == ("completed", "done")
 
 
-def test_a_turn_that_needs_longer_is_interrupted_and_recorded(serve: Callable[..., Served]) -> None:
+def test_a_turn_that_needs_longer_begins_again_at_the_next_start(serve: Callable[..., Served]) -> None:
     server = serve("--drain", "0.1")
-    run_id = begin(server.client(), "echo", "for ever")
-    assert server.stop() == 0
-    assert serve().client().get(f"/api/runs/{run_id}").json()["status"] == "interrupted"
-
-
-def test_suspended_it_begins_again_at_the_next_start(serve: Callable[..., Served]) -> None:
-    server = serve("--drain", "0.1", "--suspend")
     run_id = begin(server.client(), "echo", "for ever")
     assert server.stop() == 0
     again = serve("--drain", "0").client().get(f"/api/runs/{run_id}").json()
@@ -276,7 +269,7 @@ def test_a_server_that_loses_its_store_says_so_and_ends(
 def test_a_client_that_waits_hears_that_the_server_is_closing(serve: Callable[..., Served]) -> None:
     import threading
 
-    server = serve("--drain", "0.1", "--suspend")
+    server = serve("--drain", "0.1")
     api = server.client()
     run_id = begin(api, "echo", "for ever")
     answers: list[httpx.Response] = []
