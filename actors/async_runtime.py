@@ -22,6 +22,7 @@ from .errors import GreenroomError, RuntimeClosing
 from .events.protocol import Cursor, ForgetPull
 from .events.ring import cursor_of
 from .explain import explain
+from .gateway import Standing
 from .handle import Handle
 from .ledger.protocol import ForgetRequest
 from .retention import DEFAULT, Retention
@@ -29,6 +30,10 @@ from .runtime import END_MARGIN, stats_of
 from .state import decode_aside
 from .views import AgentInfo, AgentInfos, Event, Explanation, Outcome, RunInfo, Stats
 from .vocabulary import AgentStatus, Durability, RequestId, RunId, checked_timeout
+from .waiting import Awaited
+
+SORTED_AT_ONCE = 1_000
+"""Handles of runs that are looked at before the loop gets its turn."""
 
 
 class AsyncRuntime(Handle):
@@ -141,13 +146,33 @@ class AsyncRuntime(Handle):
         """See `Runtime.list`."""
         calls.checked_list(under, status, limit, after, resident=resident)
         agents: list[AgentInfo] = []
+        after_id = None
         while len(agents) < limit:
-            page = await self._ask(calls.page(under, status, after, limit - len(agents), resident=resident))
+            left = limit - len(agents)
+            call = calls.page(under, status, after, left, resident=resident, after_id=after_id)
+            page = await self._ask(call)
             agents += [AgentInfo.of(agent) for agent in page.agents]
-            after = page.next
+            after, after_id = page.next, page.next_id
             if after is None:
                 break
         return agents[:limit]
+
+    # Many at once
+
+    async def interrupt_many(self, under: str) -> int:
+        """See `Runtime.interrupt_many`."""
+        count: int = (await self._ask(calls.interrupt_many(under))).count
+        return count
+
+    async def close_many(self, under: str) -> int:
+        """See `Runtime.close_many`."""
+        count: int = (await self._ask(calls.close_many(under, erase=False))).count
+        return count
+
+    async def delete_many(self, under: str) -> int:
+        """See `Runtime.delete_many`."""
+        count: int = (await self._ask(calls.close_many(under, erase=True))).count
+        return count
 
     # Runs
 
@@ -164,31 +189,26 @@ class AsyncRuntime(Handle):
         until: Literal["all", "any"] = "all",
     ) -> "AsyncRuns":
         """See `Runtime.wait`."""
-        listed = calls.checked_wait(runs, timeout, until, AsyncRun)
-        answers: asyncio.Queue[tuple[AsyncRun, Any]] = asyncio.Queue()
-        pending = {id(run): run for run in listed if run._ended is None}
-        ended = len(listed) - len(pending)
-        requests: dict[int, RequestId] = {}
-
-        def note(run: AsyncRun) -> Callable[[Any], None]:
-            return lambda answer: answers.put_nowait((run, answer))
-
+        listed, seconds = calls.checked_wait(runs, timeout, until, AsyncRun)
+        self._refuse_to_wait()
+        awaited: Awaited[AsyncRun] = Awaited(self, until, seconds)
+        for begin in range(0, len(listed), SORTED_AT_ONCE):
+            awaited.add(listed[begin : begin + SORTED_AT_ONCE])
+            if begin:
+                await asyncio.sleep(0)
+        if awaited.over:
+            return awaited.ended
+        answers: asyncio.Queue[Any] = asyncio.Queue()
+        request = self._call(awaited.call, Standing(answers.put_nowait))
         try:
-            for run in pending.values():
-                requests[id(run)] = self._call(calls.await_run(run.run_id), note(run))
-            async with asyncio.timeout(timeout):
-                while pending and not (until == "any" and ended):
-                    run, answer = await answers.get()
-                    pending.pop(id(run), None)
-                    run._ended = Outcome.of(_granted(answer).run)
-                    ended += 1
+            async with asyncio.timeout(seconds or None):
+                while awaited.goes_on:
+                    awaited.hear(await answers.get())
         except TimeoutError:
             pass
         finally:
-            for key, request in requests.items():
-                if key in pending:
-                    pending[key]._forget(request)
-        return [run for run in listed if run._ended is not None]
+            awaited.leave(request, answers.get_nowait)
+        return awaited.ended
 
     # Looking
 
@@ -217,6 +237,11 @@ class AsyncRuntime(Handle):
     def _post(self, call: Call) -> tuple[RequestId, "asyncio.Future[Any]"]:
         answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         return self._call(call, _setter(answered)), answered
+
+    def _refuse_to_wait(self) -> None:
+        """Only for ends of runs: all else is answered without a slot."""
+        if self._engine is not None:
+            self._engine.refuse_in_turn()
 
     async def _accepted(self, call: Call) -> Any:
         """See `Runtime._accepted`."""
@@ -315,11 +340,16 @@ class AsyncRun(Handle):
 
     async def outcome(self, timeout: float | None = None) -> Outcome:
         """See `Run.outcome`."""
-        checked_timeout(timeout)
+        seconds = checked_timeout(timeout)
+        if self._ended is None and seconds == 0.0:
+            await self._runtime.wait([self], timeout=0.0)
+            if self._ended is None:
+                raise TimeoutError(f"run {self.run_id} of {self.path} has not ended")
         if self._ended is None:
+            self._runtime._refuse_to_wait()
             request, answered = self._runtime._post(calls.await_run(self.run_id))
             try:
-                async with asyncio.timeout(timeout) if timeout is not None else nullcontext():
+                async with asyncio.timeout(seconds) if seconds is not None else nullcontext():
                     answer = await answered
             except TimeoutError:
                 problem = f"run {self.run_id} of {self.path} has not ended within {timeout} s"

@@ -30,14 +30,14 @@ BORDERS: Final[dict[str, str]] = {
     # values
     "value to bytes": "codec.dumps: CannotStore",
     "value from bytes": "codec.loads: Unreadable, which people see as an UnreadableValue",
-    "digest of a value": "codec.canonical: CannotStore",
+    "comparison of values": "comparing.difference: they count as the same",
     "state to bytes": "codec.encode_state, encode_small, pack_state: CannotStore",
     "state from bytes": "codec.decode_state: SnapshotUnreadable",
     "progress": "agent.turn.emit: CannotStore",
     # what is said of them
     "text of an error": "borders.text_of: the run's error says that there is none",
     "text of a value": "borders.shown: the error of the call says that there is none",
-    "members of a group of errors": "agent.behaviour.explain_error: the run's error says so",
+    "members of a group of errors": "borders.members_of: the group itself is asked, and not its class",
     "finaliser": "Python itself: it is told on stderr",
     # what calls are given
     "given name": "vocabulary.check_path, calls: a plain copy is taken",
@@ -86,6 +86,19 @@ def type_name(value: object) -> str:
     """The name of a value's type, whatever its metaclass says."""
     name: str = type.__dict__["__name__"].__get__(type(value))
     return plain(name)
+
+
+def members_of(group: BaseExceptionGroup) -> tuple[BaseException, ...]:
+    """The errors of a group, whatever its class says."""
+    members: tuple[BaseException, ...] = BaseExceptionGroup.__dict__["exceptions"].__get__(group)
+    return members
+
+
+def causes_of(error: BaseException) -> list[BaseException]:
+    """What an error came from, whatever its class says."""
+    facts = BaseException.__dict__
+    found = (facts[name].__get__(error) for name in ("__cause__", "__context__"))
+    return [cause for cause in found if cause is not None]
 
 
 def traceback_of(error: BaseException) -> str:

@@ -15,6 +15,7 @@ from .agent.kind import kind_of
 from .borders import plain, plain_int, shown, type_name
 from .directory.protocol import (
     CloseAgent,
+    CloseTree,
     EvictPath,
     InterruptAgent,
     LocateAgent,
@@ -28,11 +29,13 @@ from .events.protocol import Cursor, PullEvents
 from .ids import is_reserved
 from .ledger.protocol import (
     AwaitRun,
+    AwaitRuns,
     DescribeAgent,
     DescribeAgents,
     DescribeLedger,
     DescribeRun,
     DescribeState,
+    InterruptTree,
 )
 from .processes.protocol import DescribePlaces
 from .residency.protocol import DescribeResidency
@@ -46,6 +49,7 @@ from .vocabulary import (
     RequestId,
     Role,
     RunId,
+    Seconds,
     check_path,
     check_under,
     checked_timeout,
@@ -65,7 +69,7 @@ MOST_RUN_ID = 200
 """Characters of a run id."""
 
 
-MOST_IN_PAGE = 10_000
+MOST_IN_PAGE = 1_000
 """Agents in one answer; longer lists are asked for in several."""
 
 PAGE = 1_000
@@ -153,6 +157,18 @@ def close(path: str, *, erase: bool) -> Call:
     return Call("directory", lambda request, to: CloseAgent(request, to, path, erase))
 
 
+def interrupt_many(under: object) -> Call:
+    """`Runtime.interrupt_many`."""
+    where = check_under(under)
+    return Call("ledger", lambda request, to: InterruptTree(request, to, where))
+
+
+def close_many(under: object, *, erase: bool) -> Call:
+    """`Runtime.close_many` and `Runtime.delete_many`."""
+    where = check_under(under)
+    return Call("directory", lambda request, to: CloseTree(request, to, where, erase))
+
+
 def evict(path: str) -> Call:
     """`AgentRef.evict`."""
     path = plain(path)
@@ -191,8 +207,20 @@ def await_run(run_id: str) -> Call:
     return Call("ledger", lambda request, to: AwaitRun(request, to, named), reads=True)
 
 
+def await_runs(run_ids: tuple[str, ...], *, tell_sought: bool, look: bool) -> Call:
+    """`Runtime.wait`: answered for each run as it ends."""
+    named: tuple[RunId, ...] = run_ids  # type: ignore[assignment]
+    return Call("ledger", lambda request, to: AwaitRuns(request, to, named, tell_sought, look), reads=True)
+
+
 def page(
-    under: str, status: AgentStatus | None, after: str | None, limit: int, *, resident: bool = False
+    under: str,
+    status: AgentStatus | None,
+    after: str | None,
+    limit: int,
+    *,
+    resident: bool = False,
+    after_id: AgentId | None = None,
 ) -> Call:
     """One page of `Runtime.list`: of those with `status` there may be few among many, so look at many."""
     under, after = check_under(under), None if after is None else check_path(after)
@@ -202,7 +230,7 @@ def page(
         limit = max(limit, PAGE)
     return Call(
         "ledger",
-        lambda request, to: DescribeAgents(request, to, under, status, after, limit, resident),
+        lambda request, to: DescribeAgents(request, to, under, status, after, limit, resident, after_id),
         reads=True,
     )
 
@@ -277,16 +305,17 @@ def checked_events(under: object, since: object, follow: object) -> None:
         raise ValueError(f"since= is the number of an event, from 0 on, not {shown(since)}")
 
 
-def checked_wait(runs: Iterable[Any], timeout: object, until: object, run_type: type) -> list[Any]:
-    """The runs as a list, or what is wrong with the arguments of `Runtime.wait`."""
+def checked_wait(
+    runs: Iterable[Any], timeout: object, until: object, run_type: type
+) -> tuple[list[Any], Seconds | None]:
+    """The runs as a list and the time-out, or what is wrong with the arguments of `Runtime.wait`."""
     listed = [runs] if isinstance(runs, run_type) else list(runs)
     for run in listed:
         if not isinstance(run, run_type):
             raise TypeError(f"wait() takes runs, not {shown(run)}")
     if not _is_one_of(until, ("all", "any")):
         raise ValueError(f"until= is 'all' or 'any', not {shown(until)}")
-    checked_timeout(timeout)
-    return listed
+    return listed, checked_timeout(timeout)
 
 
 def _is_one_of(word: object, words: tuple[str, ...]) -> bool:

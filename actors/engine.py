@@ -6,12 +6,14 @@ callbacks come on the loop's.
 
 import asyncio
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any, get_args
 
 from thespian.actors import ActorSystem
 
+from .agent.executing import in_child, slot_holder
 from .agent.kind import attempts_of, is_registered, kind_of, kinds_of_module, listeners, register
 from .borders import plain, plain_int, shown
 from .calls import Call
@@ -23,7 +25,7 @@ from .shell import log
 from .supervisor.actor import Supervisor
 from .supervisor.protocol import CloseRuntime, StartRuntime
 from .systems.local import LocalSystemBase
-from .vocabulary import Address, Durability, RequestId, Role
+from .vocabulary import Address, Durability, RequestId, Role, checked_seconds
 from .watchdog import Watchdog
 from .world import REAL, World
 
@@ -69,7 +71,7 @@ class Engine:
         self.world = world
         self.callers = new_callers()
         self.callers.failure = self._unstarted = RuntimeClosing("the runtime was not started")
-        self._pid = os.getpid()
+        self._pid = 0  # of the process that has the actors, once there are any
         self._loop = loop
         self._base: LocalSystemBase
         self._system: ActorSystem
@@ -81,6 +83,8 @@ class Engine:
 
     def create(self, callback: Callable[[Any], None]) -> None:
         """Create the actors and have them open the store; `callback` gets what the supervisor says."""
+        refuse_green_threads()
+        self._pid = os.getpid()
 
         def begun(answer: Any) -> None:
             self._ready(answer)
@@ -142,7 +146,7 @@ class Engine:
 
     def tell(self, to: Role, message: object) -> None:
         """Say something that is not answered; of a runtime that is over, nothing."""
-        if self._roles and self.callers.failure is None:
+        if self._roles and self.callers.failure is None and not self.forked:
             self._base.post(self._roles[to], message)
 
     def forget(self, request: RequestId) -> None:
@@ -166,11 +170,21 @@ class Engine:
     @property
     def forked(self) -> bool:
         """Whether this is another process than the one that has the actors: they did not come along."""
-        return os.getpid() != self._pid
+        return self._pid != 0 and in_child(self._pid)
 
     def on_loop(self) -> bool:
         """Whether this is the thread on which the actors run."""
         return self._base.thread_id == threading.get_ident() and self._base.loop.is_running()
+
+    def refuse_in_turn(self) -> None:
+        """Raise in the code of a turn that holds one of these slots: the answer may wait for that one."""
+        path = slot_holder(self._roles["supervisor"]) if self._roles else None
+        if path is not None:
+            raise GreenroomError(
+                f"the runtime was called in the turn of {path}, whose slot may be the one that the answer "
+                "waits for: use the turn's own methods (turn.spawn, turn.followup, turn.wait), which give "
+                "the slot back, or call it within a block of turn.paused()"
+            )
 
     def refuse_other_loops(self) -> None:
         """Raise unless the caller is on the actors' own loop."""
@@ -182,7 +196,10 @@ class Engine:
             )
 
     def _kind_registered(self, name: str) -> None:
-        self.tell("ledger", KindRegistered(name))
+        if self._base.loop.is_closed():  # the program around it ended, and has not closed it
+            listeners.pop(self._kind_registered, None)
+        else:
+            self.tell("ledger", KindRegistered(name))
 
     def _over(self) -> None:
         listeners.pop(self._kind_registered, None)
@@ -201,11 +218,23 @@ class Engine:
         await self._base.aclose()
 
 
+def refuse_green_threads() -> None:
+    """Raise if threads are greenlets: the loop of all agents would keep its thread, and so all of them."""
+    for library, name, asked, about in (
+        ("gevent", "gevent.monkey", "is_module_patched", "threading"),
+        ("eventlet", "eventlet.patcher", "is_monkey_patched", "thread"),
+    ):
+        module: Any = sys.modules.get(name)
+        if module is not None and getattr(module, asked)(about):
+            raise GreenroomError(
+                f"{library} has put greenlets in the place of threads, on which no runtime can work: start "
+                "it in a process without that, and talk to it over HTTP (`greenroom serve`)"
+            )
+
+
 def checked_drain(drain: object) -> float:
     """`drain` as seconds, or what is wrong with it."""
-    if not isinstance(drain, int | float) or isinstance(drain, bool) or not 0 <= drain < float("inf"):
-        raise ValueError(f"drain= is a number of seconds from 0 on, not {shown(drain)}")
-    return float(drain)
+    return checked_seconds("drain", drain)
 
 
 def failure_of(answer: object) -> GreenroomError | None:

@@ -44,6 +44,15 @@ class Callers(Struct):
             self.waiting[but] = kept
 
 
+class Standing(Struct, frozen=True):
+    """A callback that gets several answers to one request, until it is forgotten."""
+
+    callback: Callback
+
+    def __call__(self, answer: Any) -> None:
+        self.callback(answer)
+
+
 class AttendCallers(Struct, frozen=True):
     """To the gateway, once: whom it answers."""
 
@@ -71,8 +80,10 @@ class Gateway(Actor):
             self.callers.give_up(message.error, but=message.closing)
         else:
             request = getattr(message, "request", None)
-            callback = self.callers.waiting.pop(request, None)
+            callback = self.callers.waiting.get(request)
             if callback is not None:
+                if type(callback) is not Standing:
+                    self.callers.waiting.pop(request, None)
                 callback(message)
 
 

@@ -1,11 +1,10 @@
 """What a user says is to be kept, and for how long."""
 
-import math
-
 from msgspec import Struct
+from msgspec.structs import force_setattr
 
 from .borders import shown
-from .vocabulary import Seconds
+from .vocabulary import Seconds, checked_seconds
 
 DAY: Seconds = 86_400.0
 
@@ -34,19 +33,20 @@ class Retention(Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         for name in ("run_age", "event_age", "closed_age"):
-            age = getattr(self, name)
-            if age is not None and not _is_age(age):
-                raise ValueError(f"{name}= is a number of seconds from 0 on or None, not {shown(age)}")
+            if getattr(self, name) is not None:
+                self._bound(name, or_none=True)
         for name in ("runs", "events", "closed"):
             count = getattr(self, name)
             if count is not None and (type(count) is not int or count < 0):
                 raise ValueError(f"{name}= is an int from 0 on or None, not {shown(count)}")
-        if not _is_age(self.least_age):
-            raise ValueError(f"least_age= is a number of seconds from 0 on, not {shown(self.least_age)}")
+        self._bound("least_age")
 
-
-def _is_age(age: object) -> bool:
-    return isinstance(age, int | float) and not isinstance(age, bool) and 0 <= age < math.inf
+    def _bound(self, name: str, *, or_none: bool = False) -> None:
+        """Check an age, and cut one that is as good as for ever."""
+        age = getattr(self, name)
+        seconds = checked_seconds(name, age, or_none=or_none)
+        if seconds < age:
+            force_setattr(self, name, seconds)
 
 
 DEFAULT = Retention()

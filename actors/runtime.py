@@ -1,7 +1,6 @@
 """`Runtime` and its handles: the blocking way to use greenroom, from any thread."""
 
 import asyncio
-import math
 import os
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
@@ -17,12 +16,14 @@ from .engine import Engine, Settings, checked_drain, failure_of
 from .errors import GreenroomError, RuntimeClosing
 from .events.protocol import ForgetPull
 from .explain import explain
+from .gateway import Standing
 from .handle import Handle
 from .ledger.protocol import ForgetRequest
 from .retention import DEFAULT, Retention
 from .state import decode
 from .views import AgentInfo, AgentInfos, Event, Explanation, Outcome, RunInfo, Stats
-from .vocabulary import AgentStatus, Durability, RunId
+from .vocabulary import AgentStatus, Durability, RunId, checked_timeout
+from .waiting import Awaited
 
 END_MARGIN = 120.0
 """Seconds that `close` waits for the actors beyond the drain time; they bound themselves below that."""
@@ -44,8 +45,9 @@ class Runtime(Handle):
         retention: how long finished runs, events and closed agents are kept.
 
     Use it as a context manager, or call `start` and `close`. Its methods may be called on any thread but
-    not in a turn, which has its own. A program whose threads call it while it is busy hears sooner with
-    `sys.setswitchinterval(0.0005)`. Raises `ValueError` or `TypeError` for a bad argument.
+    not in a turn, which has its own, unless that is paused. A program whose threads call it while it is
+    busy hears sooner with `sys.setswitchinterval(0.0005)`. Raises `ValueError` or `TypeError` for a bad
+    argument.
     """
 
     def __init__(
@@ -105,7 +107,7 @@ class Runtime(Handle):
         if self._state != "up" or self._engine.forked:
             self._state = "closed"
             return
-        self._refuse_on_loop()
+        self._refuse_in_turn()
         self._state = "closed"
         answers: SimpleQueue[Any] = self._engine.world.answers()
         self._engine.begin_to_close(seconds, interrupt=bool(interrupt), callback=answers.put)
@@ -164,13 +166,40 @@ class Runtime(Handle):
         """
         calls.checked_list(under, status, limit, after, resident=resident)
         agents: list[AgentInfo] = []
+        after_id = None
         while len(agents) < limit:
-            page = self._ask(calls.page(under, status, after, limit - len(agents), resident=resident))
+            left = limit - len(agents)
+            call = calls.page(under, status, after, left, resident=resident, after_id=after_id)
+            page = self._ask(call)
             agents += [AgentInfo.of(agent) for agent in page.agents]
-            after = page.next
+            after, after_id = page.next, page.next_id
             if after is None:
                 break
         return agents[:limit]
+
+    # Many at once
+
+    def interrupt_many(self, under: str) -> int:
+        """End all runs that agents at or below `under` ("/": all) have accepted; how many there were.
+
+        `under` need not be an agent. A run that is accepted later is not touched.
+        """
+        count: int = self._ask(calls.interrupt_many(under)).count
+        return count
+
+    def close_many(self, under: str) -> int:
+        """End all agents at or below `under` ("/": all) for good; how many there were.
+
+        `under` need not be an agent. An agent that is spawned there meanwhile is closed as well, or comes
+        after all of them have gone.
+        """
+        count: int = self._ask(calls.close_many(under, erase=False)).count
+        return count
+
+    def delete_many(self, under: str) -> int:
+        """As `close_many`, and erase what is stored, also of agents that were closed before."""
+        count: int = self._ask(calls.close_many(under, erase=True)).count
+        return count
 
     # Runs
 
@@ -186,38 +215,29 @@ class Runtime(Handle):
         timeout: float | None = None,
         until: Literal["all", "any"] = "all",
     ) -> "Runs":
-        """Wait until all (or any) of `runs` have ended, or `timeout` seconds; those that have."""
-        listed = calls.checked_wait(runs, timeout, until, Run)
-        answers: SimpleQueue[tuple[Run, Any]] = self._engine.world.answers()
-        pending = {id(run): run for run in listed if run._ended is None}
-        ended = len(listed) - len({id(run) for run in pending.values()})
-        requests = {}
-        for run in pending.values():
-            put = _putter(answers, run)
-            requests[id(run)] = self._post(calls.await_run(run.run_id), put)
-        now = self._engine.world.monotonic
-        deadline = math.inf if timeout is None else now() + timeout
-        while pending and not (until == "any" and ended):
-            try:
-                left = None if deadline == math.inf else max(0.0, deadline - now())
-                run, answer = answers.get(timeout=left)
-            except Empty:
-                break
-            pending.pop(id(run), None)
-            error = failure_of(answer)
-            if error is not None:
-                self._forget(pending.values(), requests)
-                raise error
-            run._ended = Outcome.of(answer.run)
-            ended += 1
-        self._forget(pending.values(), requests)
-        return [run for run in listed if run._ended is not None]
+        """Wait until all (or any) of `runs` have ended, or `timeout` seconds; those that have.
 
-    def _forget(self, pending: "Iterable[Run]", requests: dict[int, Any]) -> None:
-        for run in pending:
-            request = requests[id(run)]
-            self._engine.forget(request)
-            self._engine.tell("ledger", ForgetRequest(request, RunId(run.run_id)))
+        A time-out of 0, or one that has passed, looks and does not wait. Several handles of one run end
+        together, and a run that is given twice is returned twice. Raises `ValueError` for a run of another
+        runtime.
+        """
+        listed, seconds = calls.checked_wait(runs, timeout, until, Run)
+        awaited: Awaited[Run] = Awaited(self, until, seconds)
+        awaited.add(listed)
+        if awaited.over:
+            return awaited.ended
+        answers: SimpleQueue[Any] = self._engine.world.answers()
+        request = self._post(awaited.call, Standing(answers.put))
+        now = self._engine.world.monotonic
+        deadline = now() + seconds if seconds else None
+        try:
+            while awaited.goes_on:
+                awaited.hear(answers.get(timeout=None if deadline is None else max(0.0, deadline - now())))
+        except Empty:
+            pass
+        finally:
+            awaited.leave(request, lambda: answers.get(timeout=0.0))
+        return awaited.ended
 
     # Looking
 
@@ -262,15 +282,17 @@ class Runtime(Handle):
         return answer
 
     def _post(self, call: Call, callback: Any) -> Any:
-        self._refuse_on_loop()
+        self._refuse_in_turn()
         return self._engine.post(call, callback)
 
-    def _refuse_on_loop(self) -> None:
+    def _refuse_in_turn(self) -> None:
         if self._state == "up" and self._engine.on_loop():
             raise GreenroomError(
-                "the runtime was called in a turn, on the thread of all agents, which would wait for "
-                "itself: use the turn's own methods, or a plain def"
+                "the runtime was called on the loop of all agents, which would wait for itself: in a turn "
+                "use the turn's own methods (turn.spawn, turn.followup, turn.wait)"
             )
+        if self._state == "up":
+            self._engine.refuse_in_turn()
 
 
 class AgentRef(Handle):
@@ -360,6 +382,7 @@ class Run(Handle):
 
     def outcome(self, timeout: float | None = None) -> Outcome:
         """Wait for the end and return how it was. Raises `TimeoutError`."""
+        checked_timeout(timeout)
         if self._ended is None:
             self._runtime.wait([self], timeout=timeout)
         if self._ended is None:
@@ -407,7 +430,8 @@ class Run(Handle):
                 answer = await answered
             finally:
                 if not answered.done() or answered.cancelled():
-                    self._runtime._forget([self], {id(self): request})
+                    self._runtime._engine.forget(request)
+                    self._runtime._engine.tell("ledger", ForgetRequest(request, RunId(self.run_id)))
             error = failure_of(answer)
             if error is not None:
                 raise error
@@ -462,10 +486,6 @@ class EventStream(Iterator[Event]):
         self._runtime._engine.forget(self._request)
         self._runtime._engine.tell("events", ForgetPull(self._request))
         self._answers.put(None)
-
-
-def _putter(answers: "SimpleQueue[tuple[Run, Any]]", run: Run) -> Any:
-    return lambda answer: answers.put((run, answer))
 
 
 def stats_of(ledger: Any, residency: Any, slots: Any) -> Stats:

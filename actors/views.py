@@ -210,7 +210,7 @@ class Stats(Struct, frozen=True):
     reloads: int
     commits: int
     unwritten: int  # commits not on disk yet
-    events_dropped: int  # `run.progress` alone, when the disk was far behind
+    events_dropped: int  # `run.progress` alone, when there was more than a turn may have waiting
     latencies: dict[str, tuple[float, float]]
     store_problem: str | None = None  # why nothing can be written now; it is tried again
     holders: tuple[str, ...] = ()  # paths of agents whose turns hold a slot, longest first, at most 100

@@ -4,6 +4,7 @@ Plain values only. Ids are `NewType`s, so that a type checker tells an agent's i
 a role names a control actor where its address is not known yet.
 """
 
+import math
 import re
 from collections.abc import Hashable
 from typing import Any, Literal, NewType, TypeAlias
@@ -96,7 +97,43 @@ def resolve(path: str, *, base: str) -> str:
     return path if path.startswith("/") else f"{base}/{path}"
 
 
-def checked_timeout(timeout: object) -> None:
-    """Raise if `timeout` is no number of seconds and not None."""
-    if timeout is not None and (not isinstance(timeout, int | float) or isinstance(timeout, bool)):
-        raise TypeError(f"timeout= is a number of seconds or None, not {shown(timeout)}")
+LONGEST: Seconds = 1e9
+"""About thirty years. A longer wait is cut to this: locks, queues and timers take no more."""
+
+
+def checked_seconds(
+    name: str,
+    value: object,
+    *,
+    least: Seconds = 0.0,
+    above: bool = False,
+    or_none: bool = False,
+    wrong_type: type[Exception] = ValueError,
+) -> Seconds:
+    """`value` as seconds that any arithmetic, lock and timer takes, at most `LONGEST`.
+
+    Raises `ValueError` if it is not a finite number from `least` on (or `above` it), and `wrong_type` if it
+    is no number at all.
+    """
+    needed = f"{name}= is a number of seconds{_from(least, above)}{' or None' if or_none else ''}"
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise wrong_type(f"{needed}, not {shown(value)}")
+    if not -math.inf < value < math.inf:
+        raise ValueError(f"{needed}, and a finite one, not {shown(value)}")
+    if value < least or (above and value == least):
+        raise ValueError(f"{needed}, not {shown(value)}")
+    return float(max(-LONGEST, min(LONGEST, value)))
+
+
+def _from(least: Seconds, above: bool) -> str:
+    if least == -math.inf:
+        return ""
+    return f" above {least:g}" if above else f" from {least:g} on"
+
+
+def checked_timeout(timeout: object) -> Seconds | None:
+    """How long to wait; None for ever. What has passed already is 0: look, and do not wait."""
+    if timeout is None:
+        return None
+    seconds = checked_seconds("timeout", timeout, least=-math.inf, or_none=True, wrong_type=TypeError)
+    return max(0.0, seconds)

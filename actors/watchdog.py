@@ -8,26 +8,36 @@ import asyncio
 import logging
 import queue
 import sys
+import sysconfig
 import threading
 import time
-import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import Literal
+
+from .stalls import Look, Place, Stall, Stalls, responsible
 
 log = logging.getLogger("greenroom")
 
 BEAT = 0.25
-PATIENCE = 0.75
-"""Seconds without a beat of the loop, after which it counts as blocked."""
+"""Seconds between two looks, and between two beats of a loop that is not held up."""
+
+OURS = __name__.partition(".")[0]
+OUR_LOOP = str(Path("actors", "systems", "local.py"))
+PYTHONS = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib")})
+LIBRARIES = tuple({sysconfig.get_path(name) for name in ("purelib", "platlib")})
 
 
 class Watchdog:
-    """A thread that watches a loop's heartbeat, and names the task that holds it up, once each time."""
+    """A thread that watches a loop, and names what holds it up, once each time."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._beaten = time.monotonic()
+        self._beats = 0
         self._stopped: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._loop_thread = 0
-        self._timer: asyncio.TimerHandle | None = None
+        self._thread: _Thread | None = None
 
     def start(self) -> None:
         """Begin to watch."""
@@ -39,34 +49,131 @@ class Watchdog:
         self._stopped.put(None)
 
     def _beat(self) -> None:
-        self._beaten = time.monotonic()
-        self._loop_thread = threading.get_ident()
+        if self._thread is None:
+            self._thread = _Thread()
+        self._beats += 1
         if self._stopped.empty():
             self._loop.call_later(BEAT, self._beat)
 
     def _watch(self) -> None:
-        told = 0.0  # the beat after which it was told last
+        stalls = Stalls()
         while True:
             try:
                 self._stopped.get(timeout=BEAT)
             except queue.Empty:
-                beaten = self._beaten
-                if time.monotonic() - beaten > PATIENCE + BEAT and beaten != told and self._loop_thread:
-                    told = beaten
-                    self._tell(time.monotonic() - beaten)
+                if self._thread is not None:
+                    self._look(self._thread, stalls)
             else:
                 self._stopped.put(None)  # for the beat
                 return
 
-    def _tell(self, seconds: float) -> None:
-        task = asyncio.current_task(self._loop)
-        who = task.get_name() if task is not None else "a callback"
-        frame = sys._current_frames().get(self._loop_thread)
-        where = "".join(traceback.format_stack(frame, limit=None)[-3:]) if frame else ""
-        log.warning(
-            "%s has blocked all agents for %.1f s: await something, or make it a plain def, which runs on "
-            "a thread\n%s",
-            who,
-            seconds,
-            where,
+    def _look(self, thread: "_Thread", stalls: Stalls) -> None:
+        look, frames = thread.look(self._beats)
+        stall = stalls.look(look)
+        if stall is not None:
+            task = asyncio.current_task(self._loop)
+            log.warning(
+                "%s",
+                told(stall, "a callback" if task is None else task.get_name(), list(map(_place, frames))),
+            )
+
+
+class _Thread:
+    """The loop's thread, from outside; made on it."""
+
+    def __init__(self) -> None:
+        self._ident, self._native = threading.get_ident(), threading.get_native_id()
+        self._cpu = _cpu_clock(self._ident)
+        self._step: FrameType | None = None
+
+    def look(self, beat: int) -> tuple[Look, list[FrameType]]:
+        """What it is at now, and its frames from what the loop executes on, innermost last."""
+        cpu = self._cpu()
+        switches, runnable = self._scheduled()
+        frame = sys._current_frames().get(self._ident)
+        position = (0, 0) if frame is None else (id(frame), frame.f_lasti)
+        frames = _frames_of_step(frame)
+        # held until the next look: no other frame has this number then
+        self._step = frames[0] if frames else None
+        step = 0 if self._step is None else id(self._step)
+        return Look(time.monotonic(), cpu, beat, step, position, switches, runnable), frames
+
+    def _scheduled(self) -> tuple[int | None, bool]:
+        """How often it went to sleep of itself, and whether it would run now, where the system tells."""
+        with suppress(OSError, ValueError, IndexError):
+            status = Path(f"/proc/self/task/{self._native}/status").read_text()
+            fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
+            return int(fields["voluntary_ctxt_switches"]), fields["State"].strip().startswith("R")
+        return None, False
+
+
+def _cpu_clock(ident: int) -> Callable[[], float]:
+    """The CPU time of a thread; where that cannot be had, the time."""
+    with suppress(AttributeError, OSError):
+        clock = time.pthread_getcpuclockid(ident)
+        return lambda: time.clock_gettime(clock)
+    return time.monotonic
+
+
+def _frames_of_step(frame: FrameType | None) -> list[FrameType]:
+    """The frames of what the loop executes, without the loop's own; none if it waits for work."""
+    frames: list[FrameType] = []
+    while frame is not None:
+        frames.append(frame)
+        frame = frame.f_back
+    frames.reverse()
+    first = next((n for n, one in enumerate(frames) if _runs_loop(one)), None)
+    if first is None:
+        return []
+    first += 1
+    while first < len(frames) and _is_loops(frames[first]):
+        first += 1
+    return [] if frames[first - 1].f_code.co_name == "_run_once" else frames[first:]
+
+
+def _runs_loop(frame: FrameType) -> bool:
+    """Whether a loop runs below it: all that asyncio has, and ours around one that is written in C."""
+    ours = frame.f_code.co_name == "_run" and frame.f_code.co_filename.endswith(OUR_LOOP)
+    return ours or _is_loops(frame)
+
+
+def _is_loops(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0] in ("asyncio", "uvloop")
+
+
+def _place(frame: FrameType) -> Place:
+    code = frame.f_code
+    return Place(code.co_filename, frame.f_lineno or 0, code.co_qualname, _whose(frame))
+
+
+def _whose(frame: FrameType) -> Literal["user", "library", "greenroom", "python"]:
+    if str(frame.f_globals.get("__name__", "")).partition(".")[0] == OURS:
+        return "greenroom"
+    file = frame.f_code.co_filename
+    resolved = str(Path(file).resolve())
+    if resolved.startswith(LIBRARIES):  # they are below those of Python
+        return "library"
+    return "python" if resolved.startswith(PYTHONS) or file.startswith("<frozen") else "user"
+
+
+def told(stall: Stall, who: str, places: list[Place]) -> str:
+    """What the log says."""
+    if stall.how == "many":
+        return (
+            f"all agents have waited for {stall.seconds:.1f} s of work in many short steps, none of which "
+            "is at fault: there is more to do than one thread can. Have the agents do less on the loop, or "
+            "make some of them a plain def, which runs on a thread"
         )
+    does = "computed" if stall.how == "computes" else "waited in a call"
+    culprit = responsible(places)
+    stack = "".join(f'\n  File "{place.file}", line {place.line}, in {place.name}' for place in places[-4:])
+    if culprit is None:
+        return (
+            f"greenroom itself has {does} for {stall.seconds:.1f} s and blocked all agents meanwhile "
+            f"({who}); that is no fault of your code. Please report this{stack}"
+        )
+    return (
+        f"{who} has blocked all agents for {stall.seconds:.1f} s: it has {does} in {culprit.file}, line "
+        f"{culprit.line}, in {culprit.name}. Await something there, or make it a plain def, which runs "
+        f"on a thread{stack}"
+    )

@@ -38,7 +38,6 @@ from thespian.actors import ActorSystem
 from greenroom import AsyncRuntime
 from greenroom.actors import async_runtime
 from greenroom.actors.engine import Engine
-from greenroom.actors.systems.local import LocalSystemBase
 from greenroom.actors.world import World
 from greenroom.persistence.reader import Reader
 from greenroom.persistence.store import Store
@@ -178,7 +177,7 @@ async def on_a_runtime(what: str, steps: Steps) -> Figures:
 
 async def messages() -> Figures:
     """What one message between two actors costs, there and back, on the base itself."""
-    base = LocalSystemBase(asyncio.get_running_loop())
+    base = OneThread(asyncio.get_running_loop())
     system = ActorSystem(systemBase=base, transientUnique=True)
     parent = system.createActor(Parent)
     answers = base._outside.received

@@ -17,6 +17,7 @@ import sys
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from io import BytesIO
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
@@ -32,6 +33,7 @@ LARGEST = 512 * 1024 * 1024
 transactions of everybody."""
 
 _REFUSED = b"refused\n"  # no pickle begins like this
+_BY_VALUE = b"cloudpickle"  # stands in a pickle of what travels by value
 _LEAVES = frozenset({bool, int, float, str, bytes})
 
 
@@ -64,6 +66,8 @@ def loads(data: Payload) -> object:
     """The value; `SnapshotTampered` if the store refused the bytes, `Unreadable` if they do not load."""
     check_genuine(data)
     try:
+        if _BY_VALUE in data:
+            return large.Unpickler(BytesIO(data)).load()
         return pickle.loads(data)
     except BaseException as error:  # whatever the user's classes raise, and the modules that are imported
         let_out(error)
@@ -71,14 +75,15 @@ def loads(data: Payload) -> object:
 
 
 def _dumps_by_value(value: object, what: str) -> bytes:
-    import cloudpickle  # type: ignore[import-untyped]  # 30 ms that few programs need
+    from .by_value import Pickler  # 30 ms that few programs need
 
+    sink = BytesIO()
     try:
-        data: bytes = cloudpickle.dumps(value, 5)
+        Pickler(sink, 5).dump(value)
     except BaseException as error:  # whatever the user's classes raise
         let_out(error)
         raise CannotStore(what, _describe(error)) from error
-    return data
+    return sink.getvalue()
 
 
 def _modules_by_value() -> bool:
@@ -202,11 +207,11 @@ def _dumps_small(state: object, what: str) -> bytes | None:
         data = b"".join(sink.pieces)
         if b"__main__" not in data and not _modules_by_value():
             return data
-    import cloudpickle
+    from .by_value import Pickler
 
     sink = large.Sink(large.LARGE)
     try:
-        cloudpickle.Pickler(sink, 5).dump(state)
+        Pickler(sink, 5).dump(state)
     except large.TooLarge:
         return None
     except BaseException as error:  # whatever the user's classes raise
@@ -217,9 +222,9 @@ def _dumps_small(state: object, what: str) -> bytes | None:
 
 def _pickled(state: object, what: str) -> list[bytes]:
     """By cloudpickle at once: what C alone can do costs it nothing, and a second try would."""
-    import cloudpickle
+    from .by_value import Pickler
 
-    make: Callable[[Any], large.Pickler] = lambda file: cloudpickle.Pickler(file, 5)  # noqa: E731
+    make: Callable[[Any], large.Pickler] = lambda file: Pickler(file, 5)  # noqa: E731
     try:
         return large.pickled(state, make, most=LARGEST)
     except large.Changed:

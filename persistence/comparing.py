@@ -8,6 +8,7 @@ and belongs to the thread or turn that brought the value.
 from collections.abc import Iterator
 from reprlib import Repr
 
+from ..actors.borders import let_out, plain, type_name
 from ..actors.vocabulary import Payload, tellable
 from .codec import canonical, loads
 
@@ -27,9 +28,8 @@ def difference(recorded: Payload, given: Payload) -> str | None:
         return None
     try:
         return _difference(loads(recorded), loads(given), "", DEEPEST)
-    except KeyboardInterrupt:
-        raise
-    except BaseException:  # whatever the users' classes raise
+    except BaseException as error:  # whatever the users' classes raise
+        let_out(error)
         return None
 
 
@@ -59,11 +59,10 @@ def _members(recorded: object, given: object) -> Iterator[tuple[str, object, obj
 def shown(value: object) -> str:
     """A value in a few words, whatever its class does."""
     try:
-        return tellable(_short.repr(value))
-    except KeyboardInterrupt:
-        raise
-    except BaseException:  # of the users' own
-        return f"a {type(value).__name__}"
+        return tellable(plain(_short.repr(value)))
+    except BaseException as error:  # of the users' own
+        let_out(error)
+        return f"a {type_name(value)}"
 
 
 _short = Repr()

@@ -5,6 +5,7 @@ them. Each is total: a record about something else changes nothing.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -30,27 +31,38 @@ from .protocol import (
 
 
 def fold_row(row: AgentRow | None, records: Iterable[Record]) -> AgentRow | None:
-    """The agent at rest after `records`; None if there is none."""
+    """The agent at rest after `records`; None if there is none. O(records), of which there may be many."""
+    changes: dict[str, Any] = {}
+    unread: set[int] | None = None
+    ended: EndRun | None = None
     for record in records:
         if type(record) is AddAgent:
-            row = record.row
+            row, changes, unread, ended = record.row, {}, None, None
         elif row is None:
             continue
         elif type(record) is SetAgent:
-            row = replace(row, status=record.status, error=record.error, updated_at=record.at)
+            changes.update(status=record.status, error=record.error, updated_at=record.at)
         elif type(record) is PutSnapshot:
-            row = replace(row, version=record.snapshot.version)
+            changes["version"] = record.snapshot.version
         elif type(record) is SetIncarnation:
-            row = replace(row, incarnation=max(row.incarnation, record.incarnation))
+            before = changes.get("incarnation", row.incarnation)
+            changes["incarnation"] = max(before, record.incarnation)
         elif type(record) is EndRun:
-            row = replace(row, last=_ended(row.path, record), updated_at=record.ended_at)
+            ended, changes["updated_at"] = record, record.ended_at
         elif type(record) is AddMessage:
-            row = replace(row, unread=tuple(sorted({*row.unread, record.row.serial})))
+            unread = set(row.unread) if unread is None else unread
+            unread.add(record.row.serial)
         elif type(record) is DropMessages:
-            row = replace(row, unread=tuple(n for n in row.unread if n > record.upto))
+            unread = {n for n in (row.unread if unread is None else unread) if n > record.upto}
         elif type(record) is EraseAgent:
             row = None
-    return row
+    if row is None:
+        return None
+    if unread is not None:
+        changes["unread"] = tuple(sorted(unread))
+    if ended is not None:
+        changes["last"] = _ended(row.path, ended)
+    return replace(row, **changes) if changes else row
 
 
 def fold_image(image: AgentImage | None, records: Iterable[Record]) -> AgentImage | None:

@@ -18,7 +18,7 @@ from ..actors.effects import Effect, Send, StartTimer
 from ..actors.errors import StoreError
 from ..actors.vocabulary import Address, AgentId, Durability, RequestId, RunId
 from .debt import Debt, Size
-from .overlay import AgentPage, Overlay
+from .overlay import AgentPage, Overlay, Said
 from .protocol import (
     AddAgent,
     AddEvent,
@@ -56,10 +56,12 @@ class ReadAgain(Struct, frozen=True):
 
 
 class _Entry(Struct):
+    """A commit. The collector looks at it only if it has news: there may be many."""
+
     number: int
-    records: tuple[Record, ...]
-    events: tuple[EventRow, ...]  # that nobody was told of yet
-    then: list[Send]
+    said: Said
+    told: bool  # of its events
+    then: list[Send] | tuple[()]
     level: Durability
     sync: bool
     upto: Size  # of all commits up to and with this one
@@ -148,12 +150,12 @@ class Journal:
             self.urgent = self._last
         effects = []
         if events and (self.durability == "memory" or self.urgent <= self._written):
-            entry.events = ()
+            entry.told = True
             effects.append(Send("events", Publish(events)))
         if level == "memory":
             effects.extend(commit.then)
-        else:
-            entry.then.extend(commit.then)
+        elif commit.then:
+            entry.then = list(commit.then)
         return effects
 
     def tell(self, number: int, level: Durability, news: Send) -> list[Effect]:
@@ -170,7 +172,10 @@ class Journal:
         else:
             entry = self._append((), (), level)  # it is or will be written, and needs a flush behind it
             self.urgent = self._last
-        entry.then.append(news)
+        if isinstance(entry.then, list):
+            entry.then.append(news)
+        else:
+            entry.then = [news]
         self._told_later[getattr(news.message, "request", None)] = entry
         return []
 
@@ -204,8 +209,8 @@ class Journal:
     ) -> _Entry:
         self._last += 1
         size = self.debt.grow(records, events)
-        all_of_it = records + tuple(map(AddEvent, events))
-        entry = _Entry(self._last, all_of_it, events, [], level, level == "power", size)
+        said = Said(records + tuple(map(AddEvent, events)), events)
+        entry = _Entry(self._last, said, not events, (), level, level == "power", size)
         self._entries.append(entry)
         self._unsent.append(entry)
         return entry
@@ -249,7 +254,7 @@ class Journal:
         self._syncs, self._taken = False, 0
         while self._unsent and len(records) < MOST_RECORDS and self._taken < self._portion:
             entry = self._unsent.popleft()
-            records.extend(entry.records)
+            records.extend(entry.said.records)
             self._syncs = self._syncs or entry.sync
             self.sent = entry.number
             self._taken += 1
@@ -267,7 +272,8 @@ class Journal:
         entries, upto = self._entries, None
         while entries and entries[0].number <= number:
             entry = entries.popleft()
-            events.extend(entry.events)
+            if not entry.told:
+                events.extend(entry.said.events)
             effects.extend(entry.then)
             upto = entry.upto
             if self._told_later:
@@ -285,8 +291,9 @@ class Journal:
     def _told_before_they_are_written(self) -> Iterable[EventRow]:
         """The events of lazy commits, when all before them is on disk: nobody builds on them."""
         for entry in self._entries:
-            yield from entry.events
-            entry.events = ()
+            if not entry.told:
+                yield from entry.said.events
+                entry.told = True
 
     def rejected(self) -> None:
         """The last batch was not written: keep all of it, and hand nothing over until `resume`."""
@@ -313,7 +320,7 @@ class Journal:
         """
         self.rejected()
         if self._taken <= 1:
-            return self._entries[0].records
+            return self._entries[0].said.records
         self._portion = self._taken // 2
         self._paused = False
         return None
@@ -321,7 +328,7 @@ class Journal:
     @property
     def oldest(self) -> tuple[Record, ...]:
         """The records of the oldest commit that is not on disk."""
-        return self._entries[0].records
+        return self._entries[0].said.records
 
     def withdraw(
         self, about: Callable[[Record], bool], news_of_it: Callable[[Send], bool]
@@ -332,20 +339,19 @@ class Journal:
         nothing has changed, if somebody was told of any of it. The numbers of what goes stay used.
         """
         first = self._entries[0]
-        later = [entry for entry in list(self._entries)[1:] if any(map(about, entry.records))]
+        later = [entry for entry in list(self._entries)[1:] if any(map(about, entry.said.records))]
         if any(_was_told(entry) for entry in (first, *later)):
             return None
         withdrawn: list[Send] = []
         for entry in (first, *later):
-            kept = () if entry is first else tuple([one for one in entry.records if not about(one)])
+            kept = () if entry is first else tuple([one for one in entry.said.records if not about(one)])
             if not kept:
                 withdrawn += filter(news_of_it, entry.then)
                 entry.then = [send for send in entry.then if not news_of_it(send)]
-            entry.records = kept
-            entry.events = tuple([record.row for record in kept if type(record) is AddEvent])
+            entry.said = Said(kept, tuple([one.row for one in kept if type(one) is AddEvent]))
         for send in withdrawn:
             self._told_later.pop(getattr(send.message, "request", None), None)
-        self._overlay.relay({entry.number: entry.records for entry in (first, *later)})
+        self._overlay.relay({entry.number: entry.said for entry in (first, *later)})
         return withdrawn
 
     # Questions
@@ -360,8 +366,8 @@ class Journal:
         known = self._overlay.known(query)
         if known is not None:
             return _answer(reply_to, Answer(request, known))
-        lately = self._overlay.lately_closed
-        if type(query) is ListAgents and query.closed and lately:
+        lately = self._overlay.lately_closed(query) if type(query) is ListAgents and query.closed else ()
+        if lately:
             # the reader does not know yet that these belong to the answer: have their rows first
 
             def then_list(answer: Answer) -> Iterable[Effect]:
@@ -411,8 +417,7 @@ class Journal:
 
 def _was_told(entry: _Entry) -> bool:
     """Whether somebody may have heard of a commit that is not on disk."""
-    events = sum(type(record) is AddEvent for record in entry.records)
-    return entry.level == "memory" or len(entry.events) < events
+    return entry.level == "memory" or (entry.told and bool(entry.said.events))
 
 
 def _answer(reply_to: Address | Callable[[Answer], Iterable[Effect]], answer: Answer) -> list[Effect]:

@@ -14,7 +14,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterable
 from hashlib import blake2b
-from pickle import Unpickler
+from pickle import Unpickler as PlainUnpickler
 from typing import Any, Protocol
 
 from ..actors.borders import let_out, text_of
@@ -44,6 +44,19 @@ class Pickler(Protocol):
     """What `pickle.Pickler` and cloudpickle's have in common."""
 
     def dump(self, value: Any, /) -> Any: ...
+
+
+class Unpickler(PlainUnpickler):
+    """One that uses the running script's own classes, see `by_value`."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module in ("cloudpickle.cloudpickle", "cloudpickle"):
+            from . import by_value
+
+            found = by_value.IN_PLACE_OF.get(name)
+            if found is not None:
+                return found
+        return super().find_class(module, name)
 
 
 class Sink:

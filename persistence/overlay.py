@@ -8,14 +8,18 @@ record sets what it names, and the overlay is always an unbroken tail of the jou
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator
-from itertools import islice
+from heapq import merge
+from itertools import chain, islice, takewhile
+from typing import TypeAlias, TypeVar
 
 from msgspec import Struct
 
 from ..actors.vocabulary import AgentId, RunId, is_under
 from .fold import fold_image, fold_row, fold_run
+from .ordered import Ordered, Place
 from .protocol import (
     AddAgent,
+    AddEvent,
     AddMessage,
     AddRun,
     AgentImage,
@@ -39,13 +43,38 @@ from .protocol import (
 
 LOOK = 5_000
 """Events that are looked at for one answer; this is done on the loop."""
+MOST_UNSORTED = 8_000
+"""Records that nobody has asked about yet. The oldest are sorted before there are more: the first question
+waits for all of them, which takes some µs for each."""
+
+MOST_LIFTED = 10_000
+"""Commits that are taken away at once: two batches, so they never pile up."""
+
+LAST = AgentId((1 << 63) - 1)
+"""Greater than any agent's id."""
+
+
+FEW = 8
+"""As many stand in a tuple, which is small and which Python's collector passes by."""
+
+K = TypeVar("K")
+T = TypeVar("T")
+Several: TypeAlias = tuple[T, ...] | deque[T]
+
+
+class Said(Struct, frozen=True, gc=False):
+    """What a commit says: a tuple that Python's collector passes by, as it passes by what is in it."""
+
+    records: tuple[Record, ...]
+    events: tuple[EventRow, ...]
 
 
 class AgentPage(Struct, frozen=True):
-    """A page of agents; `next` is the path to go on after, None at the end."""
+    """A page of agents; `next` is the path to go on after, None at the end; `next_id` the agent there."""
 
     rows: tuple[AgentRow, ...]
     next: str | None
+    next_id: AgentId | None = None
 
 
 class Overlay:
@@ -59,77 +88,114 @@ class Overlay:
         self._events: deque[tuple[int, tuple[EventRow, ...]]] = deque()  # none of them empty, by number
         self._layers: deque[tuple[int, tuple[Record, ...]]] = deque()  # oldest first
         self._unsorted: deque[tuple[int, tuple[Record, ...]]] = deque()  # … and then these
-        self._of_agent: dict[AgentId, deque[tuple[int, Record]]] = {}
-        self._of_run: dict[RunId, deque[tuple[int, Record]]] = {}
-        self._at_path: dict[str, deque[tuple[int, AgentId]]] = {}
-        self._closed: dict[AgentId, int] = {}
-        self._erased: dict[AgentId, tuple[int, EraseAgent]] = {}
+        self._unsorted_records = 0
+        self._of_agent: dict[AgentId, Several[tuple[int, Record]]] = {}
+        self._of_run: dict[RunId, Several[tuple[int, Record]]] = {}
+        self._at_path: dict[str, Several[tuple[int, AgentId]]] = {}
+        self._added: Ordered[Place] = Ordered()  # where agents were added
+        self._closed: Ordered[Place] = Ordered()  # … and where some were closed
+        self._erased: dict[AgentId, EraseAgent] = {}
+        self._erased_at: dict[str, set[AgentId]] = {}  # the same by path
 
     def lay(self, number: int, records: tuple[Record, ...], events: tuple[EventRow, ...]) -> None:
         """Put a commit on top: its records, and what it tells."""
-        if records:
-            self._unsorted.append((number, records))
         if events:
             self._events.append((number, events))
+        if not records:
+            return
+        self._unsorted.append((number, records))
+        self._unsorted_records += len(records)
+        while self._unsorted_records > MOST_UNSORTED:
+            self._sort_oldest()
 
     def lift(self, upto: int) -> None:
-        """Take away the commits up to and with this number."""
+        """Take away the commits up to and with this number; if there are many, some later."""
         while self._events and self._events[0][0] <= upto:
             self._events.popleft()
-        while self._layers and self._layers[0][0] <= upto:
-            number, records = self._layers.popleft()
+        left = MOST_LIFTED
+        while self._layers and self._layers[0][0] <= upto and left:
+            left -= 1
+            _, records = self._layers.popleft()
             for record in records:
                 agent_id, run_id = _names(record)
                 if agent_id is not None:
                     _forget_first(self._of_agent, agent_id)
-                    if self._closed.get(agent_id) == number:
-                        del self._closed[agent_id]
                     if type(record) is EraseAgent:
-                        self._erased.pop(agent_id, None)
+                        self._forget_erased(agent_id)
                 if run_id is not None:
                     _forget_first(self._of_run, run_id)
                 if type(record) is AddAgent:
                     _forget_first(self._at_path, record.row.path)
-        while self._unsorted and self._unsorted[0][0] <= upto:
-            self._unsorted.popleft()
+                    self._added.discard((record.row.path, record.row.agent_id))
+                elif type(record) is SetAgent and record.status == "closed":
+                    self._closed.discard((record.path, record.agent_id))
+        while not self._layers and self._unsorted and self._unsorted[0][0] <= upto and left:
+            left -= 1
+            self._unsorted_records -= len(self._unsorted.popleft()[1])
 
-    def relay(self, changed: dict[int, tuple[Record, ...]]) -> None:
-        """Have other records for the commits of these numbers."""
+    def relay(self, changed: dict[int, Said]) -> None:
+        """Have the commits of these numbers say something else."""
         layers = [*self._layers, *self._unsorted]
         self._layers.clear()
-        for table in (self._of_agent, self._of_run, self._at_path, self._closed):
-            table.clear()
-        self._unsorted = deque((number, changed.get(number, records)) for number, records in layers)
+        self._of_agent, self._of_run, self._at_path = {}, {}, {}
+        self._added, self._closed = Ordered(), Ordered()
+        self._erased, self._erased_at = {}, {}
+        self._unsorted, self._unsorted_records = deque(), 0
+        for number, records in layers:
+            if number in changed:
+                records = tuple([one for one in changed[number].records if type(one) is not AddEvent])
+            if records:
+                self._unsorted.append((number, records))
+                self._unsorted_records += len(records)
+        events = (
+            (number, changed[number].events if number in changed else rows) for number, rows in self._events
+        )
+        self._events = deque((number, rows) for number, rows in events if rows)
 
     def _sort(self) -> None:
         """Have all layers found by what they are about; before any question."""
         while self._unsorted:
-            number, records = layer = self._unsorted.popleft()
-            self._layers.append(layer)
-            for record in records:
-                agent_id, run_id = _names(record)
-                if agent_id is not None:
-                    self._of_agent.setdefault(agent_id, deque()).append((number, record))
-                if run_id is not None:
-                    self._of_run.setdefault(run_id, deque()).append((number, record))
-                if type(record) is AddAgent:
-                    self._at_path.setdefault(record.row.path, deque()).append((number, record.row.agent_id))
-                elif type(record) is SetAgent and record.status == "closed":
-                    self._closed[record.agent_id] = number
-                elif type(record) is EraseAgent:
-                    self._erased[record.agent_id] = (number, record)
+            self._sort_oldest()
 
-    @property
-    def lately_closed(self) -> tuple[AgentId, ...]:
-        """The agents whose closing the reader may not have seen, nor who they are."""
+    def _sort_oldest(self) -> None:
+        number, records = layer = self._unsorted.popleft()
+        self._unsorted_records -= len(records)
+        self._layers.append(layer)
+        for record in records:
+            agent_id, run_id = _names(record)
+            if agent_id is not None:
+                _add(self._of_agent, agent_id, (number, record))
+            if run_id is not None:
+                _add(self._of_run, run_id, (number, record))
+            if type(record) is AddAgent:
+                _add(self._at_path, record.row.path, (number, record.row.agent_id))
+                self._added.add((record.row.path, record.row.agent_id))
+            elif type(record) is SetAgent and record.status == "closed":
+                self._closed.add((record.path, record.agent_id))
+            elif type(record) is EraseAgent:
+                self._erased[record.agent_id] = record
+                self._erased_at.setdefault(record.path, set()).add(record.agent_id)
+
+    def _forget_erased(self, agent_id: AgentId) -> None:
+        erased = self._erased.pop(agent_id, None)
+        if erased is not None:
+            there = self._erased_at[erased.path]
+            there.discard(agent_id)
+            if not there:
+                del self._erased_at[erased.path]
+
+    def lately_closed(self, query: ListAgents) -> tuple[AgentId, ...]:
+        """The agents that may belong on this page, and whose closing the reader may not have seen."""
         self._sort()
-        return tuple(self._closed)
+        nowhere = takewhile(lambda place: not place[0], self._closed.after(("", AgentId(0))))
+        places = chain(nowhere, islice(_within(query, self._closed), query.limit + 1))
+        return tuple(agent_id for _, agent_id in places)
 
     @property
     def erasing(self) -> tuple[tuple[AgentId, int], ...]:
         """The agents whose deletion the reader may not have seen, each with its `EraseAgent.upto`."""
         self._sort()
-        return tuple((agent_id, record.upto) for agent_id, (_, record) in self._erased.items())
+        return tuple((agent_id, record.upto) for agent_id, record in self._erased.items())
 
     def numbers_of_agent(self, agent_id: AgentId) -> Iterator[int]:
         """The commits that say something of this agent at rest, newest first."""
@@ -137,14 +203,17 @@ class Overlay:
         return (number for number, _ in reversed(self._of_agent.get(agent_id, ())))
 
     def accepted_by(self, run_id: RunId) -> int:
-        """The number of the commit that accepted the run; 0 if it is not in here."""
+        """The number of the commit that accepted the run; 0 if it is not in here.
+
+        The last one: a run that was erased may have had the same id.
+        """
         self._sort()
-        return next((n for n, record in self._of_run.get(run_id, ()) if type(record) is AddRun), 0)
+        return next((n for n, one in reversed(self._of_run.get(run_id, ())) if type(one) is AddRun), 0)
 
     def ended_by(self, run_id: RunId) -> int:
         """The number of the commit that ended the run; 0 if it is not in here."""
         self._sort()
-        return next((n for n, record in self._of_run.get(run_id, ()) if type(record) is EndRun), 0)
+        return next((n for n, one in reversed(self._of_run.get(run_id, ())) if type(one) is EndRun), 0)
 
     # Questions
 
@@ -210,9 +279,7 @@ class Overlay:
 
     def _run(self, run: RunRow | None, run_id: RunId) -> RunRow | None:
         run = fold_run(run, (record for _, record in self._of_run.get(run_id, ())))
-        if run is None or any(type(record) is EraseAgent for record in self._records(run.agent_id)):
-            return None
-        return run
+        return None if run is None or run.agent_id in self._erased else run
 
     def _merge_path(self, path: str, found: AgentRow | None) -> AgentRow | None:
         rows = [self._row(found, found.agent_id)] if found else []
@@ -225,32 +292,26 @@ class Overlay:
         self, query: ListAgents, found: tuple[AgentRow, ...], also: tuple[AgentRow, ...]
     ) -> AgentPage:
         full = len(found) >= query.limit
-        edge = found[-1].path if full else None
-
-        def within(path: str) -> bool:
-            return (
-                is_under(path, query.under)
-                and (query.after is None or path > query.after)
-                and (edge is None or path <= edge)
-            )
-
-        bases: dict[tuple[str, AgentId], AgentRow | None] = {(row.path, row.agent_id): row for row in found}
-        bases.update(((row.path, row.agent_id), row) for row in also if within(row.path))
-        for path, agents in self._at_path.items():
-            if within(path):
-                for _, agent_id in agents:
-                    bases.setdefault((path, agent_id), None)
+        edge = (found[-1].path, found[-1].agent_id) if full else None
+        rows = {(row.path, row.agent_id): row for row in (*also, *found)}
         merged: list[AgentRow] = []
-        for place in sorted(bases):  # no more are made than are asked for, and one to see that there are
-            row = self._row(bases[place], place[1])
+        before: Place | None = None
+        # No more are looked at than are asked for, and one to see that there are.
+        for place in merge(sorted(rows), _within(query, self._added)):
+            if place == before:
+                continue
+            if edge is not None and place > edge:
+                break
+            before = place
+            row = self._row(rows.get(place), place[1])
             if row is not None and (row.status == "closed") == query.closed:
                 merged.append(row)
                 if len(merged) > query.limit:
                     break
         page = tuple(merged[: query.limit])
         if len(merged) > query.limit:
-            edge = page[-1].path
-        return AgentPage(page, edge)
+            edge = (page[-1].path, page[-1].agent_id)
+        return AgentPage(page, None, None) if edge is None else AgentPage(page, *edge)
 
     def _merge_events(self, query: ListEvents, page: EventPage) -> EventPage:
         """The reader's page, and behind its end what is not in it."""
@@ -272,11 +333,31 @@ class Overlay:
 
     def _is_erased(self, event: EventRow) -> bool:
         """Whether it tells of an agent that was deleted since."""
-        for agent_id, (_, erased) in self._erased.items():
-            if event.type != "agent.deleted" and erased.path == event.path and event.seq < erased.upto:
+        if event.type == "agent.deleted":
+            return False
+        for agent_id in self._erased_at.get(event.path, ()):
+            if event.seq < self._erased[agent_id].upto:
                 _, first = self._of_agent[agent_id][0]
-                return type(first) is not AddAgent or event.seq >= first.first_seq
+                if type(first) is not AddAgent or event.seq >= first.first_seq:
+                    return True
         return False
+
+
+def _within(query: ListAgents, places: Ordered[Place]) -> Iterator[Place]:
+    """Those of these places that can be on this page, in order."""
+    under = query.under
+    if query.after is None:
+        begin: Place = ("", AgentId(0))
+    else:
+        begin = (query.after, LAST if query.after_id is None else query.after_id)
+    if under == "/":
+        yield from places.after(begin)
+        return
+    # two parts, since `/a-b` comes between `/a` and `/a/b`
+    here = places.after(max(begin, (under, AgentId(0))))
+    yield from takewhile(lambda place: place[0] == under, here)
+    below = places.after(max(begin, (under + "/", AgentId(0))))
+    yield from takewhile(lambda place: place[0].startswith(under + "/"), below)
 
 
 def _names(record: Record) -> tuple[AgentId | None, RunId | None]:
@@ -289,8 +370,21 @@ def _names(record: Record) -> tuple[AgentId | None, RunId | None]:
     return getattr(record, "agent_id", None) or record.row.agent_id, getattr(record, "run_id", None)  # type: ignore[union-attr]
 
 
-def _forget_first(table: dict, key: object) -> None:  # type: ignore[type-arg]
-    records = table[key]
-    records.popleft()
-    if not records:
+def _add(table: dict[K, Several[T]], key: K, item: T) -> None:
+    known = table.get(key, ())
+    if isinstance(known, deque):
+        known.append(item)
+    elif len(known) < FEW:
+        table[key] = (*known, item)
+    else:
+        table[key] = deque((*known, item))
+
+
+def _forget_first(table: dict[K, Several[T]], key: K) -> None:
+    known = table[key]
+    if isinstance(known, deque):
+        known.popleft()
+    else:
+        known = table[key] = known[1:]
+    if not known:
         del table[key]

@@ -136,12 +136,13 @@ class AddAgent(Struct, frozen=True, gc=False):
 
 
 class SetAgent(Struct, frozen=True, gc=False):
-    """Change what an agent is at rest."""
+    """Change what an agent is at rest. `path`: where it stands, as far as its closing knows that."""
 
     agent_id: AgentId
     status: str
     error: str | None
     at: Timestamp
+    path: str = ""
 
 
 class SetIncarnation(Struct, frozen=True, gc=False):
@@ -309,13 +310,15 @@ class HasAgents(Struct, frozen=True, gc=False):
 class ListAgents(Struct, frozen=True, gc=False):
     """A page of agents at or below `under`, by path (then by id), with paths greater than `after`.
 
-    Open ones, or with `closed` the closed ones. Value: `tuple[AgentRow, ...]`.
+    With `after_id` also those at the path `after` whose id is greater than it. Open ones, or with `closed`
+    the closed ones. Value: `tuple[AgentRow, ...]`.
     """
 
     under: str
     after: str | None
     limit: int
     closed: bool = False
+    after_id: AgentId | None = None
 
 
 class EventPage(Struct, frozen=True, gc=False):

@@ -66,9 +66,10 @@ CLOSED_AT = f"""{_AGENT} WHERE a.status = 'closed' AND a.path = ? AND {_IS_LEFT}
 AGENTS_BY_ID = f"{_AGENT} WHERE a.agent_id IN (SELECT value FROM json_each(?))"
 OPEN_BETWEEN = f"""{_AGENT} WHERE a.status <> 'closed' AND a.path > ? AND a.path < ?
     ORDER BY a.path, a.agent_id LIMIT ?"""
-CLOSED_BETWEEN = f"""{_AGENT} WHERE a.status = 'closed' AND a.path > ? AND a.path < ?
+CLOSED_BETWEEN = f"""{_AGENT} WHERE a.status = 'closed' AND (a.path, a.agent_id) > (?, ?) AND a.path < ?
     ORDER BY a.path, a.agent_id LIMIT ?"""
-CLOSED_HERE = f"{_AGENT} WHERE a.status = 'closed' AND a.path = ? ORDER BY a.agent_id LIMIT ?"
+CLOSED_HERE = f"""{_AGENT} WHERE a.status = 'closed' AND a.path = ? AND a.agent_id > ?
+    ORDER BY a.agent_id LIMIT ?"""
 OPEN_HERE = f"{OPEN_AT} LIMIT ?"
 ANY_OF_TREE = """SELECT
     EXISTS (SELECT 1 FROM agents WHERE status <> 'closed' AND path = ?1)
@@ -87,6 +88,9 @@ COMPLETED = """
 """  # its completed runs may have been pruned
 INBOX = f"""SELECT serial, body, sender, at, sender_id FROM inbox WHERE agent_id = ? AND {_NOT_ERASED}
     ORDER BY serial"""
+LAST = (1 << 63) - 1
+"""Greater than any agent's id."""
+
 EVENTS = """
     SELECT seq, at, type, path, run_id, data FROM events
     WHERE seq > ? AND seq <= ? AND (path = ? OR path > ? AND path < ?) ORDER BY seq LIMIT ?
@@ -243,10 +247,17 @@ class Reader:
     def _page(self, query: ListAgents) -> tuple[AgentRow, ...]:
         """Two searches, since `/a-b` comes between `/a` and `/a/b`."""
         low, high = _below(query.under)
-        after, limit = query.after or "", query.limit
-        here, between = (CLOSED_HERE, CLOSED_BETWEEN) if query.closed else (OPEN_HERE, OPEN_BETWEEN)
-        rows = self._rows(here, query.under, limit) if after < query.under else []
-        rows += self._rows(between, max(low, after), high, limit - len(rows))
+        under, after, limit = query.under, query.after or "", query.limit
+        rows: list[Row] = []
+        if not query.closed:
+            rows += self._rows(OPEN_HERE, under, limit) if after < under else []
+            rows += self._rows(OPEN_BETWEEN, max(low, after), high, limit - len(rows))
+            return tuple(map(self._agent, rows))
+        after_id = LAST if query.after_id is None else query.after_id
+        if after <= under:
+            rows += self._rows(CLOSED_HERE, under, after_id if after == under else 0, limit)
+        place = max((low, 0), (after, after_id))
+        rows += self._rows(CLOSED_BETWEEN, *place, high, limit - len(rows))
         return tuple(map(self._agent, rows))
 
     def _image(self, rows: list[Row]) -> AgentImage | None:

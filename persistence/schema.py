@@ -236,7 +236,7 @@ V3_COLUMNS = (
     # 1: a turn of it has begun, and not ended or been cut
     Added("runs", "at_work", "INTEGER NOT NULL DEFAULT 0"),
     Added("runs", "error_type", "TEXT", "NULL"),
-    # what the ids of what it starts are derived from, if it was imported
+    # what the ids of what it starts are derived from, if another store accepted it
     Added("runs", "stem", "TEXT", "NULL"),
     # the next serial at the last checkpoint of its turn
     Added("runs", "divided_at", "INTEGER", "NULL"),
@@ -312,9 +312,17 @@ def pruned_events(db: "Database") -> None:
     """Version 4: `meta.pruned`, up to which number retention has removed events.
 
     Numbers have gaps, and those about deleted agents go as well, so the oldest that is left does not tell.
+    A trigger sees it also where somebody removes the oldest events with a tool of their own.
     """
     _add(db, V4_COLUMNS)
     db.execute("UPDATE meta SET pruned = coalesce((SELECT min(seq) FROM events), next_seq) - 1")
+    db.execute(
+        """CREATE TRIGGER event_pruned AFTER DELETE ON events
+           WHEN NOT EXISTS (SELECT 1 FROM events WHERE seq < old.seq)
+           AND NOT EXISTS (SELECT 1 FROM erased AS e
+                           WHERE e.path = old.path AND old.seq >= e.low AND old.seq < e.high)
+           BEGIN UPDATE meta SET pruned = max(pruned, old.seq); END"""
+    )
 
 
 STEPS: list[Callable[["Database"], None]] = [tables, processes, origins, pruned_events]

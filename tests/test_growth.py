@@ -66,6 +66,5 @@ def grown(store: str, count: int) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_agents_leave_no_trace_in_memory(tmp_path) -> None:
     assert grown(str(tmp_path / "agents.db"), 60_000) < 4 * 1024

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from thespian.actors import ActorExitRequest
 
 from ...persistence.protocol import MessageRow, Snapshot
-from ..borders import left_behind
+from ..borders import causes_of, left_behind, members_of
 from ..effects import Send, StartTimer
 from ..errors import RuntimeClosing, UnknownKind
 from ..ledger.protocol import (
@@ -35,6 +35,7 @@ from ..slots.protocol import SlotGranted
 from ..views import AgentInfo
 from ..vocabulary import Address, AgentId, Incarnation, RequestId, Role, RunId, tellable
 from .behaviour import Behaviour, explain_error, type_of
+from .executing import enter
 from .hosting import Link, offer
 from .kind import find_kind
 from .reports import Reports, SendReports
@@ -315,6 +316,7 @@ class AgentActor(ActorShell):
                 inbox=self.inbox,
                 results=do.results,
             )
+            enter(turn)
             if self.interruption is not None:
                 raise asyncio.CancelledError
             begun = True
@@ -513,6 +515,6 @@ def was_cut(error: BaseException) -> bool:
         if id(one) in met:
             continue
         met.add(id(one))
-        left += [why for why in (one.__cause__, one.__context__) if why is not None]
-        left += one.exceptions if isinstance(one, BaseExceptionGroup) else ()
+        left += causes_of(one)
+        left += members_of(one) if isinstance(one, BaseExceptionGroup) else ()
     return False

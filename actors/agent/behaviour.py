@@ -19,7 +19,7 @@ from typing import Any
 
 from ...persistence.codec import dumps
 from ...persistence.protocol import Snapshot
-from ..borders import text_of, type_name
+from ..borders import members_of, text_of, type_name
 from ..errors import CannotStore, ProcessFailed, SnapshotTampered, SnapshotUnreadable
 from ..handle import Handle
 from ..views import AgentInfo
@@ -234,7 +234,7 @@ def _members(group: BaseExceptionGroup) -> Iterator[BaseException]:
     while left:
         error = left.pop()
         if isinstance(error, BaseExceptionGroup):
-            left += reversed(error.exceptions)
+            left += reversed(members_of(error))
         else:
             yield error
 

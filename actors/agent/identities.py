@@ -7,6 +7,7 @@ gave, or else the how-manieth call under that name it is. Where a count could me
 
 from msgspec import Struct
 
+from ..borders import plain, plain_int, type_name
 from ..errors import KeyNeeded
 
 MOST_KEY = 200
@@ -84,8 +85,8 @@ class Identities:
 def checked_key(key: object) -> str | int:
     """`key` as a plain value, or what is wrong with it."""
     if isinstance(key, bool) or not isinstance(key, str | int):
-        raise TypeError(f"key= is a str or an int, not {type(key).__name__}")
-    plain = str.__str__(key) if isinstance(key, str) else int.__index__(key)
-    if not 1 <= len(str(plain)) <= MOST_KEY:
-        raise ValueError(f"key= has 1 to {MOST_KEY} characters, not {len(str(plain))}")
-    return plain
+        raise TypeError(f"key= is a str or an int, not {type_name(key)}")
+    copy = plain(key) if isinstance(key, str) else plain_int(key)
+    if not 1 <= len(str(copy)) <= MOST_KEY:
+        raise ValueError(f"key= has 1 to {MOST_KEY} characters, not {len(str(copy))}")
+    return copy

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from ..borders import plain, plain_int, shown
 from ..errors import KindTaken, UnknownKind
+from ..vocabulary import Seconds, checked_seconds
 
 CODECS = ("cloudpickle", "json", "msgpack")
 
@@ -101,8 +102,8 @@ def agent(
             state=state,
             codec=codec,
             migrate=migrate,
-            open_timeout=open_timeout,
-            turn_timeout=turn_timeout,
+            open_timeout=_seconds("open_timeout", open_timeout),
+            turn_timeout=None if turn_timeout is None else _seconds("turn_timeout", turn_timeout),
             attempts=attempts,
         )
         _check(kind)
@@ -206,11 +207,10 @@ def _check(kind: Kind) -> None:
         raise TypeError(f"migrate= is a callable (state, from_version), not {shown(kind.migrate)}")
     if not isinstance(kind.attempts, int) or isinstance(kind.attempts, bool) or kind.attempts < 1:
         raise ValueError(f"attempts= is an int from 1 on, not {shown(kind.attempts)}")
-    for name, seconds in (("open_timeout", kind.open_timeout), ("turn_timeout", kind.turn_timeout)):
-        if seconds is None and name == "turn_timeout":
-            continue
-        if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not seconds > 0:
-            raise ValueError(f"{name}= is a number of seconds above 0, not {shown(seconds)}")
+
+
+def _seconds(name: str, value: object) -> Seconds:
+    return checked_seconds(name, value, above=True)
 
 
 def _code(behaviour: Any) -> Iterator[object]:

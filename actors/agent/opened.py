@@ -141,7 +141,10 @@ class Opened:
         try:
             await self._leave
         except asyncio.CancelledError:  # what `open` left to work has failed, or the loop ends
-            log.warning("%s: what its open() had begun ended it; the agent is opened anew", self._whose)
+            log.warning(
+                "%s: its task was cancelled, by what open() had begun or from outside; it is opened anew",
+                self._whose,
+            )
             self._lost()
         self._closing.set_result(await self._call("close"))
 

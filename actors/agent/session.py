@@ -292,7 +292,7 @@ class Session:
 
     def may_resume(self, news: TurnMayResume) -> list[Action]:
         """The ledger lets a suspect's turn go on; it may have ended its wait, or itself, meanwhile."""
-        if self.state != "regaining" or (news.run_id, news.number) != (self._run_id, self._waits_made):
+        if self.state != "returning" or (news.run_id, news.number) != (self._run_id, self._waits_made):
             return []
         return self._return()
 

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from ..borders import left_behind, shown
 from ..errors import RuntimeClosing
+from .executing import end_child, in_child
 
 T = TypeVar("T")
 
@@ -44,6 +45,8 @@ def run_in_thread(
             set_it(value)
             future.exception()  # seen: whoever does not wait any more has given it up
 
+    pid = os.getpid()
+
     def work() -> None:
         try:
             result = context.run(call)
@@ -51,6 +54,8 @@ def run_in_thread(
             outcome = (future.set_exception, _storable(error))
         else:
             outcome = (future.set_result, result)
+        if in_child(pid):
+            end_child()
         with suppress(RuntimeError):  # the loop is closed: nobody is left to be told
             loop.call_soon_threadsafe(deliver, *outcome)
 

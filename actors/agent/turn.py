@@ -6,10 +6,11 @@
 
 import asyncio
 import logging
+import os
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from concurrent.futures import CancelledError as _Cancelled
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
+from contextlib import asynccontextmanager, contextmanager
 from threading import current_thread
 from typing import Any, Protocol, TypeVar
 
@@ -55,6 +56,7 @@ from ..vocabulary import (
     tree_of,
 )
 from .divergence import Divergence, compared
+from .executing import in_child
 from .identities import BEFORE, Identities, Identity
 from .kind import Kind, kind_of
 from .threads import wait_for_loop
@@ -62,6 +64,11 @@ from .threads import wait_for_loop
 log = logging.getLogger("greenroom")
 
 T = TypeVar("T")
+
+FORKED = (
+    "this process was forked in a turn, which its parent executes: nothing was recorded. Have it do its "
+    "own work and end with os._exit(), or use subprocess or multiprocessing"
+)
 
 MOST_PROGRESS = 1 << 20
 """Bytes of one `run.progress` event; they are told to everybody who listens."""
@@ -80,6 +87,7 @@ class Host(Protocol):
 
     agent_id: AgentId
     incarnation: Incarnation
+    roles: dict[Role, Any]
 
     @property
     def address(self) -> Any: ...
@@ -205,6 +213,7 @@ class Turn(Handle):
         self._spawned: set[str] = set()  # paths, by this turn
         self._diverged: Divergence | None = None
         self._waits = 0
+        self._loop, self._pid = asyncio.get_running_loop(), os.getpid()
 
     @property
     def path(self) -> str:
@@ -240,7 +249,19 @@ class Turn(Handle):
             )
         if self._over:
             raise GreenroomError(f"the turn of run {self.run_id} is over: it can do nothing any more")
+        loop = asyncio._get_running_loop()
+        if loop is not None and loop is not self._loop:
+            raise GreenroomError(
+                f"a call of {self.path}'s turn was awaited on another loop, where its answer never comes: "
+                "await it in the turn's own code, not with asyncio.run() or on a thread's loop"
+            )
+        if in_child(self._pid):
+            raise GreenroomError(FORKED)
         return self._host
+
+    @property
+    def _holds_slot(self) -> bool:
+        return not self._over and self._waits == 0
 
     # Others in the tree
 
@@ -414,7 +435,7 @@ class Turn(Handle):
         them cannot end before this turn has. Raises `TimeoutError`, as soon as there is a slot to go on
         in: if runs that never end may hold all of them, bound these by their kind's `turn_timeout`.
         """
-        checked_timeout(timeout)
+        timeout = checked_timeout(timeout)
         run_ids = [await self._id_of(run) for run in runs]
         own = self._continuation
         if own is not None and own.run_id in run_ids:
@@ -602,14 +623,27 @@ async def _raising(error: Exception) -> Any:
     raise error
 
 
-def shielded() -> AbstractContextManager[Any]:
+@contextmanager
+def shielded() -> Iterator[None]:
     """A block that anyio's cancel scopes around it leave alone until it is over.
 
     They cancel a task at every turn of the loop until it has left them: one that cannot leave yet would
     keep the loop spinning. asyncio's own cancellations come once, and come here as well.
     """
     anyio = sys.modules.get("anyio")
-    return nullcontext() if anyio is None else anyio.CancelScope(shield=True)
+    if anyio is None:
+        yield
+        return
+    scope = anyio.CancelScope(shield=True)
+    scope.__enter__()
+    try:
+        yield
+    except GeneratorExit:  # thrown away with its loop: there is no task that could leave the scope
+        raise
+    except BaseException as error:
+        scope.__exit__(type(error), error, error.__traceback__)
+        raise
+    scope.__exit__(None, None, None)
 
 
 def _given(payload: Payload, what: str, path: str) -> Any:
@@ -791,6 +825,13 @@ class SyncTurn(Handle):
             finally:
                 self._calls.discard(task)
 
+        if in_child(self._turn._pid):
+            raise GreenroomError(FORKED)
+        if asyncio._get_running_loop() is self._loop:
+            raise GreenroomError(
+                f"a call of {self.path}'s turn, which waits, was made on the loop of all agents: make it "
+                "on the turn's own thread, or have the kind be an async def"
+            )
         try:
             return wait_for_loop(tracked, self._loop)
         except (asyncio.CancelledError, _Cancelled):

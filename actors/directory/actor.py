@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from ...persistence.protocol import Answer
 from ..containing import refused
 from ..effects import Effect
-from ..ledger.protocol import SpawnSettled, SpawnWithdrawn
+from ..ledger.protocol import CloseRecorded, SpawnSettled, SpawnWithdrawn
 from ..shell import ActorShell, Contained
 from ..vocabulary import Address
 from .paths import PathTable
@@ -35,6 +35,8 @@ class Directory(ActorShell):
             case SpawnWithdrawn():
                 self.paths.withdrawn(message)
                 return ()
+            case CloseRecorded():
+                effects = self.paths.close_recorded(message)
             case StopAccepting():
                 self.paths.stop(message.reason)
                 return ()

@@ -9,15 +9,18 @@ from collections.abc import Iterator
 from msgspec import Struct
 
 from ..vocabulary import AgentId
-from .protocol import CloseAgent, DirectoryCommand
+from .protocol import CloseAgent, CloseTree, DirectoryCommand
 
 
 class Closing(Struct):
-    """A subtree that is being closed."""
+    """A subtree that is being closed, a page at a time."""
 
-    ask: CloseAgent
-    agent_id: AgentId
-    over: bool  # its root is closed already, and what stands below has nothing to do with it
+    ask: CloseAgent | CloseTree
+    agent_id: AgentId | None = None  # the agent that it is the subtree of, which goes last
+    over: bool = False  # that one is closed already, and what stands below has nothing to do with it
+    closed: bool = False  # the page under way is of agents that were closed before
+    goes_on: tuple[str, AgentId | None] | None = None  # after whom the next page begins, if there is one
+    count: int = 0  # agents that have gone, or are about to
     held: list[DirectoryCommand] = []
 
 
@@ -45,7 +48,7 @@ class Closings:
 
     def holder(self, command: DirectoryCommand) -> Closing | None:
         """What `command` has to wait for: a closing that it is about, or that it would close around."""
-        if isinstance(command, CloseAgent) and command.path in self._below:
+        if isinstance(command, CloseAgent | CloseTree) and command.path in self._below:
             return next(iter(self._below[command.path].values()))
         return self.around(command.path)
 
@@ -85,7 +88,8 @@ class Closings:
 
 
 def _upwards(path: str) -> Iterator[str]:
-    """`path` and the paths above it."""
-    while path:
+    """`path` and the paths above it, up to "/" for all."""
+    while path != "/":
         yield path
-        path = path.rpartition("/")[0]
+        path = path.rpartition("/")[0] or "/"
+    yield path

@@ -25,6 +25,7 @@ from ..ledger.protocol import (
     AcceptMessage,
     AcceptRun,
     AgentSpawned,
+    CloseRecorded,
     InterruptRuns,
     RecordClose,
     RecordSpawn,
@@ -40,6 +41,7 @@ from .novelty import Novelty
 from .protocol import (
     AgentLocated,
     CloseAgent,
+    CloseTree,
     DirectoryCommand,
     EvictPath,
     InterruptAgent,
@@ -50,7 +52,7 @@ from .protocol import (
     SubmitRun,
 )
 
-PAGE = 1_000
+PAGE = 100
 """How many agents of a subtree are closed in one commit."""
 
 
@@ -119,6 +121,8 @@ class PathTable:
         if closing is not None:
             closing.held.append(command)
             return []
+        if isinstance(command, CloseTree):
+            return self._close_tree(command)
         path = command.path
         if path in self._lines:
             self._wait(command)
@@ -252,8 +256,8 @@ class PathTable:
                 return self._close(command, known)
             case LocateAgent():
                 return [Send(to, AgentLocated(asks, agent_id, path, known.kind))]
-            case SpawnAgent():
-                raise AssertionError("a spawn is decided before")
+            case SpawnAgent() | CloseTree():
+                raise AssertionError("it is decided before")
 
     # Spawning
 
@@ -291,40 +295,63 @@ class PathTable:
     def _close(self, command: CloseAgent, known: _Known) -> list[Effect]:
         """Close the subtree a page at a time, the agent itself last: until then its path is taken."""
         self._known.pop(command.path, None)
-        self._closings.begin(Closing(command, known.agent_id, over=known.closed))
-        return [self._next_page(command.path, None)]
+        closing = Closing(command, known.agent_id, over=known.closed)
+        self._closings.begin(closing)
+        return [self._next_page(closing)]
 
-    def _next_page(self, path: str, after: str | None) -> Effect:
-        return Send("ledger", Ask(("close", path, after), ListAgents(path, after, PAGE)))
+    def _close_tree(self, command: CloseTree) -> list[Effect]:
+        """The same for whoever stands there, at the path itself as well."""
+        closing = Closing(command)
+        self._closings.begin(closing)
+        return [self._next_page(closing)]
+
+    def _next_page(self, closing: Closing) -> Effect:
+        path, (after, after_id) = closing.ask.path, closing.goes_on or (None, None)
+        page = ListAgents(path, after, PAGE, closed=closing.closed, after_id=after_id)
+        return Send("ledger", Ask(("close", path, after), page))
 
     def _close_page(self, answer: Answer) -> list[Effect]:
+        """Have the agents of a page ended; `CloseRecorded` says when they are."""
         path: str = answer.request[1]  # type: ignore[index]
         closing = self._closings[path]
-        ask, over = closing.ask, closing.over
+        ask, over, root = closing.ask, closing.over, closing.agent_id
         if answer.error is not None:
             return [_refuse(ask, answer.error), *self._closed(path)]
         page: AgentPage = answer.value  # type: ignore[assignment]
-        below = () if over else tuple((row.agent_id, row.path) for row in page.rows if row.path != path)
-        for _, gone in below:
+        agents = tuple((row.agent_id, row.path) for row in page.rows if root is None or row.path != path)
+        if over:
+            agents = ()
+        closed = closing.closed
+        closing.goes_on = None if over or page.next is None else (page.next, page.next_id)
+        if closing.goes_on is None and ask.erase and root is None and not closed:
+            closing.closed, closing.goes_on = True, ("", None)  # those that were closed before
+        last, turns = closing.goes_on is None, closing.closed and not closed
+        if last and root is not None:
+            agents += ((root, path),)
+        for _, gone in agents:
             self._known.pop(gone, None)
-        effects: list[Effect] = []
-        if page.next is not None and not over:
-            if below:
-                effects.append(Send("ledger", RecordClose(None, None, below, ask.erase)))
-                effects += _end_processes(ask, below)
-            return [*effects, self._next_page(path, page.next)]
-        agents = (*below, (closing.agent_id, path))
-        effects.append(Send("ledger", RecordClose(ask.request, ask.reply_to, agents, ask.erase, over)))
-        return [*effects, *_end_processes(ask, agents), *self._closed(path)]
+        closing.count += len(agents)
+        request, reply_to = (ask.request, ask.reply_to) if last else (None, None)
+        record = RecordClose(
+            request, reply_to, agents, ask.erase, over or closed, path, closing.count, turns
+        )
+        return [Send("ledger", record), *_end_processes(ask, agents)]
+
+    def close_recorded(self, news: CloseRecorded) -> list[Effect]:
+        """A page of agents is gone: go on with the next one, or let others have their paths."""
+        closing = self._closings[news.closing]
+        return self._closed(news.closing) if closing.goes_on is None else [self._next_page(closing)]
 
     def _closed(self, path: str) -> list[Effect]:
         """Let the commands go on that waited for the end of the subtree."""
         return [effect for command in self._closings.end(path) for effect in self.handle(command)]
 
 
-def _end_processes(ask: CloseAgent, agents: tuple[tuple[AgentId, str], ...]) -> list[Effect]:
+def _end_processes(ask: CloseAgent | CloseTree, agents: tuple[tuple[AgentId, str], ...]) -> list[Effect]:
     """What deleted agents left outside, whoever started it; sessions end their own."""
-    return [Send("supervisor", EndErased(tuple(agent_id for agent_id, _ in agents)))] if ask.erase else []
+    if not ask.erase or not agents:
+        return []
+    return [Send("supervisor", EndErased(tuple(agent_id for agent_id, _ in agents)))]
 
 
 def _may_be_closed(command: DirectoryCommand) -> bool:

@@ -97,6 +97,18 @@ class CloseAgent(Struct, frozen=True):
     erase: bool = False
 
 
+class CloseTree(Struct, frozen=True):
+    """End all open agents at or below a path ("/": all), which need not be an agent itself.
+
+    `erase`: also what is stored of them, and of those that were closed before. Answered by `AgentsClosed`.
+    """
+
+    request: RequestId
+    reply_to: Address
+    path: str
+    erase: bool = False
+
+
 class EvictPath(Struct, frozen=True):
     """Answered by `EvictionAnswered`."""
 
@@ -128,5 +140,13 @@ class AgentLocated(Struct, frozen=True, gc=False):
 
 
 DirectoryCommand: TypeAlias = (
-    SpawnAgent | SubmitRun | SubmitMessage | LocateAgent | InterruptAgent | CloseAgent | EvictPath | PinPath
+    SpawnAgent
+    | SubmitRun
+    | SubmitMessage
+    | LocateAgent
+    | InterruptAgent
+    | CloseAgent
+    | CloseTree
+    | EvictPath
+    | PinPath
 )

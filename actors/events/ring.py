@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Iterator
 from itertools import islice
 from operator import itemgetter
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -37,7 +37,55 @@ PORTION = 1_000
 ANSWER = 8
 """What an answer costs its reader by itself, counted in events."""
 
+QUESTIONS = 2
+"""To the store at a time, so that others who need it have their turn, and are held up by few."""
+
+READY = 16
+"""Answers from the store that wait to be handed out, beyond which it is not asked: each holds a page."""
+
+COMPACT = 1_000
+"""Entries that are removed, after which a log gives back their room."""
+
 _place = itemgetter(0)
+
+
+class _Log:
+    """Entries in the order of their places: added at the end, removed from the beginning."""
+
+    __slots__ = ("_entries", "_first")
+
+    def __init__(self) -> None:
+        self._entries: list[Any] = []
+        self._first = 0  # those before it are removed
+
+    def __len__(self) -> int:
+        return len(self._entries) - self._first
+
+    def __iter__(self) -> Iterator[Any]:
+        return islice(self._entries, self._first, None)
+
+    @property
+    def first(self) -> Any:
+        """The oldest one."""
+        return self._entries[self._first]
+
+    def add(self, entry: tuple[Any, ...]) -> None:
+        """One more, whose place is behind all others."""
+        self._entries.append(entry)
+
+    def remove_first(self) -> Any:
+        """Take out the oldest one."""
+        first, self._first = self._first, self._first + 1
+        entry, self._entries[first] = self._entries[first], None
+        if self._first >= COMPACT and 2 * self._first > len(self._entries):
+            del self._entries[: self._first]
+            self._first = 0
+        return entry
+
+    def after(self, place: Cursor, limit: int | None = None) -> list[Any]:
+        """Those behind a place, at most so many."""
+        at = bisect_right(self._entries, place, lo=self._first, key=_place)
+        return self._entries[at : None if limit is None else at + limit]
 
 
 class _Listened(Struct, eq=False):
@@ -45,7 +93,7 @@ class _Listened(Struct, eq=False):
 
     since: Cursor  # the index has all events after this
     used: int  # how many events had happened when somebody listened here last
-    events: deque[tuple[Cursor, EventRow]]
+    events: _Log  # of places and events
     waiting: dict[RequestId, PullEvents]
 
 
@@ -67,7 +115,7 @@ class EventRing:
         self.last: Cursor = (last, 0)
         self.now: Timestamp = 0.0
         self._keep = keep
-        self._kept: deque[tuple[Cursor, EventRow, tuple[_Listened, ...]]] = deque()
+        self._kept = _Log()  # of places, events, and where they are listened to
         self._before: Cursor = self.last  # of the newest event that is not in the ring
         self._bytes = 0  # of what the events tell
         self._count = 0  # events and announcements so far
@@ -75,7 +123,8 @@ class EventRing:
         self._pulls: dict[RequestId, PullEvents] = {}  # all that were not answered
         self._due: deque[tuple[PullEvents, EventsPulled | None]] = deque()  # to be answered now
         self._questions: dict[Key, _Question] = {}
-        self._unasked: list[Key] = []
+        self._unasked: deque[Key] = deque()
+        self._ready = 0  # of those due, the answers that came from the store
         self._left = PORTION  # of the portion under way
         self._pausing = False  # others have their turn: `GoOn` is on its way
 
@@ -117,11 +166,11 @@ class EventRing:
     def _add(self, place: Cursor, event: EventRow, listened: tuple[_Listened, ...]) -> None:
         entry = (place, event)
         for here in listened:
-            here.events.append(entry)
+            here.events.add(entry)
             if here.waiting:
                 self._due.extend((pull, None) for pull in here.waiting.values())
                 here.waiting.clear()
-        self._kept.append((place, event, listened))
+        self._kept.add((place, event, listened))
         self._bytes += len(event.data)
         self.last = place
 
@@ -135,12 +184,12 @@ class EventRing:
         while kept and (
             len(kept) > self._keep
             or (self._bytes > MOST_BYTES and len(kept) > 1)
-            or kept[0][0] < (deleted, 0)
+            or kept.first[0] < (deleted, 0)
         ):
-            self._before, event, listened = kept.popleft()
+            self._before, event, listened = kept.remove_first()
             self._bytes -= len(event.data)
             for here in listened:
-                here.events.popleft()  # in each index it is the oldest
+                here.events.remove_first()  # in each index it is the oldest
                 here.since = self._before
         before, self._count = self._count, self._count + count
         if before // self._keep != self._count // self._keep:
@@ -187,12 +236,14 @@ class EventRing:
         effects: list[Effect] = []
         while self._due and self._left > 0:
             pull, answer = self._due.popleft()
+            self._ready -= answer is not None
             if pull.request not in self._pulls:
                 continue
             answer = answer or self._answer(pull)
+            self._left -= ANSWER
             if answer is not None:
                 del self._pulls[pull.request]
-                self._left -= ANSWER + len(answer.events)
+                self._left -= len(answer.events)
                 effects.append(Send(pull.reply_to, answer))
         if self._left <= 0 and not self._pausing:
             self._pausing = True
@@ -208,7 +259,7 @@ class EventRing:
         if self._is_behind(pull):
             self._ask(pull)
             return None
-        found = list(islice(self._newer(pull.under, since), pull.limit))
+        found = self._newer(pull.under, since, pull.limit)
         if not found and pull.wait:
             self._wait(pull)
             return None
@@ -224,20 +275,20 @@ class EventRing:
         here = self._listened.get(pull.under)
         return here is None or since < here.since
 
-    def _newer(self, under: str, since: Cursor) -> Iterator[tuple[Cursor, EventRow]]:
-        """The events of the ring after `since`, at or below `under`."""
+    def _newer(self, under: str, since: Cursor, limit: int) -> list[tuple[Cursor, EventRow]]:
+        """The events of the ring after `since`, at or below `under`, at most so many."""
         here = self._listened.get(under)
         if here is not None and since >= here.since:
             here.used = self._count
-            return islice(here.events, bisect_right(here.events, since, key=_place), None)
-        newer = islice(self._kept, bisect_right(self._kept, since, key=_place), None)
-        return ((place, event) for place, event, _ in newer if is_under(event.path, under))
+            return here.events.after(since, limit)
+        newer = self._kept.after(since)
+        return list(islice(((at, event) for at, event, _ in newer if is_under(event.path, under)), limit))
 
     def _wait(self, pull: PullEvents) -> None:
         """There is nothing for it up to the last event."""
         here = self._listened.get(pull.under)
         if here is None:
-            here = self._listened[pull.under] = _Listened(self.last, 0, deque(), {})
+            here = self._listened[pull.under] = _Listened(self.last, 0, _Log(), {})
         here.used = self._count
         here.waiting[pull.request] = self._going_on(pull, self.last)
 
@@ -249,21 +300,36 @@ class EventRing:
     # The store
 
     def questions(self) -> list[tuple[Key, ListEvents]]:
-        """What the store is to be asked, each once; the answers go to `found`, or to `refused`."""
-        unasked, self._unasked = self._unasked, []
-        return [(key, ListEvents(*key)) for key in unasked]
+        """What the store is to be asked now, each once; the answers go to `found`, or to `refused`."""
+        asking: list[tuple[Key, ListEvents]] = []
+        while (
+            self._unasked and len(self._questions) - len(self._unasked) < QUESTIONS and self._ready < READY
+        ):
+            key = self._unasked.popleft()
+            question = self._questions[key]
+            question.pulls = [pull for pull in question.pulls if pull.request in self._pulls]
+            if question.pulls:
+                question.asked = self.last
+                asking.append((key, ListEvents(*key)))
+            else:
+                del self._questions[key]
+        return asking
 
     def found(self, key: Key, page: EventPage) -> list[Effect]:
         """The store has answered."""
         question = self._questions.pop(key)
+        older: dict[Cursor, tuple[EventRow, ...]] = {}
         for pull in question.pulls:
             if pull.request in self._pulls:
-                self._read(pull, page, question.asked)
+                self._read(pull, page, question.asked, older)
         return self._hand_out()
 
     def read(self, pull: PullEvents, found: tuple[EventRow, ...]) -> list[Effect]:
-        """The store held these for `pull`, and all who asked the same."""
-        return self.found(_key(pull), EventPage(found))
+        """The store held these when `pull` came."""
+        key = _key(pull)
+        if key in self._unasked:
+            self._unasked.remove(key)
+        return self.found(key, EventPage(found))
 
     def refused(self, key: Key) -> list[PullEvents]:
         """The store could not answer: these wait no more."""
@@ -278,7 +344,13 @@ class EventRing:
             self._unasked.append(key)
         question.pulls.append(pull)
 
-    def _read(self, pull: PullEvents, page: EventPage, asked: Cursor) -> None:
+    def _read(
+        self,
+        pull: PullEvents,
+        page: EventPage,
+        asked: Cursor,
+        older: dict[Cursor, tuple[EventRow, ...]],
+    ) -> None:
         """Have a pull answered from a page of the store, or look further if there is nothing for it.
 
         The page has all up to some number. Of what came after that nothing is known, neither whether
@@ -297,9 +369,11 @@ class EventRing:
         if gone > since[0] and pull.since != 0:
             missed, complete = (self._missed(pull, gone),), max(complete, gone)
         go_on = max(since, self._before if complete >= self._before[0] else (complete, 0))
-        older = tuple([event for event in found if event.seq <= go_on[0]])
-        if older or missed:
-            self._due.append((pull, EventsPulled(pull.request, missed + older, go_on)))
+        if go_on not in older:  # nearly all who asked the same go on at the same place
+            older[go_on] = tuple([event for event in found if event.seq <= go_on[0]])
+        if older[go_on] or missed:
+            self._due.append((pull, EventsPulled(pull.request, missed + older[go_on], go_on)))
+            self._ready += 1
         else:
             self._due.append((self._going_on(pull, go_on), None))
 

@@ -24,6 +24,8 @@ from ..residency.protocol import AgentEntered, AgentLeft, LoadFailed, OpeningDef
 from ..shell import ActorShell, Contained, log
 from ..vocabulary import Address, Seconds
 from .audit import Mark, broken_invariant, mark_of
+from .door import PORTION, STALLED, Door, LetIn, LookAtDoor
+from .errands import GoOn
 from .ledger import CallAgain, Ledger
 from .protocol import (
     AcceptMessage,
@@ -31,6 +33,7 @@ from .protocol import (
     AgentsClosed,
     AgentSpawned,
     AwaitRun,
+    AwaitRuns,
     Checkpoint,
     CloseLedger,
     ConfigureLedger,
@@ -41,8 +44,10 @@ from .protocol import (
     DescribeState,
     EndTurn,
     ForgetRequest,
+    ForgetRuns,
     GoOnTelling,
     InterruptRuns,
+    InterruptTree,
     InterruptTurns,
     KindRegistered,
     LedgerClosed,
@@ -92,6 +97,9 @@ class LedgerActor(ActorShell):
     def __init__(self) -> None:
         super().__init__()
         self.held: list[tuple[TakeRun, Address]] = []  # until the disk has caught up
+        self.door = Door()
+        self.batches = 0  # that were written
+        self.stalled = False  # none was, for long
 
     def decide(self, message: object, sender: Address) -> Iterable[Effect]:
         if type(message) is ConfigureLedger:
@@ -106,13 +114,15 @@ class LedgerActor(ActorShell):
             return effects
         journal = self.journal
         batch = journal.take_batch() if journal.urgent > journal.sent else []
-        written = not (journal.unwritten or journal.asking or self.ledger.told.waiting)
-        if self.closing is not None and written:
+        ledger = self.ledger
+        writes = journal.unwritten or journal.asking or ledger.told.waiting
+        if self.closing is not None and not (writes or ledger.errands or self.door):
             batch = [*batch, *self.close_stores()]
         return [*effects, *batch] if batch else effects
 
     def contain(self, message: object, sender: Address, error: BaseException) -> Contained:
         """A request is refused; the runs of an agent whose session's news cannot be handled fail."""
+        message = message.ask if isinstance(message, LetIn) else message
         kind = type(message)
         if kind not in ASKED and kind not in OF_AN_AGENT:
             return super().contain(message, sender, error)
@@ -146,6 +156,48 @@ class LedgerActor(ActorShell):
             return ()
         return self.ledger.take_run(message, sender)
 
+    def hand_in(self, ask: RecordSpawn | AcceptRun | AcceptMessage) -> Iterable[Effect]:
+        """Accept it, or have it wait until the disk has caught up. What a turn asks for does not wait."""
+        if isinstance(ask.request, tuple):
+            return self.accept(ask)
+        shut = not self.stalled and self.ledger.far_behind
+        nobody = not self.door
+        if not self.door.comes(ask, shut=shut):
+            return self.accept(ask)
+        return [StartTimer(STALLED, LookAtDoor(self.batches))] if nobody else []
+
+    def accept(self, ask: RecordSpawn | AcceptRun | AcceptMessage) -> Iterable[Effect]:
+        if type(ask) is AcceptRun:
+            return self.ledger.accept_run(ask)
+        if type(ask) is AcceptMessage:
+            return self.ledger.accept_message(ask)
+        assert type(ask) is RecordSpawn
+        return self.ledger.record_spawn(ask)
+
+    def open_door(self) -> list[Effect]:
+        """Let in whom there is room for, or everybody, if the disk is not to be waited for."""
+        if not self.door:
+            return []
+        everybody = self.stalled or self.ledger.sealed or self.ledger.health.problem is not None
+        if not everybody and self.ledger.far_behind:
+            return []
+        return [Send("ledger", news) for news in self.door.open(PORTION if everybody else self.ledger.room)]
+
+    def let_in(self, news: LetIn) -> list[Effect]:
+        effects = [*self.accept(self.door.entered(news))]
+        return effects + self.open_door()
+
+    def look_at_door(self, news: LookAtDoor) -> list[Effect]:
+        """A disk that has written nothing for long is not waited for."""
+        if not self.door:
+            return []
+        self.stalled = news.batches == self.batches
+        return [*self.open_door(), StartTimer(STALLED, LookAtDoor(self.batches))]
+
+    def record_close(self, ask: RecordClose) -> list[Effect]:
+        self.door.closes(ask.agents)
+        return self.ledger.record_close(ask)
+
     def ask(self, message: Ask, sender: Address) -> Iterable[Effect]:
         if type(message.query) is LoadAgent:
             return self.ledger.load(message, sender)
@@ -155,13 +207,14 @@ class LedgerActor(ActorShell):
 
     def batch_written(self, message: BatchWritten) -> list[Effect]:
         """Let the news of it go, and if it could not be written before, tell that it can be again."""
+        self.batches, self.stalled = self.batches + 1, False
         effects = self.ledger.written(message)
         over = self.ledger.health.succeeded()
         if over is not None:
             seconds = self.clock() - over.began
             log.warning("the store can be written again, after %.1f s and %d tries", seconds, over.tries)
             effects += self.ledger.store_healed(over)
-        return effects + ([] if self.journal.debt.crowded else self.release())
+        return [*effects, *self.open_door(), *([] if self.journal.debt.crowded else self.release())]
 
     def release(self) -> list[Effect]:
         """Let the turns begin that were held up."""
@@ -206,7 +259,7 @@ class LedgerActor(ActorShell):
             effects.append(Send("events", Announce("store.failing", self.clock(), problem)))
         episode = health.episode
         assert episode is not None
-        effects += self.ledger.store_failed()
+        effects += [*self.ledger.store_failed(), *self.open_door()]
         if self.closing is not None and self.uptime() >= self.patience_ends:
             return [*effects, *self.give_up()]
         return [*effects, StartTimer(health.pause, _RetryBatch(episode.tries))]
@@ -245,8 +298,9 @@ class LedgerActor(ActorShell):
         self.closing = sender
         self.patience_ends = self.uptime() + message.patience
         self.ledger.sealed = True
+        refused = self.open_door()
         self.journal.flush()
-        return [*self.journal.resume(), StartTimer(message.patience, _GiveUp())]
+        return [*refused, *self.journal.resume(), StartTimer(message.patience, _GiveUp())]
 
     def give_up(self) -> list[Effect]:
         """While closing: what cannot be written by now is left behind."""
@@ -274,15 +328,21 @@ Handler: TypeAlias = Callable[[LedgerActor, Any, Address], Iterable[Effect]]
 
 HANDLERS: dict[type, Handler] = {
     # callers, through the directory or by run id
-    RecordSpawn: lambda room, ask, _: room.ledger.record_spawn(ask),
-    RecordClose: lambda room, ask, _: room.ledger.record_close(ask),
-    AcceptRun: lambda room, ask, _: room.ledger.accept_run(ask),
-    AcceptMessage: lambda room, ask, _: room.ledger.accept_message(ask),
+    RecordSpawn: lambda room, ask, _: room.hand_in(ask),
+    AcceptRun: lambda room, ask, _: room.hand_in(ask),
+    AcceptMessage: lambda room, ask, _: room.hand_in(ask),
+    LetIn: lambda room, news, _: room.let_in(news),
+    LookAtDoor: lambda room, timer, _: room.look_at_door(timer),
+    RecordClose: lambda room, ask, _: room.record_close(ask),
     InterruptRuns: lambda room, ask, _: room.ledger.interrupt(ask),
+    InterruptTree: lambda room, ask, _: room.ledger.interrupt_tree(ask),
     AwaitRun: lambda room, ask, _: room.ledger.await_run(ask),
+    AwaitRuns: lambda room, ask, _: room.ledger.await_runs(ask),
     ForgetRequest: lambda room, news, _: room.ledger.forget(news),
+    ForgetRuns: lambda room, news, _: room.ledger.forget_runs(news),
+    GoOn: lambda room, news, _: room.ledger.go_on(news.number),
     DescribeAgent: lambda room, ask, _: room.ledger.view.agent(ask),
-    DescribeAgents: lambda room, ask, _: room.ledger.view.agents(ask),
+    DescribeAgents: lambda room, ask, _: room.ledger.describe_agents(ask),
     DescribeState: lambda room, ask, _: room.ledger.view.state(ask),
     DescribeRun: lambda room, ask, _: room.ledger.view.run(ask),
     DescribeLedger: lambda room, ask, _: room.ledger.describe(ask),
@@ -325,7 +385,6 @@ HANDLERS: dict[type, Handler] = {
 ASKED: dict[type, Callable[[Any], Iterable[Effect]]] = {
     **dict.fromkeys(
         (
-            RecordClose,
             AcceptRun,
             AcceptMessage,
             InterruptRuns,

@@ -5,6 +5,7 @@ knows what the agent's status is; it decides nothing about other agents.
 """
 
 from collections import deque
+from collections.abc import Iterator
 
 from msgspec import Struct
 
@@ -14,10 +15,14 @@ from ..vocabulary import Address, AgentId, AgentStatus, Durability, Incarnation,
 
 
 class OpenRun(Struct, eq=False):
-    """A run without an outcome."""
+    """A run without an outcome.
+
+    There may be many that only wait in a queue. Such a one holds plain values alone, so Python's collector
+    passes it by: a full collection would stop everybody for a microsecond or so for each of them.
+    """
 
     row: RunRow
-    waiting_for: set[RunId]  # a continuation's runs that have not ended
+    waiting_for: set[RunId] | tuple[()]  # a continuation's runs that have not ended
     durability: Durability  # that of its acceptance, and so of its beginning
     recovered: bool = False  # it was open when the store was opened
     before: RunRow | None = None  # its row before the turn under way, which counts until that has begun
@@ -28,14 +33,20 @@ class OpenRun(Struct, eq=False):
     cancelled: int = 0  # how often its turn was cancelled, and by nobody here
     outran: bool = False  # its turn has been the only suspect for long enough
     resuming: int | None = None  # a suspect's turn wants to go on after this wait
-    waiters: dict[RequestId, Address] = {}
-    continuations: list["OpenRun"] = []  # the runs that wait for this one
+    asked: dict[RequestId, Address] | tuple[()] = ()  # who waits for its end
+    continuations: list["OpenRun"] | tuple[()] = ()  # the runs that wait for this one
     untold: int = 0  # progress events that were dropped, which nobody was told of yet
 
     @property
     def goes_on(self) -> bool:
         """Whether it is a continuation, or has begun before: then it comes before what is new."""
         return bool(self.row.awaits) or self.row.started_at is not None
+
+    @property
+    def waiters(self) -> dict[RequestId, Address]:
+        """Who waits for its end, to be added to."""
+        waiters = self.asked = self.asked or {}
+        return waiters
 
 
 class Desk(Struct):
@@ -60,6 +71,8 @@ class Desk(Struct):
     kind_missing: bool = False
     haunted: bool = False  # its last session crashed, and there is no newer one yet
     suspected: bool = False  # its last run ended the process too often: so may the next
+    ends: bool = False  # its agent is being closed: it begins nothing any more
+    gone: int = 0  # runs in the queue that have ended; neither the first nor the last is one
 
     def post(self, message: MessageRow) -> None:
         """A message was accepted."""
@@ -100,14 +113,53 @@ class Desk(Struct):
         """Take the first run."""
         assert isinstance(self.queue, deque)
         run = self.queue.popleft()
+        if self.gone:
+            self._trim(self.queue)
         self.queue = self.queue or ()
         return run
 
     def drop(self, run: OpenRun) -> None:
-        """Take a run out of the queue."""
-        assert isinstance(self.queue, deque)
-        self.queue.remove(run)
-        self.queue = self.queue or ()
+        """Take a run that has ended out of the queue; O(1) amortised, wherever it stands.
+
+        One in the middle stays there, marked by its state, until the ends of the queue reach it or until
+        half of the queue is such.
+        """
+        queue = self.queue
+        assert isinstance(queue, deque)
+        self.gone += 1
+        if run is queue[0] or run is queue[-1]:
+            self._trim(queue)
+        elif 2 * self.gone > len(queue):
+            queue = deque(each for each in queue if each.state != "ended")
+            self.gone = 0
+        self.queue = queue or ()
+
+    def _trim(self, queue: deque[OpenRun]) -> None:
+        """Have a run that is open at each end of the queue."""
+        while queue and queue[0].state == "ended":
+            queue.popleft()
+            self.gone -= 1
+        while queue and queue[-1].state == "ended":
+            queue.pop()
+            self.gone -= 1
+
+    @property
+    def queued(self) -> list[OpenRun]:
+        """The runs in the queue, in order; O(queue)."""
+        return [run for run in self.queue if run.state != "ended"] if self.gone else list(self.queue)
+
+    def upcoming(self) -> Iterator[OpenRun]:
+        """The same one by one; the one that comes next may be taken out meanwhile, and no other."""
+        while self.queue:
+            first = self.queue[0]
+            yield first
+            if self.queue and self.queue[0] is first:
+                return
+
+    @property
+    def length(self) -> int:
+        """How many runs are in the queue."""
+        return len(self.queue) - self.gone
 
     @property
     def at_rest(self) -> bool:
@@ -123,7 +175,7 @@ class Desk(Struct):
     def open_runs(self) -> list[OpenRun]:
         """All runs without an outcome, the one under way first."""
         first = [self.running] if self.running else []
-        return [*first, *self.queue, *self.waiting.values()]
+        return [*first, *self.queued, *self.waiting.values()]
 
     @property
     def live_status(self) -> AgentStatus | None:

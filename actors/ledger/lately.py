@@ -33,6 +33,10 @@ class Lately:
         """The run and its commit, if it ended lately."""
         return self._rows.get(run_id)
 
+    def accepted(self, run_id: RunId) -> None:
+        """A run has this id now: an older one, which the store forgot, is not told for it."""
+        self._rows.pop(run_id, None)
+
     def forget(self) -> None:
         """Something was erased: what is in here may not be there any more."""
         self._rows.clear()

@@ -9,7 +9,7 @@ the run out of `runs`; a turn's end counts only if its run is still there, under
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 from msgspec import Struct
@@ -76,6 +76,8 @@ from ..vocabulary import (
     tellable,
 )
 from .desk import Desk, OpenRun
+from .door import MOST_HANDED_IN
+from .errands import LIGHT, Errands
 from .health import Episode, Health
 from .lately import Lately
 from .latencies import Latencies
@@ -86,13 +88,18 @@ from .protocol import (
     AgentsClosed,
     AgentSpawned,
     AwaitRun,
+    AwaitRuns,
     Checkpoint,
     CheckpointRecorded,
+    CloseRecorded,
+    DescribeAgents,
     DescribeLedger,
     EndTurn,
     ForgetRequest,
+    ForgetRuns,
     GoOnTelling,
     InterruptRuns,
+    InterruptTree,
     InterruptTurn,
     InterruptTurns,
     KindRegistered,
@@ -110,6 +117,7 @@ from .protocol import (
     RunEnded,
     RunPending,
     RunsInterrupted,
+    RunsSought,
     SessionCancelled,
     SessionFailed,
     SessionStarted,
@@ -123,7 +131,9 @@ from .protocol import (
     TurnSettled,
     TurnWaits,
 )
-from .suspects import CRASHED, MARGIN, SUSPECT_FROM, Outran, Suspects, cut_off, lost, verdict
+from .suspects import CRASHED, SUSPECT_FROM, Outran, Suspects, cut_off, longest_solo, lost, verdict
+from .sweep import Sweep
+from .underway import UnderWay
 from .view import View
 from .waits import Waits
 
@@ -131,12 +141,26 @@ BEGINS_AGAIN: Seconds = 1.0
 """After a turn or an opening was cancelled from outside of greenroom: mostly the program is ending."""
 
 CLOSED = "the runtime closed before its turn ended"
+CANCELLED = "its turn was cancelled from outside of greenroom, as if the program around it ended"
 
 
 class CallAgain(Struct, frozen=True):
     """To the ledger, from a timer: what was cancelled from outside may begin again."""
 
     agent_id: AgentId
+
+
+LOOKED_UP = 64
+"""Runs in one question to the disk, of those that somebody waits for."""
+
+RECORDS_OF_A_PIECE = 2
+"""Of one that is handed in: itself, and an event."""
+
+MOST_AHEAD = 10_000
+"""Records that are not on disk, beyond which an errand waits: the disk is kept busy with half of them."""
+
+WAITERS = 16
+"""Open runs that are waited for in one step."""
 
 
 class Ledger:
@@ -168,6 +192,9 @@ class Ledger:
         self._lookups: dict[RunId, deque[AcceptRun | RecordSpawn]] = {}
         self._looked_for: set[RequestId] = set()  # who waits for a run that is being looked up
         self._postponed: set[AgentId] = set()  # their next run begins when the store can be written again
+        self._sweeps: list[Sweep] = []  # interrupts under way
+        self.errands = Errands()
+        self._turns = UnderWay()
         self._lately = Lately()
         self._latencies = Latencies()  # of commits, of runs until they begin, of turns
         self._closing: str | None = None
@@ -187,7 +214,7 @@ class Ledger:
             if row is not was:
                 cuts.append(SetRun.of(row))
             # "process": it may be what ended the last one
-            run = OpenRun(row, set(), "process", recovered=True)
+            run = OpenRun(row, (), "process", recovered=True)
             desk = self._desk(row.agent_id, agent.path, agent.kind)
             desk.suspected = agent.last is not None and agent.last.error_type == CRASHED
             self.runs[row.run_id] = run
@@ -197,31 +224,39 @@ class Ledger:
         for desk in self.desks.values():
             desk.kind_missing = self._attempts_of(desk.kind) is None
         for desk in list(self.desks.values()):
-            for run in list(desk.queue):
+            for run in desk.queued:
                 if run.row.error is not None:
                     effects += self._end(desk, run, "interrupted", run.row.error, data={"recovered": True})
             effects += self._judge(desk)
         for desk in self.desks.values():
             if desk.queue and not desk.kind_missing:
-                self._line_up(desk)
-        self.suspects.next()  # the first of all, and not the first that is called
+                self._may_begin(desk)  # all of them: the first of all begins, not the first that is called
         for desk in list(self.desks.values()):
             effects += self._call(desk)
         return effects
 
     def kind_registered(self, news: KindRegistered) -> list[Effect]:
-        """Let go on what waited for this kind."""
-        waiting = [desk for desk in self.desks.values() if desk.kind_missing and desk.kind == news.name]
-        return [effect for desk in waiting for effect in (*self._judge(desk), *self._call(desk))]
+        """Let go on what waited for this kind, in portions."""
 
-    def _judge(self, desk: Desk) -> list[Effect]:
-        """Fail the queued runs that were cut off and may not begin again."""
+        def calls() -> Iterator[list[Effect]]:
+            for place, desk in enumerate(list(self.desks.values())):
+                if desk.kind_missing and desk.kind == news.name:
+                    yield [*self._judge(desk), *self._call(desk)]
+                elif place % LIGHT == 0:
+                    yield []
+
+        return self.errands.begin(calls())
+
+    def _judge(self, desk: Desk, *, first: bool = False) -> list[Effect]:
+        """Fail the queued runs that were cut off and may not begin again; `first`: up to one that may."""
         attempts = self._attempts_of(desk.kind)
         effects: list[Effect] = []
         if attempts is None:
             return effects
-        for run in list(desk.queue):
+        for run in desk.upcoming() if first else desk.queued:
             failure = verdict(run.row, attempts) if run.row.attempt else None
+            if failure is None and first:
+                break
             if failure is not None:
                 data: dict[str, object] | None = {"recovered": True} if run.recovered else None
                 effects += self._end(
@@ -231,44 +266,36 @@ class Ledger:
 
     # Suspects
 
-    def _line_up(self, desk: Desk) -> bool:
-        """Whether the agent's next run may begin, as far as suspects go; if not, it waits for its time."""
-        run = desk.first
-        assert run is not None
-        if run.row.cuts < SUSPECT_FROM and not desk.suspected:
-            return True
-        self.suspects.wants(run.row.run_id, run.row.serial)
-        return self.suspects.solo == run.row.run_id
+    def _may_begin(self, desk: Desk, *, now: bool = False) -> bool:
+        """Whether the agent's next run may begin (`now`: it does), as far as suspects go.
 
-    def _may_begin(self, desk: Desk) -> bool:
-        if desk.running:
+        One that may not is called when its time has come.
+        """
+        run = desk.first
+        if run is None or run is desk.running or (run.row.cuts < SUSPECT_FROM and not desk.suspected):
             return True
-        self._line_up(desk)
-        self.suspects.next()  # where none is at it, there is no other that waits
-        return self._line_up(desk)
+        take = self.suspects.begins if now else self.suspects.queues
+        return take(run.row.run_id, run.row.serial)
 
     def _next_suspect(self) -> list[Effect]:
-        """Have the next suspect begin or go on, if none is at it."""
-        run_id = self.suspects.next()
-        if run_id is None:
-            return []
-        run = self.runs[run_id]
-        desk = self.desks[run.row.agent_id]
-        return self._go_on(desk, run) if run is desk.running else self._call(desk)
+        """Have the next suspect go on or begin, if none is at it."""
+        run_id = self.suspects.goes_on()
+        if run_id is not None:
+            return self._go_on(self.runs[run_id])
+        first = self.suspects.first if self.suspects.solo is None else None
+        return [] if first is None else self._call(self.desks[self.runs[first].row.agent_id])
 
-    def _go_on(self, desk: Desk, run: OpenRun) -> list[Effect]:
+    def _go_on(self, run: OpenRun) -> list[Effect]:
         """A suspect's turn may go on, alone from now on."""
         assert run.resuming is not None
+        session = self.desks[run.row.agent_id].executor
         run.row = replace(run.row, alone=True)
-        go = Send(desk.executor, TurnMayResume(run.row.run_id, run.resuming))
+        go = Send(session, TurnMayResume(run.row.run_id, run.resuming))
         run.resuming = None
-        return [*self._commit((SetRun.of(run.row),), (), run.durability, go), *self._time_solo(run)]
+        return self._commit((SetRun.of(run.row),), (), run.durability, go)
 
-    def _time_solo(self, run: OpenRun) -> list[Effect]:
-        """Others wait for a suspect no longer than it took to be cut off before."""
-        return (
-            [] if run.row.ran is None else [StartTimer(run.row.ran + MARGIN, Outran(self.suspects.number))]
-        )
+    def _time_solo(self, run: OpenRun) -> Effect:
+        return StartTimer(longest_solo(run.row), Outran(self.suspects.number))
 
     def outran(self, news: Outran) -> list[Effect]:
         """A solo took long enough: what ends the process from here on is not held against it."""
@@ -293,8 +320,10 @@ class Ledger:
         desk = self.desks.get(news.agent_id)
         if desk is None or desk.running is None or desk.incarnation != news.incarnation:
             return []
-        desk.in_wait = news.waits
-        return self._no_longer_alone(desk.running) if news.waits else []
+        desk.in_wait, run = news.waits, desk.running
+        if news.waits:
+            return self._no_longer_alone(run)
+        return [self._time_solo(run)] if run.row.alone else []  # from here: before, it waited for a slot
 
     def turn_resumes(self, ask: TurnResumes, session: Address) -> list[Effect]:
         desk = self._desk_of(ask)
@@ -302,7 +331,7 @@ class Ledger:
         if run is None or run.outran:
             return [Send(session, TurnMayResume(ask.run_id, ask.number))]
         run.resuming = ask.number
-        self.suspects.wants(run.row.run_id, run.row.serial)
+        self.suspects.resumes(run.row.run_id, run.row.serial)
         return self._next_suspect()
 
     # Agents
@@ -360,30 +389,52 @@ class Ledger:
         ]
 
     def record_close(self, ask: RecordClose) -> list[Effect]:
+        """End the runs of these agents, in portions, and then the agents, in one commit."""
+        for agent_id, _ in ask.agents:
+            desk = self.desks.get(agent_id)
+            if desk is not None:
+                desk.ends = True
+        if self._lookups:
+            self._close_lookups({agent_id for agent_id, _ in ask.agents})
+        return self.errands.begin(self._closing_agents(ask), records=True)
+
+    def _closing_agents(self, ask: RecordClose) -> Iterator[list[Effect]]:
         reason = "its agent was deleted" if ask.erase else "its agent was closed"
-        effects: list[Effect] = []
+        for agent_id, _ in ask.agents:
+            desk = self.desks.get(agent_id)
+            if desk is None:
+                continue
+            runs = deque(desk.open_runs())
+            if desk.running:  # its session is about to go, and nothing that it reports counts any more
+                yield [*self._end(desk, desk.running, "interrupted", reason), *self._count_turns()]
+            yield [Send("residency", DismissAgent(agent_id, gone=True))]
+            while runs:
+                run = runs.popleft()
+                if run.state != "ended":
+                    yield self._end(desk, run, "interrupted", reason)
+            if self.desks.get(agent_id) is desk:
+                if desk.opening and not desk.present:
+                    self._spawning -= 1
+                del self.desks[agent_id]
         records: list[Record] = []
         facts: list[Fact] = []
         for agent_id, path in ask.agents:
-            desk = self.desks.get(agent_id)
-            if desk is not None:
-                for run in desk.open_runs():
-                    effects += self._end(desk, run, "interrupted", reason)
-                if desk.opening and not desk.present:
-                    self._spawning -= 1
-                effects.append(Send("residency", DismissAgent(agent_id, gone=True)))
-                self.desks.pop(agent_id, None)
             records.append(
-                EraseAgent(agent_id, path) if ask.erase else SetAgent(agent_id, "closed", None, self.now)
+                EraseAgent(agent_id, path)
+                if ask.erase
+                else SetAgent(agent_id, "closed", None, self.now, path)
             )
             facts.append(Fact(self.now, "agent.deleted" if ask.erase else "agent.closed", path))
         self.known -= 0 if ask.over else len(ask.agents)
-        if self._lookups:
-            self._close_lookups({agent_id for agent_id, _ in ask.agents})
         if ask.erase:
             self._lately.forget()
-        then = (Send(ask.reply_to, AgentsClosed(ask.request)),) if ask.reply_to else ()
-        return effects + self._commit(tuple(records), tuple(facts), self._unless_crowded(), *then)
+        then = (Send(ask.reply_to, AgentsClosed(ask.request, ask.count)),) if ask.reply_to else ()
+        recorded = self._commit(tuple(records), tuple(facts), self._unless_crowded(), *then)
+        done = Send("directory", CloseRecorded(ask.closing))
+        yield [
+            *recorded,
+            *self.journal.tell(self.journal.urgent, "process" if ask.written else "memory", done),
+        ]
 
     # Accepting
 
@@ -464,7 +515,7 @@ class Ledger:
         return [Send(ask.reply_to, Refused(ask.request, error))]
 
     def accept_message(self, ask: AcceptMessage) -> list[Effect]:
-        refusal = self._refusal(ask)
+        refusal = self._refusal(ask) or (AgentClosed(ask.path) if ask.closed else None)
         if refusal:
             return [Send(ask.reply_to, Refused(ask.request, refusal))]
         reply = Send(ask.reply_to, MessageAccepted(ask.request))
@@ -516,6 +567,23 @@ class Ledger:
         unwritten = self.journal.debt
         return len(self.runs) + unwritten.pieces + max(self._spawning, unwritten.agents)
 
+    @property
+    def far_behind(self) -> bool:
+        """Whether the disk alone is what new work would have to wait for."""
+        debt = self.journal.debt
+        if self.sealed or self.health.problem is not None:
+            return False
+        if len(self.runs) + self._spawning >= self._backlog:  # then other work is, too
+            return False
+        return debt.records >= MOST_HANDED_IN or debt.heavy or self._pieces() >= self._backlog
+
+    @property
+    def room(self) -> int:
+        """How many pieces of work may be handed in before the disk is far behind."""
+        debt = self.journal.debt
+        left = min(self._backlog - self._pieces(), (MOST_HANDED_IN - debt.records) // RECORDS_OF_A_PIECE)
+        return max(1, left)
+
     def _level(self, ask: RecordSpawn | AcceptRun) -> Durability | None:
         """The level that the answer waits for: a turn is held back where the disk is far behind."""
         return self._unless_crowded() if isinstance(ask.request, tuple) else ask.durability
@@ -529,7 +597,7 @@ class Ledger:
         effects: list[Effect] = []
         del self.runs[run.row.run_id]
         run.state = "ended"
-        for request in run.waiters:
+        for request in run.asked:
             self._awaits_no_more(request)
         if run is desk.running:
             begun: RunBegun = run.beginning.message  # type: ignore[assignment, union-attr]
@@ -546,7 +614,7 @@ class Ledger:
         for run in desk.open_runs():
             del self.runs[run.row.run_id]
             run.state = "ended"
-            for request in run.waiters:
+            for request in run.asked:
                 self._awaits_no_more(request)
         if desk.opening and not desk.present:
             self._spawning -= 1
@@ -567,16 +635,23 @@ class Ledger:
         desk.incarnation = ask.incarnation
         effects: list[Effect] = []
         if desk.queue and desk.queue[0].row.attempt:  # its kind may have been registered since
-            effects += self._judge(desk)
-        if not desk.queue or self._closing is not None or not self._may_begin(desk):
+            effects += self._judge(desk, first=True)
+        if not desk.queue or desk.ends or self._closing is not None or not self._may_begin(desk):
             desk.called = False
             return [*effects, Send(session, NothingToRun(ask.agent_id))]
+        for sweep in self._sweeps:
+            if sweep.covers(desk.queue[0].row):
+                desk.called = False
+                sweep.held[ask.agent_id] = None
+                return [*effects, Send(session, NothingToRun(ask.agent_id))]
         if self.health.problem is not None and desk.queue[0].durability != "memory":
             return [*effects, *self._postpone(desk, session)]
+        self._may_begin(desk, now=True)
         run = desk.pull()
         row = run.before = run.row
         run.outran = False
         run.state, desk.running, desk.executor = "running", run, session
+        self._turns.begun(desk)
         self._latencies.add("queue", self.now - row.accepted_at)
 
         def begin(results: tuple[RunRow, ...]) -> list[Effect]:
@@ -593,7 +668,7 @@ class Ledger:
             begins = self._commit((begun,), (fact,), run.durability, go)
             if run.durability != "memory":
                 run.begun_by, run.beginning = self.journal.last, go
-            return [*begins, *self._time_solo(run)] if alone else begins
+            return [*begins, self._time_solo(run)] if alone else begins
 
         if not row.awaits:
             return [*effects, *begin(())] if effects else begin(())
@@ -629,7 +704,7 @@ class Ledger:
     def store_failed(self) -> list[Effect]:
         """Nothing can be written for now: turns that would wait for it to begin give back their slots."""
         effects: list[Effect] = []
-        for desk in list(self.desks.values()):
+        for desk in self._turns:
             run = desk.running
             if run is None or run.beginning is None or self.journal.is_written(run.begun_by):
                 continue
@@ -640,7 +715,7 @@ class Ledger:
             else:
                 effects += self._put_back(desk, run)
             effects += self._postpone(desk, session)
-        return effects + self._count_turns()
+        return [*effects, *self.record_progress(), *self.errands.release(), *self._count_turns()]
 
     def _has_begun(self, run: OpenRun) -> bool:
         """Whether the session was told to execute the code of the run that it took."""
@@ -680,11 +755,9 @@ class Ledger:
         """It can be written again: record that, and let go on what waited for it."""
         data = _json(problem=over.problem, since=over.began, tries=over.tries)
         effects = self._commit((), (Fact(self.now, "store.healed", "/", None, data),))
-        for agent_id in sorted(self._postponed):
-            if agent_id in self.desks:
-                effects += self._call(self.desks[agent_id])
-        self._postponed.clear()
-        return effects
+        postponed, self._postponed = self._postponed, set()
+        calls = (self._call(self.desks[each]) for each in sorted(postponed) if each in self.desks)
+        return effects + self.errands.begin(calls)
 
     @staticmethod
     def _mail(desk: Desk) -> tuple[MessageRow, ...]:
@@ -707,7 +780,8 @@ class Ledger:
             if run.interrupted is None and (not ask.begun or self._attempts_of(desk.kind) != 1):
                 return self._cut_off(ask, desk, run, session)
             # somebody had interrupted it, or it may not begin again
-            ask = replace(ask, status="interrupted", error=run.interrupted or ask.error)
+            reason = run.interrupted or (CLOSED if ask.status == "suspended" else CANCELLED)
+            ask = replace(ask, status="interrupted", error=reason, error_type=None)
         self._latencies.add("turn", ask.ended_at - ask.started_at)
         records, facts = self._changes(ask, desk)
         effects: list[Effect] = []
@@ -716,13 +790,13 @@ class Ledger:
             row = self._run_row(desk, after.input, after.run_id, after.awaits, started_by=run.row.serial)
             records += (AddRun(row),)
             facts += (Fact(self.now, "run.accepted", desk.path, row.run_id, _json(after=run.row.run_id)),)
-            continuation = OpenRun(row, set(), self.journal.durability)
+            continuation = OpenRun(row, (), self.journal.durability)
             self.runs[row.run_id] = continuation
             self._join(desk, continuation)
         effects += self._end(
             desk, run, ask.status, ask.error, ask.result, records, facts, error_type=ask.error_type
         )
-        more = bool(desk.queue) and self._closing is None
+        more = bool(desk.queue) and not desk.ends and self._closing is None
         desk.called = more
         settled = Send(session, TurnSettled(ask.agent_id, more, desk.goes_on))
         return [*effects, settled, *self._count_turns()]
@@ -837,29 +911,61 @@ class Ledger:
     # Interrupting
 
     def interrupt(self, ask: InterruptRuns) -> list[Effect]:
-        desks = [self.desks[ask.agent_id]] if ask.agent_id in self.desks else []
+        """End the runs that are open now and are meant, in portions (decision 0034)."""
+        desk = self.desks.get(ask.agent_id)
+        named = self.runs.get(ask.run_id) if ask.run_id is not None else None
         if ask.cascade:
-            below = {
-                run.row.agent_id for run in self.runs.values() if run.row.path.startswith(ask.path + "/")
-            }
-            desks += [self.desks[agent_id] for agent_id in sorted(below)]
-        effects: list[Effect] = []
-        count, before = 0, self.journal.last
-        for desk in desks:
-            for run in self._named(ask, desk):
-                count += 1
-                effects += self._interrupt(desk, run, ask.reason)
-            effects += self._settle(desk)
-        reply = Send(ask.reply_to, RunsInterrupted(ask.request, count))
-        ended = self.journal.last if self.journal.last > before else 0
-        return effects + self.journal.tell(ended, self.journal.durability, reply)
+            runs = deque(self.runs.values())
+        elif ask.run_id is None:
+            runs = deque() if desk is None else deque(desk.open_runs())
+        else:
+            runs = deque() if named is None else deque([named])
+        sweep = Sweep(ask.reason, self._serial, ask.path, ask.agent_id, ask.run_id, ask.cascade)
+        return self._sweep(sweep, runs, ask.request, ask.reply_to)
 
-    def _named(self, ask: InterruptRuns, desk: Desk) -> list[OpenRun]:
-        """The open runs at this desk that are meant: all, or of the agent itself the one that is named."""
-        if ask.run_id is None or desk.agent_id != ask.agent_id:
-            return desk.open_runs()
-        run = self.runs.get(ask.run_id)
-        return [run] if run is not None and run.row.agent_id == desk.agent_id else []
+    def interrupt_tree(self, ask: InterruptTree) -> list[Effect]:
+        """End the runs that are open now of all agents at or below a path, in portions."""
+        sweep = Sweep(ask.reason, self._serial, ask.under, cascade=True)
+        return self._sweep(sweep, deque(self.runs.values()), ask.request, ask.reply_to)
+
+    def _sweep(
+        self, sweep: Sweep, runs: deque[OpenRun], request: RequestId, reply_to: Address
+    ) -> list[Effect]:
+        """End those of these runs that the sweep covers. None of them begins from now on."""
+
+        def interrupt(desk: Desk, run: OpenRun) -> list[Effect]:
+            before = self.journal.last
+            effects = [*self._interrupt(desk, run, sweep.reason), *self._settle(desk)]
+            if self.journal.last > before:
+                sweep.recorded = self.journal.last
+            return effects
+
+        def steps() -> Iterator[list[Effect]]:
+            yield from self._swept(sweep, runs, interrupt)
+            reply = Send(reply_to, RunsInterrupted(request, sweep.count))
+            yield self.journal.tell(sweep.recorded, self.journal.durability, reply)
+
+        return self.errands.begin(steps(), records=True)
+
+    def _swept(
+        self, sweep: Sweep, runs: deque[OpenRun], end: Callable[[Desk, OpenRun], list[Effect]]
+    ) -> Iterator[list[Effect]]:
+        """End those of these runs that the sweep covers. Until it is over none of them begins."""
+        self._sweeps.append(sweep)
+        looked_at = 0
+        while runs:  # let go of one by one: to forget all of them at once takes long as well
+            run = runs.popleft()
+            if run.state != "ended" and sweep.covers(run.row):
+                sweep.count += 1
+                yield end(self.desks[run.row.agent_id], run)
+                continue
+            looked_at += 1
+            if looked_at % LIGHT == 0:
+                yield []
+        self._sweeps.remove(sweep)
+        for agent_id in sweep.held:
+            if agent_id in self.desks:
+                yield self._call(self.desks[agent_id])
 
     def _interrupt(self, desk: Desk, run: OpenRun, reason: str) -> list[Effect]:
         if run is not desk.running:
@@ -986,10 +1092,12 @@ class Ledger:
         records += (SetAgent(desk.agent_id, "failed", error, self.now),)
         facts = (Fact(self.now, "agent.start_failed", desk.path, None, _json(error=error)),)
         effects = self._commit(records, facts)
-        for run in list(desk.queue):
-            reason = f"its agent could not start: {error}"
-            effects += self._end(desk, run, "failed", reason, error_type=error_type)
-        return effects
+        sweep = Sweep(f"its agent could not start: {error}", self._serial, desk.path, desk.agent_id)
+
+        def fail(desk: Desk, run: OpenRun) -> list[Effect]:
+            return self._end(desk, run, "failed", sweep.reason, error_type=error_type)
+
+        return effects + self.errands.begin(self._swept(sweep, deque(desk.queued), fail), records=True)
 
     def left(self, news: AgentLeft) -> list[Effect]:
         desk = self.desks.get(news.agent_id)
@@ -1002,13 +1110,12 @@ class Ledger:
         facts = (Fact(self.now, "agent.evicted", desk.path),) if news.evicted else ()
         if records or facts:
             effects += self._commit(records, facts, lazy=True)
+        ended = self.told.end_of(desk.running.row.run_id) if desk.running else None
+        if ended is not None:  # it was over before its session was
+            effects += self.end_turn(*ended)
         if not news.orderly:  # then what it asked for may still be on its way here
             desk.incarnation, desk.haunted = Incarnation(news.incarnation + 1), True
         run = desk.running
-        ended = self.told.end_of(run.row.run_id) if run is not None else None
-        if ended is not None:
-            effects += self.end_turn(*ended)
-            run = desk.running
         if run is not None and news.orderly and self._closing is not None:
             return effects  # its end is on its way here, or there will be none: see `interrupt_turns`
         if run is not None and run.interrupted is not None:
@@ -1017,8 +1124,8 @@ class Ledger:
             if not news.orderly and self._has_begun(run):
                 run.row = lost(run.row)
             effects += self._put_back(desk, run)
-            effects += self._judge(desk)
-        if run is not None or not news.orderly:
+            effects += self._judge(desk, first=True)
+        if run is not None or ended is not None or not news.orderly:
             desk.called = False
             effects += self._call(desk)
         self._tidy(desk)
@@ -1057,17 +1164,87 @@ class Ledger:
         self._looked_for.add(ask.request)
         return self.journal.ask(ask.request, found, FindRuns((ask.run_id,)))
 
-    def _tell_end(self, ask: AwaitRun, row: RunRow, commit: int) -> list[Effect]:
+    def _tell_end(self, ask: AwaitRun | AwaitRuns, row: RunRow, commit: int) -> list[Effect]:
         """Tell of a run that has ended, once its end is as durable as was promised."""
         news = Send(ask.reply_to, RunEnded(ask.request, row))
         told = self.journal.tell(commit, self.journal.level_of(commit), news)
-        pending = ask.tell_pending and not told
+        pending = isinstance(ask, AwaitRun) and ask.tell_pending and not told
         return [Send(ask.reply_to, RunPending(ask.request))] if pending else told
+
+    def await_runs(self, ask: AwaitRuns) -> list[Effect]:
+        """The same for many runs, in portions; those that are on disk alone are looked up together."""
+        self._looked_for.add(ask.request)
+        return self.errands.begin(self._awaiting(ask))
+
+    def _awaiting(self, ask: AwaitRuns) -> Iterator[list[Effect]]:
+        unread: list[RunId] = []
+        for place, run_id in enumerate(ask.run_ids):
+            if ask.request not in self._looked_for:
+                return  # nobody waits any more
+            run, lately = self.runs.get(run_id), self._lately.get(run_id)
+            if lately is not None:
+                yield self._tell_end(ask, *lately)
+                continue
+            if run is None:
+                unread.append(run_id)
+            elif not ask.look:
+                run.waiters[ask.request] = ask.reply_to
+            if place % WAITERS == 0:
+                yield []
+        if ask.tell_sought or ask.look:
+            yield [Send(ask.reply_to, RunsSought(ask.request, len(unread)))]
+        yield self._read_awaited(ask, unread)
+
+    def _read_awaited(self, ask: AwaitRuns, unread: list[RunId]) -> list[Effect]:
+        """Look up the last of these."""
+        if not unread:
+            self._looked_for.discard(ask.request)
+            return []
+        some = tuple(unread[-LOOKED_UP:])
+        del unread[-LOOKED_UP:]
+
+        def found(answer: Answer) -> list[Effect]:
+            return self.errands.begin(self._tell_awaited(ask, some, answer, unread))
+
+        return self.journal.ask(ask.request, found, FindRuns(some))
+
+    def _tell_awaited(
+        self, ask: AwaitRuns, some: tuple[RunId, ...], answer: Answer, unread: list[RunId]
+    ) -> Iterator[list[Effect]]:
+        rows: tuple[RunRow | None, ...] = answer.value or (None,) * len(some)  # type: ignore[assignment]
+        for run_id, row in zip(some, rows, strict=True):
+            if ask.request not in self._looked_for:
+                return
+            if run_id in self.runs:
+                if not ask.look:
+                    self.runs[run_id].waiters[ask.request] = ask.reply_to
+            elif row is None:
+                error = answer.error or RunNotFound(run_id)
+                yield [Send(ask.reply_to, Refused(ask.request, error))]
+            else:
+                yield self._tell_end(ask, row, self.journal.ended_by(run_id))
+        if not unread and ask.look:
+            yield [Send(ask.reply_to, RunsSought(ask.request, 0))]
+        yield self._read_awaited(ask, unread)
+
+    def forget_runs(self, ask: ForgetRuns) -> list[Effect]:
+        self._looked_for.discard(ask.request)
+        self.journal.forget(ask.request)
+
+        def steps() -> Iterator[list[Effect]]:
+            for place, run_id in enumerate(ask.run_ids):
+                run = self.runs.get(run_id)
+                if run is not None and run.asked:
+                    run.asked.pop(ask.request, None)
+                if place % LIGHT == 0:
+                    yield []
+
+        return self.errands.begin(steps())
 
     def forget(self, ask: ForgetRequest) -> list[Effect]:
         run = self.runs.get(ask.run_id)
-        if run is not None:
-            run.waiters.pop(ask.request, None)
+        if run is not None and run.asked:
+            run.asked.pop(ask.request, None)
             self._awaits_no_more(ask.request)
         self._looked_for.discard(ask.request)
         self.journal.forget(ask.request)
@@ -1080,8 +1257,13 @@ class Ledger:
 
     # Describing
 
+    def describe_agents(self, ask: DescribeAgents) -> list[Effect]:
+        if self.view.is_live(ask):
+            return self.errands.begin(self.view.live_agents(ask))
+        return self.view.agents(ask)
+
     def describe(self, ask: DescribeLedger) -> list[Effect]:
-        running = sum(1 for desk in self.desks.values() if desk.running)
+        running = sum(1 for _ in self._turns)
         report = LedgerReport(
             ask.request,
             agents=self.known,
@@ -1108,7 +1290,7 @@ class Ledger:
 
     def interrupt_turns(self, ask: InterruptTurns) -> list[Effect]:
         effects: list[Effect] = []
-        for desk in list(self.desks.values()):
+        for desk in self._turns:
             run = desk.running
             if run is None:
                 continue
@@ -1134,10 +1316,18 @@ class Ledger:
         self._latencies.add("commit", news.seconds)
         effects = self.journal.written(news.number)
         self.told.written(news.number)
-        return effects + self.record_progress()
+        return [*effects, *self.record_progress(), *self.errands.release()]
+
+    def go_on(self, number: int) -> list[Effect]:
+        """Do the next portion of an errand; one that records waits if the disk is far behind.
+
+        A disk that cannot be written holds up none: what it cannot take is bounded by what was accepted.
+        """
+        behind = self.journal.debt.records >= MOST_AHEAD and self.health.problem is None
+        return self.errands.go_on(number, behind=behind)
 
     def _count_turns(self) -> list[Effect]:
-        if self._drained is None or any(desk.running for desk in self.desks.values()):
+        if self._drained is None or self._turns:
             return []
         supervisor, self._drained = self._drained, None
         return [Send(supervisor, TurnsEnded())]
@@ -1174,8 +1364,9 @@ class Ledger:
         started_by: int | None = None,
     ) -> OpenRun:
         row = self._run_row(desk, input, run_id, started_by=started_by)
-        run = OpenRun(row, set(), durability or self.journal.durability)
+        run = OpenRun(row, (), durability or self.journal.durability)
         self.runs[row.run_id] = run
+        self._lately.accepted(row.run_id)
         desk.push(run)
         return run
 
@@ -1207,12 +1398,14 @@ class Ledger:
 
     def _join(self, desk: Desk, run: OpenRun) -> None:
         """Queue a run, or have it wait for those that it continues."""
+        waiting_for: set[RunId] = set()
         for awaited in run.row.awaits:
             other = self.runs.get(awaited)
             if other is not None and other is not run:
-                run.waiting_for.add(awaited)
+                waiting_for.add(awaited)
                 other.continuations = [*other.continuations, run]
-        if run.waiting_for:
+        if waiting_for:
+            run.waiting_for = waiting_for
             run.state = "waiting"
             desk.waiting[run.row.run_id] = run
         else:
@@ -1228,7 +1421,7 @@ class Ledger:
         """
         if desk.kind_missing:  # it may have been registered since
             desk.kind_missing = self._attempts_of(desk.kind) is None
-        if desk.kind_missing or self._closing is not None:
+        if desk.kind_missing or desk.ends or self._closing is not None:
             return []
         if not open_only and (desk.called or not desk.queue or not self._may_begin(desk)):
             return []
@@ -1281,13 +1474,15 @@ class Ledger:
             desk.suspected = error_type == CRASHED
         told = {"error": error} if error else {}
         fact = Fact(self.now, f"run.{status}", row.path, row.run_id, _json(**told, **(data or {})))
-        news = tuple(Send(to, RunEnded(request, row)) for request, to in run.waiters.items())
-        for request in run.waiters:
+        waiters = run.asked.items() if run.asked else ()
+        news = tuple([Send(to, RunEnded(request, row)) for request, to in waiters])
+        for request in run.asked:
             self._awaits_no_more(request)
         effects += self._commit((*records, ended), (*facts, fact), run.durability, *news)
         self._lately.add(row, self.journal.last)
         for continuation in run.continuations:
-            continuation.waiting_for.discard(row.run_id)
+            if isinstance(continuation.waiting_for, set):
+                continuation.waiting_for.discard(row.run_id)
             if not continuation.waiting_for and continuation.state == "waiting":
                 effects += self._continue(continuation)
         if self.suspects:

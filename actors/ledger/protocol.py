@@ -66,9 +66,10 @@ class RecordSpawn(Struct, frozen=True):
 
 
 class RecordClose(Struct, frozen=True):
-    """End agents for good: their runs are interrupted, now.
+    """End agents for good: none of their runs begins from now on, and all are interrupted, in portions.
 
-    Answered by `AgentsClosed` if there is a `reply_to`.
+    The directory hears `CloseRecorded` when it is done. Answered by `AgentsClosed`, as durable as the
+    runtime's level, if there is a `reply_to`.
     """
 
     request: RequestId
@@ -76,6 +77,9 @@ class RecordClose(Struct, frozen=True):
     agents: tuple[tuple[AgentId, str], ...]
     erase: bool  # also forget what is stored
     over: bool = False  # they were closed before, and are only to be erased
+    closing: str = ""  # the subtree that they are a page of
+    count: int = 0  # of the agents of all pages
+    written: bool = False  # `CloseRecorded` is to wait until it is on disk, with all before it
 
 
 # Commands about runs and messages
@@ -111,6 +115,7 @@ class AcceptMessage(Struct, frozen=True):
     body: Payload
     sender: str | None
     durability: Durability | None = None
+    closed: bool = False  # so is the agent
 
 
 class InterruptRuns(Struct, frozen=True):
@@ -128,6 +133,18 @@ class InterruptRuns(Struct, frozen=True):
     reason: str
 
 
+class InterruptTree(Struct, frozen=True):
+    """End the open runs that all agents at or below `under` have accepted so far ("/": of all agents).
+
+    Answered by `RunsInterrupted`.
+    """
+
+    request: RequestId
+    reply_to: Address
+    under: str
+    reason: str = "interrupted by its caller"
+
+
 class AwaitRun(Struct, frozen=True):
     """Answered by `RunEnded` when the run has an outcome, at once if it has; `RunNotFound` refused.
 
@@ -138,6 +155,28 @@ class AwaitRun(Struct, frozen=True):
     reply_to: Address
     run_id: RunId
     tell_pending: bool = False
+
+
+class AwaitRuns(Struct, frozen=True):
+    """Answered by a `RunEnded` for each of the runs when it has an outcome, at once if it has.
+
+    One that there is not is `RunNotFound` refused. With `tell_sought`, `RunsSought` says that all was told
+    that needs no disk. With `look` that as well, but runs that are open are not told of later; a second
+    `RunsSought` then says that the disk has answered, if it was asked.
+    """
+
+    request: RequestId
+    reply_to: Address
+    run_ids: tuple[RunId, ...]
+    tell_sought: bool = False
+    look: bool = False
+
+
+class ForgetRuns(Struct, frozen=True, gc=False):
+    """Nobody waits for more answers to this `AwaitRuns`; `run_ids` are open still. Not answered."""
+
+    request: RequestId
+    run_ids: tuple[RunId, ...]
 
 
 class ForgetRequest(Struct, frozen=True, gc=False):
@@ -168,6 +207,7 @@ class DescribeAgents(Struct, frozen=True):
     after: str | None
     limit: int
     resident: bool = False  # those in memory alone
+    after_id: AgentId | None = None  # with it, also those at the path `after` whose id is greater
 
 
 class DescribeState(Struct, frozen=True):
@@ -399,8 +439,17 @@ class SpawnWithdrawn(Struct, frozen=True, gc=False):
     path: str
 
 
+class CloseRecorded(Struct, frozen=True, gc=False):
+    """To the directory: the agents of a `RecordClose` are gone, here and in the journal."""
+
+    closing: str
+
+
 class AgentsClosed(Struct, frozen=True, gc=False):
+    """`count` agents, in all."""
+
     request: RequestId
+    count: int
 
 
 class RunAccepted(Struct, frozen=True, gc=False):
@@ -423,6 +472,13 @@ class RunsInterrupted(Struct, frozen=True, gc=False):
 
 class RunPending(Struct, frozen=True, gc=False):
     request: RequestId
+
+
+class RunsSought(Struct, frozen=True, gc=False):
+    """`unread`: so many runs are being looked up on the disk."""
+
+    request: RequestId
+    unread: int
 
 
 class RunEnded(Struct, frozen=True, gc=False):
@@ -460,11 +516,12 @@ class AgentDescribed(Struct, frozen=True, gc=False):
 
 
 class AgentsDescribed(Struct, frozen=True, gc=False):
-    """`next` is what to give as `after` for the following page; None at the end."""
+    """`next` is what to give as `after` for the following page, with `next_id`; None at the end."""
 
     request: RequestId
     agents: tuple[LiveAgent, ...]
     next: str | None
+    next_id: AgentId | None = None
 
 
 class StateDescribed(Struct, frozen=True, gc=False):
@@ -566,8 +623,11 @@ LedgerCommand: TypeAlias = (
     | AcceptRun
     | AcceptMessage
     | InterruptRuns
+    | InterruptTree
     | AwaitRun
+    | AwaitRuns
     | ForgetRequest
+    | ForgetRuns
     | DescribeAgent
     | DescribeAgents
     | DescribeState

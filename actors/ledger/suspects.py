@@ -18,7 +18,10 @@ SUSPECT_FROM = 2
 """Crashes beside which a run was at work, from which on it begins as a suspect."""
 
 MARGIN: Seconds = 0.5
-"""By which a suspect is alone for longer than it ran before: its code begins a little after its turn."""
+"""By which a suspect is alone for longer than it ran before: no two turns take the same time."""
+
+UNKNOWN: Seconds = 60.0
+"""For which a suspect is alone at most that was never cut off itself: another run of its agent was."""
 
 CRASHED = "Crashed"
 CUT_OFF = "CutOff"
@@ -78,41 +81,77 @@ def verdict(row: RunRow, attempts: int) -> Failure | None:
 
 
 class Suspects:
-    """The suspects that are ready to be at work, and the one that is."""
+    """The suspects that are ready to be at work, and the one that is.
 
-    __slots__ = ("_ready", "number", "solo")
+    Nobody is alone while it waits for room or a slot that others hold, who may wait to be alone: a run
+    begins to be so when its session holds a slot and takes it. A turn that goes on is in memory already,
+    and comes before what has not begun.
+    """
+
+    __slots__ = ("_queued", "_resuming", "number", "solo")
 
     def __init__(self) -> None:
         self.solo: RunId | None = None
         self.number = 0  # of the last solo
-        self._ready: dict[RunId, int] = {}  # and their order
+        self._resuming: dict[RunId, int] = {}  # turns that could go on, and their order
+        self._queued: dict[RunId, int] = {}  # runs that could begin
 
     def __bool__(self) -> bool:
         """Whether there is any."""
-        return self.solo is not None or bool(self._ready)
+        return self.solo is not None or bool(self._queued) or bool(self._resuming)
+
+    def queues(self, run_id: RunId, serial: int) -> bool:
+        """This suspect could begin; whether it is its turn. Repeating it is harmless."""
+        self._queued[run_id] = serial
+        return self.solo is None and self.first == run_id
+
+    def begins(self, run_id: RunId, serial: int) -> bool:
+        """The same, and if it is its turn it is alone from now on."""
+        if not self.queues(run_id, serial):
+            return False
+        del self._queued[run_id]
+        self._alone(run_id)
+        return True
+
+    def resumes(self, run_id: RunId, serial: int) -> None:
+        """The turn of this suspect could go on: `goes_on` says when."""
+        self._resuming[run_id] = serial
+
+    def goes_on(self) -> RunId | None:
+        """The suspect whose turn goes on now, alone, if one can."""
+        if self.solo is not None or not self._resuming:
+            return None
+        run_id = min(self._resuming, key=self._resuming.__getitem__)
+        del self._resuming[run_id]
+        self._alone(run_id)
+        return run_id
+
+    @property
+    def first(self) -> RunId | None:
+        """The suspect that begins next."""
+        return min(self._queued, key=self._queued.__getitem__, default=None)
 
     def before(self, run_id: RunId) -> RunId | None:
-        """The solo suspect that this one waits for, if it does."""
-        return self.solo if run_id in self._ready else None
-
-    def wants(self, run_id: RunId, serial: int) -> None:
-        """This suspect could begin, or go on. Repeating it is harmless."""
-        if run_id != self.solo:
-            self._ready[run_id] = serial
-
-    def next(self) -> RunId | None:
-        """The suspect that is to begin or go on now, if there is one and none is at it."""
-        if self.solo is not None or not self._ready:
+        """The suspect that this one waits for, if it does."""
+        if run_id not in self._queued and run_id not in self._resuming:
             return None
-        run_id = self.solo = min(self._ready, key=self._ready.__getitem__)
-        del self._ready[run_id]
-        self.number += 1
-        return run_id
+        first = self.solo or self.first
+        return None if first == run_id else first
 
     def over(self, run_id: RunId) -> bool:
         """It has ended, waits, was cut off or took long enough; whether it was the solo one."""
-        self._ready.pop(run_id, None)
+        self._queued.pop(run_id, None)
+        self._resuming.pop(run_id, None)
         if run_id != self.solo:
             return False
         self.solo = None
         return True
+
+    def _alone(self, run_id: RunId) -> None:
+        self.solo = run_id
+        self.number += 1
+
+
+def longest_solo(row: RunRow) -> Seconds:
+    """How long others wait for this suspect: as long as its longest turn that was cut off took."""
+    return (UNKNOWN if row.ran is None else row.ran) + MARGIN

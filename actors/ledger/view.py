@@ -3,7 +3,8 @@
 Reads the ledger's tables and changes nothing.
 """
 
-from collections.abc import Iterable, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from heapq import nsmallest
 
 from msgspec.structs import replace
@@ -24,6 +25,7 @@ from ..effects import Effect, Send
 from ..errors import AgentNotFound, RunNotFound
 from ..vocabulary import AgentId, RunId, is_under
 from .desk import Desk, OpenRun
+from .errands import LIGHT
 from .protocol import (
     AgentDescribed,
     AgentsDescribed,
@@ -78,27 +80,8 @@ class View:
 
     def agents(self, ask: DescribeAgents) -> list[Effect]:
         """What only agents with a desk can be is looked for among the desks, the rest in the store."""
-        if ask.status in LIVE or ask.resident:
-            matching = (
-                (desk.path, desk.agent_id)
-                for desk in self._desks.values()
-                if (ask.status not in LIVE or desk.live_status == ask.status)
-                and (desk.present or not ask.resident)
-                and is_under(desk.path, ask.under)
-                and (ask.after is None or desk.path > ask.after)
-            )
-            first = nsmallest(ask.limit + 1, matching)
-            edge = first[ask.limit - 1][0] if len(first) > ask.limit else None
-            ids = tuple(agent_id for _, agent_id in first[: ask.limit])
-
-            def found(answer: Answer) -> Iterable[Effect]:
-                if answer.error is not None:
-                    yield Send(ask.reply_to, Refused(ask.request, answer.error))
-                    return
-                rows: tuple[AgentRow, ...] = answer.value  # type: ignore[assignment]
-                yield self._page(ask, AgentPage(rows, edge))
-
-            return self._journal.ask(ask.request, found, FindAgents(ids))
+        if self.is_live(ask):
+            return [effect for step in self.live_agents(ask) for effect in step]
 
         def listed(answer: Answer) -> Iterable[Effect]:
             if answer.error is not None:
@@ -106,8 +89,43 @@ class View:
             else:
                 yield self._page(ask, answer.value)  # type: ignore[arg-type]
 
-        query = ListAgents(ask.under, ask.after, ask.limit, closed=ask.status == "closed")
+        closed = ask.status == "closed"
+        query = ListAgents(ask.under, ask.after, ask.limit, closed, ask.after_id)
         return self._journal.ask(ask.request, listed, query)
+
+    @staticmethod
+    def is_live(ask: DescribeAgents) -> bool:
+        """Whether only agents with a desk can be meant."""
+        return ask.status in LIVE or ask.resident
+
+    def live_agents(self, ask: DescribeAgents) -> Iterator[list[Effect]]:
+        """The same for those, in steps: all desks are looked at."""
+        desks = deque(self._desks.values())
+        first: list[tuple[str, AgentId]] = []
+        while desks:
+            some = [desks.popleft() for _ in range(min(LIGHT, len(desks)))]
+            matching = [
+                (desk.path, desk.agent_id)
+                for desk in some
+                if (ask.status not in LIVE or desk.live_status == ask.status)
+                and (desk.present or not ask.resident)
+                and is_under(desk.path, ask.under)
+                and (ask.after is None or desk.path > ask.after)
+            ]
+            if matching:
+                first = nsmallest(ask.limit + 1, [*first, *matching])
+            yield []
+        edge = first[ask.limit - 1][0] if len(first) > ask.limit else None
+        ids = tuple(agent_id for _, agent_id in first[: ask.limit])
+
+        def found(answer: Answer) -> Iterable[Effect]:
+            if answer.error is not None:
+                yield Send(ask.reply_to, Refused(ask.request, answer.error))
+                return
+            rows: tuple[AgentRow, ...] = answer.value  # type: ignore[assignment]
+            yield self._page(ask, AgentPage(rows, edge))
+
+        yield self._journal.ask(ask.request, found, FindAgents(ids))
 
     def _page(self, ask: DescribeAgents, page: AgentPage) -> Send:
         agents = tuple(self._live(row) for row in page.rows)
@@ -115,11 +133,7 @@ class View:
             agents = tuple(agent for agent in agents if agent.status == ask.status)
         if ask.resident:
             agents = tuple(agent for agent in agents if agent.resident and agent.status != "closed")
-        rest = page.next
-        if len(agents) > ask.limit:
-            agents = agents[: ask.limit]
-            rest = agents[-1].row.path
-        return Send(ask.reply_to, AgentsDescribed(ask.request, agents, rest))
+        return Send(ask.reply_to, AgentsDescribed(ask.request, agents, page.next, page.next_id))
 
     def _live(self, row: AgentRow) -> LiveAgent:
         desk = self._desks.get(row.agent_id)
@@ -133,7 +147,7 @@ class View:
             desk.status(row),
             desk.present,
             max(row.incarnation, desk.incarnation),
-            len(desk.queue) + len(desk.waiting),
+            desk.length + len(desk.waiting),
             running=desk.running.row.run_id if desk.running else None,
             beginning=desk.running is not None and not self._journal.is_written(desk.running.begun_by),
             awaits=self._awaited(sorted(next(iter(desk.waiting.values())).waiting_for))

@@ -65,14 +65,14 @@ class Waits:
 
     def _needed_by(self, run: OpenRun) -> Iterator[OpenRun]:
         """The open runs that can end only after this one: `_needs`, the other way round."""
-        for request in run.waiters:
+        for request in run.asked:
             desk = self.asker(request)
             if desk is not None and desk.running is not None and desk.awaited and request in desk.awaited:
                 yield desk.running
         yield from (other for other in run.continuations if other.state == "waiting")
         desk = self._desks[run.row.agent_id]
         if desk.running is run:
-            yield from desk.queue
+            yield from (other for other in desk.queue if other.state != "ended")
             yield from desk.waiting.values()
 
 

@@ -2,7 +2,7 @@
 
 It would be a bug that something is accepted which cannot be stored. If nobody was told of it, and it breaks
 none of the ledger's own numbers, its requester is refused and everybody else goes on. Otherwise the ledger
-cannot be trusted any more, and `broken_by` says which invariant does not hold. See decision 0028.
+cannot be trusted any more, and `broken_by` says which invariant does not hold. See decision 0043.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -123,7 +123,7 @@ def _refused(news: list[Send], error: InternalError) -> list[Effect]:
 
 
 def _waiters(run: OpenRun, error: InternalError) -> list[Effect]:
-    return [Send(to, Refused(request, error)) for request, to in run.waiters.items()]
+    return [Send(to, Refused(request, error)) for request, to in (run.asked.items() if run.asked else ())]
 
 
 def _error(what: str, problem: str) -> InternalError:

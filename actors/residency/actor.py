@@ -97,7 +97,7 @@ class ResidencyLRU(ActorShell):
             case UnloadAll():
                 return table.unload_all(sender, now=now)
             case ConfigureResidency():
-                return table.configure(command.residents, command.patience, now=now)
+                return table.configure(command.residents, command.patience, command.share, now=now)
         assert_never(command)
 
     def contain(self, message: object, sender: Address, error: BaseException) -> Contained:

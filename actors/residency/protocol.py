@@ -22,6 +22,9 @@ class ConfigureResidency(Struct, frozen=True, gc=False):
 
     residents: int
     patience: Seconds = 1.0  # a victim that takes longer to unload is joined by another one
+    share: Seconds = (
+        0.5  # how long an agent may keep its place for run after run while others wait for room
+    )
 
 
 class SummonAgent(Struct, frozen=True, gc=False):

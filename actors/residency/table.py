@@ -11,7 +11,7 @@ queues for one when the wait is over. The queue is a `FairQueue`: trees have the
 comes before what is new.
 
 Whoever has a place keeps it while it has work, but not for ever: while others wait for room, a session
-asks between two turns whether it may go on, and may not once it has had its `SHARE`.
+asks between two turns whether it may go on, and may not once it has had its share.
 """
 
 from collections.abc import Sequence
@@ -49,11 +49,6 @@ from .protocol import (
 
 MAX_KEPT_BY = 10
 """How many residents that cannot leave a report names."""
-SHARE: Seconds = 0.5
-"""How long an agent may keep its place for one run after the other while others wait for room.
-
-A shorter time loads and unloads agents more often; a longer one keeps an idle tree's run waiting.
-"""
 WORK = Work(), Work(goes_on=True)
 REST = Rest()
 ASK_FIRST = AskFirst()
@@ -164,13 +159,15 @@ class ResidencyTable:
         "_reloads",
         "_request",
         "_residents",
+        "_share",
         "_told",
         "_unasked",
     )
 
-    def __init__(self, residents: int = 0, patience: Seconds = 1.0) -> None:
+    def __init__(self, residents: int = 0, patience: Seconds = 1.0, share: Seconds = 0.5) -> None:
         self._limit = residents
         self._patience = patience
+        self._share = share
         self._entries: dict[AgentId, _Entry] = {}  # all that follow
         self._residents: dict[AgentId, _Entry] = {}  # have a place
         self._away: dict[AgentId, _Entry] = {}  # in memory without one: their turns wait
@@ -187,9 +184,12 @@ class ResidencyTable:
         self._closing = False
         self._told: Address = None  # who asked to unload all
 
-    def configure(self, residents: int, patience: Seconds, *, now: Timestamp) -> Effects:
-        """Set how many residents there may be, and how long a victim may take."""
-        self._limit, self._patience = residents, patience
+    def configure(self, residents: int, patience: Seconds, share: Seconds, *, now: Timestamp) -> Effects:
+        """Set how many residents there may be, how long a victim may take, and what a share is.
+
+        A shorter share loads and unloads agents more often; a longer one keeps an idle tree's run waiting.
+        """
+        self._limit, self._patience, self._share = residents, patience, share
         return self._settle(now)
 
     # Commands
@@ -395,7 +395,7 @@ class ResidencyTable:
             if self._has_room or stays:
                 self._return(entry, self._asked(entry), now)
                 return self._settle(now)
-        elif stays or self._needed <= 0 or now - entry.placed < SHARE:
+        elif stays or self._needed <= 0 or now - entry.placed < self._share:
             return (ToSession(agent_id, self._asked(entry)),)
         entry.wants_work = entry.has_work
         effects = self._unload(entry, now, evicted=True)

@@ -50,8 +50,11 @@ THREAD = "thread"
 """The requirement by which an actor asks for a thread of its own: `createActor(cls, {THREAD: True})`, or
 for all actors of a class `actorSystemRequirements = {THREAD: True}` in the class."""
 
-BATCH = 256
-"""Messages handed out before the loop gets its turn."""
+STRETCHES, STRETCH = range(32), range(8)
+"""Messages handed out before the loop gets its turn: at most 256. After each eight the clock is asked."""
+
+HOLD = 0.003
+"""Seconds after which the loop gets its turn all the same."""
 
 SHUTDOWN = 10.0
 """Seconds that actors have to go when the system is shut down."""
@@ -77,6 +80,7 @@ class LocalSystemBase(Sources):
         capabilities: what actors may require of the system.
     """
 
+    clock = staticmethod(time.perf_counter)
     cell_type: type[Cell] = Cell
     thread_cell_type: type[Cell] = ThreadCell
 
@@ -146,23 +150,27 @@ class LocalSystemBase(Sources):
         queue = self.queue
         take = queue.popleft
         try:
-            for _ in range(BATCH):
-                if not queue:
-                    break
-                to, message, sender = take()
-                try:
-                    cell = to.cell
-                except AttributeError:  # an address of another system
-                    cell = None
-                if cell is None:
-                    self.bury(to, message, sender)
-                elif cell.direct and not isinstance(message, ActorSystemMessage):
-                    try:  # what `deliver` does, a call less for each message
-                        cell.instance.receiveMessage(message, sender)
-                    except Exception:
-                        cell.deliver_again(message, sender)
-                else:
-                    cell.deliver(message, sender)
+            until = self.clock() + HOLD
+            for _ in STRETCHES:
+                for _ in STRETCH:
+                    if not queue:
+                        return
+                    to, message, sender = take()
+                    try:
+                        cell = to.cell
+                    except AttributeError:  # an address of another system
+                        cell = None
+                    if cell is None:
+                        self.bury(to, message, sender)
+                    elif cell.direct and not isinstance(message, ActorSystemMessage):
+                        try:  # what `deliver` does, a call less for each message
+                            cell.instance.receiveMessage(message, sender)
+                        except Exception:
+                            cell.deliver_again(message, sender)
+                    else:
+                        cell.deliver(message, sender)
+                if self.clock() > until:
+                    return
         finally:
             self.scheduled = False
             if queue:

@@ -169,7 +169,7 @@ class _Exporter:
             value = self._value(given, place, path)
             place = self._places.result(run_id, agent_id, status)
             returned = None if result is None else self._value(result, place, path)
-            if status == "accepted":  # its turn may begin again where the run has another serial
+            if status == "accepted" and self._nonce:  # a turn may begin again under another serial
                 stem = stem or stem_of(self._nonce, serial, accepted_at)
             fields[6] = self._awaits(awaits, run_id)
             since_3 = (error_type, cuts, crashes, ran, started_by, stem, divided_at)

@@ -38,7 +38,7 @@ from greenroom.actors.shell import Meet
 from greenroom.persistence.actor import PersistenceActor, ReaderActor
 from greenroom.persistence.protocol import OpenReader, OpenStore, ReaderOpened, StoreOpened
 
-DEADLINE = 60.0
+DEADLINE = 600.0
 ROLES = {
     "ledger": LedgerActor,
     "directory": Directory,

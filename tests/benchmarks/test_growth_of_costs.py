@@ -15,7 +15,7 @@ from greenroom import AsyncRuntime, Turn, agent
 
 # In virtual time: the clock stands still, and a sleep is over when nothing else is left to do.
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 FEW, MANY = 20, 200
 MOST = 1.2

@@ -8,8 +8,6 @@ import pytest
 
 import guard  # isort: skip
 
-pytestmark = pytest.mark.timeout(120)
-
 RENEW = "python benchmarks/guard.py --renew"
 
 

@@ -10,7 +10,7 @@ from .conftest import SCRIPTS, run
 
 from common.report import Report  # isort: skip
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

@@ -65,7 +65,6 @@ SABOTAGE = {
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("script", SABOTAGE)
 def test_a_wrong_result_fails(script: str, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(SABOTAGE[script])

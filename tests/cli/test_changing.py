@@ -20,7 +20,7 @@ from greenroom.cli import main
 Cli = Callable[..., Result]
 
 ROOT = Path(__file__).parents[2]
-DEADLINE = 60.0
+DEADLINE = 600.0
 
 KINDS = """
 import asyncio

@@ -15,7 +15,7 @@ from greenroom import Runtime, agent
 from greenroom.cli.storefile import StoreFile
 
 ROOT = Path(__file__).parents[2]
-DEADLINE = 60.0
+DEADLINE = 600.0
 
 KINDS = """
 from greenroom import agent

@@ -279,6 +279,10 @@ def test_without_its_key_a_value_that_anybody_could_have_sealed_is_not_trusted(
         (("ls", "--store", "a.db", "--server", "http://x"), 2, "exclude each other"),
         (("export", "--json", "--store", "agents.db"), 2, "needs a FILE"),
         (("top", "--every", "0", "--store", "agents.db"), 2, "--every"),
+        (("top", "--every", "nan", "--store", "agents.db"), 2, "no finite number"),
+        (("top", "--every", "1e10", "--store", "agents.db"), 2, "--every"),
+        (("serve", "team.py", "--drain", "nan"), 2, "no finite number"),
+        (("serve", "team.py", "--rate", "nan"), 2, "no finite number"),
     ],
 )
 def test_mistakes_are_explained(

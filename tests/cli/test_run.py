@@ -147,7 +147,7 @@ def test_the_result_of_what_a_turn_left_to_continuations_is_the_last_one(run: Ru
     ("how", "said"),
     [
         ("fail", "failed: ValueError: it went wrong"),
-        ("cancel", "was interrupted: its own code cancelled it"),
+        ("cancel", "failed: CancelledError; at ends"),
         ("interrupt", "was interrupted: interrupted by /cli-ends/enemy"),
     ],
 )

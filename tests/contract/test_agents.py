@@ -21,8 +21,6 @@ from greenroom import (
     agent,
 )
 
-pytestmark = pytest.mark.timeout(30)
-
 
 @agent(name="c-agents-counter", version=4)
 async def counter(turn: Turn) -> int:
@@ -602,11 +600,14 @@ def test_it_waits_for_runs_in_a_turn_and_after_it(runtime: Any, door: Any, until
     gate.arrived()
     until(lambda: waits.explain().waits_for == "run", "waiting for a run")
     child_run = next(e.run_id for e in open_.events("/why/child", follow=False) if e.type == "run.started")
-    assert waits.explain().held_by == (child_run,)
+    why = waits.explain()
+    assert (why.status, why.held_by) == ("waiting", ("/why/child",))
+    assert f"waits, without a slot, for run {child_run} of /why/child to end" in why.text
     later = open_.spawn(parent, "/why/later", input="after")
     assert later.run.result(timeout=10) == "later"
     assert later.explain().waits_for == "run"
-    assert len(later.explain().held_by) == 1
+    assert later.explain().held_by == ("/why/child",)
+    assert "its next run goes on when run " in later.explain().text
     assert later.explain().since is not None
     gate.open()
     assert waits.run.result(timeout=10) == 7

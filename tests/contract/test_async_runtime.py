@@ -25,8 +25,6 @@ from greenroom import (
     agent,
 )
 
-pytestmark = pytest.mark.timeout(30)
-
 
 @agent(name="c-async-works")
 async def works(turn: Turn) -> Any:

@@ -16,8 +16,6 @@ import pytest
 from greenroom import GreenroomError, RunFailed, RuntimeClosing, SnapshotUnreadable, SyncTurn, Turn, agent
 from greenroom.actors.views import UnreadableValue
 
-pytestmark = pytest.mark.timeout(30)
-
 
 @agent(name="c-bad-good")
 async def good(turn: Turn) -> Any:

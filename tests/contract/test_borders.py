@@ -23,8 +23,6 @@ from greenroom.actors.borders import BORDERS, traceback_of
 from greenroom.actors.views import UnreadableValue
 from greenroom.drivers import command_agent
 
-pytestmark = pytest.mark.timeout(60)
-
 DEADLINE = 20.0
 
 
@@ -313,13 +311,16 @@ def values_from_bytes(open_: Runtime) -> None:
     assert type(run(open_, returns).result) is UnreadableValue
 
 
-class Undigested:
-    """Pickles by its class alone, and has no digest."""
+class Incomparable:
+    """Pickles by its class and a number, and cannot be compared with another one."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
 
     def __reduce_ex__(self, protocol: int) -> Any:
         if sys._getframe(1).f_code.co_name == "_reduced":
-            return (Undigested, (), None, Iterates())
-        return (Undigested, ())
+            return (Incomparable, (), None, Iterates())
+        return (Incomparable, (self.number,))
 
 
 class Iterates:
@@ -329,14 +330,27 @@ class Iterates:
     __next__ = bang
 
 
-@case("digest of a value")
-def digests(open_: Runtime) -> None:
-    @agent(name="b-digest")
-    async def asks(turn: Turn) -> None:
-        await turn.followup(turn.path, Undigested())
+@case("comparison of values")
+def compares(open_: Runtime) -> None:
+    @agent(name="b-compare")
+    async def takes(turn: Turn) -> str:
+        one = await turn.followup("/case/other", Incomparable(1), key="it")
+        other = await turn.followup("/case/other", Incomparable(2), key="it")
+        return "one" if one.run_id == other.run_id else "two"
 
-    if what is not StopIteration:  # the end of an iterator, and no failure
-        fails(run(open_, asks))
+    @agent(name="b-compare-other")
+    async def other(turn: Turn) -> int:
+        return int(turn.input.number)
+
+    if what is StopIteration:  # the end of an iterator, and no failure
+        return
+    assert (
+        open_.spawn(other, "/case/other", input=Incomparable(1), run_id="b-one").run.result(DEADLINE) == 1
+    )
+    assert run(open_, takes).result == "one"
+    if what is not KeyboardInterrupt:  # which goes on to the main thread, that called
+        ref = open_.agent("/case/other")
+        assert ref.followup(Incomparable(2), run_id="b-one").result(DEADLINE) == 1
 
 
 @case("state to bytes")
@@ -431,7 +445,7 @@ def groups(open_: Runtime) -> None:
 
     outcome = run(open_, raises)
     fails(outcome)
-    assert "Group" in outcome.error
+    assert "ValueError: one" in outcome.error
 
 
 @case("text of an error")

@@ -19,7 +19,7 @@ from greenroom import (
 from greenroom.actors.engine import Engine
 from greenroom.actors.world import World
 
-DEADLINE = 60.0
+DEADLINE = 600.0
 
 
 @agent(name="c-closing-plain")

@@ -12,8 +12,6 @@ import pytest
 from greenroom import AsyncRuntime, Runtime, SyncTurn, Turn, agent
 from greenroom.testing import Simulation
 
-pytestmark = pytest.mark.timeout(60)
-
 tenant: ContextVar[str] = ContextVar("tenant", default="nobody")
 seen: list[tuple[str, str]] = []
 """Where code of a user's ran, and what it saw there before it set its own."""
@@ -101,8 +99,7 @@ async def parent(turn: Turn) -> None:
 @agent(name="c-context-limited", turn_timeout=0.05)
 async def limited(turn: Turn) -> None:
     look("limited")
-    async with turn.paused():
-        await asyncio.sleep(60)
+    await asyncio.sleep(60)
 
 
 async def use(open_: Any) -> None:

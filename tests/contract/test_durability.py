@@ -27,8 +27,6 @@ from greenroom import (
 )
 from greenroom.persistence import doctor
 
-pytestmark = pytest.mark.timeout(30)
-
 KINDS = """
 import asyncio, os, sys
 from greenroom import Runtime, agent

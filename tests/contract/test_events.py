@@ -7,11 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from greenroom import Event, Turn, agent
-
-pytestmark = pytest.mark.timeout(30)
 
 TYPES = {
     "agent.spawned",
@@ -76,8 +72,8 @@ def test_a_life_makes_every_type_of_event_in_order(runtime: Any, door: Any, happ
     held.run.outcome(timeout=10)
     open_.spawn(FailsToOpen, "/life/c", input=1).run.outcome(timeout=10)
     ref.close()
-    held.delete()
-    happened(open_, "agent.deleted", "/life/b")
+    open_.spawn(works, "/life/d").delete()  # what it told goes with it
+    happened(open_, "agent.deleted", "/life/d")
 
     events = list(open_.events(follow=False))
     assert {event.type for event in events} == TYPES
@@ -167,6 +163,51 @@ def test_a_reader_that_is_slower_than_its_writers_loses_nothing(runtime: Any) ->
     kept = [event for event in open_.events(follow=False) if event.seq <= found[slow][-1].seq]
     assert found[fast] == found[slow] == kept
     assert len([event for event in kept if event.type == "run.progress"]) == 20_000
+
+
+def test_one_agents_progress_delays_no_other_agent(runtime: Any) -> None:
+    """Told by what happened in which order, not by a clock."""
+
+    @agent(name="c-events-talks-a-lot")
+    async def talks(turn: Turn) -> None:
+        for number in range(100_000):
+            turn.emit("n", {"number": number, "text": "x" * 200})
+            if number % 1_000 == 0:
+                await asyncio.sleep(0)
+
+    open_ = runtime()
+    other = open_.spawn(works, "/other/a", input=0)
+    other.run.result(timeout=20)
+    flood = open_.spawn(talks, "/flood/a", input=1)
+    while not flood.run.done():
+        other.followup(1).result(timeout=20)
+    events = [(event.type, event.path) for event in open_.events(follow=False)]
+    begun, ended = events.index(("run.started", "/flood/a")), events.index(("run.completed", "/flood/a"))
+    assert events[begun:ended].count(("run.completed", "/other/a")) >= 5
+    assert events[begun:ended].count(("run.progress", "/flood/a")) == 100_000
+    assert open_.stats().events_dropped == 0
+
+
+def test_what_a_turn_tells_comes_before_what_it_asks_for_and_before_its_end(runtime: Any) -> None:
+    @agent(name="c-events-tells-and-asks")
+    async def tells(turn: Turn) -> None:
+        turn.emit("first")
+        await (await turn.followup(f"{turn.path}/child", 1))
+        turn.emit("second")
+
+    open_ = runtime()
+    open_.spawn(works, "/order/a/child")
+    open_.spawn(tells, "/order/a", input=1).run.result(timeout=10)
+    events = [(event.type, event.data.get("name")) for event in open_.events(follow=False)]
+    order = [
+        ("run.progress", "first"),
+        ("run.accepted", None),
+        ("run.progress", "second"),
+        ("run.completed", None),
+    ]
+    where = events.index(order[0])
+    for one in order:
+        where = events.index(one, where)
 
 
 def test_a_reader_whose_events_are_not_kept_is_told_which_are_gone(runtime: Any, tmp_path: Path) -> None:

@@ -11,8 +11,6 @@ import pytest
 import greenroom
 from greenroom import AsyncRuntime, GreenroomError, Runtime, SyncTurn, Turn, agent
 
-pytestmark = pytest.mark.timeout(30)
-
 P = inspect.Parameter
 
 NAMES = [

@@ -23,7 +23,7 @@ from greenroom import (
 )
 from greenroom.actors.gateway import Callers
 
-DEADLINE = 60.0
+DEADLINE = 600.0
 
 
 @agent(name="c-rep-plain")

@@ -12,8 +12,6 @@ import pytest
 
 from greenroom import AgentInfo, Turn, agent
 
-pytestmark = pytest.mark.timeout(60)
-
 DEADLINE = 20.0
 mark: ContextVar[str] = ContextVar("mark", default="none")
 

@@ -18,8 +18,6 @@ from greenroom import (
     agent,
 )
 
-pytestmark = pytest.mark.timeout(30)
-
 
 @agent(name="c-turns-echo")
 async def echo(turn: Turn) -> Any:

@@ -24,8 +24,6 @@ from greenroom import (
     agent,
 )
 
-pytestmark = pytest.mark.timeout(30)
-
 OWN = (GreenroomError, TypeError, ValueError)
 LOCK = threading.Lock()
 

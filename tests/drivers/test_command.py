@@ -406,8 +406,9 @@ def test_bad_definitions_are_refused(options: dict[str, Any], error: Any, match:
 
 @pytest.mark.parametrize("name", ["processes", "memory", "cpu", "files", "file_size"])
 def test_bad_limits_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name}= is an int"):
-        Limits(**{name: 0})
+    for bad in (0, 1 << 64):
+        with pytest.raises(ValueError, match=f"{name}= is an int"):
+            Limits(**{name: bad})
 
 
 def test_two_kinds_of_one_name_have_to_be_alike() -> None:

@@ -40,7 +40,6 @@ def baseline() -> tuple[int, int, int]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_scenario_15_a_thousand_agents_that_ran_and_were_evicted_leave_nothing(
     tmp_path: Path, until: Any
 ) -> None:
@@ -67,7 +66,6 @@ def test_scenario_15_a_thousand_agents_that_ran_and_were_evicted_leave_nothing(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_scenario_15_nothing_is_left_of_a_runtime_that_was_killed_and_started_anew(
     tmp_path: Path, until: Any
 ) -> None:

@@ -12,8 +12,6 @@ import pytest
 
 from greenroom import AsyncRuntime, GreenroomError, Runtime, SyncTurn, Turn, agent
 
-pytestmark = pytest.mark.timeout(60)
-
 
 def text(size: int, seed: int = 0) -> list[str]:
     """Lines of 1,000 characters that compress to about half; `size` in bytes."""
@@ -92,9 +90,7 @@ def tag_of(store: Path, path: str) -> str:
 
 
 @pytest.mark.parametrize("codec", ["cloudpickle", "json", "msgpack"])
-@pytest.mark.parametrize(
-    "size", [600_000, pytest.param(64 << 20, marks=[pytest.mark.long, pytest.mark.timeout(300)])]
-)
+@pytest.mark.parametrize("size", [600_000, pytest.param(64 << 20, marks=pytest.mark.long)])
 def test_a_large_state_comes_back(tmp_path: Path, codec: str, size: int) -> None:
     store = tmp_path / "agents.db"
 

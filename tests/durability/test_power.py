@@ -33,7 +33,7 @@ SEEDS = int(os.environ.get("GREENROOM_POWER_SEEDS", "1"))
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="the shim stands before Linux' libc"),
     pytest.mark.skipif(COMPILER is None, reason="there is no C compiler to make the shim with"),
-    pytest.mark.timeout(120 + 300 * SEEDS),
+    pytest.mark.timeout(1800 + 3600 * SEEDS),
 ]
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from greenroom import AgentClosed, Runtime, StoreCorrupt, agent
 
-DEADLINE = 60.0
+DEADLINE = 600.0
 
 KINDS = """
 import os, signal, sys

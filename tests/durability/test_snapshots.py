@@ -14,8 +14,6 @@ import pytest
 
 from greenroom import AsyncRuntime, Runtime, SnapshotUnreadable, Turn, agent
 
-pytestmark = pytest.mark.timeout(60)
-
 CODECS = ["cloudpickle", "json", "msgpack"]
 
 

@@ -14,9 +14,7 @@ from greenroom import AgentNotFound, Retention, Run, RunNotFound, Runtime, Turn,
 from greenroom.persistence import actor as actor_module
 from greenroom.persistence import store as store_module
 
-pytestmark = pytest.mark.timeout(120)
-
-DEADLINE = 60.0
+DEADLINE = 600.0
 AGENTS = 20
 FOR_EVER = Retention(run_age=None, runs=None, event_age=None, events=None, closed_age=None, closed=None)
 NOTHING = Retention(runs=0, events=0, closed=0, least_age=0.0)

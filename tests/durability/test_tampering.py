@@ -17,8 +17,6 @@ from greenroom import AsyncRuntime, Runtime, SnapshotTampered, Turn, agent
 from greenroom.persistence import large
 from greenroom.persistence.keys import Sealer
 
-pytestmark = pytest.mark.timeout(60)
-
 SEAL = 16
 
 

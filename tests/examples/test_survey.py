@@ -113,7 +113,6 @@ def test_so_do_agents_that_are_seldom_in_memory(library: Path, tmp_path: Path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore:invalid escape sequence")  # in what is surveyed
 def test_so_do_a_thousand_agents_on_the_standard_library(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

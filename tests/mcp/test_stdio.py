@@ -15,7 +15,7 @@ from greenroom import Runtime, Turn, agent
 from greenroom.mcp import tools
 
 ROOT = Path(__file__).parents[2]
-DEADLINE = 60.0
+DEADLINE = 600.0
 
 Connect = Callable[..., Any]
 

@@ -16,7 +16,7 @@ from greenroom.persistence.doctor.value_checks import COLUMNS
 from greenroom.persistence.keys import SEAL_SIZE, Sealer, read_key
 
 TABLES = ("agents", "runs", "inbox", "snapshots", "events")
-DEADLINE = 60.0
+DEADLINE = 600.0
 
 
 @agent(name="doc-counter")
@@ -100,7 +100,7 @@ def be_busy(store: Path) -> None:
         counters[1].close()
         runtime.spawn(counter, "/busy/counter-1", input=None).run.result(DEADLINE)
         counters[2].delete()
-        assert counters[3].evict() in (True, False)
+        counters[3].evict()
         runtime.spawn(waits, "/left", input=None).run.result(DEADLINE)
         wait_for(runtime, "run.started", "/left/hangs")
 

@@ -36,7 +36,7 @@ from greenroom.persistence.protocol import (
 )
 from greenroom.persistence.store import Store, WriteFailed
 
-PATIENCE = 20.0
+PATIENCE = 600.0
 ROW = AgentRow(1, "/t/a", "kind", 1, dumps({"a": 1}, "it"), 1.0, 1.0)
 
 
@@ -68,7 +68,7 @@ def test_records_are_written_read_and_still_there(system: Any, path: str) -> Non
     opened = system.ask(writer, OpenStore(path, "process"), PATIENCE)
     nonce = opened.unfinished.nonce
     assert nonce
-    assert opened == StoreOpened(Unfinished(1, 1, 1, 1, nonce=nonce), path)
+    assert opened == StoreOpened(Unfinished(1, 1, 1, 1, nonce=nonce, crashed=False), path)
     reader = system.createActor(ReaderActor)
     assert system.ask(reader, OpenReader(opened.file), PATIENCE) == ReaderOpened()
     assert system.ask(reader, Read(1, FindAgent("/t/a")), PATIENCE) == Answer(1, None)

@@ -3,11 +3,26 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from greenroom.actors.effects import Send
 from greenroom.actors.vocabulary import Durability
 from greenroom.persistence.journal import MOST_LAZY, Journal, Publish
-from greenroom.persistence.protocol import AddRun, Commit, Fact, RunRow, SetIncarnation, WriteBatch
+from greenroom.persistence.protocol import (
+    AddEvent,
+    AddRun,
+    Answer,
+    BeginRun,
+    Commit,
+    EraseAgent,
+    Fact,
+    FindRuns,
+    Read,
+    RunRow,
+    SetIncarnation,
+    WriteBatch,
+)
 
 
 class News:
@@ -136,6 +151,74 @@ def test_the_commit_at_fault_is_found_and_all_before_it_is_written(journal: Jour
     assert written == [f"run-{number}" for number in range(poison)]
     assert effects == [], "nothing is written after it"
     assert tries < 50
+
+
+def test_of_a_run_whose_agent_was_erased_and_another_with_its_id_the_later_counts(journal: Journal) -> None:
+    commit(journal, 1)
+    journal.commit(Commit((EraseAgent(1),)))
+    commit(journal, 1)
+    assert journal.accepted_by("run-1") == 3
+
+
+commits = st.lists(st.tuples(st.integers(1, 3), st.booleans(), st.sampled_from(["process", "memory"])))
+
+
+@given(commits, st.booleans())
+def test_what_is_withdrawn_is_in_no_commit_and_all_else_is(
+    later: list[tuple[int, bool, Durability]], asked_before: bool
+) -> None:
+    """Run 1 is accepted first; what follows begins it and others, or accepts others."""
+    journal = Journal(durability="process", next_seq=1)
+    news: dict[int, Send] = {0: Send("who asks", News(0))}
+    commit(journal, 1, then=(news[0],))
+    kept: list[Any] = []
+    accepted, told = {1}, False
+    for place, (number, together, level) in enumerate(later, 1):
+        begins = number in accepted
+        records: tuple[Any, ...] = (BeginRun(f"run-{number}", 1, 1, 0.0),) if begins else (run(number),)
+        records += (SetIncarnation(1, place),) if together else ()
+        accepted.add(number)
+        news[place] = Send("who asks", News(place))
+        journal.commit(Commit(records, (), level, (news[place],)))
+        told = told or (number == 1 and level == "memory")
+        kept += [one for one in records if getattr(one, "run_id", None) != "run-1"]
+        if number == 1 and not together:
+            del news[place]
+    batch(journal.take_batch())
+    while journal.narrow_down() is None:
+        batch(journal.take_batch())
+    if asked_before:
+        journal.accepted_by("run-1")  # has all sorted
+
+    def about(record: Any) -> bool:
+        row = getattr(record, "row", record)
+        return getattr(row, "run_id", None) == "run-1"
+
+    withdrawn = journal.withdraw(about, lambda _: True)
+    if told:
+        assert withdrawn is None
+        return
+    assert withdrawn is not None
+    assert withdrawn[0] == news.pop(0)
+    assert journal.accepted_by("run-1") == 0
+    ((ask,),) = [[send.message for send in journal.ask("who", "asks", FindRuns(("run-1",)))]]
+    assert isinstance(ask, Read)
+    (answer,) = journal.answered(Answer(ask.request, (None,)))
+    assert answer.message.value == (None,)
+    written: list[Any] = []
+    sent: list[Any] = []
+    effects = journal.resume()
+    while effects:
+        found = batch(effects)
+        written += found.records
+        effects = journal.written(found.number)
+        sent += [one for one in effects if isinstance(one.message, News)]
+        effects = [one for one in effects if isinstance(one.message, WriteBatch)]
+    assert [one for one in written if type(one) is not AddEvent] == kept
+    waiting = [
+        place for place, (_, _, level) in enumerate(later, 1) if level == "process" and place in news
+    ]
+    assert [one.message.request for one in sent] == waiting
 
 
 def test_what_is_not_on_disk_is_measured(journal: Journal) -> None:

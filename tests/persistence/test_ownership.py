@@ -50,7 +50,7 @@ from greenroom.persistence.protocol import (
 )
 from greenroom.persistence.store import Store
 
-DEADLINE = 60.0
+DEADLINE = 600.0
 LEASE = 10.0
 
 ME = Process("here", "boot-1", "pid:[1]", 100, 5_000)

@@ -88,6 +88,14 @@ def test_an_age_is_a_number_of_seconds(name: str, bad: Any) -> None:
         Retention(**{name: bad})
 
 
+def test_a_huge_age_is_as_good_as_for_ever(store: Store) -> None:
+    huge = Retention(run_age=10**400, event_age=1e300, closed_age=1e10, least_age=10**400)
+    store.write([spawned(1), *ended_runs(1, 1, 4)])
+    before = left(store)
+    prune(store, huge, 9e8)
+    assert left(store) == before != []
+
+
 @pytest.mark.parametrize("name", ["runs", "events", "closed"])
 @pytest.mark.parametrize("bad", [-1, 1.5, True, "1"])
 def test_a_number_is_an_int(name: str, bad: Any) -> None:

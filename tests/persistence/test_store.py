@@ -329,6 +329,8 @@ def test_the_store_knows_which_events_are_gone_although_numbers_have_gaps(tmp_pa
     store.write([AddEvent(EventRow(seq, 1.0, "run.progress", "/t")) for seq in (69, 70)])
     store._connection.execute("DELETE FROM events WHERE seq = 69")
     assert pruned() == 67, "one of many that is erased is not their end"
+    store._connection.execute("DELETE FROM events WHERE seq = 68")
+    assert pruned() == 68, "somebody else removed the oldest one"
     reader.close()
     store.close()
 

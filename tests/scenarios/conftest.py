@@ -18,7 +18,7 @@ from greenroom import Event, Runtime
 
 T = TypeVar("T")
 
-DEADLINE = 60.0
+DEADLINE = 600.0
 """Seconds that any single wait of a story may take; none takes a tenth of it when all is well."""
 
 

@@ -24,8 +24,6 @@ from greenroom import (
 
 from .conftest import Gate, Later, Witness, asked_until
 
-pytestmark = pytest.mark.timeout(30)
-
 MakeRuntime = Callable[..., Runtime]
 MakeWitness = Callable[..., Witness]
 

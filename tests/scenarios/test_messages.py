@@ -11,8 +11,6 @@ from greenroom import Event, RunFailed, RunInterrupted, Runtime, Turn, agent
 
 from .conftest import Gate, Later, Witness, asked_until, promptly
 
-pytestmark = pytest.mark.timeout(30)
-
 MakeRuntime = Callable[..., Runtime]
 MakeWitness = Callable[..., Witness]
 
@@ -338,7 +336,7 @@ def test_28_who_waits_for_a_run_of_an_agent_that_is_closed_hears_interrupted(
     gate.await_arrivals()
     outside = [Later(ref.run.result), Later(queued.result)]
     inside = one.spawn(waits, "/s28/b", input=[ref.run.run_id, queued.run_id])
-    asked_until(inside.explain, lambda why: why.status == "running")
+    asked_until(inside.explain, lambda why: why.status == "waiting")
     every = Later(one.wait, [ref.run, queued])
     ref.close()
     for later in outside:

@@ -27,7 +27,7 @@ from greenroom.persistence.store import Store
 
 STUB = Path(__file__).parents[1] / "drivers/programs/acp_stub.py"
 NAMES = (f"process-agent-{n}" for n in count())
-DEADLINE = 60.0
+DEADLINE = 600.0
 
 
 @pytest.fixture

@@ -15,8 +15,6 @@ from greenroom import GreenroomError, OutOfTree, PathTaken, Runtime, SyncTurn, T
 
 from .conftest import Gate, Later, Witness, asked_until
 
-pytestmark = pytest.mark.timeout(30)
-
 MakeRuntime = Callable[..., Runtime]
 MakeWitness = Callable[..., Witness]
 

@@ -32,6 +32,12 @@ async def echo(turn: Turn) -> Any:
     return turn.input
 
 
+@agent(attempts=1)
+async def once(turn: Turn) -> Any:
+    """Waits for ever, and may not begin again: closing interrupts it."""
+    await asyncio.Event().wait()
+
+
 @agent
 async def odd(turn: Turn) -> Any:
     """Makes what JSON cannot show."""
@@ -95,8 +101,7 @@ def hogging(turn: SyncTurn) -> None:
 
 @agent
 async def selfish(turn: Turn) -> None:
-    """Never lets go of the loop."""
-    turn.emit("selfish")
-    await turn.checkpoint()
+    """Never lets go of the loop, once there is a file."""
+    Path(turn.input).touch()
     while True:
         pass

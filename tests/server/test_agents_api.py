@@ -11,8 +11,6 @@ import pytest
 
 from .conftest import Served, facts
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def spawn(api: httpx.Client, path: str, kind: str = "echo", **more: Any) -> httpx.Response:
     return api.post("/api/agents", json={"kind": kind, "path": path, **more})
@@ -289,6 +287,8 @@ def test_a_full_backlog_is_429_and_says_when_to_try_again(serve: Callable[..., S
         ("GET", "/api/runs/%0a", None, 404, "run-not-found"),
         ("GET", "/api/runs/none?wait=61", None, 422, "malformed"),
         ("GET", "/api/runs/none?wait=-1", None, 422, "malformed"),
+        ("GET", "/api/runs/none?wait=nan", None, 422, "malformed"),
+        ("GET", "/api/runs/none?wait=1e400", None, 422, "malformed"),
         ("GET", "/api/events?since=-1", None, 422, "malformed"),
         ("GET", "/api/events?type=RUN", None, 422, "malformed"),
         ("GET", "/api/nothing", None, 404, "no-such-address"),

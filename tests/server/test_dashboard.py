@@ -14,7 +14,7 @@ import pytest
 from .browsing import Visitor, go, launched, live, picture
 from .conftest import DEADLINE, ROOT, Served
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.slow
 
 TEAM = Path(__file__).with_name("team.py")
 HOSTILE = "<img src=x onerror=alert(1)>"

@@ -14,7 +14,7 @@ from schemathesis import GenerationMode
 
 from .conftest import DEADLINE, Served
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 EXAMPLES = 15
 """Requests for each address."""

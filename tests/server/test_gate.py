@@ -13,8 +13,6 @@ from greenroom.server.assets import CONTENT_SECURITY_POLICY
 
 from .conftest import DEADLINE, Served, facts
 
-pytestmark = pytest.mark.timeout(120)
-
 EVERY_ADDRESS = [
     ("POST", "/api/agents"),
     ("GET", "/api/agents"),

@@ -4,11 +4,8 @@ import time
 from typing import Any
 
 import httpx
-import pytest
 
 from .conftest import DEADLINE, Served
-
-pytestmark = pytest.mark.timeout(120)
 
 
 def spawn(api: httpx.Client, *paths: str, **more: Any) -> None:

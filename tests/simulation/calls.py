@@ -13,10 +13,10 @@ from msgspec.structs import replace
 from greenroom import AgentClosed, AgentNotFound, BacklogFull, PathTaken, RunNotFound, StoreError
 
 from .process import Process, number_of
-from .scripts import EXECUTING, House, Script, plain, worker
+from .scripts import EXECUTING, House, Script, once, plain, worker
 from .specification import Accepted, Life, stronger
 
-NAMES = {worker: "model.worker", plain: "model.plain", House: "model.house"}
+NAMES = {worker: "model.worker", plain: "model.plain", House: "model.house", once: "model.once"}
 
 
 class Model(Process):
@@ -102,7 +102,6 @@ class Model(Process):
             self.pinned.pop(path, None)
             if pinned and self.simulation.is_up:
                 self.pinned[path] = False
-                self.most_pinned = max(self.most_pinned, len(self.pinned))
 
     def evict(self, path: str) -> None:
         """G5: nothing that can be seen changes with it, but where it is."""

@@ -27,7 +27,7 @@ from greenroom.testing import Faults, Simulation
 from .calls import Model
 from .guarantees import check_at_rest, check_now
 from .narrow import BOUNDS
-from .scripts import KINDS, House, Script, plain, worker
+from .scripts import KINDS, House, Script, once, plain, worker
 from .specification import LEVELS
 
 PATHS = ("/a", "/a/b", "/a/b/c", "/d", "/d/e", "/f")
@@ -54,6 +54,12 @@ class World:
         self.retention = SHORT if draw.random() < 0.15 else Retention()
         self.backlog = 8 if draw.random() < 0.05 else 100_000
         self.trouble = draw.random() < 0.6  # in the other stories nothing dies and no disk fails
+
+
+def kind_for(path: str, draw: random.Random) -> Any:
+    """Any kind; some paths have workers that begin at most once."""
+    kind = draw.choice([worker, worker, plain, House])
+    return once if kind is worker and path in ("/d", "/f") else kind
 
 
 def script(draw: random.Random, path: str) -> Script:
@@ -113,7 +119,7 @@ def simulate(seed: int, *, steps: int = 15, mistake: str | None = None, narrow: 
     with simulation:
         model = Model(simulation, slots=world.slots, residents=world.residents, level=world.level)
         model.spec.least_age = SHORT.least_age if world.retention is SHORT else None
-        first = [(path, draw.choice([worker, worker, plain, House])) for path in draw.sample(PATHS, 3)]
+        first = [(path, kind_for(path, draw)) for path in draw.sample(PATHS, 3)]
         if narrow:
             model.spawn_at_once(first)
         else:
@@ -148,7 +154,7 @@ def step(model: Model, draw: random.Random, world: World) -> None:
     level: Any = draw.choice(world.levels)
     match draw.randrange(31 if world.trouble else 25):
         case 0 | 1:
-            kind = draw.choice([worker, worker, plain, House])
+            kind = kind_for(path, draw)
             model.spawn(path, kind, level, callers=draw.choice([1, 1, 3]))
         case 2 | 3 | 4 | 5 | 6 | 7:
             paths = [used] if draw.random() < 0.5 else [draw.choice(known) for _ in range(4)]
@@ -183,7 +189,7 @@ def step(model: Model, draw: random.Random, world: World) -> None:
         case 25 | 26:
             model.crash(power=draw.random() < 0.5)
         case 27:
-            model.close(draw.choice([0.0, 1.0, 50.0]), suspend=draw.random() < 0.5)
+            model.close(draw.choice([0.0, 1.0, 50.0]), interrupt=draw.random() < 0.3)
         case 28 | 29:
             model.trouble(draw.choice(FAULTS))
         case _:

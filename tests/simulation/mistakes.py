@@ -18,6 +18,9 @@ from greenroom.actors.agent.states import StateKeeper
 from greenroom.actors.directory.paths import PathTable
 from greenroom.actors.effects import Send
 from greenroom.actors.errors import BacklogFull
+from greenroom.actors.events import ring
+from greenroom.actors.events.ring import EventRing
+from greenroom.actors.ledger import suspects
 from greenroom.actors.ledger.actor import LedgerActor
 from greenroom.actors.ledger.ledger import Ledger
 from greenroom.actors.ledger.protocol import RecordSpawn
@@ -299,6 +302,39 @@ def a_run_id_given_twice_is_two_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @planted
+def closing_ends_what_it_cuts_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt_turns(original: Any, self: Ledger, ask: Any) -> Any:
+        return original(self, replace(ask, end=True))
+
+    wrap(monkeypatch, Ledger, "interrupt_turns", interrupt_turns)
+
+
+@planted
+def a_beginning_that_was_cut_off_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def put_back(original: Any, self: Ledger, desk: Any, run: Any, *, begun: bool = True) -> Any:
+        return original(self, desk, run, begun=False)
+
+    wrap(monkeypatch, Ledger, "_put_back", put_back)
+
+
+@planted
+def a_crash_is_held_against_all_that_were_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut_off(row: Any, **how: Any) -> Any:
+        after = suspects.cut_off(row, **how)
+        return replace(after, crashes=after.cuts)
+
+    monkeypatch.setattr("greenroom.actors.ledger.ledger.cut_off", cut_off)
+
+
+@planted
+def a_run_that_may_begin_once_begins_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def verdict(row: Any, attempts: int) -> Any:
+        return suspects.verdict(row, max(attempts, 2))
+
+    monkeypatch.setattr("greenroom.actors.ledger.ledger.verdict", verdict)
+
+
+@planted
 def closing_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     from greenroom.actors.supervisor import course
 
@@ -382,3 +418,36 @@ def a_full_backlog_refuses_what_turns_ask_for(monkeypatch: pytest.MonkeyPatch) -
         return original(self, ask)
 
     wrap(monkeypatch, Ledger, "_refusal", refusal)
+
+
+@planted
+def a_turn_executes_in_the_context_of_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Shared:
+        """A context that its copies are."""
+
+        def __init__(self, context: Any) -> None:
+            self.context = context
+
+        def copy(self) -> Any:
+            return self.context
+
+    def open_(original: Any, self: AgentActor, message: Any) -> Any:
+        original(self, message)
+        self.context = Shared(self.context)  # type: ignore[assignment]
+
+    wrap(monkeypatch, AgentActor, "open", open_)
+
+
+@planted
+def a_reader_goes_on_behind_what_happened_while_the_store_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(original: Any, self: EventRing, pull: Any, page: Any, asked: Any, older: Any) -> Any:
+        return original(self, pull, page, self.last, older)
+
+    monkeypatch.setattr(ring, "MOST_BYTES", 1)  # the newest event alone
+    wrap(monkeypatch, EventRing, "_read", read)
+
+
+@planted
+def a_reader_is_answered_from_the_ring_whatever_has_left_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ring, "MOST_BYTES", 1)
+    monkeypatch.setattr(EventRing, "_is_behind", lambda self, pull: False)

@@ -11,7 +11,7 @@ BOUNDS = (
     (novelty, "MOST_TREES", 1),
     (paths, "PAGE", 1),
     (lately, "MOST", 1),
-    (ring, "MOST_BYTES", 500),
+    (ring, "MOST_BYTES", 50),
     (ring, "PORTION", 1),
     (progress, "PORTION", 1),
     (progress, "SHARE", 1),

@@ -30,6 +30,7 @@ class File(Struct):
     open_paths: Counter[str]
     runs: dict[str, str]  # status by id
     ends: Counter[str]  # terminal events by run
+    crashes: dict[str, int]  # those that are held against a run
 
     @classmethod
     def read(cls, image: bytes) -> "File":
@@ -40,7 +41,8 @@ class File(Struct):
             paths = [path for (path,) in rows("SELECT path FROM agents WHERE status <> 'closed'")]
             ends = rows("SELECT run_id FROM events WHERE type IN (?, ?, ?)", TERMINAL)
             runs = dict(rows("SELECT run_id, status FROM runs").fetchall())
-            return cls(Counter(paths), runs, Counter(run_id for (run_id,) in ends))
+            crashes = dict(rows("SELECT run_id, crashes FROM runs").fetchall())
+            return cls(Counter(paths), runs, Counter(run_id for (run_id,) in ends), crashes)
         finally:
             connection.close()
 
@@ -64,6 +66,8 @@ class Witness:
         self.file_ends: dict[str, str] = {}  # runs that had ended in the file
         self.incarnations: dict[Which, int] = {}  # of the process that is up
         self.outcomes: dict[Which, Outcome | None] = {}  # the last ones of agents
+        self.crashes: dict[str, int] = {}  # that are held against runs
+        self.blamed = 0  # how many crashes were held against somebody, all in all
 
     def look(self, simulation: Simulation, spec: Specification) -> Observed:
         """All that can be seen, and the ends of runs told to the specification."""
@@ -79,6 +83,7 @@ class Witness:
         numbers = [event.seq for event in events]
         assert numbers == sorted(set(numbers)), f"G2: events are not in one order: {numbers}"
         missing = [self.events[seq] for seq in self.events.keys() - set(numbers)]
+        missing = [event for event in missing if not spec.may_be_erased(event.path)]
         pruned = [event for event in missing if is_old(event, spec, simulation.now)]
         assert len(missing) == len(pruned), f"G3: events were told and are gone: {missing}"
         newest = max((event.seq for event in pruned), default=0)
@@ -97,7 +102,9 @@ class Witness:
         lost = [
             event
             for seq, event in self.events.items()
-            if now.get(seq) != event and not is_old(event, spec, simulation.now)
+            if now.get(seq) != event
+            and not is_old(event, spec, simulation.now)
+            and not spec.may_be_erased(event.path)
         ]
         for event in lost:
             del self.events[event.seq]

@@ -12,8 +12,9 @@ from greenroom import AgentInfo, BacklogFull, RunNotFound, StoreError
 from greenroom.testing import Crashed, Faults, Simulation
 
 from .observing import Observed, Witness
+from .readers import slow_readers
 from .scripts import EXECUTING
-from .specification import Specification, stronger
+from .specification import Specification, outlives, stronger
 
 Question = Callable[[], None]
 
@@ -28,13 +29,14 @@ class Process:
         self.spec = Specification(level)
         self.witness = Witness()
         self.pinned: dict[str, bool] = {}  # paths; whether it was seen in memory since
-        self.most_pinned = 0
+        self.deaths = 0  # by crashes
         self.loss: str | None = None  # by the deaths since it was open the last time
         self.lives = 0
         self.made = 0
         self.limbo: list[Question] = []
         self.death = "process"  # what a death by chance may take away
         self.closing_took: tuple[float, float] = (0.0, 0.0)  # the drain time, and how long it took
+        self.readers = slow_readers(simulation)
 
     # How calls are made
 
@@ -88,8 +90,14 @@ class Process:
     def crashed(self, loss: str) -> None:
         self.loss = stronger(self.loss or "memory", loss)
         self.pinned.clear()
-        self.most_pinned = 0
-        self.spec.process_ended()
+        self.deaths += 1
+        self.spec.process_ended(crashed=True)
+        runs = self.spec.runs
+        EXECUTING.forget(
+            run_id
+            for run_id in EXECUTING.executed
+            if not outlives(runs[run_id].begun_at if run_id in runs else self.spec.level, loss)
+        )
         EXECUTING.died()
 
     def crash(self, *, power: bool = False) -> None:
@@ -97,25 +105,25 @@ class Process:
             self.simulation.crash(power=power)
             self.crashed("power" if power else "process")
 
-    def close(self, drain: float, *, suspend: bool = False) -> None:
+    def close(self, drain: float, *, interrupt: bool = False) -> None:
         """End the runtime in order."""
         if not self.simulation.is_up:
             return
-        if not suspend:
-            for run in self.spec.runs.values():
-                run.may_be_interrupted = True
+        self.spec.closes(interrupt=interrupt)
         begun = self.simulation.now
-        end = self.simulation.suspend if suspend else self.simulation.close
+        crashed = False
         try:
-            end(drain)
+            self.simulation.close(drain, interrupt=interrupt)
         except Crashed:
             self.crashed(self.death)
+            crashed = True
         except StoreError:  # it says how much was not written
-            self.loss = "process"
+            self.crashed("process")
+            crashed = True
         self.closing_took = (drain, self.simulation.now - begun)
         self.pinned.clear()
-        self.most_pinned = 0
-        self.spec.process_ended()
+        if not crashed:
+            self.spec.process_ended(crashed=False)
         EXECUTING.died()
 
     def reopen(self) -> None:
@@ -127,6 +135,7 @@ class Process:
             except Crashed:
                 self.crashed(self.death)
             else:
+                self.readers = slow_readers(self.simulation)
                 self.quietly(self._find)
                 self.settle()
 

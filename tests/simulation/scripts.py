@@ -6,8 +6,9 @@ that is how turns are counted from outside of the runtime.
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager, suppress
+from contextvars import ContextVar
 from typing import Any, TypeAlias
 
 from msgspec import Struct
@@ -75,6 +76,7 @@ class Executing:
         self.openings = 0
         self.wrong: list[str] = []  # what a turn saw; raised there it would only fail the run
         self.erased = False  # something was deleted, and its outcomes with it
+        self.executed: Counter[str] = Counter()  # how often the code of a run has begun, in all processes
         self.died()
 
     def died(self) -> None:
@@ -82,8 +84,22 @@ class Executing:
         self.now: Counter[Who] = Counter()
         self.begun: set[Who] = set()  # also of turns that wait
         self.sessions: Counter[tuple[str, int]] = Counter()  # of houses
-        self.waiting = self.most_waiting = 0  # turns that wait for runs
         self.hanging: dict[str, str] = {}  # paths, and their runs that will not end by themselves
+
+    def forget(self, run_ids: Iterable[str]) -> None:
+        """Nobody knows any more that the code of these runs was executed."""
+        for run_id in list(run_ids):
+            del self.executed[run_id]
+
+    def begins(self, turn: Any) -> None:
+        """Code of a run begins: its turn knows how often it did before."""
+        self.begun.add(whose(turn))
+        before = self.executed[turn.run_id]
+        if turn.attempt <= before:
+            self.wrong.append(
+                f"G3: {turn.run_id} has begun {before} times, and this is attempt {turn.attempt}"
+            )
+        self.executed[turn.run_id] += 1
 
     def letter(self, run_id: str) -> str:
         """A message unlike all others: a turn that is begun again from its checkpoint sends another."""
@@ -106,13 +122,10 @@ class Executing:
 
         async def wait(what: Awaitable[Any]) -> Any:
             self.leave(turn)
-            self.waiting += 1
-            self.most_waiting = max(self.most_waiting, self.waiting)
             try:
                 return await what
             finally:
-                self.waiting -= 1
-                if turn.interrupted:
+                if turn.interrupted or turn.suspended:
                     self.now[whose(turn)] += 1  # for it to leave once more
                 else:
                     self.enter(turn)
@@ -123,9 +136,21 @@ class Executing:
 EXECUTING = Executing()
 
 
+WHOSE: ContextVar[str] = ContextVar("whose")
+"""What every turn and every session sets for itself, and finds unset."""
+
+
+def mark_context(who: str) -> None:
+    """Code must see nothing of what other code has set."""
+    if (other := WHOSE.get("")) not in ("", who):
+        EXECUTING.wrong.append(f"{who} executes in the context of {other}")
+    WHOSE.set(who)
+
+
 async def play(turn: Any) -> str:
     """Do what the script says: for a `Turn`, and for a `SyncTurn` by way of `OnThread`."""
-    EXECUTING.begun.add(whose(turn))
+    mark_context(f"a turn of {turn.run_id}, {turn.attempt}")
+    EXECUTING.begins(turn)
     EXECUTING.enter(turn)
     try:
         return await _play(turn, turn.input)
@@ -284,6 +309,14 @@ async def worker(turn: Turn) -> str:
     return await play(turn)
 
 
+@agent(name="model.once", state=_fresh, attempts=1)
+async def once(turn: Turn) -> str:
+    """The same, and at most once."""
+    if turn.attempt > 1:
+        EXECUTING.wrong.append(f"G3: {turn.run_id} may begin once, and this is attempt {turn.attempt}")
+    return await play(turn)
+
+
 @agent(name="model.plain", state=_fresh, attempts=ATTEMPTS)
 def plain(turn: SyncTurn) -> str:
     """The same on a thread. Interrupted, it tidies up by returning."""
@@ -302,6 +335,7 @@ class House:
         EXECUTING.openings += 1
         self.turn = EXECUTING.openings % 7
         self.key = (info.path, info.config["life"])
+        mark_context(f"session {EXECUTING.openings} of {info.path}")
         EXECUTING.sessions[self.key] += 1
         if EXECUTING.sessions[self.key] != 1:
             EXECUTING.wrong.append(f"G6: {info.path} is open twice")
@@ -317,8 +351,12 @@ class House:
     async def close(self) -> None:
         try:
             await asyncio.sleep(20.0 if self.turn == 5 else 0.01)  # the former is given up
+            if not WHOSE.get("").endswith(f" of {self.key[0]}"):
+                EXECUTING.wrong.append(
+                    f"a session of {self.key[0]} is closed in the context of {WHOSE.get('nobody')}"
+                )
         finally:
             EXECUTING.sessions[self.key] -= 1
 
 
-KINDS = (worker, plain, House)
+KINDS = (worker, plain, House, once)

@@ -56,7 +56,8 @@ class Accepted(Struct):
     told_at: str  # the level at which its end is told
     call: int
     may_be_interrupted: bool = False
-    cut_off: int = 0  # how often the process ended meanwhile
+    crashes: int = 0  # how often the process crashed meanwhile
+    begun_at: str = ""  # the level at which its beginnings are recorded
     must_end: bool = False  # an interrupt of it was answered: it has ended when all is at rest
     outcome: str | None = None
     ended_at: float = 0.0
@@ -103,6 +104,7 @@ class Specification:
     def accepted(self, run: Accepted) -> None:
         """Once more is the same run, and a promise may become a greater one."""
         known = self.runs.setdefault(run.run_id, run)
+        known.begun_at = known.begun_at or known.level
         known.level = stronger(known.level, run.level)
 
     def may_interrupt(
@@ -148,12 +150,15 @@ class Specification:
         if status == "completed":
             return not script.fails and not (script.hangs and run.kind != "model.plain")
         if status == "interrupted":
-            by_a_turn = run.path in self.interrupted_by_turns
-            return run.may_be_interrupted or by_a_turn or (self.cancels and error is not None)
+            return run.may_be_interrupted or run.path in self.interrupted_by_turns
         told = error or ""
         return (
             (script.fails and AS_THE_SCRIPT_SAYS in told)
-            or (run.cut_off >= ATTEMPTS and "which is all its attempts" in told)
+            or (
+                run.kind != "model.once" and run.crashes >= ATTEMPTS and "which is all its attempts" in told
+            )
+            or (run.kind == "model.once" and run.crashes > 0 and "does not begin again" in told)
+            or (self.cancels and "CancelledError" in told)
             or (run.kind == "model.house" and "could not start" in told)
             or (run.kind == "model.house" and DOES_NOT_OPEN in told)
             or (run.kind == "model.house" and told == "its turn took longer than 4 s")
@@ -161,9 +166,15 @@ class Specification:
             or (self.reads_fail and ("disk" in told or "InjectedFault" in told))
         )
 
-    def process_ended(self) -> None:
+    def closes(self, *, interrupt: bool) -> None:
+        """Closing ends no run, unless it is asked to, or the run may begin but once."""
         for run in self.runs.values():
-            run.cut_off += run.outcome is None
+            if interrupt or run.kind == "model.once":
+                run.may_be_interrupted = True
+
+    def process_ended(self, *, crashed: bool) -> None:
+        for run in self.runs.values():
+            run.crashes += crashed and run.outcome is None
             run.must_end = False  # whether it was written down, nobody knows
 
     # What is left
@@ -212,10 +223,15 @@ class Specification:
     def _found_run(self, run: Accepted, status: str, loss: str | None) -> None:
         run.told_at = stronger("process", self.level)
         run.level = stronger(run.level, "process")
+        run.begun_at = run.told_at
         if run.outcome not in (None, status):
             assert not outlives(run.outcome_level, loss), f"G3: {run} was told, and is {status}"
             run.outcome, run.outcome_level = None, "memory"
-            run.cut_off += 1  # as far as anybody can know now, its turn was
+            run.crashes += 1  # as far as anybody can know now, its turn was cut off
+
+    def may_be_erased(self, path: str) -> bool:
+        """Whether an agent at this path was deleted, and what it told with it."""
+        return any(is_under(path, top) for top in self.erased)
 
     def may_be_pruned(self, run: Accepted, now: float) -> bool:
         """Whether a run that ended may be forgotten by now."""

@@ -29,7 +29,6 @@ def schedules_until_found() -> tuple[int, BaseException | None]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.long] if name in RARE else []) for name in PLANTED]

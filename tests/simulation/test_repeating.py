@@ -5,8 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from greenroom.testing import Simulation
 
 from .driver import tell
@@ -38,7 +36,6 @@ def trace_of(seed: int) -> str:
     return "\n".join(traces)
 
 
-@pytest.mark.timeout(300)
 def test_the_same_seed_is_the_same_trace_in_every_process(tmp_path: Path) -> None:
     """All of them other ones than this, where the modules have other names, and pickles with them."""
     told = []

@@ -238,7 +238,7 @@ class Conductor:
             with suppress(GreenroomError):
                 agent = self.runtime.agent(order.path)  # it may be there before `spawn` has returned
                 info = agent.info()
-                while info.status == "running" and time.monotonic() < until:
+                while info.status in ("running", "waiting") and time.monotonic() < until:
                     watch.wait(max(0.0, min(LOOK, until - time.monotonic())))
                     info = agent.info()
                 last = info.last_outcome

@@ -14,7 +14,7 @@ from msgspec import Struct
 from ..actors.views import Event
 from .answers import AgentLine, document
 from .client import Reading
-from .options import Face, Place, Where, json_option, where
+from .options import Face, Number, Place, Where, json_option, where
 from .progress import describe
 from .text import printable, tell
 from .tree import facts
@@ -86,7 +86,7 @@ class Look(Struct, frozen=True):
 @click.command(cls=Face, short_help="Watch a store or a server at work.")
 @click.argument("under", metavar="[PATH]", type=Place(under=True), default="/")
 @where
-@click.option("--every", type=click.FloatRange(min=0.1), default=1.0, show_default=True, metavar="SECONDS",
+@click.option("--every", type=Number(min=0.1, max=3600), default=1.0, show_default=True, metavar="SECONDS",
               help="How often it is looked at.")  # fmt: skip
 @click.option(
     "-n", "--count", type=click.IntRange(min=1), metavar="N", help="Look so many times, then end."
@@ -139,6 +139,7 @@ def _looks(client: Reading, under: str, every: float) -> Iterator[Look]:
         passed = max(now - before, 1e-3) if now > before else every
         busy = [
             *client.agents(under, status="running", after=None, limit=BUSIEST).agents,
+            *client.agents(under, status="waiting", after=None, limit=BUSIEST).agents,
             *client.agents(under, status="queued", after=None, limit=BUSIEST).agents,
         ][:BUSIEST]
         ended = sum(event.type in ENDS for event in news)

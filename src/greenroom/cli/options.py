@@ -1,5 +1,6 @@
 """The options that commands share: which store or server, and whether the answer is for machines."""
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -56,6 +57,16 @@ class Place(click.ParamType):  # type: ignore[type-arg]  # no type arguments bef
         paths = (agent.path for agent in page.agents if agent.path.isprintable())
         starts = {"/".join(path.split("/")[:depth]) for path in paths}
         return [CompletionItem(path) for path in sorted(starts) if path.startswith(incomplete)]
+
+
+class Number(click.FloatRange):
+    """A number within bounds, of which NaN is within none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no finite number.", param, ctx)
+        return number
 
 
 def where(command: F) -> F:

@@ -26,6 +26,7 @@ from .extras import needs
 from .loading import NoSuchKind, load_file
 from .logs import show_dated_log
 from .loops import run
+from .options import Number
 from .program import leave
 from .signals import ONE_PRESS, STOPPED
 from .text import tell
@@ -90,7 +91,7 @@ LONGEST_END = 90.0
 )
 @click.option(
     "--drain",
-    type=click.FloatRange(min=0, max=3600),
+    type=Number(min=0, max=3600),
     default=10.0,
     show_default=True,
     metavar="SECONDS",
@@ -117,7 +118,7 @@ LONGEST_END = 90.0
 )
 @click.option(
     "--rate",
-    type=click.FloatRange(min=1),
+    type=Number(min=1),
     default=2_000.0,
     show_default=True,
     metavar="N",

@@ -9,7 +9,7 @@ from ..actors.agent.kind import agent
 from ..actors.agent.turn import Turn
 from ..actors.errors import ProcessFailed
 from ..actors.views import AgentInfo
-from ..actors.vocabulary import Seconds
+from ..actors.vocabulary import Seconds, checked_seconds
 from .child import Child, Link, NoPlace, link
 from .command import start
 from .environment import Cwd, Env, Limits, Setting, setting
@@ -168,7 +168,7 @@ def acp_agent(
         "kind_name": name,
         "policy": staticmethod(policy) if callable(policy) else policy,
         "prompt": staticmethod(prompt) if prompt else None,
-        "handshake": open_timeout,
+        "handshake": checked_seconds("open_timeout", open_timeout, above=True),
     }
     checked_again(name, version, body)
     kind = type("AcpAgent", (AcpAgent,), {**body, "__doc__": f"The ACP agent {made.argv[0]}."})

@@ -24,6 +24,9 @@ BASICS = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "LC_CTYP
 SECRETIVE = re.compile(r"key|token|secret|passw|credential|auth|cookie", re.IGNORECASE)
 """Names of what is a secret."""
 
+MOST = 1 << 60
+"""Of any limit: the system counts them in 64 bits."""
+
 SHORTEST_SECRET = 6
 """Characters: what is shorter is masked nowhere, or half of all words were."""
 
@@ -50,8 +53,10 @@ class Limits(Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-                raise ValueError(f"{name}= is an int from 1 on or None, not {shown(value)}")
+            if value is None:
+                continue
+            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MOST:
+                raise ValueError(f"{name}= is an int from 1 to {MOST:,} or None, not {shown(value)}")
 
     @property
     def of_system(self) -> dict[str, int]:

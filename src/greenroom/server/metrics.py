@@ -28,7 +28,7 @@ _COUNTERS = {
     "evictions": "Agents moved out of memory",
     "reloads": "Agents loaded from disk",
     "commits": "Commits",
-    "events_dropped": "Progress events dropped because the disk was far behind",
+    "events_dropped": "Progress events dropped because too many waited to be recorded",
 }
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0)
 

@@ -8,11 +8,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from greenroom.actors.directory.closings import Closing, Closings
 from greenroom.actors.directory.paths import PathTable
 from greenroom.actors.directory.protocol import CloseAgent, SubmitRun
+from greenroom.actors.ledger.protocol import CloseRecorded
 from greenroom.actors.vocabulary import is_under
 from greenroom.persistence.journal import AgentPage
 from greenroom.persistence.protocol import AgentRow, Answer
 
-PATHS = ["/a", "/a/b", "/a/b/c", "/a/bc", "/d"]
+PATHS = ["/", "/a", "/a/b", "/a/b/c", "/a/bc", "/d"]
 CALLER = "caller"
 
 
@@ -86,6 +87,8 @@ def cost_of_closing(agents: int) -> float:
             table.answered(Answer(row.path, row))
         for row in rows:
             table.answered(Answer(("close", row.path, None), AgentPage((row,), None)))
+        for row in rows:
+            table.close_recorded(CloseRecorded(row.path))
 
     steps = Steps()
     with steps.bytecodes():

@@ -10,10 +10,17 @@ from msgspec.structs import replace
 
 from greenroom.actors.directory.novelty import MOST_TREES
 from greenroom.actors.directory.paths import PathTable
-from greenroom.actors.directory.protocol import CloseAgent, SpawnAgent, SubmitRun
+from greenroom.actors.directory.protocol import CloseAgent, CloseTree, SpawnAgent, SubmitRun
 from greenroom.actors.effects import Send
 from greenroom.actors.errors import PathTaken
-from greenroom.actors.ledger.protocol import AcceptRun, RecordClose, RecordSpawn, Refused, SpawnSettled
+from greenroom.actors.ledger.protocol import (
+    AcceptRun,
+    CloseRecorded,
+    RecordClose,
+    RecordSpawn,
+    Refused,
+    SpawnSettled,
+)
 from greenroom.actors.vocabulary import is_under, tree_of
 from greenroom.persistence.journal import AgentPage
 from greenroom.persistence.protocol import AgentRow, Answer, Ask, FindAgent, HasAgents, ListAgents
@@ -31,7 +38,8 @@ class Paths(RuleBasedStateMachine):
         self.table = PathTable(next_agent_id=1, remember=3)
         self.ledger: deque[Any] = deque()  # what was sent to it, in order
         self.open: dict[str, AgentRow] = {}
-        self.closed: dict[str, AgentRow] = {}
+        self.closed: dict[str, AgentRow] = {}  # who was closed there last
+        self.graves: set[tuple[str, int]] = set()  # all that were closed, and not erased
         self.ids: set[int] = set()
         self.asked: dict[int, Any] = {}  # commands without an answer
         self.number = 0
@@ -46,6 +54,7 @@ class Paths(RuleBasedStateMachine):
                 self.open[path] = row
             else:
                 self.closed[path] = replace(row, status="closed")
+                self.graves.add((path, row.agent_id))
 
     def command(self, make: Any) -> None:
         self.number += 1
@@ -58,7 +67,7 @@ class Paths(RuleBasedStateMachine):
             assert isinstance(effect, Send)
             if effect.to == "ledger":
                 self.ledger.append(effect.message)
-            else:
+            elif effect.to == CALLER:
                 self.answered(effect.message)
 
     def answered(self, message: Any) -> None:
@@ -78,6 +87,10 @@ class Paths(RuleBasedStateMachine):
     def close(self, path: str) -> None:
         self.command(lambda n: CloseAgent(n, CALLER, path))
 
+    @rule(under=st.sampled_from(["/", *PATHS]), erase=st.booleans())
+    def close_tree(self, under: str, erase: bool) -> None:
+        self.command(lambda n: CloseTree(n, CALLER, under, erase))
+
     @rule(refuse=st.booleans(), late=st.booleans())
     def the_ledger_handles_a_message(self, refuse: bool, late: bool) -> None:
         if not self.ledger:
@@ -88,9 +101,8 @@ class Paths(RuleBasedStateMachine):
             case Ask(request, HasAgents(tree)):  # of what was spawned here, the disk may know or not
                 here = any(tree_of(path) == tree for path in (*self.open, *self.closed))
                 self.settling.append(Answer(request, tree in self.trees_before or (here and not late)))
-            case Ask(request, ListAgents(under)):
-                rows = sorted((r for p, r in self.open.items() if is_under(p, under)), key=lambda r: r.path)
-                self.settling.append(Answer(request, AgentPage(tuple(rows), None)))
+            case Ask(request, ListAgents() as query):
+                self.settling.append(Answer(request, self.page(query)))
             case RecordSpawn(request, _, row) as spawn:
                 assert row.path not in self.open, "two open agents at one path"
                 assert row.agent_id not in self.ids
@@ -102,16 +114,42 @@ class Paths(RuleBasedStateMachine):
             case AcceptRun(request, _, agent_id, path):
                 assert self.open[path].agent_id == agent_id, "a run for an agent that is closed"
                 self.asked.pop(request)
-            case RecordClose(request, _, agents):
+            case RecordClose(request, _, agents, erase, over) as record:
                 for agent_id, path in agents:
-                    row = self.open.pop(path)
-                    assert row.agent_id == agent_id
-                    self.closed[path] = AgentRow(
-                        row.agent_id, path, "kind", 1, b"", 0.0, 0.0, status="closed"
-                    )
-                self.asked.pop(request)
+                    self.end(agent_id, path, erase=erase, over=over)
+                if request is not None:
+                    self.all_are_gone(self.asked.pop(request))
+                self.settling.append(CloseRecorded(record.closing))
             case other:
                 raise AssertionError(other)
+
+    def page(self, query: ListAgents) -> AgentPage:
+        """At most two agents, so that most subtrees have several pages."""
+        places = [(path, row.agent_id) for path, row in self.open.items()]
+        places = sorted(self.graves if query.closed else places)
+        after = (query.after or "", 10_000 if query.after_id is None else query.after_id)
+        found = [place for place in places if is_under(place[0], query.under) and place > after]
+        rows = tuple(AgentRow(agent_id, path, "kind", 1, b"", 0.0, 0.0) for path, agent_id in found[:2])
+        return AgentPage(rows, *found[1]) if len(found) > 2 else AgentPage(rows, None)
+
+    def end(self, agent_id: int, path: str, *, erase: bool, over: bool) -> None:
+        if over:
+            assert erase, "what is closed is closed again"
+            self.graves.remove((path, agent_id))
+            if path in self.closed and self.closed[path].agent_id == agent_id:
+                del self.closed[path]
+            return
+        row = self.open.pop(path)
+        assert row.agent_id == agent_id
+        if not erase:
+            self.closed[path] = replace(row, status="closed")
+            self.graves.add((path, agent_id))
+
+    def all_are_gone(self, command: CloseAgent | CloseTree) -> None:
+        left = [path for path in self.open if is_under(path, command.path)]
+        if isinstance(command, CloseTree):
+            left += [path for path, _ in self.graves if command.erase and is_under(path, command.path)]
+        assert not left, f"{command} was answered too early"
 
     @rule()
     def the_disk_does_not_answer_at_once(self) -> None:
@@ -126,6 +164,8 @@ class Paths(RuleBasedStateMachine):
         answer = self.settling.popleft()
         if isinstance(answer, SpawnSettled):
             self.take(self.table.settled(answer))
+        elif isinstance(answer, CloseRecorded):
+            self.take(self.table.close_recorded(answer))
         else:
             self.take(self.table.answered(answer))
 

@@ -123,6 +123,19 @@ def test_all_who_need_the_same_of_the_store_are_answered_from_one_look() -> None
     assert [send.message.request for send in effects] == [pulls[0].request, pulls[2].request]
 
 
+def test_the_store_is_asked_two_questions_at_a_time() -> None:
+    ring = EventRing(last=100, keep=4)
+    pulls = [pull(n) for n in (1, 2, 3, 4)]
+    for one in pulls:
+        assert ring.pull(one) is None
+    ring.forget(pulls[2].request)
+    (first, _), (second, _) = ring.questions()
+    assert (first[1], second[1]) == (1, 2)
+    assert ring.questions() == []
+    ring.found(second, EventPage((event(8),)))
+    assert [key[1] for key, _ in ring.questions()] == [4], "of the third nobody wants the answer"
+
+
 def test_who_reads_too_late_is_told_which_numbers_are_gone_and_gets_those_after_them() -> None:
     ring = EventRing(last=100, keep=4)
     ring.now = 5.0

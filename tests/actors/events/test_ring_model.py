@@ -161,6 +161,7 @@ class RingAgainstAList(RuleBasedStateMachine):
 
     def perform(self, effects: list[Any]) -> None:
         for key, query in self.ring.questions():
+            assert len(self.asked) < 2, "others have their turn at the store"
             assert key not in self.asked, "it is asked already"
             self.asked[key] = (query, len(self.events))
         for effect in effects:

@@ -31,3 +31,12 @@ def test_nothing_outlives_what_was_erased() -> None:
     lately.add(ended(1), 1)
     lately.forget()
     assert lately.get(RunId("r1")) is None
+
+
+def test_a_run_that_had_the_id_of_an_accepted_one_is_not_told_for_it() -> None:
+    lately = Lately()
+    lately.add(ended(1), 1)
+    lately.accepted(RunId("r1"))
+    assert lately.get(RunId("r1")) is None
+    lately.add(ended(1, bytes(LARGEST + 1)), 2)
+    assert lately.get(RunId("r1")) is None, "the store has the newer one"

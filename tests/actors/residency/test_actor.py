@@ -33,7 +33,7 @@ from greenroom.actors.slots.protocol import EndHolder
 from greenroom.actors.vocabulary import AgentId, Incarnation
 from greenroom.persistence.protocol import AgentImage, AgentRow, Answer, Ask, LoadAgent
 
-DEADLINE = 60.0
+DEADLINE = 600.0
 CRASHING = 13  # the id of the agent whose sessions crash
 
 

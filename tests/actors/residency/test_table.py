@@ -30,7 +30,6 @@ from greenroom.actors.residency.protocol import (
     Work,
 )
 from greenroom.actors.residency.table import (
-    SHARE,
     ResidencyEffect,
     ResidencyTable,
     StartSession,
@@ -41,12 +40,14 @@ from greenroom.actors.slots.protocol import EndHolder
 from greenroom.actors.vocabulary import AgentId, Incarnation
 from greenroom.persistence.protocol import AgentImage, AgentRow, Ask, LoadAgent
 
+SHARE = 0.5
+
 
 class House:
     """A table, told by numbers and read by words."""
 
     def __init__(self, residents: int, patience: float = 1.0) -> None:
-        self.table = ResidencyTable(residents, patience)
+        self.table = ResidencyTable(residents, patience, SHARE)
         self.now = 0.0
         self.requests: dict[int, object] = {}  # the last question for an agent's image
         self.incarnations: dict[int, int] = {}
@@ -253,7 +254,7 @@ def test_each_session_has_a_greater_incarnation_than_the_one_before() -> None:
 def test_before_it_is_configured_everybody_waits() -> None:
     room = House(0)
     assert room.summon(1) == []
-    assert room.words(room.table.configure(1, 1.0, now=0)) == ["load 1"]
+    assert room.words(room.table.configure(1, 1.0, SHARE, now=0)) == ["load 1"]
 
 
 def test_an_agent_that_is_not_there_is_forgotten_and_its_room_given_on() -> None:

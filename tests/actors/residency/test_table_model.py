@@ -40,7 +40,6 @@ from greenroom.actors.residency.protocol import (
     Work,
 )
 from greenroom.actors.residency.table import (
-    SHARE,
     ResidencyEffect,
     ResidencyTable,
     StartSession,
@@ -52,6 +51,7 @@ from greenroom.actors.vocabulary import AgentId, Incarnation
 from greenroom.persistence.protocol import AgentImage, AgentRow, Ask, LoadAgent
 
 AGENTS = 7
+SHARE = 0.5
 LOST = "its actor is gone"
 
 
@@ -127,7 +127,7 @@ class ResidencyAgainstAList(RuleBasedStateMachine):
     @initialize(limit=st.sampled_from([1, 1, 2, 3]))
     def the_runtime_opens(self, limit: int) -> None:
         self.limit = limit
-        self.perform(self.table.configure(limit, 1.0, now=0))
+        self.perform(self.table.configure(limit, 1.0, SHARE, now=0))
 
     @property
     def line(self) -> list[AgentId]:

@@ -18,7 +18,7 @@ from greenroom.actors.slots.protocol import (
 )
 from greenroom.actors.vocabulary import AgentId, Incarnation
 
-PATIENCE = 10.0
+PATIENCE = 600.0
 
 
 def lease(agent_id: int) -> Lease:

@@ -156,10 +156,10 @@ def test_what_can_never_happen_is_said_at_once() -> None:
     async def wait() -> None:
         await asyncio.get_running_loop().create_future()
 
-    begun = time.monotonic()
+    begun = time.process_time()
     with virtual() as loop, pytest.raises(Stuck, match="nothing can happen"):
         loop.run_until_complete(wait())
-    assert time.monotonic() - begun < 30
+    assert time.process_time() - begun < 30
 
 
 def test_what_goes_round_in_circles_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from zlib import crc32
 
 from greenroom import AgentClosed, AgentNotFound, PathTaken, Runtime, Turn, agent
 
-PATIENCE = 30.0
+PATIENCE = 600.0
 """Seconds after which a wait has failed."""
 
 OPTIONS: dict[str, Any] = {"slots": 2, "residents": 3}

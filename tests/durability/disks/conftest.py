@@ -23,7 +23,7 @@ from greenroom.persistence.store import Store
 
 T = TypeVar("T")
 
-DEADLINE = 60.0
+DEADLINE = 600.0
 """Seconds that any single wait may take; none takes a tenth of it when all is well."""
 
 

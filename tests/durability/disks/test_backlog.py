@@ -4,17 +4,18 @@ import asyncio
 import gc
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
 
-from greenroom import AsyncRuntime, BacklogFull, Runtime, Turn, agent
+from greenroom import AgentClosed, AsyncRuntime, BacklogFull, Runtime, RuntimeClosing, Turn, agent
+from greenroom.actors.ledger import ledger as ledger_module
+from greenroom.actors.ledger.door import PORTION
 from greenroom.persistence import debt
 from greenroom.persistence.journal import Journal
 
-from .conftest import Disk, Later, Listener, asked_until, store_on
-
-pytestmark = pytest.mark.timeout(120)
+from .conftest import DEADLINE, Disk, Later, Listener, asked_until, store_on
 
 Make = Callable[..., Runtime]
 Listen = Callable[[Runtime], Listener]
@@ -136,6 +137,146 @@ def test_memory_does_not_grow_with_what_is_refused(make: Make) -> None:
     before = resident_kib()
     flooded(lambda number: ref.followup("x" * 10_000), 5_000)
     assert resident_kib() - before < 8 * 1024, "50 MB were handed in"
+
+
+SLOW = 0.02
+"""Seconds for a commit of a disk that is behind, and works."""
+
+
+@pytest.fixture
+def door_shut_soon(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Nobody may hand in more than this many records ahead of the disk."""
+    monkeypatch.setattr(ledger_module, "MOST_HANDED_IN", 100)
+    return 100
+
+
+def test_what_waits_for_the_disk_alone_is_held_up_and_not_refused(make: Make) -> None:
+    disk = Disk()
+    runtime = make(disk, durability="memory", backlog=BACKLOG)
+    ref = runtime.spawn(counter, "/t/a", durability="process")
+    disk.delay = SLOW
+    accepted, refused = flooded(ref.send)
+    assert (len(accepted), refused) == (10 * BACKLOG, 0)
+    spawned, refused = flooded(lambda number: runtime.spawn(counter, f"/t/b{number}"))
+    assert (len(spawned), refused) == (10 * BACKLOG, 0)
+    disk.delay = 0.0
+    assert ref.followup("read").result(timeout=DEADLINE) == 1
+    asked_until(lambda: runtime.stats().unwritten, lambda count: count == 0)
+    assert ref.state()["read"] == 10 * BACKLOG
+    assert runtime.stats().agents == 10 * BACKLOG + 1
+
+
+def test_a_loop_that_spawns_in_groups_is_held_up_and_stays_small(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, door_shut_soon: int
+) -> None:
+    disk = Disk()
+    monkeypatch.setattr("greenroom.persistence.actor.Store", store_on(disk))
+    most, group, groups = 0, 40, 50
+
+    async def story() -> None:
+        nonlocal most
+        async with AsyncRuntime(tmp_path / "agents.db", durability="memory", backlog=100_000) as runtime:
+            debt = runtime._engine._roles["ledger"].cell.instance.journal.debt  # type: ignore[union-attr]
+            disk.delay = SLOW
+            for number in range(groups):
+                paths = [f"/t/a{number}-{each}" for each in range(group)]
+                await asyncio.gather(*(runtime.spawn(counter, path) for path in paths))
+                most = max(most, debt.records)
+            disk.delay = 0.0
+            assert (await runtime.stats()).agents == group * groups
+
+    asyncio.run(story())
+    assert most < door_shut_soon + 4 * PORTION
+
+
+def test_open_runs_are_refused_at_once_also_while_the_disk_is_behind(make: Make) -> None:
+    gate = threading.Event()
+
+    @agent(name="backlog-open")
+    def gated(turn: Any) -> str:
+        gate.wait(20)
+        return "ended"
+
+    disk = Disk()
+    runtime = make(disk, durability="memory", backlog=BACKLOG)
+    ref = runtime.spawn(gated, "/t/a")
+    disk.delay = SLOW
+    accepted, refused = flooded(ref.followup, 2 * BACKLOG)
+    assert (len(accepted), refused) == (BACKLOG, BACKLOG)
+    gate.set()
+    assert runtime.wait(accepted, timeout=DEADLINE) == accepted
+
+
+def held_at_the_door(runtime: Runtime, calls: list[Callable[[], Any]]) -> list[Future[Any]]:
+    """Calls on threads, once each of them waits at the door."""
+    room = runtime._engine._roles["ledger"].cell.instance
+    made: list[Future[Any]] = []
+    for number, call in enumerate(calls, 1):
+        future: Future[Any] = Future()
+
+        def make_it(call: Callable[[], Any] = call, future: Future[Any] = future) -> None:
+            try:
+                future.set_result(call())
+            except BaseException as error:
+                future.set_exception(error)
+
+        threading.Thread(target=make_it, daemon=True).start()
+        made.append(future)
+        asked_until(lambda: len(room.door._waiting), lambda count, number=number: count == number)  # type: ignore[misc]
+    return made
+
+
+def behind(make: Make, monkeypatch: pytest.MonkeyPatch) -> tuple[Disk, Runtime, Any]:
+    """A disk that stands still, and a runtime that can wait for it for long."""
+    monkeypatch.setattr("greenroom.actors.ledger.actor.STALLED", DEADLINE)
+    disk = Disk()
+    runtime = make(disk, durability="memory", backlog=BACKLOG)
+    ref = runtime.spawn(counter, "/t/a", durability="process")
+    asked_until(lambda: runtime.stats().unwritten, lambda count: count == 0)
+    disk.stall()
+    flooded(ref.send, BACKLOG)
+    return disk, runtime, ref
+
+
+def test_who_waits_at_the_door_comes_in_as_they_came(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk, runtime, ref = behind(make, monkeypatch)
+    calls = [lambda: runtime.spawn(counter, "/t/b"), lambda: ref.followup("read"), lambda: ref.send("late")]
+    spawned, followed, sent = held_at_the_door(runtime, calls)
+    assert runtime.list() != [], "others are answered"
+    disk.go_on()
+    assert spawned.result(DEADLINE).path == "/t/b"
+    assert followed.result(DEADLINE).result(timeout=DEADLINE) == 1
+    assert sent.result(DEADLINE) is None
+    ref.followup("rest").result(timeout=DEADLINE)
+    asked_until(lambda: runtime.stats().unwritten, lambda count: count == 0)
+    assert ref.state()["read"] == BACKLOG + 1
+
+
+def test_an_agent_that_is_closed_meanwhile_takes_nothing(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, runtime, ref = behind(make, monkeypatch)
+    followed, sent = held_at_the_door(runtime, [lambda: ref.followup("late"), lambda: ref.send("late")])
+    ref.close()
+    disk.go_on()
+    for call in (followed, sent):
+        with pytest.raises(AgentClosed):
+            call.result(DEADLINE)
+    assert runtime.stats().queued == 0
+
+
+def test_who_waits_at_the_door_when_the_runtime_closes_is_told_so(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, runtime, ref = behind(make, monkeypatch)
+    (followed,) = held_at_the_door(runtime, [lambda: ref.followup("late")])
+    closing = threading.Thread(target=runtime.close, args=(0.0,), daemon=True)
+    closing.start()
+    with pytest.raises(RuntimeClosing):
+        followed.result(DEADLINE)
+    disk.go_on()
+    closing.join(DEADLINE)
+    assert not closing.is_alive()
 
 
 def test_waiting_again_and_again_for_what_is_not_on_disk_leaves_nothing_behind(make: Make) -> None:

@@ -17,8 +17,6 @@ from greenroom.persistence.records import WRITES
 
 from .conftest import Disk, Later, Listener, Log, asked_until, store_on
 
-pytestmark = pytest.mark.timeout(120)
-
 Make = Callable[..., Runtime]
 Listen = Callable[[Runtime], Listener]
 

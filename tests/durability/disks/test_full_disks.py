@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.timeout(120)
-
 STORY = """
 import os, signal, sys, threading
 from greenroom import Runtime, StoreError, agent

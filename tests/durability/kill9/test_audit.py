@@ -16,7 +16,7 @@ from .record import Odd, Record, read_record
 from .report import differences
 from .trial import KILLS, Trial
 
-pytestmark = pytest.mark.timeout(60 + 15 * KILLS)
+pytestmark = pytest.mark.timeout(1800 + 150 * KILLS)
 
 Plant = Callable[[Facts, Record], None]
 

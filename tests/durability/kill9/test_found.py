@@ -15,7 +15,7 @@ from greenroom import Runtime, Turn, agent
 
 from .trial import SOURCES
 
-PATIENCE = 20.0
+PATIENCE = 600.0
 """Seconds after which a wait has failed."""
 
 

@@ -14,7 +14,7 @@ from .audit import CHECKS
 from .facts import copied, read
 from .trial import KILLS, PHASES, Trial, plan
 
-pytestmark = pytest.mark.timeout(60 + 15 * KILLS)
+pytestmark = pytest.mark.timeout(1800 + 150 * KILLS)
 
 
 def test_the_worker_came_to_its_end_and_saw_nothing_odd(trial: Trial) -> None:

@@ -31,7 +31,7 @@ SEED = os.environ.get("GREENROOM_SEED") or secrets.token_hex(4)
 
 WORKER = Path(__file__).with_name("worker.py")
 SOURCES = Path(__file__).parents[3] / "src"
-DEADLINE = 60.0
+DEADLINE = 600.0
 """Seconds that a worker may take for anything that it should come to at once."""
 
 Phase: TypeAlias = Literal["start", "work", "turn", "end", "answer", "told", "close"]

@@ -27,7 +27,7 @@ from greenroom import GreenroomError, Runtime
 
 LANES = 4
 
-AT_REST = 90.0
+AT_REST = 900.0
 """Seconds until the last worker says that the work does not come to an end."""
 
 

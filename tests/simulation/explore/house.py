@@ -68,7 +68,8 @@ class Caller(Struct, frozen=True):
 
 
 class House:
-    """All of it. `slots` and `residents` as for a `Runtime`.
+    """All of it. `slots` and `residents` as for a `Runtime`; `share` as for the residency, where no time
+    passes: with 0.0, whoever asks gives way.
 
     `may_crash` names sessions that may crash, each once. Timers ring at any time with `timers`, else when
     nothing else can happen. Mail in `prompt` boxes is handled at once, which bounds what is explored.
@@ -80,6 +81,7 @@ class House:
         slots: int,
         residents: int,
         timers: bool = False,
+        share: float = 0.5,
         prompt: Iterable[Box] = (),
         cast: Cast | None = None,
         disk: Disk | None = None,
@@ -104,7 +106,7 @@ class House:
             self.tell(role, Meet(roles, noon))
         unfinished = self.look("disk").unfinished()
         self.tell("slots", ConfigureSlots(slots))
-        self.tell("residency", ConfigureResidency(residents))
+        self.tell("residency", ConfigureResidency(residents, share=share))
         self.tell(
             "directory", ConfigureDirectory(AgentId(unfinished.next_agent_id), any_kind, remember=100)
         )
@@ -268,8 +270,8 @@ class House:
         assert not over, f"G2: {over} ended while the code executes"
         owners = [face.agent_id for _, face in agents if face.agent_id is not None]
         assert len(owners) == len(set(owners)), f"G6: one agent has two sessions: {agents}"
-        waiting = sum(face.waits for _, face in agents)
-        assert len(agents) <= self.residents + waiting, f"G4: {agents} are in memory, {waiting} turns wait"
+        placed = [name for name, face in agents if face.has_place]
+        assert len(placed) <= self.residents, f"G4: {placed} are in memory, residents={self.residents}"
 
     def check_at_rest(self) -> None:
         """When nothing can happen any more."""
@@ -291,7 +293,7 @@ class House:
         (slot_report,), (room_report,) = slots.table.describe(0, None), rooms.table.describe(0, None)
         taken, room = slot_report.message, room_report.message
         assert (taken.granted, taken.waiting) == (0, 0), f"G1: a slot never came back: {taken}"
-        assert (room.waiting, room.given_way) == (0, 0), f"G4: {room}"
+        assert (room.waiting, room.in_wait) == (0, 0), f"G4: {room}"
         assert room.resident == len(self.agents), f"G4: {room}, and there are {self.agents}"
         for name, _ in self.agents:
             state = self.look(name).session.state

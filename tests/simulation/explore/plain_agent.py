@@ -28,7 +28,7 @@ class Face(Struct, frozen=True):
     agent_id: int | None
     run_id: str | None  # of its turn
     executes: bool
-    waits: bool
+    has_place: bool  # as far as it knows
     in_memory: bool
 
 
@@ -79,8 +79,10 @@ class PlainAgent(AgentActor):
         self.inbox = image.inbox
         self.healed = row.status == "failed"
         self.session = Session(row.agent_id, row.path, message.incarnation)
-        if message.work:
-            self.act(self.session.work())
+        if message.ask_first:
+            self.session.ask_first()
+        if message.work is not None:
+            self.act(self.session.work(message.work))
         state = image.snapshot.data.decode() if image.snapshot else ""
         self.behaviour = PlainBehaviour(PlainStates(state))
         self.opens, self.may_not_open = True, row.kind == "fragile" and message.incarnation == 1
@@ -120,7 +122,7 @@ class PlainAgent(AgentActor):
             agent_id=self.agent_id if known else None,
             run_id=turn.do.run.run_id if turn else None,
             executes=turn is not None and turn.executes,
-            waits=turn is not None and turn.waits_for is not None,
+            has_place=not known or self.session._has_place,
             in_memory=not known or self.session.state != "ended",
         )
 
@@ -172,7 +174,7 @@ class PlainAgent(AgentActor):
         turn = self.turn
         assert turn is not None
         turn.waits_for, turn.come, turn.executes = RunId(turn.left.pop(0).split()[1]), False, False
-        self.act(self.session.waits(for_runs=True))
+        self.act(self.session.waits())
         self.tell(
             "ledger", AwaitRun(self.asked_for(turn), self.myAddress, turn.waits_for, tell_pending=True)
         )
@@ -194,7 +196,7 @@ class PlainAgent(AgentActor):
             self._effects(turn)
             snapshot = Snapshot("plain", 1, turn.state.encode())
         result = turn.do.run.run_id.encode() if status == "completed" else None
-        self.end_turn(turn.do, turn, status, result, error, snapshot, 0.0)  # type: ignore[arg-type]
+        self.end_turn(turn.do, turn, status, result, error, snapshot, 0.0, None, begun=True)  # type: ignore[arg-type]
 
     def _effects(self, turn: PlainTurn) -> None:
         """What its code does on the way to its end."""

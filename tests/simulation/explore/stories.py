@@ -104,7 +104,7 @@ def check_at_rest(simulation: Simulation) -> None:
     simulation.run_until_idle()
     stats = simulation.stats()
     assert (stats.slots_taken, stats.running, stats.queued) == (0, 0, 0), f"G1, G2: {stats}"
-    assert (stats.unwritten, stats.given_way) == (0, 0), f"G3, G4: {stats}"
+    assert (stats.unwritten, stats.waiting) == (0, 0), f"G3, G4: {stats}"
     ended: Counter[str] = Counter()
     completed: dict[str, list[str]] = {}
     accepted: set[str] = set()

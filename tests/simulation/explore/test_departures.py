@@ -91,7 +91,6 @@ def test_the_schedules_of_a_story_are_those_that_a_schedule_can_name() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", STORIES)
 def test_every_order_with_one_departure_is_right(name: str) -> None:
     counts = explored(name, 1)
@@ -102,7 +101,7 @@ def test_every_order_with_one_departure_is_right(name: str) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(7200)
+@pytest.mark.timeout(72_000)
 @pytest.mark.parametrize("name", STORIES)
 def test_every_order_with_two_departures_is_right(name: str) -> None:
     assert explored(name, 2)[2] > 2_500, "the window has shrunk"

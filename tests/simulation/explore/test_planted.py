@@ -134,6 +134,61 @@ def mail_is_kept_at_hand_only_once_the_session_is_open(monkeypatch: pytest.Monke
     wrap(monkeypatch, Ledger, "session_started", started)
 
 
+# A place is given up and taken again
+
+
+@planted(windows.a_turn_waits_where_there_is_one_place)
+def a_turn_that_goes_on_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def place(original: Any, self: ResidencyTable, entry: Any, now: Any) -> Any:
+        effects = original(self, entry, now)
+        del self._residents[entry.agent_id]
+        return effects
+
+    wrap(monkeypatch, ResidencyTable, "_place", place)
+
+
+@planted(windows.a_turn_waits_where_there_is_one_place)
+def a_turn_goes_on_without_a_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    def resumes(original: Any, self: Session) -> Any:
+        actions = original(self)
+        if self.state == "returning":
+            self.state, self._has_place = "regaining", True
+            return self._ask_for_slot()
+        return actions
+
+    wrap(monkeypatch, Session, "resumes", resumes)
+
+
+@planted(windows.more_comes_for_who_waits_and_is_interrupted)
+def who_was_interrupted_while_it_waited_takes_its_next_run_without_a_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def settled(original: Any, self: Session, news: Any) -> Any:
+        self._has_place = True
+        return original(self, news)
+
+    wrap(monkeypatch, Session, "settled", settled)
+
+
+@planted(windows.who_has_run_after_run_gives_way)
+def who_gives_way_is_not_called_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asks(original: Any, self: ResidencyTable, agent_id: Any, number: Any, **named: Any) -> Any:
+        self._entries[agent_id].has_work = False
+        return original(self, agent_id, number, **named)
+
+    wrap(monkeypatch, ResidencyTable, "session_asks", asks)
+
+
+@planted(windows.who_waits_may_crash, long=True)
+def the_queue_keeps_a_turn_whose_session_crashed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def leave(original: Any, self: ResidencyTable, entry: Any) -> Any:
+        stage, entry.stage = entry.stage, "unloading"
+        original(self, entry)
+        entry.stage = stage
+
+    wrap(monkeypatch, ResidencyTable, "_leave", leave)
+
+
 # An interrupt meets a completion
 
 
@@ -246,7 +301,6 @@ def a_continuation_goes_on_and_nobody_is_called(monkeypatch: pytest.MonkeyPatch)
     wrap(monkeypatch, Ledger, "_continue", go_on)
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("patch", MARKED)
 def test_a_planted_mistake_is_found(patch: Patch, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,14 +65,13 @@ def check_the_count(window: Window, house: House, explored: Explored) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("window", SHORT, ids=lambda window: window.name)
 def test_every_order_is_right(window: Window) -> None:
     check_the_count(window, *explored_whole(window))
 
 
 @pytest.mark.long
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(36_000)
 @pytest.mark.parametrize("window", LONG, ids=lambda window: window.name)
 def test_every_order_is_right_with_less_that_is_prompt(window: Window) -> None:
     check_the_count(window, *explored_whole(window))

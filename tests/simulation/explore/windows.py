@@ -57,10 +57,11 @@ def house(
     residents: int = 3,
     prompt: tuple[Box, ...] = (),
     timers: bool = False,
+    share: float = 0.5,
     cast: Cast | None = None,
 ) -> House:
     """A house with agents at `paths` that have come to rest."""
-    made = House(slots=slots, residents=residents, prompt=prompt, timers=timers, cast=cast)
+    made = House(slots=slots, residents=residents, prompt=prompt, timers=timers, share=share, cast=cast)
     made.call(setup=tuple(("spawn", path) for path in paths))
     made.settle()
     made.check_at_rest()
@@ -171,6 +172,55 @@ def it_may_take_too_long(cast: Cast | None = None) -> House:
 def the_disk_takes_its_time(cast: Cast | None = None) -> House:
     made = house("/a/x", "/a/y", residents=1, cast=cast, prompt=(*DIRECTORY, *ASKS))
     made.call(one=(("run", "/a/x", "r1"),), two=(("run", "/a/y", "r2"),))
+    return made
+
+
+# A place is given up and taken again
+
+PLACE = "a place is given up and taken again"
+
+
+@window(PLACE, at_least=7e14)
+def a_turn_waits_where_there_is_one_place(cast: Cast | None = None) -> House:
+    made = house("/a/x", "/a/y", residents=1, cast=cast, prompt=(*DIRECTORY, *DISK, *EXITS))
+    under_way(made, ("run", "/a/x", "r1", "wait r2", "do"), ("run", "/a/y", "r2"))
+    made.call(one=(("interrupt", "/a/x"),))
+    return made
+
+
+@window(PLACE, at_least=6e16)
+def more_comes_for_who_waits_and_is_interrupted(cast: Cast | None = None) -> House:
+    slots = [
+        (a, b) for agent in ("agent 1.1", "agent 2.1") for a, b in (("slots", agent), (agent, "slots"))
+    ]
+    prompt = (*DIRECTORY, *DISK, *LOADS, *EXITS, *slots)
+    made = house("/a/x", "/a/y", residents=1, cast=cast, prompt=prompt)
+    under_way(made, ("run", "/a/x", "r1", "wait r2", "do"), ("run", "/a/y", "r2"))
+    made.call(one=(("interrupt", "/a/x"),), two=(("run", "/a/x", "r3"),))
+    return made
+
+
+@window(PLACE, at_least=6e15)
+def who_has_run_after_run_gives_way(cast: Cast | None = None) -> House:
+    made = house("/a/x", "/b/y", residents=1, share=0.0, cast=cast, prompt=(*DIRECTORY, *DISK, *EXITS))
+    under_way(made, ("run", "/a/x", "r1"), ("run", "/a/x", "r2"))
+    made.call(one=(("run", "/b/y", "r3"),), two=(("interrupt", "/a/x", "r1"),))
+    return made
+
+
+@window(PLACE, at_least=2e18)
+def who_waits_is_closed(cast: Cast | None = None) -> House:
+    made = house("/a/x", "/a/y", residents=1, cast=cast, prompt=(*DIRECTORY, *DISK, *EXITS))
+    under_way(made, ("run", "/a/x", "r1", "wait r2", "do"), ("run", "/a/y", "r2"))
+    made.call(one=(("close", "/a/x"),))
+    return made
+
+
+@window(PLACE, at_least=1e23, long=True)
+def who_waits_may_crash(cast: Cast | None = None) -> House:
+    made = house("/a/x", "/a/y", residents=1, cast=cast, prompt=(*DIRECTORY, *DISK, *EXITS))
+    under_way(made, ("run", "/a/x", "r1", "wait r2", "do"), ("run", "/a/y", "r2"))
+    made.may_crash = ("agent 1.1",)
     return made
 
 

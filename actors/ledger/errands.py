@@ -1,0 +1,68 @@
+"""Long work in portions, so that nobody waits for the whole of it.
+
+An errand is an iterator of steps, and a step is what it asks for. A portion of them is done at a time; for
+the next one the ledger sends itself `GoOn`, behind whatever came meanwhile. Decision 0034 says why, and
+what is to be kept in mind: between two portions anything may happen.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from msgspec import Struct
+
+from ..effects import Effect, Send
+
+PORTION = 16
+"""Steps at a time. The dearest step, the end of a run, takes some 30 µs."""
+
+LIGHT = 200
+"""Things that are looked at in one step, where most of them need nothing to be done."""
+
+
+class GoOn(Struct, frozen=True, gc=False):
+    """To the ledger, from itself: do the next portion of an errand."""
+
+    number: int
+
+
+class Errands:
+    """What is under way."""
+
+    def __init__(self, portion: int = PORTION) -> None:
+        self._portion = portion
+        self._under_way: dict[int, Iterator[Iterable[Effect]]] = {}
+        self._recording: set[int] = set()  # those that bring forth records
+        self._held: list[int] = []  # … and wait for the disk
+        self._begun = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._under_way)
+
+    def begin(self, steps: Iterable[Iterable[Effect]], *, records: bool = False) -> list[Effect]:
+        """Do the first portion, and have the others follow; `records`: they bring forth records."""
+        self._begun += 1
+        self._under_way[self._begun] = iter(steps)
+        if records:
+            self._recording.add(self._begun)
+        return self.go_on(self._begun)
+
+    def go_on(self, number: int, *, behind: bool = False) -> list[Effect]:
+        """Do the next portion. `behind`: the disk is; then one that records waits for `release`."""
+        if behind and number in self._recording:
+            self._held.append(number)
+            return []
+        steps = self._under_way[number]
+        effects: list[Effect] = []
+        for _ in range(self._portion):
+            step = next(steps, None)
+            if step is None:
+                del self._under_way[number]
+                self._recording.discard(number)
+                return effects
+            effects += step
+        effects.append(Send("ledger", GoOn(number)))
+        return effects
+
+    def release(self) -> list[Effect]:
+        """The disk has caught up a little, or cannot be written at all: go on with those that wait."""
+        held, self._held = self._held, []
+        return [Send("ledger", GoOn(number)) for number in held]
