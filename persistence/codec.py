@@ -146,6 +146,11 @@ def refused(error: SnapshotTampered) -> Payload:
     return _REFUSED + msgspec.msgpack.encode((error.path, error.problem))
 
 
+def is_refused(data: Payload) -> bool:
+    """Whether `data` stands for bytes that the store refused."""
+    return data.startswith(_REFUSED)
+
+
 def check_genuine(data: Payload) -> None:
     """Raise the `SnapshotTampered` that `data` stands for, if it does."""
     if data.startswith(_REFUSED):

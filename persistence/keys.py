@@ -44,13 +44,14 @@ class Places:
         run_id: str,
         serial: int,
         agent_id: int,
+        path: str,
         accepted_at: float,
         awaits: str | None,
         started_by: int | None,
         stem: str | None,
     ) -> Place:
         at = float(accepted_at) if type(accepted_at) is int else accepted_at  # as it is read again
-        return "input", run_id, serial, agent_id, at, awaits, started_by, stem
+        return "input", run_id, serial, agent_id, path, at, awaits, started_by, stem
 
     @staticmethod
     def result(run_id: str, agent_id: int, status: str) -> Place:

@@ -8,9 +8,10 @@ import sqlite3
 from ..actors.errors import SnapshotTampered, StoreError
 from .keys import OldPlaces, Place, Places, Sealer, read_key
 
+_PATH = "(SELECT path FROM agents WHERE agents.agent_id = runs.agent_id)"
 _BOUND = (
     ("config", "agents", "config", "agent_id, path, kind, version, origin, started_by"),
-    ("input", "runs", "input", "run_id, serial, agent_id, accepted_at, awaits, started_by, stem"),
+    ("input", "runs", "input", f"run_id, serial, agent_id, {_PATH}, accepted_at, awaits, started_by, stem"),
     ("result", "runs", "result", "run_id, agent_id, status"),
     ("body", "inbox", "body", "serial, agent_id, sender, sender_id"),
 )

@@ -295,13 +295,19 @@ class Reader:
         agent_id, path, kind = fields[:3]
         place = self._places.config(agent_id, path, kind, version, fields[ORIGIN], fields[ORIGIN + 1])
         fields[4] = self._payload(fields[4], place, path)
-        fields.append(None if last[0] is None else self._last(agent_id, path, last))
+        fields.append(None if last[0] is None else self._last(agent_id, path, last, fields[4]))
         fields.append(tuple(sorted(map(int, unread.split(",")))) if unread else ())
         return AgentRow(*fields)
 
-    def _last(self, agent_id: AgentId, path: str, row: Row) -> RunRow:
-        """What `fold.fold_row` makes of the run's `EndRun`: an outcome, without its input."""
-        run_id, status, attempt, result, error, started_at, ended_at, error_type = row
+    def _last(self, agent_id: AgentId, path: str, row: Row, config: Payload) -> RunRow:
+        """What `fold.fold_row` makes of the run's `EndRun`: an outcome, without its input.
+
+        Whose it is, the agent's config tells: if that is refused, so is the result.
+        """
+        run_id, status, attempt, sealed, error, started_at, ended_at, error_type = row
+        result = self._result(sealed, run_id, agent_id, status, path)
+        if result is not None and codec.is_refused(config):
+            result = config
         return RunRow(
             run_id=run_id,
             serial=0,
@@ -311,7 +317,7 @@ class Reader:
             accepted_at=started_at or ended_at,
             status=status,
             attempt=attempt,
-            result=self._result(result, run_id, agent_id, status, path),
+            result=result,
             error=error,
             started_at=started_at,
             ended_at=ended_at,
@@ -324,14 +330,17 @@ class Reader:
         awaits, result, ended_at, starter, stem = (
             fields[column] for column in (8, 9, 12, STARTED_BY, STEM)
         )
-        place = self._places.input(run_id, serial, agent_id, accepted_at, awaits, starter, stem)
-        fields[4] = self._payload(sealed, place, path)
-        if status == "accepted" and (result, ended_at) != (None, None):
-            again = SnapshotTampered(path, f"run {run_id} has ended, and is to be executed again")
-            fields[4], fields[9] = codec.refused(again), None
-        else:
+        place = self._places.input(run_id, serial, agent_id, path, accepted_at, awaits, starter, stem)
+        try:
+            fields[4] = self._sealer.open(sealed, place, path)
+            if status == "accepted" and (result, ended_at) != (None, None):
+                raise SnapshotTampered(path, f"run {run_id} has ended, and is to be executed again")
             fields[9] = self._result(result, run_id, agent_id, status, path)
-        fields[8] = self._awaits(awaits, run_id) if awaits else ()
+            fields[8] = self._awaits(awaits, run_id) if awaits else ()
+        except SnapshotTampered as error:  # nothing of a row that is not as it was written is believed
+            fields[4] = codec.refused(error)
+            fields[9] = codec.refused(error) if status == "completed" else None
+            fields[8] = ()
         fields[ALONE], fields[AT_WORK] = bool(fields[ALONE]), bool(fields[AT_WORK])
         return RunRow(*fields)
 

@@ -150,7 +150,7 @@ def _run(store: Seals, record: AddRun) -> Row:
     row = record.row
     awaits = msgspec.json.encode(row.awaits).decode() if row.awaits else None
     place = Places.input(
-        row.run_id, row.serial, row.agent_id, row.accepted_at, awaits, row.started_by, row.stem
+        row.run_id, row.serial, row.agent_id, row.path, row.accepted_at, awaits, row.started_by, row.stem
     )
     value = store.seal(row.input, place)
     result = _result(store, row.result, row.run_id, row.agent_id, row.status)

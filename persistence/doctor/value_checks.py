@@ -38,7 +38,7 @@ COLUMNS = (
     ),
     Column(
         "input",
-        "SELECT input, path, run_id, serial, r.agent_id, accepted_at, awaits, r.started_by, stem"
+        "SELECT input, path, run_id, serial, r.agent_id, path, accepted_at, awaits, r.started_by, stem"
         " FROM runs AS r LEFT JOIN agents USING (agent_id)",
         Places.input,
         of_a_run=True,

@@ -163,7 +163,9 @@ class _Exporter:
             path,
         ) in rows:
             serial, run_id, agent_id, accepted_at, status, _, awaits, *_ = fields
-            place = self._places.input(run_id, serial, agent_id, accepted_at, awaits, started_by, stem)
+            place = self._places.input(
+                run_id, serial, agent_id, path, accepted_at, awaits, started_by, stem
+            )
             value = self._value(given, place, path)
             place = self._places.result(run_id, agent_id, status)
             returned = None if result is None else self._value(result, place, path)
