@@ -10,13 +10,29 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from greenroom import AgentClosed, AgentNotFound, BacklogFull, PathTaken, RunNotFound, StoreError
+from greenroom import (
+    AgentClosed,
+    AgentNotFound,
+    BacklogFull,
+    PathTaken,
+    RunIdTaken,
+    RunNotFound,
+    StoreError,
+)
 
 from .process import Process, number_of
 from .scripts import EXECUTING, House, Script, once, plain, worker
 from .specification import Accepted, Life, stronger
 
 NAMES = {worker: "model.worker", plain: "model.plain", House: "model.house", once: "model.once"}
+
+
+SOON = 60.0
+"""Seconds that a call may take, with all that the disk has to do before."""
+
+
+LOOK = 2.0
+"""Seconds that a look at runs may take: it waits for a disk, which may have to be asked again."""
 
 
 class Model(Process):
@@ -186,20 +202,99 @@ class Model(Process):
             self.simulation.run(run.run_id)
             raise AssertionError(f"G3: {run} was refused, and is there")
 
-    def again(self, run_id: str, level: str | None = None) -> None:
-        """The same run id twice is the same run, and now promised at this level as well."""
+    def again(self, run_id: str, level: str | None = None, *, other: bool = False) -> None:
+        """A known id with the same input is the same run, and now promised at this level as well.
+
+        With an `other` input it is refused. Once the run is forgotten, the same id is another run.
+        """
+        run, ref = self._open(run_id)
+        if run is None or ref is None:
+            return
+        may_go = self.spec.may_be_pruned(run, self.simulation.now + SOON)
+        script = replace(run.script, steps=run.script.steps + 1) if other else run.script
+        at = self.spec.effective(level)
+        new = Accepted(run_id, run.path, run.life, run.kind, script, at, at, self.spec.calls + 1)
+        new.asked_at, new.before = self.simulation.now, run
+        if may_go:
+            self.look()  # all that was told so far is of the run that may go
+            EXECUTING.forget([run_id])  # its code is not begun any more; that of another one may be
+            self.unsure[run_id] = new
+
+        def give() -> str:
+            try:
+                ref.followup(script, run_id=run_id, durability=level)
+            except RunIdTaken:
+                return "refused"
+            return "accepted"
+
+        def settle() -> None:
+            new.level, new.told_at = "process", stronger("process", self.spec.level)
+            self._which(run_id)
+
+        answer = self.attempt(give, settle)
+        if answer is None or not self.simulation.is_up:
+            return
+        self.unsure.pop(run_id, None)
+        if answer == "refused":
+            assert other, f"G2: {run} was given again with the same input, and refused"
+        elif may_go and self.quietly(lambda: self._is(new)):
+            self.accepted_anew(new)
+        else:
+            assert not other, f"G2: {run} was given again with another input, and accepted"
+            self.spec.accepted(replace(run, level=at))
+
+    def _open(self, run_id: str) -> tuple[Accepted | None, Any]:
+        """A run by its id, and its agent, if that is open."""
         run = self.spec.runs.get(run_id)
         life = self.spec.at(run.path) if run else None
-        if run is None or life is None or life.number != run.life or not self._is_known(run_id):
+        if run is None or life is None or life.number != run.life or not self.simulation.is_up:
+            return None, None
+        return run, self.ref(run.path)
+
+    def _is(self, run: Accepted) -> bool:
+        """Whether it is this run that has its id now."""
+        try:
+            return self.simulation.run(run.run_id).info().accepted_at >= run.asked_at
+        except RunNotFound:
+            return False
+
+    def _which(self, run_id: str) -> None:
+        """Nobody was told which run has the id."""
+        new = self.unsure.pop(run_id, None)
+        if new is not None and self._is(new):
+            self.accepted_anew(new)
+
+    def spawn_again(self, run_id: str, *, other: bool = False) -> None:
+        """A spawn with a known run id gives the same agent and run; it never makes a second one."""
+        run, ref = self._open(run_id)
+        if run is None or ref is None:
             return
-        if self.spec.may_be_pruned(run, self.simulation.now):  # it may go before it is asked for
-            return
-        ref = self.ref(run.path)
-        if ref is None:
-            return
-        same = self.attempt(lambda: ref.followup(run.script, run_id=run_id, durability=level))
-        if same is not None:
-            self.spec.accepted(replace(run, level=self.spec.effective(level)))
+        may_go = self.spec.may_be_pruned(run, self.simulation.now + SOON)
+        script = replace(run.script, steps=run.script.steps + 1) if other else run.script
+
+        def give() -> None:
+            try:
+                same = self.simulation.spawn(run.kind, run.path, input=script, run_id=run_id)
+            except RunIdTaken:
+                assert other, f"G7: {run} was spawned again with the same input, and refused"
+            except PathTaken:
+                assert may_go, f"G7: {run} is kept, and its agent was taken for another one"
+            else:
+                told = (same.path, same.run and same.run.run_id)
+                assert not other, f"G7: {run} was spawned again with another input, and accepted"
+                assert told == (run.path, run_id), f"G7: {run} was spawned again, and is {told}"
+
+        self.attempt(give)
+
+    def reserved(self, path: str, run_id: str) -> None:
+        """An id that could be the runtime's own is refused, and nothing is recorded."""
+        ref = self.ref(path)
+        if ref is not None:
+            try:
+                ref.followup(Script(), run_id=run_id)
+            except RunIdTaken:
+                return
+            raise AssertionError(f"G2: a caller may choose the id {run_id}")
 
     def _is_known(self, run_id: str) -> bool:
         """Whether it was not pruned: asked for then, the same id is another run."""
@@ -248,7 +343,8 @@ class Model(Process):
             runs = [self.simulation.run(run_id) for run_id in run_ids if self._is_known(run_id)]
             begun = self.simulation.now
             told = self.simulation.wait(runs, timeout=timeout, until="any")
-            assert self.simulation.now <= begun + timeout + 0.001, "G11: a wait took too long"
+            longest = timeout + 0.001 if timeout else LOOK
+            assert self.simulation.now <= begun + longest, "G11: a wait took too long"
             assert all(run.done() for run in told), "G2: one was told of that has not ended"
 
         if self.simulation.is_up:

@@ -178,7 +178,7 @@ def step(model: Model, draw: random.Random, world: World) -> None:
             model.advance(draw.choice([0.001, 0.03, 0.3, 3.0, long]))
         case 19 | 20:
             if runs:
-                model.again(draw.choice(runs), level)
+                give_again(model, draw.choice(runs), draw, level)
         case 21:
             model.pin(used, pinned=draw.random() < 0.6)
         case 22 | 23:
@@ -195,6 +195,25 @@ def step(model: Model, draw: random.Random, world: World) -> None:
         case _:
             simulation.faults()
             model.settle()
+
+
+def give_again(model: Model, run_id: str, draw: random.Random, level: Any) -> None:
+    """An id that was given before, in some way; or one that the runtime has made."""
+    match draw.randrange(8):
+        case 0:
+            model.again(run_id, level, other=True)
+        case 1 | 2:
+            model.spawn_again(run_id, other=draw.random() < 0.5)
+        case 3:
+            own = [event.run_id for event in model.witness.events.values() if is_own(event.run_id)]
+            model.reserved(model.spec.runs[run_id].path, draw.choice([*own, "run-1-1"]))
+        case _:
+            model.again(run_id, level)
+
+
+def is_own(run_id: str | None) -> bool:
+    """Whether the runtime has made it."""
+    return run_id is not None and run_id.startswith("run-")
 
 
 # The command

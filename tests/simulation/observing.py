@@ -56,7 +56,7 @@ class Observed(Struct):
     agents: dict[str, AgentInfo]
     listed: int
     file: File
-    ended: Counter[str]  # how often each run was told to have ended, of all events so far
+    ended: Counter[tuple[str, int]]  # how often each run was told to have ended, of all events so far
 
 
 class Witness:
@@ -75,9 +75,19 @@ class Witness:
         """All that can be seen, and the ends of runs told to the specification."""
         stats, agents = simulation.stats(), simulation.list()
         self._read_events(simulation, spec)
-        ended = Counter(str(e.run_id) for e in self.events.values() if e.type in TERMINAL)
+        ended = self._ended()
         file = File.read(simulation.image())
         return Observed(stats, {info.path: info for info in agents}, len(agents), file, ended)
+
+    def _ended(self) -> Counter[tuple[str, int]]:
+        """Ends by run: its id, and how many have been accepted by that id up to it."""
+        accepted: Counter[str] = Counter()
+        ended: Counter[tuple[str, int]] = Counter()
+        for _, event in sorted(self.events.items()):
+            run_id = str(event.run_id)
+            accepted[run_id] += event.type == "run.accepted"
+            ended[run_id, accepted[run_id]] += event.type in TERMINAL
+        return +ended
 
     def _read_events(self, simulation: Simulation, spec: Specification) -> None:
         """Each number is one event, for ever, and they come in one order."""

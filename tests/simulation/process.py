@@ -14,7 +14,7 @@ from greenroom.testing import Crashed, Faults, Simulation
 from .observing import Observed, Witness
 from .readers import slow_readers
 from .scripts import EXECUTING
-from .specification import Specification, outlives, stronger
+from .specification import Accepted, Specification, outlives, stronger
 
 Question = Callable[[], None]
 
@@ -34,6 +34,7 @@ class Process:
         self.lives = 0
         self.made = 0
         self.limbo: list[Question] = []
+        self.unsure: dict[str, Accepted] = {}  # runs that there may be by ids that were given before
         self.death = "process"  # what a death by chance may take away
         self.closing_took: tuple[float, float] = (0.0, 0.0)  # the drain time, and how long it took
         self.readers = slow_readers(simulation)
@@ -144,11 +145,26 @@ class Process:
         agents = self.simulation.list()
         lives = {number for info in agents if (number := number_of(info)) is not None}
         runs: dict[str, str] = {}
-        for run_id in self.spec.runs:
+        for run_id in list(self.spec.runs):
             with suppress(RunNotFound):
-                runs[run_id] = self.simulation.run(run_id).status
+                info = self.simulation.run(run_id).info()
+                self._is_there(run_id, info.accepted_at, loss)
+                runs[run_id] = info.status
         self.spec.found(lives, runs, loss, self.simulation.now)
         self.witness.found(self.simulation, self.spec, loss)
+
+    def _is_there(self, run_id: str, accepted_at: float, loss: str | None) -> None:
+        """Which of the runs that had this id is there, by when it was accepted."""
+        new, run = self.unsure.pop(run_id, None), self.spec.runs[run_id]
+        if new is not None and accepted_at >= new.asked_at:
+            self.accepted_anew(new)
+        elif accepted_at < run.asked_at:
+            self.spec.accepted_before(run, loss)
+
+    def accepted_anew(self, run: Accepted) -> None:
+        """An id that was given before is this run now."""
+        self.spec.accepted_anew(run)
+        self.witness.file_ends.pop(run.run_id, None)
 
     def settle(self) -> None:
         """Find out what became of calls that were cut off."""

@@ -5,6 +5,8 @@ it raises `AssertionError`, with the name of the guarantee, at what may not be. 
 journals or sessions: who was promised what, and what a death of the process or the machine takes away.
 """
 
+from collections import Counter
+
 from msgspec import Struct
 
 from .scripts import AS_THE_SCRIPT_SAYS, ATTEMPTS, DOES_NOT_OPEN, Script
@@ -62,6 +64,8 @@ class Accepted(Struct):
     outcome: str | None = None
     ended_at: float = 0.0
     outcome_level: str = "memory"  # the greatest at which somebody was told
+    asked_at: float = 0.0  # it was not accepted before
+    before: "Accepted | None" = None  # a run that had its id, and was forgotten
 
 
 class Specification:
@@ -72,6 +76,7 @@ class Specification:
         self.lives: dict[int, Life] = {}
         self.runs: dict[str, Accepted] = {}
         self.asked: set[str] = set()  # run ids, accepted or not
+        self.given_again: Counter[str] = Counter()  # run ids, to other runs
         self.erased: set[str] = set()  # paths of which something was deleted: their runs may be gone
         self.raises = self.cancels = self.hangs = False  # turns, for no reason of their own
         self.reads_fail = False
@@ -106,6 +111,18 @@ class Specification:
         known = self.runs.setdefault(run.run_id, run)
         known.begun_at = known.begun_at or known.level
         known.level = stronger(known.level, run.level)
+
+    def accepted_anew(self, run: Accepted) -> None:
+        """An id that was given before is another run now: the one before was forgotten."""
+        self.given_again[run.run_id] += 1
+        run.begun_at = run.level
+        self.runs[run.run_id] = run
+
+    def accepted_before(self, run: Accepted, loss: str | None) -> None:
+        """A run was lost, and with it that one was forgotten which had its id before."""
+        assert not outlives(run.level, loss), f"G3: {run} was forgotten, and {run.before} is back"
+        assert run.before is not None
+        self.runs[run.run_id] = run.before
 
     def may_interrupt(
         self, path: str, *, cascade: bool = False, run_id: str | None = None

@@ -185,9 +185,17 @@ class TheRuntime(RuleBasedStateMachine):
             wanted.append((path, replace(script, sends=path if script.sends else None)))
         model.followups(wanted, wanted[0][0] if evict else None, level)
 
-    @rule(number=numbers, level=levels)
-    def followup_again(self, number: int, level: str | None) -> None:
-        self.up().again(f"r{number}", level)
+    @rule(number=numbers, level=levels, other=st.booleans())
+    def followup_again(self, number: int, level: str | None, other: bool) -> None:
+        self.up().again(f"r{number}", level, other=other)
+
+    @rule(number=numbers, other=st.booleans())
+    def spawn_again(self, number: int, other: bool) -> None:
+        self.up().spawn_again(f"r{number}", other=other)
+
+    @rule(who=some, run_id=st.sampled_from(["run-1-1", "run-simulated-1-1", "run-"]))
+    def give_an_id_of_the_runtimes_own(self, who: int, run_id: str) -> None:
+        self.up().reserved(self.path_of(who), run_id)
 
     @rule(who=some, level=levels)
     def send(self, who: int, level: str | None) -> None:
