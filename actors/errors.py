@@ -193,17 +193,23 @@ class WouldDeadlock(GreenroomError):
 
 
 class CannotStore(GreenroomError, TypeError):
-    """A value that cannot be turned into bytes."""
+    """A value that cannot be turned into bytes; `remedy` says what to do instead."""
 
-    def __init__(self, what: str, problem: str) -> None:
-        super().__init__(what, problem)
-        self.what, self.problem = what, problem
+    PICKLE = "Keep to values that pickle: no open files, locks, sockets, generators"
+    SMALLER = "Keep what is that large in a file or a store of its own, and its name here"
+    JSON_LIKE = "Use JSON-like values: None, bool, int, float, str, and lists and dicts of them"
+
+    def __init__(self, what: str, problem: str, remedy: str = PICKLE) -> None:
+        super().__init__(what, problem, remedy)
+        self.what, self.problem, self.remedy = what, problem, remedy
+
+    @classmethod
+    def too_large(cls, what: str, size: int, most: int) -> "CannotStore":
+        """A value of `size` bytes where `most` are allowed."""
+        return cls(what, f"it takes {size:,} bytes, {most:,} are allowed", cls.SMALLER)
 
     def __str__(self) -> str:
-        return (
-            f"{self.what} cannot be stored: {self.problem}. Keep to values that pickle: no open files, "
-            "locks, sockets, generators."
-        )
+        return f"{self.what} cannot be stored: {self.problem}. {self.remedy}."
 
 
 # How a run ended

@@ -11,6 +11,7 @@ Nothing here decides whether bytes may be trusted: the store checks their seal b
 and puts a marker in the place of those that fail (`refused`), which `loads` raises for.
 """
 
+import errno
 import pickle
 import struct
 import sys
@@ -66,7 +67,7 @@ def dumps_small(value: object, what: str) -> Payload | None:
     if kind in _SIZED:
         size = len(value)  # type: ignore[arg-type]
         if size > LARGEST:
-            raise CannotStore(what, f"it takes {size:,} bytes, {LARGEST:,} are allowed")
+            raise CannotStore.too_large(what, size, LARGEST)
         return pickle.dumps(value, 5) if size < large.LARGE // 4 else None
     if value is None or kind in _LEAVES:
         return pickle.dumps(value, 5)
@@ -91,7 +92,7 @@ def dumps_at_once(value: object, what: str) -> Payload:
         if b"__main__" in data or _modules_by_value():
             data = _dumps_by_value(value, what)
     if len(data) > LARGEST:
-        raise CannotStore(what, f"it takes {len(data):,} bytes, {LARGEST:,} are allowed")
+        raise CannotStore.too_large(what, len(data), LARGEST)
     return data
 
 
@@ -112,6 +113,15 @@ def loads(data: Payload) -> object:
         raise Unreadable(_describe(error)) from error
 
 
+def _remedy(error: BaseException) -> str:
+    """What to do about a value that did not pickle."""
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return "Close files that are not needed, or raise the limit of open files (ulimit -n)"
+    if isinstance(error, MemoryError):
+        return CannotStore.SMALLER
+    return CannotStore.PICKLE
+
+
 def _dumps_by_value(value: object, what: str) -> bytes:
     from .by_value import Pickler  # 30 ms that few programs need
 
@@ -120,7 +130,7 @@ def _dumps_by_value(value: object, what: str) -> bytes:
         Pickler(sink, 5).dump(value)
     except BaseException as error:  # whatever the user's classes raise
         let_out(error)
-        raise CannotStore(what, _describe(error)) from error
+        raise CannotStore(what, _describe(error), _remedy(error)) from error
     return sink.getvalue()
 
 
@@ -254,7 +264,7 @@ def _dumps_small(state: object, what: str) -> bytes | None:
         return None
     except BaseException as error:  # whatever the user's classes raise
         let_out(error)
-        raise CannotStore(what, _describe(error)) from error
+        raise CannotStore(what, _describe(error), _remedy(error)) from error
     return b"".join(sink.pieces)
 
 
@@ -268,10 +278,12 @@ def _pickled(state: object, what: str) -> list[bytes]:
     except large.Changed:
         raise
     except large.TooLarge:
-        raise CannotStore(what, f"it takes more than {LARGEST:,} bytes, which are allowed") from None
+        raise CannotStore(
+            what, f"it takes more than {LARGEST:,} bytes, which are allowed", CannotStore.SMALLER
+        ) from None
     except BaseException as error:  # whatever the user's classes raise
         let_out(error)
-        raise CannotStore(what, _describe(error)) from error
+        raise CannotStore(what, _describe(error), _remedy(error)) from error
 
 
 def _loads_large(data: bytes, packed: bool) -> object:
@@ -286,6 +298,13 @@ def _loads_large(data: bytes, packed: bool) -> object:
 # States of plain data
 
 _KEYS = {"json": frozenset({str}), "msgpack": frozenset({str, int})}
+_TAKES = {
+    "json": 'codec="json" takes None, bool, int, finite float, str, list, and dict with str keys: keep to'
+    ' these, or give the kind codec="cloudpickle"',
+    "msgpack": 'codec="msgpack" takes None, bool, int, float, str, bytes, list, and dict with str or int'
+    ' keys: keep to these, or give the kind codec="cloudpickle"',
+}
+"""What to do about a state that one of these codecs does not take."""
 _FORMS: dict[str, Any] = {"json": msgspec.json, "msgpack": msgspec.msgpack}
 _ODD = -1
 
@@ -332,11 +351,11 @@ def _encode_plain(state: object, codec: str, what: str, most: int) -> bytes | No
         problem = _difference(state, form.decode(data), "it") if weight == _ODD else None
     except BaseException as error:  # of msgspec, which looks into objects of the user's
         let_out(error)
-        raise CannotStore(what, _describe(error)) from error
+        raise CannotStore(what, _describe(error), _TAKES[codec]) from error
     if problem:
-        raise CannotStore(what, problem)
+        raise CannotStore(what, problem, _TAKES[codec])
     if len(data) > LARGEST:
-        raise CannotStore(what, f"it takes {len(data):,} bytes, {LARGEST:,} are allowed")
+        raise CannotStore.too_large(what, len(data), LARGEST)
     return data if len(data) <= most else None
 
 

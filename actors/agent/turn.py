@@ -611,12 +611,9 @@ class Turn(Handle):
             encoded = msgspec.json.encode({"name": name, "data": data})
         except BaseException as error:  # of msgspec, which looks into objects of the user's
             let_out(error)
-            problem = f"{text_of(error)}; use JSON-like values"
-            raise CannotStore(f"the data of {name!r}", problem) from None
+            raise CannotStore(f"the data of {name!r}", text_of(error), CannotStore.JSON_LIKE) from None
         if len(encoded) > MOST_PROGRESS:
-            raise CannotStore(
-                f"the data of {name!r}", f"it takes {len(encoded):,} bytes, {MOST_PROGRESS:,} are allowed"
-            )
+            raise CannotStore.too_large(f"the data of {name!r}", len(encoded), MOST_PROGRESS)
         self._live.report(encoded)
 
     # Paths and ids

@@ -2,7 +2,9 @@
 
 import datetime
 import enum
+import errno
 import math
+import os
 import subprocess
 import sys
 import threading
@@ -345,3 +347,45 @@ def test_large_or_small_a_state_may_hold_closures() -> None:
     assert small is not None
     back = codec.decode_state(small, "cloudpickle")
     assert back["times"](14) == 42
+
+
+class OutOfFiles:
+    """What pickles only while there are files to be opened."""
+
+    def __reduce__(self) -> Any:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+class OutOfMemory:
+    def __reduce__(self) -> Any:
+        raise MemoryError
+
+
+@pytest.mark.parametrize(
+    ("value", "advice"),
+    [
+        (threading.Lock(), "Keep to values that pickle"),
+        (OutOfFiles(), "raise the limit of open files"),
+        (OutOfMemory(), "in a file or a store of its own"),
+    ],
+)
+def test_what_cannot_be_stored_is_told_with_the_advice_that_helps(value: Any, advice: str) -> None:
+    with pytest.raises(CannotStore, match=advice):
+        codec.dumps(value, "the input")
+
+
+@pytest.mark.parametrize(("form", "also"), [("json", "finite float"), ("msgpack", "bytes")])
+@pytest.mark.parametrize("state", [{"a": {1, 2}}, {"a": object()}, [(1, 2)]])
+def test_a_state_of_plain_data_is_told_what_its_codec_takes(form: str, also: str, state: Any) -> None:
+    with pytest.raises(CannotStore) as refused:
+        codec.encode_state(state, form, "the state")
+    assert f'codec="{form}" takes None' in str(refused.value)
+    assert also in str(refused.value)
+    assert "pickle:" not in str(refused.value)
+
+
+def test_what_is_too_large_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(codec, "LARGEST", 100)
+    for value in ("x" * 200, [1] * 200):
+        with pytest.raises(CannotStore, match="in a file or a store of its own"):
+            codec.dumps(value, "the input")

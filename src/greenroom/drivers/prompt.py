@@ -40,4 +40,4 @@ def _told(value: Any) -> str:
     try:
         return msgspec.json.encode(value).decode()
     except (TypeError, ValueError, RecursionError) as error:
-        raise CannotStore("an input for a program", f"{error}; use a str or JSON-like values") from None
+        raise CannotStore("an input for a program", f"{error}", "Use a str or JSON-like values") from None
