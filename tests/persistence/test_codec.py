@@ -386,6 +386,6 @@ def test_a_state_of_plain_data_is_told_what_its_codec_takes(form: str, also: str
 
 def test_what_is_too_large_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(codec, "LARGEST", 100)
-    for value in ("x" * 200, [1] * 200):
+    for value in ("x" * 200, ["x" * 200]):
         with pytest.raises(CannotStore, match="in a file or a store of its own"):
-            codec.dumps(value, "the input")
+            codec.dumps_at_once(value, "the input")
