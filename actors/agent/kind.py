@@ -88,7 +88,8 @@ def agent(
         migrate: `(state, from_version) -> state`, for states of an older version; on a thread.
         open_timeout: seconds that `open` may take, and `migrate`.
         turn_timeout: seconds that a turn may take, None for ever; then it is interrupted, and fails.
-        attempts: how often a turn that a crash cut off is begun before its run fails.
+        attempts: how many crashes may be held against a run before it fails; with 1 its code begins at
+            most once.
 
     Raises `KindTaken` if other code has this name and version already, `TypeError` or `ValueError`
     for an argument that cannot be right. Returns the function or class itself.

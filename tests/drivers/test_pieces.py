@@ -73,7 +73,7 @@ def test_what_is_nested_deeply_is_hidden_all_the_same() -> None:
 class Told:
     """A turn that is told too much."""
 
-    _over = False
+    _over = suspended = False
 
     def __init__(self) -> None:
         self.events: list[Any] = []

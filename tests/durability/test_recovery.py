@@ -87,8 +87,8 @@ def test_a_kind_with_one_attempt_is_begun_once_whatever_its_first_line_does(
     with Runtime(store) as runtime:
         outcome = runtime.run("r").outcome(DEADLINE)
     assert begun() == ["r 1"]
-    assert (outcome.status, outcome.attempt) == ("failed", 1)
-    assert "cut off 1 time" in str(outcome.error)
+    assert (outcome.status, outcome.attempt, outcome.error_type) == ("failed", 1, "CutOff")
+    assert "its turn was cut off" in str(outcome.error)
 
 
 def test_a_run_that_kills_its_process_is_begun_as_often_as_its_kind_allows(
@@ -96,17 +96,18 @@ def test_a_run_that_kills_its_process_is_begun_as_often_as_its_kind_allows(
 ) -> None:
     store = tmp_path / "agents.db"
     dies(store, "runtime.spawn(thrice, '/rec/a', input='die', run_id='r')\n" + GO_ON)
-    dies(store, GO_ON)
-    dies(store, GO_ON)
+    for _ in range(4):
+        dies(store, GO_ON)
     with Runtime(store) as runtime:
-        assert runtime.run("r").outcome(DEADLINE).status == "failed"
+        outcome = runtime.run("r").outcome(DEADLINE)
+        assert (outcome.status, outcome.attempt, outcome.error_type) == ("failed", 5, "Crashed")
+        assert runtime.run("r").info().crashes == 3
         assert runtime.agent("/rec/a").followup("live").result(DEADLINE) == 1
         told = [(e.type, e.data) for e in runtime.events("/rec/a", follow=False) if e.run_id == "r"]
-    assert begun()[:3] == ["r 1", "r 2", "r 3"]
+    assert begun()[:5] == ["r 1", "r 2", "r 3", "r 4", "r 5"]
     assert [data for kind, data in told if kind == "run.started"] == [
         {"attempt": 1},
-        {"attempt": 2, "recovered": True},
-        {"attempt": 3, "recovered": True},
+        *({"attempt": number, "recovered": True} for number in (2, 3, 4, 5)),
     ]
     assert [data.get("recovered") for kind, data in told if kind == "run.failed"] == [True]
 

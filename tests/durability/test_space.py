@@ -165,7 +165,7 @@ def test_a_turn_that_begins_again_finds_the_runs_that_it_started(tmp_path: Path)
         events: Iterator[Any] = runtime.events("/space/p", since=0)
         assert any(event.type == "run.progress" for event in events)
         crowd(runtime)
-        runtime.suspend(drain=0.0)
+        runtime.close(drain=0.0)
     with Runtime(path, retention=NOTHING) as runtime:
         crowd(runtime)
         assert runtime.run(run.run_id).result(timeout=DEADLINE) == list(range(10))

@@ -55,7 +55,7 @@ async def waits(turn):
 def waits_on_a_thread(turn):
     say("waiting")
     begun.release()
-    while not turn.interrupted:
+    while not (turn.suspended or turn.interrupted):
         time.sleep(0.01)
     say("ended thread")
 

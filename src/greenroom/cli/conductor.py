@@ -35,7 +35,7 @@ LATECOMERS = 1.0
 """Seconds of these that are left for turns of other agents which began in the others."""
 
 GRACE = 7.0
-"""Seconds that closing may take beyond that. Turns that do not return are recorded as cut off after 5."""
+"""Seconds that closing may take beyond that. By then it is recorded which turns were cut off."""
 
 LOOK = 2.0
 """Seconds after which the agent is looked at without an event as the reason."""

@@ -225,7 +225,7 @@ class Conversation:
     async def permit(self, session: str, tool_call: Any, options: list[Any]) -> str | None:
         """The option that the kind's policy, or somebody outside, has chosen; None calls it off."""
         turn = self._turn
-        if turn is None or turn.interrupted or session != self._session:
+        if turn is None or turn.interrupted or turn.suspended or session != self._session:
             return None
         kind, title = self._kinds.get(tool_call.tool_call_id, ("other", ""))
         call = tool_call.model_dump(mode="json", by_alias=True, exclude_none=True)
@@ -257,7 +257,7 @@ class Conversation:
             async with turn.paused():
                 return await self._questions.answered(asked)
         except asyncio.CancelledError:
-            if turn.interrupted:
+            if turn.interrupted or turn.suspended:
                 return None  # the agent is told so as well
             raise
 

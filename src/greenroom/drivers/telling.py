@@ -19,7 +19,7 @@ SHORT = 16_384
 
 def tell(turn: Turn, name: str, data: Any, mask: Mask) -> None:
     """A `run.progress` event; nothing that a program says keeps its run from going on."""
-    if turn._over:
+    if turn._over or turn.suspended:
         return
     data = mask.value(data)
     try:

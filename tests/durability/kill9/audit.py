@@ -14,8 +14,11 @@ from msgspec import Struct
 from .facts import AgentFact, Facts, RunFact
 from .record import Record, Request
 
-LIMITED = {"kill-once": 1, "kill-twice": 2}
-"""How often a run of these kinds may begin; those of others as often as it takes."""
+ONCE = "kill-once"
+"""A run of this kind may begin once."""
+
+LIMITED = {"kill-twice": 2}
+"""How many crashes may be held against a run of these kinds; of others, as many as there are."""
 
 TOLD_BEFORE_WRITTEN = ("agent.evicted", "agent.reloaded")
 """Events that nobody builds on: a death may lose some that were heard, but gives no number again."""
@@ -184,7 +187,8 @@ class Audit:
         stops = [r for r in self.record.requests.values() if r.ask.do == "interrupt"]
         for run in self.facts.runs.values():
             if run.status == "failed":
-                limited = self.facts.agents[run.agent_id].kind in LIMITED
+                kind = self.facts.agents[run.agent_id].kind
+                limited = kind == ONCE or kind in LIMITED
                 reason = "attempts" if limited else run.input.get("fail")
                 if reason is None or reason not in str(run.error):
                     yield run.path, f"run {run.run_id} failed: {run.error}"
@@ -330,21 +334,32 @@ class Audit:
     # Beginning
 
     def check_attempts(self) -> Iterator[tuple[str, str]]:
-        """No run begins more often than its kind allows; one that was cut off for good says so."""
+        """Each beginning is counted, and a run that was given up says so: it was cut off too often."""
         failures = {event.run_id: event for event in self.facts.events if event.type == "run.failed"}
         for run in self.facts.runs.values():
-            limit = LIMITED.get(self.facts.agents[run.agent_id].kind)
+            kind = self.facts.agents[run.agent_id].kind
+            once, limit = kind == ONCE, LIMITED.get(kind)
             times = self.record.begun[run.run_id]
-            if limit is not None and times > limit:
-                yield run.path, f"run {run.run_id} began {times} times, {limit} are allowed"
+            if once and times > 1:
+                yield run.path, f"run {run.run_id} began {times} times, and may begin once"
+            if times > run.attempt:
+                yield run.path, f"run {run.run_id} began {times} times, and counts {run.attempt}"
             if run.status == "completed" and not times:
                 yield run.path, f"run {run.run_id} is completed, and never began"
-            if limit is not None and run.status == "failed":
+            if (once or limit is not None) and run.status == "failed":
                 data = failures[run.run_id].data if run.run_id in failures else {}
                 if not data.get("recovered") or data.get("error") != run.error:
                     yield run.path, f"run {run.run_id} failed, and its event says {data}"
-                if run.attempt != limit:
-                    yield run.path, f"run {run.run_id} was given up after {run.attempt} of {limit} attempts"
+                if run.error_type != ("CutOff" if once else "Crashed"):
+                    yield run.path, f"run {run.run_id} was given up as {run.error_type}"
+                if limit is not None and (run.crashes != limit or run.attempt < limit + 2):
+                    yield run.path, f"{run} was given up, and {limit} crashes are to be held against it"
+
+    def check_blame(self) -> Iterator[tuple[str, str]]:
+        """A crash is held against one run at most."""
+        blamed = {run.run_id: run.crashes for run in self.facts.runs.values() if run.crashes}
+        if sum(blamed.values()) > len(self.lives):
+            yield "the store", f"has had {len(self.lives)} deaths, and holds more against runs: {blamed}"
 
     def check_beginnings(self) -> Iterator[tuple[str, str]]:
         """Events tell each beginning, with its attempt, and whether the run is from an earlier life."""
@@ -364,7 +379,8 @@ class Audit:
                         f"run {run_id} is {'' if recovered else 'not '}recovered, and {event} is told",
                     )
             run = self.facts.runs.get(run_id)  # type: ignore[arg-type]
-            if run is not None and run.status in ENDS and run.attempt != attempts[-1]:
+            # one that was called off before its code began is told, and not counted
+            if run is not None and run.status in ENDS and not 0 <= attempts[-1] - run.attempt <= 1:
                 yield where, f"run {run_id} ended as attempt {run.attempt}, and began as {attempts}"
 
     def check_interrupts(self) -> Iterator[tuple[str, str]]:

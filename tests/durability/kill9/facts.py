@@ -41,6 +41,8 @@ class RunFact(Struct):
     awaits: tuple[str, ...]
     result: Any
     error: str | None
+    error_type: str | None = None
+    crashes: int = 0
 
 
 class EventFact(Struct):
@@ -155,6 +157,8 @@ def _run(reader: Reader, run_id: str) -> RunFact:
         row.awaits,
         None if row.result is None else loads(row.result),
         row.error,
+        row.error_type,
+        row.crashes,
     )
 
 

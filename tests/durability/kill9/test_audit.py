@@ -232,6 +232,15 @@ def a_run_began_too_often(facts: Facts, record: Record) -> None:
     record.begun[run_of(facts, kind="kill-once").run_id] += 1
 
 
+def a_beginning_was_not_counted(facts: Facts, record: Record) -> None:
+    run_of(facts, kind="kill-tally", status="completed").attempt -= 1
+
+
+def a_crash_is_held_against_all(facts: Facts, record: Record) -> None:
+    for run in facts.runs.values():
+        run.crashes = 1
+
+
 def a_beginning_is_not_called_recovered(facts: Facts, record: Record) -> None:
     event = next(e for e in facts.events if e.type == "run.started" and e.data["attempt"] > 1)
     del event.data["recovered"]
@@ -297,6 +306,8 @@ PLANTS: list[tuple[str, Plant]] = [
     ("continuations", a_continuation_is_missing),
     ("continuations", a_continuation_missed_an_outcome),
     ("attempts", a_run_began_too_often),
+    ("attempts", a_beginning_was_not_counted),
+    ("blame", a_crash_is_held_against_all),
     ("beginnings", a_beginning_is_not_called_recovered),
     ("beginnings", a_new_run_is_called_recovered),
     ("beginnings", a_beginning_has_anothers_attempt),

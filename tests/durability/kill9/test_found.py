@@ -142,7 +142,7 @@ def test_a_turn_begun_again_finds_its_child_and_run_also_if_the_child_was_closed
     first = Runtime(tmp_path / "store.db").start()
     first.spawn(parent, "/found/p", input=1, run_id="run")
     stages["first"].reached()
-    first.suspend(drain=0)
+    first.close(drain=0)
     with Runtime(tmp_path / "store.db") as second:
         stages["second"].reached()
         second.agent("/found/p/c").close()

@@ -55,7 +55,7 @@ class Death(Struct, frozen=True):
 
     phase: Phase
     after: float
-    end: Literal["close", "suspend", "race"] = "close"
+    end: Literal["close", "interrupt", "race"] = "close"
 
     @property
     def fate(self) -> list[str]:
@@ -80,7 +80,7 @@ def plan(seed: str, rounds: int) -> list[Death]:
                     after = rng.uniform(0, 0.4)  # the drain time is 0.2
                 case _:
                     after = rng.randint(1, 150)
-            deaths.append(Death(phase, after, rng.choice(["close", "suspend", "race"])))
+            deaths.append(Death(phase, after, rng.choice(["close", "interrupt", "race"])))
     return deaths[:rounds]
 
 

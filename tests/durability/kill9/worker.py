@@ -1,6 +1,6 @@
 """A program that works on a store until it is killed, and goes on where the last one was.
 
-    python worker.py STORE --life N --seed S [--fate turn:17] [--end close|suspend|race]
+    python worker.py STORE --life N --seed S [--fate turn:17] [--end close|interrupt|race]
     python worker.py STORE --life N --seed S --last
 
 Lanes (threads) each have a tree of agents of their own and ask for one thing after the other, so a death
@@ -146,10 +146,7 @@ def main() -> None:
         for thread in threads:
             thread.join()
     print("closing", flush=True)
-    if given.end == "suspend":
-        runtime.suspend()
-    else:
-        runtime.close()
+    runtime.close(interrupt=given.end == "interrupt")
     stopping.set()
     for thread in threads:
         thread.join(10)
