@@ -352,7 +352,7 @@ class ResidencyTable:
             entry.idle = True
             self._lru.idle(agent_id)
         elif self._has_room or self._lru.pinned(agent_id):
-            entry.idle = True
+            entry.idle = entry.goes_on = True  # in memory, so it is to be counted soon
             self._return(entry, None, now)
         else:
             return [*self._unload(entry, now, evicted=True), *self._settle(now)]
@@ -567,7 +567,7 @@ class ResidencyTable:
     def _work(self, entry: _Entry, *, goes_on: bool) -> Effects:
         """Tell the session that there is work: from now on it is busy."""
         entry.sent += 1
-        entry.has_work = True
+        entry.has_work, entry.goes_on = True, goes_on
         if entry.idle:
             entry.idle = False
             self._lru.busy(entry.agent_id)

@@ -24,10 +24,10 @@ def looked_up(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     paths: list[str] = []
     read = Reader.read
 
-    def noticed(self: Reader, query: Any, erasing: Any = ()) -> object:
+    def noticed(self: Reader, query: Any, *more: Any) -> object:
         if isinstance(query, FindAgent):
             paths.append(query.path)
-        return read(self, query, erasing)
+        return read(self, query, *more)
 
     monkeypatch.setattr(Reader, "read", noticed)
     return paths

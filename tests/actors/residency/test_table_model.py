@@ -84,6 +84,7 @@ class Resident:
         self.stage = "loading"
         self.incarnation: Incarnation | None = None
         self.sent = 0
+        self.has_work = False  # of what was sent, some is neither said to be done nor dismissed
         self.idle = False
         self.away = False  # it has no place
         self.placed = 0.0  # since when it has one
@@ -118,6 +119,7 @@ class ResidencyAgainstAList(RuleBasedStateMachine):
         self.evicting: dict[object, AgentId] = {}
         self.asked_to_go: AgentId | None = None
         self.gives_way: AgentId | None = None
+        self.told_last: dict[AgentId, bool] = {}  # whether the last Work that a session was sent goes on
         self.keeps_place: set[AgentId] = set()  # has left, and its place is for itself
         self.called_back: dict[AgentId, bool] = {}  # leaves without a place, and queues when it has left
         self.closing = False
@@ -186,8 +188,10 @@ class ResidencyAgainstAList(RuleBasedStateMachine):
                     self.started(agent_id, incarnation, work, asks_first=asks_first)
                 case ToSession(agent_id, Work() as work):
                     self.session_of(agent_id).inbox.append(work)
+                    self.told_last[agent_id] = work.goes_on
                     resident = self.residents[agent_id]
                     resident.sent += 1
+                    resident.has_work = True
                     self.used(agent_id)
                 case ToSession(agent_id, Room() as room):
                     self.gets_a_place(agent_id)
@@ -286,6 +290,7 @@ class ResidencyAgainstAList(RuleBasedStateMachine):
             assert other.agent_id != agent_id or other.incarnation < incarnation
         resident = self.residents[agent_id]
         resident.stage, resident.incarnation = "opening", incarnation
+        resident.has_work = work is not None
         session = Session(agent_id, incarnation)
         session.asks_first = asks_first
         self.sessions.append(session)
@@ -311,7 +316,7 @@ class ResidencyAgainstAList(RuleBasedStateMachine):
         self.leaves_line(agent_id)
         resident.stage = "unloading"
         self.session_of(agent_id).inbox.append(unload)
-        if agent_id == self.gives_way and agent_id in self.owed:
+        if agent_id == self.gives_way and resident.has_work:
             self.called_back_later(agent_id, goes_on=False)
 
     def called_back_later(self, agent_id: AgentId, *, goes_on: bool) -> None:
@@ -384,7 +389,7 @@ class ResidencyAgainstAList(RuleBasedStateMachine):
             self.leaves_line(agent_id)
             self.called_back.pop(agent_id, None)
         if resident is not None:
-            resident.next_in = False
+            resident.next_in = resident.has_work = False
 
     @rule(agent_id=agents)
     @precondition(lambda self: len(self.closed) < AGENTS - 3)
@@ -610,7 +615,7 @@ class ResidencyAgainstAList(RuleBasedStateMachine):
                 effects = table.session_asks(agent_id, incarnation, goes_on=False, now=self.now)
             case SessionEnded():
                 if resident and resident.stage != "unloading" and news.seen < resident.sent:
-                    self.called_back[agent_id] = False
+                    self.called_back[agent_id] = self.told_last[agent_id]
                     self.with_work.add(agent_id)
                 effects = table.session_ended(agent_id, incarnation, news.seen, now=self.now)
             case _:
@@ -626,6 +631,7 @@ class ResidencyAgainstAList(RuleBasedStateMachine):
         self.leaves_line(agent_id)
         if seen != resident.sent:
             return
+        resident.has_work = False
         if resident.away and len(self.placed) < self.limit:
             resident.away, resident.placed = False, self.now
         if resident.away and agent_id in self.pins:
