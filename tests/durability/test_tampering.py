@@ -190,7 +190,7 @@ def test_a_pickle_bomb_elsewhere_is_never_executed(tmp_path: Path, what: str, se
         else:
             for number in range(2):
                 ref.followup(number)
-        runtime.suspend(drain=0)
+        runtime.close(drain=0)
     table, column, where = COLUMNS[what]
     where = where.replace("path = '/t/bad'", "path = '/t/bad' AND status <> 'closed'")
     with database(store) as connection:
