@@ -13,10 +13,11 @@ from typing import Any, Literal, Self, TypeAlias
 
 from ..persistence.protocol import EventRow
 from . import calls
+from .agent.aside import encoded, infos_of, made, outcomes_of
 from .agent.divergence import compared
-from .agent.kind import find_kind
+from .agent.kind import find_kind, kind_of
 from .agent.turn import result_of
-from .calls import UNSET, Call
+from .calls import UNSET, Call, Encoded
 from .engine import Engine, Settings, checked_drain, failure_of
 from .errors import GreenroomError, RuntimeClosing
 from .events.protocol import Cursor, ForgetPull
@@ -24,16 +25,39 @@ from .events.ring import cursor_of
 from .explain import explain
 from .gateway import Standing
 from .handle import Handle
-from .ledger.protocol import ForgetRequest
+from .ledger.protocol import ForgetRequest, RunEnded
 from .retention import DEFAULT, Retention
 from .runtime import END_MARGIN, stats_of
 from .state import decode_aside
-from .views import AgentInfo, AgentInfos, Event, Explanation, Outcome, RunInfo, Stats
-from .vocabulary import AgentStatus, Durability, RequestId, RunId, checked_timeout
+from .views import (
+    AgentInfo,
+    AgentInfos,
+    Event,
+    Explanation,
+    Outcome,
+    RunInfo,
+    Stats,
+    weight_of_run,
+)
+from .vocabulary import AgentStatus, Durability, RequestId, RunId, check_path, checked_timeout
 from .waiting import Awaited
 
 SORTED_AT_ONCE = 1_000
 """Handles of runs that are looked at before the loop gets its turn."""
+
+
+async def heard(awaited: Awaited[Any], answer: Any) -> None:
+    """An answer that may bring a large result. Raises the error that it brings."""
+    outcome: Outcome | None = None
+    try:
+        if isinstance(answer, RunEnded):
+            (outcome,) = await outcomes_of([answer.run])
+    finally:  # also when nobody waits any more: then it has ended all the same
+        awaited.hear(answer, outcome)
+
+
+async def _encoded(value: object, what: str) -> object:
+    return value if value is UNSET else Encoded(await encoded(value, what))
 
 
 class AsyncRuntime(Handle):
@@ -125,7 +149,11 @@ class AsyncRuntime(Handle):
         durability: Durability | None = None,
     ) -> "AsyncAgentRef":
         """See `Runtime.spawn`."""
-        call = calls.spawn(kind, path, config=config, input=input, run_id=run_id, durability=durability)
+        where = check_path(path)
+        kind_of(kind, where)
+        first = await _encoded(input, f"the input for {where}")
+        settings = await _encoded(config, f"the config of {where}")
+        call = calls.spawn(kind, path, config=settings, input=first, run_id=run_id, durability=durability)
         answer = await self._accepted(call)
         run = AsyncRun(self, answer.run_id, answer.path) if answer.run_id else None
         return AsyncAgentRef(self, answer.path, run)
@@ -151,7 +179,7 @@ class AsyncRuntime(Handle):
             left = limit - len(agents)
             call = calls.page(under, status, after, left, resident=resident, after_id=after_id)
             page = await self._ask(call)
-            agents += [AgentInfo.of(agent) for agent in page.agents]
+            agents += await infos_of(page.agents)
             after, after_id = page.next, page.next_id
             if after is None:
                 break
@@ -203,7 +231,7 @@ class AsyncRuntime(Handle):
         try:
             async with asyncio.timeout(seconds or None):
                 while awaited.goes_on:
-                    awaited.hear(await answers.get())
+                    await heard(awaited, await answers.get())
         except TimeoutError:
             pass
         finally:
@@ -269,17 +297,20 @@ class AsyncAgentRef(Handle):
         self, input: Any, *, run_id: str | None = None, durability: Durability | None = None
     ) -> "AsyncRun":
         """See `AgentRef.followup`."""
-        call = calls.followup(self.path, input, run_id=run_id, durability=durability)
+        given = await _encoded(input, f"the input for {self.path}")
+        call = calls.followup(self.path, given, run_id=run_id, durability=durability)
         answer = await self._runtime._accepted(call)
         return AsyncRun(self._runtime, answer.run_id, self.path)
 
     async def send(self, body: Any, *, durability: Durability | None = None) -> None:
         """See `AgentRef.send`."""
+        body = await _encoded(body, f"the message to {self.path}")
         await self._runtime._ask(calls.send(self.path, body, durability=durability))
 
     async def info(self) -> AgentInfo:
         """See `AgentRef.info`."""
-        return AgentInfo.of((await self._runtime._ask(calls.info(self.path))).agent)
+        (info,) = await infos_of([(await self._runtime._ask(calls.info(self.path))).agent])
+        return info
 
     async def state(self) -> Any:
         """See `AgentRef.state`."""
@@ -357,7 +388,7 @@ class AsyncRun(Handle):
             finally:
                 if not answered.done() or answered.cancelled():
                     self._forget(request)
-            self._ended = Outcome.of(_granted(answer).run)
+            (self._ended,) = await outcomes_of([_granted(answer).run])
         return self._ended
 
     def _forget(self, request: RequestId) -> None:
@@ -378,7 +409,8 @@ class AsyncRun(Handle):
 
     async def info(self) -> RunInfo:
         """See `Run.info`."""
-        return RunInfo.of((await self._runtime._ask(calls.find_run(self.run_id))).run)
+        run = (await self._runtime._ask(calls.find_run(self.run_id))).run
+        return await made(weight_of_run(run), lambda: RunInfo.of(run), f"read of {self.run_id}")
 
     async def done(self) -> bool:
         """See `Run.done`."""

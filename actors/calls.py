@@ -91,6 +91,16 @@ class Call(Struct, frozen=True):
     input: Payload | None = None
 
 
+class Encoded(Struct, frozen=True):
+    """A value that is bytes already, as `AsyncRuntime` makes large ones aside."""
+
+    data: Payload
+
+
+def _payload(value: object, what: str) -> Payload:
+    return value.data if type(value) is Encoded else dumps(value, what)
+
+
 def spawn(
     kind: object,
     path: object,
@@ -103,8 +113,8 @@ def spawn(
     """`Runtime.spawn`."""
     where, level = check_path(path), _level(durability)
     found = kind_of(kind, where)
-    settings = dumps(config, f"the config of {where}")
-    first = None if input is UNSET else dumps(input, f"the input for {where}")
+    settings = _payload(config, f"the config of {where}")
+    first = None if input is UNSET else _payload(input, f"the input for {where}")
     if first is None and run_id is not None:
         raise ValueError("run_id= names the first run, which there is only with input=")
     named = _new_run_id(run_id)
@@ -121,7 +131,11 @@ def spawn(
 def followup(path: str, input: object, *, run_id: object, durability: object) -> Call:
     """`AgentRef.followup`."""
     path = plain(path)
-    payload, named, level = dumps(input, f"the input for {path}"), _new_run_id(run_id), _level(durability)
+    payload, named, level = (
+        _payload(input, f"the input for {path}"),
+        _new_run_id(run_id),
+        _level(durability),
+    )
     return Call(
         "directory",
         lambda request, to: SubmitRun(request, to, path, payload, named, durability=level),
@@ -132,7 +146,7 @@ def followup(path: str, input: object, *, run_id: object, durability: object) ->
 def send(path: str, body: object, *, durability: object) -> Call:
     """`AgentRef.send`."""
     path = plain(path)
-    payload, level = dumps(body, f"the message to {path}"), _level(durability)
+    payload, level = _payload(body, f"the message to {path}"), _level(durability)
     return Call("directory", lambda request, to: SubmitMessage(request, to, path, payload, None, level))
 
 

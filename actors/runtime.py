@@ -9,6 +9,7 @@ from typing import Any, Literal, Self, TypeAlias
 
 from ..persistence.comparing import difference
 from . import calls
+from .agent.aside import outcomes_of
 from .agent.kind import find_kind
 from .agent.turn import result_of
 from .calls import UNSET, Call
@@ -435,7 +436,7 @@ class Run(Handle):
             error = failure_of(answer)
             if error is not None:
                 raise error
-            self._ended = Outcome.of(answer.run)
+            (self._ended,) = await outcomes_of([answer.run])
         return result_of(self._ended)
 
 

@@ -1,5 +1,6 @@
 """What people see of agents, runs and events: the plain values that the public calls return."""
 
+from collections.abc import Iterable
 from typing import Any, Literal, TypeAlias, get_args
 
 import msgspec
@@ -24,6 +25,25 @@ def read(payload: Payload) -> Any:
         return loads(payload)
     except Exception as error:  # `loads` has said what it is
         return UnreadableValue(text_of(error))
+
+
+ITEM = 64
+"""Bytes that the making of one thing counts for, beside the values in it."""
+
+
+def weight_of_run(run: RunRow | None) -> int:
+    """How many bytes of values there are in a run, for who is not to wait while they are read."""
+    return 0 if run is None else ITEM + len(run.input) + (len(run.result) if run.result else 0)
+
+
+def weight_of_agent(agent: LiveAgent) -> int:
+    """The same for an agent."""
+    return ITEM + len(agent.row.config) + weight_of_run(agent.row.last)
+
+
+def weight_of_messages(messages: Iterable[MessageRow]) -> int:
+    """The same for messages."""
+    return sum(ITEM + len(message.body) for message in messages)
 
 
 class Outcome(Struct, frozen=True):

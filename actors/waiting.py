@@ -82,15 +82,15 @@ class Awaited(Generic[H]):
             return True
         return not (self.over or self._looks)
 
-    def hear(self, answer: Any) -> None:
-        """An answer to the call. Raises the error that it brings."""
+    def hear(self, answer: Any, outcome: Outcome | None = None) -> None:
+        """An answer to the call, and what was made of it, if it was. Raises the error that it brings."""
         error = failure_of(answer)
         if error is not None:
             raise error
         if isinstance(answer, RunsSought):
             self._sought, self._unread = True, answer.unread
         elif isinstance(answer, RunEnded) and answer.run.run_id in self._open:
-            self._end(Outcome.of(answer.run))
+            self._end(outcome or Outcome.of(answer.run))
 
     def leave(self, request: RequestId, next_answer: Callable[[], Any]) -> None:
         """Nobody waits any more; `next_answer` raises when there is none yet.

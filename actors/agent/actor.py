@@ -32,8 +32,8 @@ from ..processes.protocol import ProcessNews
 from ..residency.protocol import AskFirst, GoOn, OpenSession, Rest, Room, Unload, Work
 from ..shell import ActorShell
 from ..slots.protocol import SlotGranted
-from ..views import AgentInfo
 from ..vocabulary import Address, AgentId, Incarnation, RequestId, Role, RunId, tellable
+from .aside import infos_of
 from .behaviour import Behaviour, explain_error, type_of
 from .executing import enter
 from .hosting import Link, offer
@@ -49,7 +49,7 @@ from .session import (
     DoTurn,
     Session,
 )
-from .turn import Pending, Turn
+from .turn import Given, Pending, Turn
 from .turn_clock import TurnClock
 
 
@@ -254,7 +254,8 @@ class AgentActor(ActorShell):
             if self.called_off:
                 raise asyncio.CancelledError
             self.opening = asyncio.current_task()
-            await self.behaviour.open(AgentInfo.of(live))
+            (info,) = await infos_of([live])
+            await self.behaviour.open(info)
         except asyncio.CancelledError as error:
             if self.called_off or cancelled_from_outside():
                 self.act(self.session.cancelled())
@@ -309,15 +310,9 @@ class AgentActor(ActorShell):
         result: bytes | None = None
         snapshot: Snapshot | None = None
         try:
-            turn = self.turn = Turn(
-                self,
-                do.run,
-                again=do.again,
-                config=self.behaviour.config,
-                state=await self.behaviour.states.take(),
-                inbox=self.inbox,
-                results=do.results,
-            )
+            state = await self.behaviour.states.take()
+            given = await Given.read(do.run, self.behaviour.config, self.inbox, do.results)
+            turn = self.turn = Turn(self, do.run, given, again=do.again, state=state)
             enter(turn)
             if self.interruption is not None:
                 raise asyncio.CancelledError

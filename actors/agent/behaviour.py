@@ -17,13 +17,13 @@ from contextvars import Context
 from pathlib import Path
 from typing import Any
 
-from ...persistence.codec import dumps
 from ...persistence.protocol import Snapshot
 from ..borders import members_of, text_of, type_name
 from ..errors import CannotStore, ProcessFailed, SnapshotTampered, SnapshotUnreadable
 from ..handle import Handle
 from ..views import AgentInfo
 from ..vocabulary import tellable
+from .aside import encoded
 from .kind import Kind
 from .opened import Opened
 from .states import StateKeeper, short
@@ -161,7 +161,7 @@ class Behaviour:
             result = await self._run_on_thread(code, turn)
         if turn._diverged is not None:  # in a simulation, and the code went on all the same
             raise turn._diverged.error(turn.run_id, turn.path)
-        return dumps(result, f"the result of {self.path}")
+        return await encoded(result, f"the result of {self.path}")
 
     async def _run_on_thread(self, code: Callable[[Any], Any], turn: Turn) -> Any:
         """Code on a thread cannot be cancelled: it is told, and waited for.

@@ -15,8 +15,9 @@ from threading import current_thread
 from typing import Any, Protocol, TypeVar
 
 import msgspec
+from msgspec import Struct
 
-from ...persistence.codec import Unreadable, dumps, loads
+from ...persistence.codec import Unreadable, loads
 from ...persistence.protocol import MessageRow, RunRow, Snapshot
 from ..borders import let_out, plain, shown, text_of, type_name
 from ..directory.protocol import InterruptAgent, LocateAgent, SpawnAgent, SubmitRun
@@ -42,7 +43,16 @@ from ..ledger.protocol import (
     OutgoingMessage,
     ReportDivergence,
 )
-from ..views import AgentInfo, AgentInfos, Message, Outcome, Outcomes, UnreadableValue
+from ..views import (
+    AgentInfo,
+    AgentInfos,
+    Message,
+    Outcome,
+    Outcomes,
+    UnreadableValue,
+    weight_of_messages,
+    weight_of_run,
+)
 from ..vocabulary import (
     AgentId,
     Incarnation,
@@ -55,6 +65,7 @@ from ..vocabulary import (
     resolve,
     tree_of,
 )
+from .aside import Encoding, encoded, infos_of, made, outcomes_of
 from .divergence import Divergence, compared
 from .executing import in_child
 from .identities import BEFORE, Identities, Identity
@@ -171,6 +182,34 @@ class TurnAgent(Handle):
         return await self._turn.interrupt(self.path)
 
 
+class Given(Struct):
+    """What a turn finds: copies, of its own."""
+
+    input: Any
+    config: Any
+    inbox: list[Message]
+    results: list[Outcome]
+
+    @classmethod
+    async def read(
+        cls, run: RunRow, config: Payload, inbox: tuple[MessageRow, ...], results: tuple[RunRow, ...]
+    ) -> "Given":
+        """Make it of what is stored. Raises `SnapshotUnreadable`."""
+
+        def make() -> Given:
+            return cls(
+                _given(run.input, f"input of run {run.run_id}", run.path),
+                _given(config, "config", run.path),
+                [Message.of(message) for message in inbox],
+                [Outcome.of(result) for result in results],
+            )
+
+        weight = len(run.input) + len(config)
+        if inbox or results:
+            weight += weight_of_messages(inbox) + sum(map(weight_of_run, results))
+        return await made(weight, make, f"read for {run.path}")
+
+
 class Turn(Handle):
     """One execution attempt of a run.
 
@@ -185,21 +224,19 @@ class Turn(Handle):
         self,
         host: Host,
         run: RunRow,
+        given: Given,
         *,
         again: bool,
-        config: bytes,
         state: Any,
-        inbox: tuple[MessageRow, ...],
-        results: tuple[RunRow, ...],
     ) -> None:
         self._path: str = run.path
         self._run_id: str = run.run_id
         self._attempt: int = run.attempt
-        self.input: Any = _given(run.input, f"input of run {run.run_id}", run.path)
-        self.config: Any = _given(config, "config", run.path)
+        self.input: Any = given.input
+        self.config: Any = given.config
         self.state: Any = state
-        self.inbox: list[Message] = [Message.of(message) for message in inbox]
-        self.results: list[Outcome] = [Outcome.of(result) for result in results]
+        self.inbox: list[Message] = given.inbox
+        self.results: list[Outcome] = given.results
         self._interrupted = False
         self._suspended = False
         self._over = False
@@ -274,14 +311,15 @@ class Turn(Handle):
         try:
             found = kind_of(kind)
             path = self._path_of(name)
-            payload = dumps(config, f"the config of {path}")
+            encoding = Encoding(config, f"the config of {path}")
         except Exception as error:
             return _raising(error)
         finds = path not in self._spawned
         self._spawned.add(path)
-        return self._spawn(found, path, payload, finds=finds)
+        return self._spawn(found, path, encoding, finds=finds)
 
-    async def _spawn(self, kind: Kind, path: str, config: Payload, *, finds: bool) -> TurnAgent:
+    async def _spawn(self, kind: Kind, path: str, encoding: Encoding, *, finds: bool) -> TurnAgent:
+        config = await encoding.done()
         host = self._live
         spawned = await host.ask(
             "directory",
@@ -321,12 +359,13 @@ class Turn(Handle):
             return _raising(error)
         identity = self._identities.take("run", path, key, caller)
         try:
-            payload = dumps(input, f"the input for {path}")
+            encoding = Encoding(input, f"the input for {path}")
         except Exception as error:
             return _raising(error)
-        return self._followup(identity, payload)
+        return self._followup(identity, encoding)
 
-    async def _followup(self, identity: Identity, input: Payload) -> TurnRun:
+    async def _followup(self, identity: Identity, encoding: Encoding) -> TurnRun:
+        payload = await encoding.done()
         host, path = self._live, identity.name
         run_id = derived_id(self._stem, identity.what, path, identity.mark)
         # What no turn of this run has asked for before is new: there is nothing to look for.
@@ -334,11 +373,11 @@ class Turn(Handle):
         accepted = await host.ask(
             "directory",
             lambda request: SubmitRun(
-                request, host.address, path, input, run_id, fresh, started_by=self._serial
+                request, host.address, path, payload, run_id, fresh, started_by=self._serial
             ),
         )
         if accepted.known is not None:
-            await self._compare(identity, accepted.known, input)
+            await self._compare(identity, accepted.known, payload)
         return TurnRun(self, accepted.run_id, accepted.path)
 
     async def _compare_agent(self, agent_id: AgentId, kind: Kind, path: str, config: Payload) -> None:
@@ -392,7 +431,7 @@ class Turn(Handle):
     async def send(self, path: Any, body: Any) -> None:
         """Put a message in an agent's inbox when this turn is committed, and only then."""
         path = self._path_of(path)
-        payload = dumps(body, f"the message to {path}")
+        payload = await encoded(body, f"the message to {path}")
         located = await self._live.ask(
             "directory", lambda request: LocateAgent(request, self._live.address, path)
         )
@@ -420,7 +459,7 @@ class Turn(Handle):
                     request, self._live.address, under, None, after, 1_000
                 ),
             )
-            agents += [AgentInfo.of(agent) for agent in page.agents]
+            agents += await infos_of(page.agents)
             after = page.next
             if after is None:
                 return agents
@@ -467,7 +506,7 @@ class Turn(Handle):
         for run, ended in zip(runs, rows, strict=True):
             if isinstance(run, TurnRun):
                 run._ended = ended.run
-        return [Outcome.of(ended.run) for ended in rows]
+        return await outcomes_of([ended.run for ended in rows])
 
     def _forget(self, answer: "asyncio.Future[Any]", run_id: RunId) -> None:
         """Have nobody told of a run whose end this wait did not see."""
@@ -489,7 +528,7 @@ class Turn(Handle):
         if self._continuation is not None:
             raise RuntimeError("this turn has called after() already: name all runs in one call")
         run_ids = tuple([await self._id_of(run) for run in runs])
-        payload = dumps(input, "the input of after()")
+        payload = await encoded(input, "the input of after()")
         run_id = derived_id(self._stem, "after")
         _ = self._live  # see `send`
         self._continuation = Continuation(run_id, run_ids, payload)

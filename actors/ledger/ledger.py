@@ -1313,6 +1313,9 @@ class Ledger:
                 effects += self._interrupt(desk, run, CLOSED)
             elif run.interrupted is None and not ask.final:
                 run.state = "interrupting"
+                # on disk before its code has returned: whoever ends the process now, it is no crash
+                run.row = replace(run.row, at_work=False, alone=False)
+                effects += self._commit((SetRun.of(run.row),), (), run.durability)
                 effects.append(Send(session, InterruptTurn(run.row.run_id, CLOSED, suspend=True)))
             if ask.final and run.interrupted is not None:
                 effects += self._end(desk, run, "interrupted", run.interrupted)

@@ -40,7 +40,9 @@ class File(Struct):
             rows = connection.execute
             paths = [path for (path,) in rows("SELECT path FROM agents WHERE status <> 'closed'")]
             ends = rows("SELECT run_id FROM events WHERE type IN (?, ?, ?)", TERMINAL)
-            runs = dict(rows("SELECT run_id, status FROM runs").fetchall())
+            # what is about deleted agents is removed a little at a time, and seen by nobody meanwhile
+            left = "FROM runs WHERE agent_id NOT IN (SELECT agent_id FROM erased)"
+            runs = dict(rows(f"SELECT run_id, status {left}").fetchall())
             crashes = dict(rows("SELECT run_id, crashes FROM runs").fetchall())
             return cls(Counter(paths), runs, Counter(run_id for (run_id,) in ends), crashes)
         finally:
