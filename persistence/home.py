@@ -2,7 +2,7 @@
 
 An open file lives on when its name is taken away or given to another one: whatever is committed then is
 in a file that nobody finds. So the files at the store's path are held against those that were there when
-it was opened, by device and inode, before each transaction: four looks at the file system, some 8 µs.
+it was opened, by device and inode, before each transaction, by four looks at the file system.
 """
 
 import os

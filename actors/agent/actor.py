@@ -291,6 +291,8 @@ class AgentActor(ActorShell):
     def begin_turn(self, do: DoTurn) -> None:
         if self.is_lost:
             return  # the run is given to the next session
+        if do.erased:
+            self.inbox = tuple(message for message in self.inbox if message.sender_id not in do.erased)
         if do.inbox:
             known = {message.serial: message for message in (*self.inbox, *do.inbox)}
             self.inbox = tuple(known[serial] for serial in sorted(known))

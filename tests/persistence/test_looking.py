@@ -141,7 +141,6 @@ def looks(store: Path, count: int) -> Counter[str]:
     return wrong
 
 
-@pytest.mark.timeout(300)
 def test_two_thousand_looks_beside_an_owner_that_opens_and_closes(tmp_path: Path) -> None:
     with busy_owner(tmp_path / "agents.db"):
         assert looks(tmp_path / "agents.db", 2_000) == {}
