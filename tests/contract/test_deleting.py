@@ -31,8 +31,6 @@ async def peer(turn: Turn) -> Any:
     return [message.body for message in turn.inbox]
 
 
-
-
 @pytest.mark.parametrize("resident", [True, False], ids=["resident", "evicted"])
 def test_delete_erases_what_the_agent_told_and_sent(tmp_path: Path, resident: bool) -> None:
     store = tmp_path / "agents.db"
