@@ -14,9 +14,9 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from contextvars import Context
-from pathlib import Path
 from typing import Any
 
+from ...persistence import codec
 from ...persistence.protocol import Snapshot
 from ..borders import members_of, text_of, type_name
 from ..errors import CannotStore, ProcessFailed, SnapshotTampered, SnapshotUnreadable
@@ -44,18 +44,20 @@ FRAMES = 3
 MEMBERS = 3
 """How many errors of a group are told."""
 
-_ACTORS = Path(__file__).resolve().parents[1]
-PLUMBING = tuple(
-    f"{folder}{os.sep}"
-    for folder in (
-        _ACTORS,
-        _ACTORS.parent / "persistence",
-        *(Path(str(module.__file__)).resolve().parent for module in (asyncio, concurrent.futures)),
-    )
+
+def _folders(*paths: str) -> tuple[str, ...]:
+    """Beginnings of the names of files in these folders, as they are imported and as they are."""
+    both = dict.fromkeys(each for path in paths for each in (path, os.path.realpath(path)))
+    return tuple(f"{each}{os.sep}" for each in both)
+
+
+PLUMBING = _folders(
+    os.path.dirname(os.path.dirname(__file__)),
+    *(os.path.dirname(str(module.__file__)) for module in (codec, asyncio, concurrent.futures)),
 )
 """Folders of the code between a turn and what it calls: its lines tell nobody anything."""
 
-LIBRARIES = tuple(os.path.realpath(sysconfig.get_path(name)) + os.sep for name in ("stdlib", "purelib"))
+LIBRARIES = _folders(*(sysconfig.get_path(name) for name in ("stdlib", "purelib")))
 
 
 class Behaviour:
@@ -241,7 +243,7 @@ def _members(group: BaseExceptionGroup) -> Iterator[BaseException]:
 
 def _telling(frames: Iterable[traceback.FrameSummary]) -> list[traceback.FrameSummary]:
     """The last frames, without the plumbing, and in any case the last one of the user's own code."""
-    plumbed = [frame for frame in frames if not os.path.realpath(frame.filename).startswith(PLUMBING)]
+    plumbed = [frame for frame in frames if not frame.filename.startswith(PLUMBING)]
     last = plumbed[-FRAMES:]
-    own = [frame for frame in plumbed if not os.path.realpath(frame.filename).startswith(LIBRARIES)]
+    own = [frame for frame in plumbed if not frame.filename.startswith(LIBRARIES)]
     return last if not own or own[-1] in last else [own[-1], *last]

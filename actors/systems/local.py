@@ -435,9 +435,9 @@ class LocalSystemBase(Sources):
             return
         threads = self._send_everybody_home()
         deadline = time.monotonic() + SHUTDOWN
-        while self._cells and time.monotonic() < deadline:
+        while (self._cells or any(map(_is_alive, threads))) and time.monotonic() < deadline:
             await asyncio.sleep(0.001)
-        self._end(threads)
+        self._end([])  # whose loop this is does not wait for a thread that a disk holds up
 
     def _end(self, threads: list[threading.Thread]) -> None:
         self._closed = True
@@ -448,6 +448,10 @@ class LocalSystemBase(Sources):
             log.warning("Actor %s did not exit", cell.address)
             cell.address.cell = None
         self._cells.clear()
+
+
+def _is_alive(thread: threading.Thread) -> bool:
+    return thread.is_alive()
 
 
 class Outsider:

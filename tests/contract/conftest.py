@@ -13,6 +13,8 @@ import pytest
 
 from greenroom import Event, Runtime
 
+from ..blocking import blocking_calls
+
 DEADLINE = 600.0
 """Seconds after which a wait in these tests has failed."""
 
@@ -46,6 +48,14 @@ class Door:
         """Let everybody pass, now and from now on."""
         if not self._opened.done():
             self._opened.set_result(None)
+
+
+@pytest.fixture(autouse=True)
+def nothing_of_ours_blocks() -> Iterator[None]:
+    """All of the contract is kept without a call on the loop that waits for anything outside."""
+    with blocking_calls() as found:
+        yield
+    assert found == [], "on a loop's thread"
 
 
 @pytest.fixture
