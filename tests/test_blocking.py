@@ -2,7 +2,7 @@
 
 import asyncio
 import inspect
-import time
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,13 @@ from .blocking import blocking_calls
 @agent(name="blocking.sleeps")
 async def sleeps(turn: Turn) -> str:
     """Blocks the loop itself, and reads a file there."""
-    time.sleep(0.001)
+    threading.Event().wait(0.001)
     return Path(turn.input).read_text()[:1]
 
 
 @agent(name="blocking.on-a-thread")
 def on_a_thread(turn: SyncTurn) -> str:
-    time.sleep(0.001)
+    threading.Event().wait(0.001)
     child = turn.spawn(sleeps, "child")
     return str(child.followup(turn.input).result())
 

@@ -46,7 +46,7 @@ class DoTurn(Struct, frozen=True, gc=False):
     again: bool
     inbox: tuple[MessageRow, ...]
     results: tuple[RunRow, ...]
-    erased: frozenset[AgentId] = frozenset()
+    erased: tuple[AgentId, ...] = ()
 
 
 class DoInterrupt(Struct, frozen=True, gc=False):

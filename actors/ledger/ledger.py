@@ -670,7 +670,9 @@ class Ledger:
             erased = self._erasures.since(desk.erasures)
             mail = tuple(message for message in self._mail(desk) if message.sender_id not in erased)
             desk.erasures = self._erasures.count
-            news = RunBegun(desk.agent_id, told, attempt > 1, mail, results, suspect=alone, erased=erased)
+            news = RunBegun(
+                desk.agent_id, told, attempt > 1, mail, results, suspect=alone, erased=tuple(erased)
+            )
             go = Send(session, news)
             # The code may end the process: this attempt counts from before its first line on.
             begins = self._commit((begun,), (fact,), run.durability, go)

@@ -561,7 +561,7 @@ class RunBegun(Struct, frozen=True, gc=False):
     inbox: tuple[MessageRow, ...]
     results: tuple[RunRow, ...]
     suspect: bool = False
-    erased: frozenset[AgentId] = frozenset()  # deleted since: what they sent is not to be read
+    erased: tuple[AgentId, ...] = ()  # deleted since: what they sent is not to be read
 
 
 class NothingToRun(Struct, frozen=True, gc=False):

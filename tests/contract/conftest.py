@@ -50,9 +50,9 @@ class Door:
             self._opened.set_result(None)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def nothing_of_ours_blocks() -> Iterator[None]:
-    """All of the contract is kept without a call on the loop that waits for anything outside."""
+    """What a test tells is done without a call on the loop that waits for anything outside."""
     with blocking_calls() as found:
         yield
     assert found == [], "on a loop's thread"

@@ -21,6 +21,8 @@ from greenroom import (
     agent,
 )
 
+pytestmark = pytest.mark.usefixtures("nothing_of_ours_blocks")
+
 
 @agent(name="c-agents-counter", version=4)
 async def counter(turn: Turn) -> int:

@@ -21,6 +21,8 @@ from greenroom.actors.world import World
 
 DEADLINE = 600.0
 
+pytestmark = pytest.mark.usefixtures("nothing_of_ours_blocks")
+
 
 @agent(name="c-closing-plain")
 async def plain(turn: Any) -> Any:

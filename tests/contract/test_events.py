@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from greenroom import Event, Turn, agent
 
 TYPES = {
@@ -25,6 +27,8 @@ TYPES = {
     "run.interrupted",
     "message.accepted",
 }
+
+pytestmark = pytest.mark.usefixtures("nothing_of_ours_blocks")
 
 
 @agent(name="c-events-works")

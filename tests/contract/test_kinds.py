@@ -10,6 +10,8 @@ import pytest
 
 from greenroom import RunFailed, SnapshotUnreadable, SyncTurn, Turn, agent
 
+pytestmark = pytest.mark.usefixtures("nothing_of_ours_blocks")
+
 
 @dataclass
 class Notes:

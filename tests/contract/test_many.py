@@ -19,7 +19,6 @@ from greenroom.testing import Simulation
 from .twins import BOTH, Twin, told
 
 BOTH_TWINS = pytest.mark.parametrize("kind", BOTH)
-pytestmark = pytest.mark.timeout(60)
 
 
 @agent(name="many.waits")

@@ -22,8 +22,6 @@ from greenroom import (
     agent,
 )
 
-pytestmark = pytest.mark.timeout(60)
-
 DEADLINE = 20.0
 
 

@@ -18,6 +18,8 @@ from greenroom import (
     agent,
 )
 
+pytestmark = pytest.mark.usefixtures("nothing_of_ours_blocks")
+
 
 @agent(name="c-turns-echo")
 async def echo(turn: Turn) -> Any:

@@ -266,7 +266,7 @@ def test_an_agent_that_waits_for_a_place_explains_it(runtime: Any, shell: Any, u
     why = waits.explain()
     assert (why.place, why.held_by) == (0, ("/t/busy",))
     assert why.since is not None
-    assert "one of the 1 processes that its kind may have, all taken; 0 wait before it" in str(why)
+    assert "one of 1 process that its kind may have, all taken; it is next" in str(why)
     assert busy.explain().waits_for is None
     busy.run.interrupt()
     until(lambda: waits.explain().waits_for is None)

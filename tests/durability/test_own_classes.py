@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.timeout(90)
-
 SCRIPT = """
 import abc, collections, dataclasses, enum, sys, typing
 from greenroom import Runtime, SyncTurn, Turn, agent

@@ -85,4 +85,5 @@ def test_there_is_a_window_for_each_nasty_moment() -> None:
         "an interrupt meets a completion",
         "a close meets an opening",
         "after() meets the last outcome",
+        "a place is given up and taken again",
     }
