@@ -281,8 +281,8 @@ def test_a_runtime_closes_while_a_state_is_being_stored(tmp_path: Path) -> None:
     assert probe.reached.wait(10)
     runtime.close()
     with Runtime(store) as second:
-        assert second.run(run.run_id).outcome(timeout=10).status == "interrupted"
-        assert halves(second.agent("/large/a")) == (1, 1)
+        # its code had returned: it has ended if its state was stored in time, and else begins again
+        assert second.run(run.run_id).outcome(timeout=10).status == "completed"
 
 
 def test_a_large_state_that_cannot_be_stored_fails_its_run_alone(tmp_path: Path) -> None:

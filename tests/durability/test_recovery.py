@@ -216,22 +216,35 @@ def test_runs_that_waited_for_their_kind_go_on_once_it_is_registered(
 os.environ.setdefault("BEGUN", os.devnull)
 
 
-@pytest.mark.parametrize(
-    ("damage", "words"),
-    [
-        ("UPDATE runs SET awaits = '[1' WHERE run_id = 'r'", "what run r waits for"),
-        ("DELETE FROM meta", "its numbers are gone"),
-    ],
-)
 def test_a_store_whose_books_are_damaged_is_refused_by_name(
-    tmp_path: Path, begun: Callable[[], list[str]], damage: str, words: str
+    tmp_path: Path, begun: Callable[[], list[str]]
 ) -> None:
     store = tmp_path / "agents.db"
     dies(store, "runtime.spawn(thrice, '/rec/a', input='die', run_id='r')\n" + GO_ON)
     with closing(sqlite3.connect(store)) as file:
-        file.execute(damage)
+        file.execute("DELETE FROM meta")
         file.commit()
-    with pytest.raises(StoreCorrupt, match=words) as refused:
+    with pytest.raises(StoreCorrupt, match="its numbers are gone") as refused:
         Runtime(store).start()
     assert "greenroom doctor" in str(refused.value)
     assert len(begun()) == 1
+
+
+def test_a_run_whose_row_was_changed_fails_alone_and_is_not_executed(
+    tmp_path: Path, begun: Callable[[], list[str]]
+) -> None:
+    """What a run waits for is bound to its input, so a change of it is refused like one of the input."""
+    store = tmp_path / "agents.db"
+    dies(store, "runtime.spawn(thrice, '/rec/a', input='die', run_id='r')\n" + GO_ON)
+    with closing(sqlite3.connect(store)) as file:
+        file.execute("UPDATE runs SET awaits = '[1' WHERE run_id = 'r'")
+        file.commit()
+    with Runtime(store) as runtime:
+        outcome = runtime.run("r").outcome(timeout=60)
+        assert outcome.status == "failed"
+        assert "signature" in str(outcome.error)
+        assert (
+            runtime.spawn("d-rec-thrice", "/rec/b", input="well").run.outcome(timeout=60).status
+            == "completed"
+        )
+    assert "r" not in begun()[1:]

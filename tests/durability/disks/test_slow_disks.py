@@ -61,7 +61,7 @@ def test_39_a_durable_answer_is_all_that_waits_for_a_writer_that_stands_still(
 ) -> None:
     disk = Disk()
     runtime = make(disk)
-    ref = runtime.spawn(counter, "/t/a", input=1)
+    ref = runtime.spawn(counter, "/t/a", input=1, run_id="first")
     assert ref.run is not None
     assert ref.run.result(timeout=20) == 1
     asked_until(lambda: runtime.stats().unwritten, lambda count: count == 0)
@@ -70,7 +70,7 @@ def test_39_a_durable_answer_is_all_that_waits_for_a_writer_that_stands_still(
     disk.await_arrival()
     assert ref.run.outcome(timeout=20).result == 1
     assert runtime.run(ref.run.run_id).result(timeout=20) == 1, "it is on disk: nothing to wait for"
-    assert ref.followup(1, run_id=ref.run.run_id, durability="memory").run_id == ref.run.run_id
+    assert ref.followup(1, run_id="first", durability="memory").run_id == "first"
     assert ref.interrupt("no-such-run") is False
     assert [info.path for info in runtime.list()] == ["/t/a"]
     assert runtime.list(status="closed") == []

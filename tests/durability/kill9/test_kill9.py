@@ -85,6 +85,10 @@ def test_a_run_whose_interrupt_was_acknowledged_does_not_begin_again(trial: Tria
     trial.holds("interrupts")
 
 
+def test_no_crash_is_held_against_an_innocent_run(trial: Trial) -> None:
+    trial.holds("blame")
+
+
 def test_every_check_of_the_audit_has_a_test_above() -> None:
     tested = re.findall(r'trial\.holds\("(\w+)"\)', Path(__file__).read_text())
     assert {*tested} == {*CHECKS, "shown", "report"}
