@@ -35,7 +35,7 @@ long: $(READY)        ## the long profiles; GREENROOM_SCHEDULES=100000 make long
 	GREENROOM_POWER_SEEDS=10 $(BIN)/pytest -q -s tests/durability/test_power.py
 
 thespian: $(READY)    ## Thespian's own test suite on our system base, the multi-process tests included
-	PYTHONPATH=tests/thespian_suite:src $(BIN)/pytest -q -p on_local_base --pyargs thespian.test -c /dev/null
+	PYTHONPATH=tests/thespian_suite:src $(BIN)/pytest -q -p on_local_base --pyargs thespian.test -c /dev/null --noconftest
 
 peers: $(READY)       ## fetch the programs of others that process agents are tested with (250 MB)
 	mkdir -p $(VENV)/peers

@@ -439,15 +439,6 @@ def a_turn_executes_in_the_context_of_the_one_before(monkeypatch: pytest.MonkeyP
 
 
 @planted
-def a_reader_goes_on_behind_what_happened_while_the_store_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    def read(original: Any, self: EventRing, pull: Any, page: Any, asked: Any, older: Any) -> Any:
-        return original(self, pull, page, self.last, older)
-
-    monkeypatch.setattr(ring, "MOST_BYTES", 1)  # the newest event alone
-    wrap(monkeypatch, EventRing, "_read", read)
-
-
-@planted
 def a_reader_is_answered_from_the_ring_whatever_has_left_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ring, "MOST_BYTES", 1)
     monkeypatch.setattr(EventRing, "_is_behind", lambda self, pull: False)

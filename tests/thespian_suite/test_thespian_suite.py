@@ -23,6 +23,7 @@ PASSED, SKIPPED = 421, 92
 def start(selection: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "pytest", "-q", "--pyargs", "thespian.test", "-k", selection]
     options = ["-p", "on_local_base", "-p", "no:randomly", "-p", "no:cacheprovider", "-c", "/dev/null"]
+    options += ["--noconftest"]  # ours is for our tests
     return subprocess.Popen(
         [*command, *options],
         env={"PYTHONPATH": f"{HERE}:{SOURCES}", "PATH": "/usr/bin:/bin", "HOME": "/tmp"},

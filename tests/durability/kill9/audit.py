@@ -173,9 +173,11 @@ class Audit:
         if [event.seq for event in self.record.heard] != sorted(heard):
             yield "the follower", "heard events out of order, or twice"
         real = {event.seq: (event.type, event.path, event.run_id) for event in self.facts.events}
+        deleted = {path: seq for seq, (kind, path, _) in real.items() if kind == "agent.deleted"}
         for seq, event in heard.items():
             lost = seq not in real and event[0] in TOLD_BEFORE_WRITTEN
-            if real.get(seq) != event and not lost:
+            erased = seq not in real and seq < deleted.get(event[1], 0)
+            if real.get(seq) != event and not lost and not erased:
                 yield event[1], f"a follower heard {seq} {event}, and the store has {real.get(seq)}"
         last = max(heard, default=0)
         for seq, event in real.items():

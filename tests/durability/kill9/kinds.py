@@ -63,14 +63,20 @@ def begin(turn: Turn | SyncTurn) -> None:
     Outside.fate.passes("turn")
 
 
-def take_down(turn: Turn | SyncTurn) -> dict[str, Any]:
-    """Count this run, and all messages that wait."""
+def take_down(turn: Turn | SyncTurn, *, read: bool = False) -> dict[str, Any]:
+    """Count this run, and all messages that wait, unless a checkpoint of this turn has `read` them."""
     state = turn.state
     state["count"] += 1
     state["seen"].append([turn.run_id, turn.input["token"]])
-    state["read"] += [message.body.strip() for message in turn.inbox]
+    if not read:
+        read_mail(turn)
     Outside.fate.passes("end")
     return {"run": turn.run_id, "count": state["count"]}
+
+
+def read_mail(turn: Turn | SyncTurn) -> None:
+    """Take down the messages that wait."""
+    turn.state["read"] += [message.body.strip() for message in turn.inbox]
 
 
 def told(outcomes: list[Any]) -> list[Any]:
@@ -80,10 +86,13 @@ def told(outcomes: list[Any]) -> list[Any]:
 @agent(name="kill-tally", attempts=MANY, state=new_state)
 async def tally(turn: Turn) -> Any:
     begin(turn)
+    read = False
     if "half" in turn.input and turn.run_id not in turn.state["half"]:
         turn.state["half"].append(turn.run_id)
         await turn.send(turn.input["half"], f"{turn.run_id}/half")
+        read_mail(turn)  # which a checkpoint takes as read
         await turn.checkpoint()
+        read = True
     if "pause" in turn.input:
         turn.emit("pause", turn.input["pause"])
         async with turn.paused():
@@ -92,23 +101,26 @@ async def tally(turn: Turn) -> Any:
         await turn.send(turn.input["post"], f"{turn.run_id}/post")
     if "fail" in turn.input:
         raise ValueError(turn.input["fail"])
-    return take_down(turn)
+    return take_down(turn, read=read)
 
 
 @agent(name="kill-clerk", attempts=MANY, state=new_state, codec="msgpack")
 def clerk(turn: SyncTurn) -> Any:
     begin(turn)
+    read = False
     if "half" in turn.input and turn.run_id not in turn.state["half"]:
         turn.state["half"].append(turn.run_id)
         turn.send(turn.input["half"], f"{turn.run_id}/half")
+        read_mail(turn)
         turn.checkpoint()
+        read = True
     if "pause" in turn.input:
         threading.Event().wait(turn.input["pause"])
     if "post" in turn.input:
         turn.send(turn.input["post"], f"{turn.run_id}/post")
     if "fail" in turn.input:
         raise ValueError(turn.input["fail"])
-    return take_down(turn)
+    return take_down(turn, read=read)
 
 
 @agent(name="kill-parent", attempts=MANY, state=new_state, codec="json")

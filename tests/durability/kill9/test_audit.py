@@ -116,7 +116,9 @@ def an_outcome_changed(facts: Facts, record: Record) -> None:
 
 
 def an_event_was_not_heard(facts: Facts, record: Record) -> None:
-    del record.heard[len(record.heard) // 2]
+    there = {event.seq for event in facts.events}  # those of deleted agents are not
+    kept = [place for place, event in enumerate(record.heard) if event.seq in there]
+    del record.heard[kept[len(kept) // 2]]
 
 
 def an_event_was_heard_and_is_gone(facts: Facts, record: Record) -> None:
