@@ -34,10 +34,11 @@ from .protocol import (
     Query,
     Read,
     Record,
+    Unfinished,
     WriteBatch,
 )
 
-__all__ = ["MOST_LAZY", "MOST_RECORDS", "AgentPage", "Journal", "Publish", "ReadAgain"]
+__all__ = ["MOST_LAZY", "MOST_RECORDS", "AgentPage", "Journal", "Publish", "ReadAgain", "first_seq"]
 
 MOST_RECORDS = 5_000
 """In one batch: a larger one would make its first commit wait for its last."""
@@ -47,6 +48,14 @@ MOST_LAZY = 64
 
 READ_AGAIN = (0.05, 0.2, 0.8)
 """Seconds until a question is asked again that the disk did not answer; then its error is the answer."""
+
+
+def first_seq(unfinished: Unfinished) -> int:
+    """The number of the first event of an opening.
+
+    Numbers that were told and never written are not used again, not even after several crashes.
+    """
+    return unfinished.next_seq + MOST_LAZY * (unfinished.epoch - 1)
 
 
 class ReadAgain(Struct, frozen=True):

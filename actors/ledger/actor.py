@@ -5,7 +5,7 @@ from typing import Any, TypeAlias
 
 from msgspec import Struct
 
-from ...persistence.journal import MOST_LAZY, Journal, ReadAgain
+from ...persistence.journal import Journal, ReadAgain, first_seq
 from ...persistence.protocol import (
     Answer,
     Ask,
@@ -136,9 +136,7 @@ class LedgerActor(ActorShell):
 
     def configure(self, message: ConfigureLedger) -> list[Effect]:
         unfinished = message.unfinished
-        # numbers that were told and never written are not used again, not even after several crashes
-        gap = MOST_LAZY * (unfinished.epoch - 1)
-        self.journal = Journal(durability=message.durability, next_seq=unfinished.next_seq + gap)
+        self.journal = Journal(durability=message.durability, next_seq=first_seq(unfinished))
         self.ledger = Ledger(
             self.journal,
             unfinished,

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from ...persistence.actor import PersistenceActor, ReaderActor
+from ...persistence.journal import first_seq
 from ...persistence.protocol import (
     CloseStore,
     OpenReader,
@@ -189,7 +190,7 @@ class Supervisor(ActorShell):
         return [
             Send("slots", ConfigureSlots(start.slots)),
             Send("residency", ConfigureResidency(start.residents)),
-            Send("events", ConfigureEvents(unfinished.next_seq - 1)),
+            Send("events", ConfigureEvents(first_seq(unfinished) - 1)),
             Send("directory", ConfigureDirectory(next_agent_id, start.is_registered, remember)),
             *(Send(role, SayReady()) for role in CONTROL if role != "ledger"),
         ]

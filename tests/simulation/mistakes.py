@@ -121,7 +121,9 @@ def events_are_told_before_their_commit(monkeypatch: pytest.MonkeyPatch) -> None
 
 @planted
 def numbers_that_were_told_are_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("greenroom.actors.ledger.actor.MOST_LAZY", 0)
+    for actor in ("ledger", "supervisor"):
+        module = f"greenroom.actors.{actor}.actor"
+        monkeypatch.setattr(f"{module}.first_seq", lambda unfinished: unfinished.next_seq)
 
 
 @planted
