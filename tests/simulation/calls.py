@@ -151,6 +151,7 @@ class Model(Process):
         Another caller asks for the eviction of the agent at `evicting` meanwhile, again and again.
         """
         asked = [run for path, script in wanted if (run := self._asked(path, script, level)) is not None]
+        deaths = self.deaths
 
         async def one(run: Accepted, life: Life) -> None:
             try:
@@ -176,7 +177,8 @@ class Model(Process):
             for run, _ in asked:
                 with suppress(RunNotFound):
                     self.simulation.run(run.run_id)
-                    # nobody was promised anything, but there it is
+                    # nobody was promised it, but there it is; its turn may have been cut off
+                    run.crashes = self.deaths - deaths
                     run.level, run.told_at = "process", stronger("process", self.spec.level)
                     self.spec.accepted(run)
 
@@ -227,7 +229,10 @@ class Model(Process):
                 return "refused"
             return "accepted"
 
+        deaths = self.deaths
+
         def settle() -> None:
+            new.crashes = self.deaths - deaths
             new.level, new.told_at = "process", stronger("process", self.spec.level)
             self._which(run_id)
 
