@@ -30,6 +30,7 @@ QUESTIONS = (
     "io_turns",
     "reload",
     "latency",
+    "holds",
     "memory",
     "recovery",
     "startup",

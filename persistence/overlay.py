@@ -43,7 +43,7 @@ from .protocol import (
 
 LOOK = 5_000
 """Events that are looked at for one answer; this is done on the loop."""
-MOST_UNSORTED = 8_000
+MOST_UNSORTED = 2_000
 """Records that nobody has asked about yet. The oldest are sorted before there are more: the first question
 waits for all of them, which takes some µs for each."""
 

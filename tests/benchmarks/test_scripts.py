@@ -12,6 +12,9 @@ from common.report import Report  # isort: skip
 
 pytestmark = pytest.mark.slow
 
+MAY_BE_NOTHING = ("bench_latency.py", "bench_memory.py")
+"""A quick load may end no turn while a few calls are timed; a small process may even shrink."""
+
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_a_quick_run_ends_well_and_reports(script: str) -> None:
@@ -25,7 +28,7 @@ def test_a_quick_run_ends_well_and_reports(script: str) -> None:
     assert "/" not in str(report.machine)
     assert report.rows
     for row in report.rows:
-        assert row.ours.median > 0 or script == "bench_memory.py", "a small process may even shrink"
+        assert row.ours.median > 0 or script in MAY_BE_NOTHING
         assert len(row.ours.rounds) >= report.repeats
         assert (row.reached is None) == (row.target is None)
     compared = [row for row in report.rows if row.floor is not None]

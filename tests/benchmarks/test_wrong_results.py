@@ -52,6 +52,7 @@ Cell.send = send
 
 SABOTAGE = {
     "bench_fanout.py": RESULTS,
+    "bench_holds.py": COUNTS,
     "bench_io_turns.py": RESULTS,
     "bench_latency.py": TWICE,
     "bench_memory.py": RESULTS,
