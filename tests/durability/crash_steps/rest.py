@@ -248,7 +248,7 @@ def _kept(rest: Rest, verb: str, words: list[str], value: Any, steps: list[str])
             return not rest.at(words[0])
         case "hear":
             there = [[e["seq"], e["type"], e["path"], e["run_id"]] for e in rest.events]
-            deleted = {step.split()[1] for step in steps if step.startswith("delete ")}
-            left = [event for event in value if event in there or event[2] not in deleted]
+            deleted = {path: seq for seq, kind, path, _ in there if kind == "agent.deleted"}
+            left = [event for event in value if event in there or event[0] >= deleted.get(event[2], 0)]
             return there[: len(left)] == left
     return True

@@ -173,11 +173,11 @@ class Audit:
         if [event.seq for event in self.record.heard] != sorted(heard):
             yield "the follower", "heard events out of order, or twice"
         real = {event.seq: (event.type, event.path, event.run_id) for event in self.facts.events}
-        deleted = {path: seq for seq, (kind, path, _) in real.items() if kind == "agent.deleted"}
+        erased = _lives_of_deleted({**heard, **real})
         for seq, event in heard.items():
             lost = seq not in real and event[0] in TOLD_BEFORE_WRITTEN
-            erased = seq not in real and seq < deleted.get(event[1], 0)
-            if real.get(seq) != event and not lost and not erased:
+            gone = seq not in real and any(low <= seq < high for low, high in erased.get(event[1], ()))
+            if real.get(seq) != event and not lost and not gone:
                 yield event[1], f"a follower heard {seq} {event}, and the store has {real.get(seq)}"
         last = max(heard, default=0)
         for seq, event in real.items():
@@ -403,6 +403,18 @@ class Audit:
 
 
 CHECKS = tuple(name.removeprefix("check_") for name in vars(Audit) if name.startswith("check_"))
+
+
+def _lives_of_deleted(events: dict[int, tuple[str, str, str | None]]) -> dict[str, list[tuple[int, int]]]:
+    """By path, the numbers of events between the spawn of each deleted agent and its deletion."""
+    spawned: dict[str, int] = {}
+    lives: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for seq, (kind, path, _) in sorted(events.items()):
+        if kind == "agent.spawned":
+            spawned[path] = seq
+        elif kind == "agent.deleted":
+            lives[path].append((spawned.get(path, 0), seq))
+    return lives
 
 
 def _covers(stop: Request, run: RunFact, asked: Request | None) -> bool:

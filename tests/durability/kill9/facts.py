@@ -63,6 +63,11 @@ class Facts(Struct):
     wrong: list[str]
 
 
+RUNS = "SELECT run_id FROM runs WHERE agent_id NOT IN (SELECT agent_id FROM erased)"
+EVENTS = """SELECT seq, at, type, path, run_id, data FROM events AS o WHERE NOT EXISTS (
+    SELECT 1 FROM erased AS e WHERE e.path = o.path AND o.seq >= e.low AND o.seq < e.high) ORDER BY seq"""
+"""What is left of deleted agents is removed in small steps. It counts as gone from the deletion on."""
+
 QUESTIONS = {
     "the file is damaged": "SELECT * FROM pragma_integrity_check WHERE integrity_check <> 'ok'",
     "a run has an impossible status": """SELECT run_id, status FROM runs
@@ -71,9 +76,10 @@ QUESTIONS = {
         WHERE status NOT IN ('idle', 'failed', 'closed')""",
     "two open agents have one path": """SELECT path, count(*) FROM agents
         WHERE status <> 'closed' GROUP BY path HAVING count(*) > 1""",
-    "a run has no agent": "SELECT run_id FROM runs WHERE agent_id NOT IN (SELECT agent_id FROM agents)",
+    "a run has no agent": """SELECT run_id FROM runs
+        WHERE agent_id NOT IN (SELECT agent_id FROM agents UNION SELECT agent_id FROM erased)""",
     "a message has no agent": """SELECT serial, agent_id FROM inbox
-        WHERE agent_id NOT IN (SELECT agent_id FROM agents)""",
+        WHERE agent_id NOT IN (SELECT agent_id FROM agents UNION SELECT agent_id FROM erased)""",
     "a snapshot has no agent": """SELECT agent_id FROM snapshots
         WHERE agent_id NOT IN (SELECT agent_id FROM agents)""",
     "the number of known agents is wrong": """SELECT known FROM meta
@@ -107,9 +113,8 @@ def read(store: Path) -> Facts:
             if (rows := database.execute(question).fetchall())
         ]
         agent_ids = [row[0] for row in database.execute("SELECT agent_id FROM agents")]
-        run_ids = tuple(row[0] for row in database.execute("SELECT run_id FROM runs"))
-        rows = database.execute("SELECT seq, at, type, path, run_id, data FROM events ORDER BY seq")
-        events = [_event(EventRow(*row)) for row in rows]
+        run_ids = tuple(row[0] for row in database.execute(RUNS))
+        events = [_event(EventRow(*row)) for row in database.execute(EVENTS)]
         reader = Reader.open(str(store))
         try:
             agents = {agent_id: _agent(reader, agent_id) for agent_id in agent_ids}

@@ -12,7 +12,7 @@ import pytest
 from . import facts as look
 from .audit import CHECKS, Audit
 from .facts import QUESTIONS, AgentFact, EventFact, Facts, RunFact
-from .record import Odd, Record, read_record
+from .record import Heard, Odd, Record, read_record
 from .report import differences
 from .trial import KILLS, Trial
 
@@ -362,6 +362,41 @@ def test_a_row_that_must_not_be_is_found(trial: Trial, what: str) -> None:
         wrong = [name for name, question in QUESTIONS.items() if database.execute(question).fetchall()]
     database.close()
     assert any(what in name for name in wrong)
+
+
+@pytest.mark.parametrize(
+    ("gone", "is_right"),
+    [(1, False), (2, False), (3, True), (4, True), (5, False), (6, False)],
+)
+def test_only_what_a_deleted_agent_left_may_be_gone(gone: int, is_right: bool) -> None:
+    """At one path an agent was closed, its successor was deleted, and another one was spawned."""
+    kinds = ["spawned", "closed", "spawned", "start_failed", "deleted", "spawned"]
+    heard = [Heard(number, f"agent.{kind}", "/t/a", None) for number, kind in enumerate(kinds, 1)]
+    events = [EventFact(h.seq, 0.0, h.type, h.path, None, {}) for h in heard if h.seq != gone]
+    audit = Audit(Record({}, [], heard, [], []), Facts({}, {}, events, []), lives=[], over=True)
+    assert (list(audit.check_told()) == []) is is_right
+
+
+def test_what_is_being_removed_of_a_deleted_agent_counts_as_gone(trial: Trial) -> None:
+    store = look.copied(trial.store, trial.folder / "under-removal")
+    with sqlite3.connect(store) as database:
+        agent_id, path = database.execute(
+            "SELECT agent_id, path FROM agents JOIN runs USING (agent_id) ORDER BY serial LIMIT 1"
+        ).fetchone()
+        database.execute(
+            "INSERT INTO erased (agent_id, path, low, high) VALUES (?, ?, 0, 1 << 60)", (agent_id, path)
+        )
+        database.execute("DELETE FROM agents WHERE agent_id = ?", (agent_id,))
+        database.execute("DELETE FROM snapshots WHERE agent_id = ?", (agent_id,))
+        database.execute(
+            "INSERT INTO inbox (serial, agent_id, at, body) VALUES (1000000, ?, 0, x'00')", (agent_id,)
+        )
+        database.execute("UPDATE meta SET known = (SELECT count(*) FROM agents WHERE status <> 'closed')")
+    database.close()
+    facts = look.read(store)
+    assert facts.wrong == []
+    assert agent_id not in {run.agent_id for run in facts.runs.values()}
+    assert path not in {event.path for event in facts.events}
 
 
 REPORTS: dict[str, Callable[[dict[str, Any]], object]] = {
