@@ -282,7 +282,8 @@ def test_a_runtime_closes_while_a_state_is_being_stored(tmp_path: Path) -> None:
     runtime.close()
     with Runtime(store) as second:
         # its code had returned: it has ended if its state was stored in time, and else begins again
-        assert second.run(run.run_id).outcome(timeout=10).status == "completed"
+        assert second.run(run.run_id).outcome(timeout=60).status == "completed"
+        assert halves(second.agent("/large/a")) == (2, 2)
 
 
 def test_a_large_state_that_cannot_be_stored_fails_its_run_alone(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from greenroom import AgentNotFound, PathTaken, Retention, RunNotFound, Runtime, StoreError
+from greenroom import AgentNotFound, PathTaken, Retention, RunNotFound, Runtime, StoreCorrupt, StoreError
 from greenroom.cli import main
 from greenroom.persistence.doctor.examination import examine
 from greenroom.persistence.reader import Reader
@@ -91,6 +91,16 @@ def test_an_older_store_is_looked_at_without_a_change_to_it(old: str) -> None:
     (stats,) = lines("stats", "--json", "--store", old)
     assert (stats["agents"], stats["closed"], stats["inbox"], stats["queued"]) == (9, 1, 3, 6)
     assert files(old) == before
+
+
+def test_a_damaged_list_of_awaited_runs_in_an_older_store_is_told(old: str) -> None:
+    """Only from this version on is what a run waits for bound to its signature."""
+    with sqlite3.connect(old) as database:
+        (run_id,) = database.execute("SELECT run_id FROM runs WHERE awaits <> '[]' LIMIT 1").fetchone()
+        database.execute("UPDATE runs SET awaits = '[1' WHERE run_id = ?", (run_id,))
+    database.close()
+    with pytest.raises(StoreCorrupt, match=f"what run {run_id} waits for cannot be read"):
+        Runtime(old).start()
 
 
 def test_an_older_store_is_examined_and_exported_without_a_change_to_it(old: str, tmp_path: Path) -> None:
