@@ -6,7 +6,7 @@ a role names a control actor where its address is not known yet.
 
 import math
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import Any, Literal, NewType, TypeAlias
 
 from .borders import plain, shown, type_name
@@ -90,6 +90,14 @@ def tree_of(path: str) -> str:
 def is_under(path: str, under: str) -> bool:
     """Whether `path` is `under` or stands below it."""
     return under == "/" or path == under or path.startswith(under + "/")
+
+
+def upwards(path: str) -> Iterator[str]:
+    """`path` and the paths above it, up to "/" for all."""
+    while path != "/":
+        yield path
+        path = path.rpartition("/")[0] or "/"
+    yield path
 
 
 def resolve(path: str, *, base: str) -> str:

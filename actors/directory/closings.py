@@ -4,11 +4,9 @@ What is asked of it costs as much as a path is deep, however many subtrees there
 store as well, behind all lookups; but one that the disk did not answer at once is asked again.
 """
 
-from collections.abc import Iterator
-
 from msgspec import Struct
 
-from ..vocabulary import AgentId
+from ..vocabulary import AgentId, upwards
 from .protocol import CloseAgent, CloseTree, DirectoryCommand
 
 
@@ -44,7 +42,7 @@ class Closings:
         """A closing that `path` is a part of."""
         if not self._under_way:
             return None
-        return next((self._under_way[at] for at in _upwards(path) if at in self._under_way), None)
+        return next((self._under_way[at] for at in upwards(path) if at in self._under_way), None)
 
     def holder(self, command: DirectoryCommand) -> Closing | None:
         """What `command` has to wait for: a closing that it is about, or that it would close around."""
@@ -55,13 +53,13 @@ class Closings:
     def begin(self, closing: Closing) -> None:
         path = closing.ask.path
         self._under_way[path] = closing
-        for at in _upwards(path):
+        for at in upwards(path):
             self._below.setdefault(at, {})[path] = closing
 
     def end(self, path: str) -> list[DirectoryCommand]:
         """What was held."""
         closing = self._under_way.pop(path)
-        for at in _upwards(path):
+        for at in upwards(path):
             below = self._below[at]
             del below[path]
             if not below:
@@ -80,16 +78,8 @@ class Closings:
         begun = self._lookups.pop(path)
         if not self._ended:
             return True
-        counts = all(self._ended.get(at, 0) <= begun for at in _upwards(path))
+        counts = all(self._ended.get(at, 0) <= begun for at in upwards(path))
         oldest = next(iter(self._lookups.values()), self._moment)
         while self._ended and next(iter(self._ended.values())) <= oldest:
             del self._ended[next(iter(self._ended))]
         return counts
-
-
-def _upwards(path: str) -> Iterator[str]:
-    """`path` and the paths above it, up to "/" for all."""
-    while path != "/":
-        yield path
-        path = path.rpartition("/")[0] or "/"
-    yield path

@@ -1,11 +1,13 @@
 """The newest events as they go over the wire."""
 
 import json
+from contextlib import ExitStack
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from greenroom import Event
 from greenroom.server.feed import Feed, Place, Wanted, on_wire
@@ -68,6 +70,27 @@ def test_bytes_are_bounded_and_who_stood_there_is_told() -> None:
     assert feed.after(9) is not None
 
 
+def test_an_event_costs_those_who_listen_where_it_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[str] = []
+    has = Wanted.has
+    monkeypatch.setattr(Wanted, "has", lambda wanted, of: looks.append(wanted.under) or has(wanted, of))
+    feed = Feed(0)
+    with ExitStack() as listening:
+        for number in range(100):
+            listening.enter_context(feed.listening(f"/quiet/a{number}"))
+        listening.enter_context(feed.listening("/busy"))
+        readers = [Wanted(f"/quiet/a{number}") for number in range(100)] + [Wanted("/busy")]
+        for seq in range(1, 10_001):
+            feed.add(event(seq, "/busy/a"))
+        for wanted in readers[:-1]:
+            assert feed.read(Place(0), wanted) == ([], feed.end)
+        assert looks == []
+        assert feed.read(Place(0), readers[-1]) is None  # it was too slow: the feed keeps fewer
+        found = feed.read(Place(feed.end - 10), readers[-1])
+        assert found is not None
+        assert len(found[0]) == len(looks) == 10
+
+
 class FeedAgainstAList(RuleBasedStateMachine):
     """A feed, beside a list of all events; readers at their own pace."""
 
@@ -77,6 +100,9 @@ class FeedAgainstAList(RuleBasedStateMachine):
         self.all: list[Event] = []
         self.place: Place | None = Place(0)
         self.read: list[int] = []
+        self.listening = ExitStack()  # of a reader that has read all there was when it came
+        self.heard_from: int | None = None  # the index in `all` of the next event that it is to get
+        self.stands = Place(0)
 
     @rule(gap=st.integers(1, 3), path=st.sampled_from(["/a", "/b"]))
     def happens(self, gap: int, path: str) -> None:
@@ -96,6 +122,32 @@ class FeedAgainstAList(RuleBasedStateMachine):
         self.read += numbers(found[0])
         self.place = found[1]
         assert self.read == [one.seq for one in self.all if one.path == "/a"]
+
+    @precondition(lambda self: self.heard_from is None)
+    @rule()
+    def begins_to_listen(self) -> None:
+        self.listening.enter_context(self.feed.listening("/a"))
+        self.heard_from, self.stands = len(self.all), self.feed.end
+
+    @precondition(lambda self: self.heard_from is not None)
+    @rule()
+    def listens(self) -> None:
+        assert self.heard_from is not None
+        new = [one.seq for one in self.all[self.heard_from :] if one.path == "/a"]
+        kept = {one.seq for one in self.all[-5:]}
+        found = self.feed.read(self.stands, Wanted("/a"))
+        if found is None:
+            assert not kept.issuperset(new), "it is told from the store only of what is not kept here"
+            self.stops_listening()
+            return
+        assert numbers(found[0]) == new
+        self.heard_from, self.stands = len(self.all), found[1]
+
+    @precondition(lambda self: self.heard_from is not None)
+    @rule()
+    def stops_listening(self) -> None:
+        self.listening.close()
+        self.heard_from = None
 
     @rule(seq=st.integers(0, 40))
     def resumes(self, seq: int) -> None:

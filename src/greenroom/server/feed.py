@@ -4,16 +4,21 @@ Plain values: no loop, no clock. A reader has a *place* of its own and nothing e
 that never reads costs what it is being sent just now. One that is so slow that the feed has forgotten
 its place (`read` says None) goes on from the store, which has what it has not read; and if even the store
 has not, the runtime's own events say so (`events.missed`).
+
+An event costs those who listen to its part of the tree, and nobody else: for each path that somebody
+listens to, the feed keeps the places of the events at or below it.
 """
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NewType, TypeAlias
 
 import msgspec
 from msgspec import Struct
 
 from .. import Event
-from ..actors.vocabulary import is_under
+from ..actors.vocabulary import is_under, upwards
 
 Place = NewType("Place", int)
 """Before which entry of the feed a reader stands. Events' numbers have gaps and repeat, places do not."""
@@ -64,6 +69,25 @@ Portion: TypeAlias = tuple[list[bytes], Place]
 """What to send now, and where the reader stands then."""
 
 
+class _Index:
+    """The places of the events at or below one path, for the readers that listen to it."""
+
+    __slots__ = ("dropped", "forgotten", "places", "readers")
+
+    def __init__(self, places: list[int], forgotten: int) -> None:
+        self.places, self.forgotten = places, forgotten  # `forgotten`: the newest place that may be missing
+        self.readers = self.dropped = 0  # `dropped`: places at the beginning that do not count any more
+
+    def drop(self, places: int) -> None:
+        """The feed keeps the first of these events no more."""
+        if places:
+            self.dropped += places
+            self.forgotten = self.places[self.dropped - 1]
+        if 2 * self.dropped > len(self.places):
+            del self.places[: self.dropped]
+            self.dropped = 0
+
+
 class Feed:
     """Events in, portions out."""
 
@@ -75,14 +99,35 @@ class Feed:
         self._entries: dict[int, Entry] = {}
         self._first = self._next = 0
         self._bytes = 0
+        self._indexes: dict[str, _Index] = {}  # of the paths that somebody listens to
+
+    @contextmanager
+    def listening(self, under: str) -> Iterator[None]:
+        """Somebody reads what is wanted at or below this path: what is elsewhere costs it nothing."""
+        index = self._indexes.get(under)
+        if index is None:
+            entries = self._entries.items()
+            places = [place for place, entry in entries if is_under(entry.path, under)]
+            index = self._indexes[under] = _Index(places, self._first - 1)
+        index.readers += 1
+        try:
+            yield
+        finally:
+            index.readers -= 1
+            if not index.readers:
+                del self._indexes[under]
 
     def add(self, event: Event) -> None:
         """This happened after all that was added before."""
         if event.type == "agent.deleted":  # the store tells what is left of what happened before
+            for index in self._indexes.values():
+                index.drop(len(index.places) - index.dropped)
             self._entries.clear()
             self._first, self._bytes, self._forgotten = self._next, 0, self.last
         entry = Entry(event.seq, event.type, event.path, event.run_id, on_wire(event))
         self._entries[self._next] = entry
+        for index in self._listened(event.path):
+            index.places.append(self._next)
         self._next += 1
         self._bytes += len(entry.data)
         self.last = max(self.last, event.seq)
@@ -92,6 +137,15 @@ class Feed:
             self._first += 1
             self._bytes -= len(oldest.data)
             self._forgotten = oldest.seq
+            for index in self._listened(oldest.path):
+                index.drop(1)
+
+    def _listened(self, path: str) -> Iterator[_Index]:
+        """The indexes that an event at this path belongs to."""
+        for at in upwards(path) if self._indexes else ():
+            index = self._indexes.get(at)
+            if index is not None:
+                yield index
 
     @property
     def end(self) -> Place:
@@ -118,18 +172,28 @@ class Feed:
 
     def read(self, place: Place, wanted: Wanted) -> Portion | None:
         """The next portion for a reader at `place`, empty if there is nothing; None if it is forgotten."""
-        if place < self._first:
+        index = self._indexes.get(wanted.under)
+        if place < self._first if index is None else place <= index.forgotten:
             return None
         found: list[bytes] = []
         size, at = 0, int(place)
-        until = min(self._next, at + LOOK)
-        while at < until and size < CHUNK:
-            entry = self._entries[at]
-            at += 1
+        for at, looked in enumerate(self._places(index, place), 1):
+            entry = self._entries[looked]
             if wanted.has(entry):
                 found.append(entry.data)
                 size += len(entry.data)
-        return found, Place(at)
+            if at == LOOK or size >= CHUNK:
+                return found, Place(looked + 1)
+        return found, Place(self._next)
+
+    def _places(self, index: _Index | None, place: Place) -> Iterator[int]:
+        """Where the events are that a reader at `place` has to look at."""
+        if index is None:
+            yield from range(place, self._next)
+            return
+        places = index.places
+        for number in range(bisect_left(places, place, index.dropped), len(places)):
+            yield places[number]
 
 
 def on_wire(event: Event) -> bytes:

@@ -6,7 +6,7 @@ from the store in small pages, two clients at a time, until the feed has what co
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from weakref import WeakValueDictionary
 
@@ -14,6 +14,7 @@ from .. import AsyncRuntime, Event, RuntimeClosing
 from ..actors.async_runtime import AsyncEventStream
 from ..actors.events.protocol import MISSED, Cursor
 from ..actors.events.ring import missed
+from ..actors.vocabulary import upwards
 from .feed import CHUNK, Feed, Place, Wanted, on_wire
 from .problems import TooManyStreams
 from .shares import OWNER, Shares
@@ -42,8 +43,8 @@ class Streams:
         self.feed = Feed(0)
         self._runtime, self._heartbeat = runtime, heartbeat
         self._shares = Shares(most)  # of streams, and of requests that wait
-        self._listening: set[asyncio.Future[None]] = set()
-        self._fresh = False  # something came that not all who listen were told of
+        self._listening: dict[str, set[asyncio.Future[None]]] = {}  # by the path that they listen to
+        self._news_of: dict[str, None] = {}  # paths whose listeners were not told of what came there
         self._waking: asyncio.Task[None] | None = None
         self._readers = asyncio.Semaphore(READERS)
         self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
@@ -60,24 +61,25 @@ class Streams:
         try:
             async for event in self._events:
                 self.feed.add(event)
-                self._wake()
+                self._wake(upwards(event.path))
         finally:
             self._over = True
-            self._wake()
+            self._wake(list(self._listening))
 
-    def _wake(self) -> None:
-        """Have all who listen look; those who are being woken, once more."""
-        self._fresh = True
-        if self._listening and (self._waking is None or self._waking.done()):
+    def _wake(self, paths: Iterable[str]) -> None:
+        """Have those look who listen to these paths; those who are being woken, once more."""
+        news = [path for path in paths if path in self._listening]
+        self._news_of.update(dict.fromkeys(news))
+        if news and (self._waking is None or self._waking.done()):
             self._waking = asyncio.ensure_future(self._wake_all())
 
     async def _wake_all(self) -> None:
         """In groups with others' turns between them, and no more than half of the time."""
         clock = asyncio.get_running_loop().time
-        while self._fresh:
-            self._fresh = False
+        while self._news_of:
+            paths, self._news_of = self._news_of, {}
             begun = clock()
-            waking, self._listening = list(self._listening), set()
+            waking = [each for path in paths for each in self._listening.pop(path, ())]
             for begin in range(0, len(waking), GROUP):
                 for listening in waking[begin : begin + GROUP]:
                     if not listening.done():
@@ -122,7 +124,11 @@ class Streams:
         """
         reading = _Reading(self, wanted, since if follow else since or 0, holder)
         upto = None if follow else self.feed.last
-        with suppress(RuntimeClosing, TooManyStreams), self.one_more(holder):
+        with (
+            suppress(RuntimeClosing, TooManyStreams),
+            self.one_more(holder),
+            self.feed.listening(wanted.under),
+        ):
             yield OPENING
             while True:
                 over = self._over  # before looking: what came until then is there to be read
@@ -136,23 +142,30 @@ class Streams:
                     continue
                 if over:
                     return
-                if not await self._news():
+                if not await self._news(wanted.under):
                     yield BEAT
 
-    async def _news(self) -> bool:
-        """Wait for something new; False if there was nothing for a heartbeat's time."""
+    async def _news(self, under: str) -> bool:
+        """Wait for something new at or below a path; False if there was nothing for a heartbeat's time."""
         if self._over:
             return True
         listening: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._listening.add(listening)
+        self._listening.setdefault(under, set()).add(listening)
         try:
             async with asyncio.timeout(self._heartbeat):
                 await listening
         except TimeoutError:
             return False
         finally:
-            self._listening.discard(listening)
+            self._stop_listening(under, listening)
         return True
+
+    def _stop_listening(self, under: str, listening: asyncio.Future[None]) -> None:
+        others = self._listening.get(under)
+        if others is not None:
+            others.discard(listening)
+            if not others:
+                del self._listening[under]
 
     async def page(
         self, under: str, since: int | Cursor, limit: int = PAGE, *, holder: str = OWNER
