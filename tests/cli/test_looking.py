@@ -152,6 +152,7 @@ def test_an_agent_is_shown_without_executing_its_code(cli: Cli, store: Path) -> 
 def test_a_run_is_shown(cli: Cli, store: Path) -> None:
     found = json.loads(cli("show", "run/team/a", "--json", "--store", store).stdout)
     assert (found["status"], found["input"], found["attempt"]) == ("failed", "fail", 1)
+    assert (found["error_type"], found["crashes"]) == ("ValueError", 0)
 
 
 def test_what_agents_say_can_do_nothing_to_a_terminal(cli: Cli, store: Path) -> None:

@@ -60,7 +60,9 @@ def test_errors_say_what_happened_in_the_words_of_the_tools() -> None:
 
             await client.call_tool("spawn_agent", {"kind": "mcp-fails", "name": "a", "input": 1})
             waited = await client.call_tool("wait_agent", {"agents": ["a"]})
-            error = waited.structured_content["agents"][0]["last_run"]["error"]
+            last_run = waited.structured_content["agents"][0]["last_run"]
+            error = last_run["error"]
+            assert last_run["error_type"] == "ValueError"
             assert error.startswith("ValueError: it went wrong")
             assert "'a' already" in await said("spawn_agent", kind="mcp-echo", name="a")
             assert "no kind 'nope'" in await said("spawn_agent", kind="nope", name="b")

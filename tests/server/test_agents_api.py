@@ -62,6 +62,8 @@ def test_a_failure_is_an_outcome_and_no_error(api: httpx.Client, tree: str) -> N
     run = ended(api, spawn(api, tree, input="fail").json()["run_id"])
     assert (run["status"], run["result"]) == ("failed", None)
     assert "on purpose" in run["error"]
+    assert (run["error_type"], run["attempt"], run["crashes"]) == ("ValueError", 1, 0)
+    assert api.get(f"/api/agents{tree}").json()["last_outcome"]["error_type"] == "ValueError"
 
 
 def test_what_json_cannot_show_is_described_in_its_place(api: httpx.Client, tree: str) -> None:
@@ -98,6 +100,9 @@ def test_the_idempotency_key_is_the_runs_id_and_given_twice_it_is_one_run(
     assert other.status_code == 202
     taken = api.post(f"/api/agents{tree}/other/runs", json={"input": 2}, headers=key)
     problem(taken, 409, "run-id-taken")
+    changed = api.post(f"/api/agents{tree}/runs", json={"input": "another"}, headers=key)
+    told = problem(changed, 409, "run-id-taken")
+    assert "another input" in str(told) and tree in str(told)
 
 
 def test_a_run_id_may_be_anything_printable_and_is_found_by_its_address(

@@ -49,6 +49,7 @@ class Ended(Struct, frozen=True, kw_only=True):
     started_at: Timestamp | None
     ended_at: Timestamp
     attempt: int
+    error_type: str | None = None
 
 
 class Agent(Struct, frozen=True, kw_only=True):
@@ -92,6 +93,8 @@ class Run(Struct, frozen=True, kw_only=True):
     ended_at: Timestamp | None
     result: Any
     error: str | None
+    error_type: str | None = None
+    crashes: int = 0
     described: tuple[str, ...] = ()
 
     @property

@@ -48,6 +48,8 @@ class OwnedStore:
             ended_at=ended.ended_at if ended else None,
             result=result,
             error=ended.error if ended else None,
+            error_type=ended.error_type if ended else None,
+            crashes=info.crashes,
             described=described + there,
         )
 

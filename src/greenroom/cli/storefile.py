@@ -239,6 +239,7 @@ class _View:
                 started_at=row.last.started_at,
                 ended_at=_ended(row.last),
                 attempt=row.last.attempt,
+                error_type=row.last.error_type,
             )
         return Agent(
             path=row.path,
@@ -293,6 +294,8 @@ class _View:
             ended_at=row.ended_at,
             result=result,
             error=row.error,
+            error_type=row.error_type,
+            crashes=row.crashes,
             described=described + there,
         )
 

@@ -220,7 +220,9 @@ def at_rest(info: AgentInfo) -> bool:
 
 def _last(outcome: Outcome) -> tools.LastRun:
     result, described = in_json(outcome.result, "/result")
-    return tools.LastRun(outcome.run_id, outcome.status, result, described, outcome.error)
+    return tools.LastRun(
+        outcome.run_id, outcome.status, result, described, outcome.error, outcome.error_type
+    )
 
 
 # Trees that end

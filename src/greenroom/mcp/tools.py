@@ -143,6 +143,9 @@ class LastRun(Struct, frozen=True):
         Meta(description="JSON pointers to what JSON cannot hold: there stand descriptions (type, text)."),
     ]
     error: Annotated[str | None, Meta(description="Why it failed or was interrupted.")]
+    error_type: Annotated[
+        str | None, Meta(description="Of a failed task: the class of the error that its code raised.")
+    ]
 
 
 class Report(Struct, frozen=True):

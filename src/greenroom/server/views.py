@@ -161,6 +161,7 @@ class OutcomeView(Struct, frozen=True, kw_only=True):
     status: OutcomeStatus
     result: Any
     error: str | None
+    error_type: str | None
     run_id: str
     path: str
     started_at: Timestamp | None
@@ -218,6 +219,7 @@ async def _outcome(outcome: Outcome) -> tuple[OutcomeView, tuple[str, ...]]:
         status=outcome.status,
         result=result.json,
         error=outcome.error,
+        error_type=outcome.error_type,
         run_id=outcome.run_id,
         path=outcome.path,
         started_at=outcome.started_at,
@@ -236,7 +238,10 @@ class StateView(Struct, frozen=True):
 
 
 class RunView(Struct, frozen=True, kw_only=True):
-    """A run. `result` is null until it has completed; `awaits` are runs that it starts after."""
+    """A run. `result` is null until it has completed; `awaits` are runs that it starts after.
+
+    `attempt` counts how often its code began, `crashes` the crashes that are held against it.
+    """
 
     run_id: str
     path: str
@@ -244,11 +249,13 @@ class RunView(Struct, frozen=True, kw_only=True):
     input: Any
     awaits: tuple[str, ...]
     attempt: int
+    crashes: int
     accepted_at: Timestamp
     started_at: Timestamp | None
     ended_at: Timestamp | None
     result: Any
     error: str | None
+    error_type: str | None
     described: Described
 
     @classmethod
@@ -264,11 +271,13 @@ class RunView(Struct, frozen=True, kw_only=True):
             input=given.json,
             awaits=run.awaits,
             attempt=run.attempt,
+            crashes=run.crashes,
             accepted_at=run.accepted_at,
             started_at=run.started_at,
             ended_at=ended.ended_at if ended else None,
             result=result.json,
             error=ended.error if ended else None,
+            error_type=ended.error_type if ended else None,
             described=given.described + result.described,
         )
 
