@@ -1,0 +1,195 @@
+"""G15 against a naive model: poison of every kind, which arrives at any time, and innocents beside it."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec import Struct
+
+from greenroom import Turn, agent
+from greenroom.testing import Simulation
+
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of coroutines that a crash cut off
+
+ATTEMPTS = 2
+MORE = 4
+"""Crashes beside what makes a suspect and its attempts: while it is in doubt who caused one."""
+
+dying: list[str] = []
+
+
+class Work(Struct, frozen=True):
+    """What a run does: it waits without a slot, and works."""
+
+    pauses: float
+    works: float
+
+
+async def do(turn: Turn) -> None:
+    if turn.input.pauses:
+        async with turn.paused():
+            await asyncio.sleep(turn.input.pauses)
+    await asyncio.sleep(turn.input.works)
+
+
+async def die(who: str) -> None:
+    dying.append(who)
+    await asyncio.Event().wait()
+
+
+@agent(name="poison.innocent", attempts=ATTEMPTS)
+async def innocent(turn: Turn) -> int:
+    await do(turn)
+    return turn.attempt
+
+
+@agent(name="poison.kills", attempts=ATTEMPTS)
+async def kills(turn: Turn) -> None:
+    await do(turn)
+    await die(turn.run_id)
+
+
+@agent(name="poison.once", attempts=1)
+async def once(turn: Turn) -> None:
+    assert turn.attempt == 1
+    await do(turn)
+    await die(turn.run_id)
+
+
+@agent(name="poison.opens", attempts=ATTEMPTS)
+class Opens:
+    async def open(self, info: Any) -> None:
+        await asyncio.sleep(0.2)
+        await die(info.path)
+
+    async def run(self, turn: Turn) -> None:
+        raise AssertionError("its session cannot be opened")
+
+
+KINDS = {"innocent": innocent, "kills": kills, "once": once, "opens": Opens}
+
+
+@pytest.fixture(autouse=True)
+def nobody_dies() -> Iterator[None]:
+    dying.clear()
+    yield
+    dying.clear()
+
+
+class Arrival(Struct, frozen=True):
+    """In which process somebody gives this work to a new agent, and when."""
+
+    life: int
+    after: float
+    kind: str
+    work: Work
+
+
+class World:
+    """The processes, one after the other, and what was given to them."""
+
+    def __init__(self, simulation: Simulation, arrivals: list[Arrival]) -> None:
+        self.simulation = simulation
+        self.coming = list(enumerate(arrivals))
+        self.given: dict[str, Arrival] = {}
+        self.deaths = 0
+
+    def live(self, most: int) -> None:
+        """Begin processes until all has ended."""
+        while self.live_once():
+            self.deaths += 1
+            assert self.deaths <= most, f"G15: it has died {self.deaths} times, and goes on dying"
+            self.simulation.crash()
+            dying.clear()
+            self.simulation.reopen()
+
+    def live_once(self) -> bool:
+        """Whether the process dies."""
+        for step in range(4_000):
+            self.give(step * 0.05)
+            if dying:
+                return True
+            if not self.coming and all(self.simulation.run(run_id).done() for run_id in self.given):
+                return False
+            self.simulation.advance(0.05)
+        raise AssertionError("G15: something is held up for ever")
+
+    def give(self, now: float) -> None:
+        """What is due; and what was for a later process, if this one does not die."""
+        for number, arrival in list(self.coming):
+            if (arrival.life <= self.deaths and arrival.after <= now) or now > 60.0:
+                self.coming.remove((number, arrival))
+                run_id = f"{arrival.kind}{number}"
+                self.simulation.spawn(KINDS[arrival.kind], f"/{run_id}", input=arrival.work, run_id=run_id)
+                self.given[run_id] = arrival
+
+    def check(self) -> None:
+        for run_id, arrival in self.given.items():
+            outcome = self.simulation.run(run_id).outcome()
+            if arrival.kind == "innocent":
+                assert outcome.ok, f"G15: {outcome}"
+            elif arrival.kind == "once":
+                assert (outcome.error_type, outcome.attempt) == ("CutOff", 1)
+            else:
+                assert outcome.error_type == "Crashed", outcome
+                assert self.simulation.run(run_id).info().crashes <= ATTEMPTS
+                assert arrival.kind == "kills" or outcome.attempt == 0
+                assert ("opening its agent's session" in str(outcome.error)) == (outcome.attempt == 0)
+
+
+works = st.builds(Work, st.sampled_from([0.0, 0.0, 0.3, 3.0]), st.sampled_from([0.0, 0.1, 1.0, 4.0]))
+arrivals = st.builds(
+    Arrival,
+    st.sampled_from([0, 0, 0, 1, 2, 3, 4, 5]),
+    st.sampled_from([0.0, 0.0, 0.2, 1.0]),
+    st.sampled_from(["innocent", "innocent", "kills", "kills", "once", "opens"]),
+    works,
+)
+
+
+def allowed(arrivals: list[Arrival]) -> int:
+    """How often all of these may end the process."""
+    each = {"innocent": 0, "once": 1}
+    return sum(each.get(arrival.kind, 2 + ATTEMPTS + MORE) for arrival in arrivals)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    given_=st.lists(arrivals, min_size=2, max_size=9),
+    slots=st.integers(1, 6),
+    residents=st.integers(1, 8),
+    seed=st.integers(0, 1_000),
+)
+def test_g15_no_innocent_fails_and_all_poison_does_whatever_comes_when(
+    given_: list[Arrival], slots: int, residents: int, seed: int
+) -> None:
+    dying.clear()
+    with Simulation(seed=seed, slots=slots, residents=residents, kinds=KINDS.values()) as simulation:
+        world = World(simulation, given_)
+        world.live(allowed(given_))
+        world.check()
+
+
+@pytest.mark.parametrize("fresh", ["kills", "once", "opens"])
+def test_fresh_poison_in_each_process_makes_nobody_beside_it_guilty(fresh: str) -> None:
+    """The innocent one is the only suspect each time, and never reaches its end before they kill."""
+    given_ = [Arrival(0, 0.0, "innocent", Work(0.0, 4.0))]
+    given_ += [Arrival(life, 0.0, fresh, Work(0.0, 0.1)) for life in range(8)]
+    with Simulation(slots=8, residents=16, kinds=KINDS.values()) as simulation:
+        world = World(simulation, given_)
+        world.live(allowed(given_))
+        world.check()
+
+
+def test_a_class_whose_open_ends_the_process_fails_its_own_runs_alone() -> None:
+    given_ = [Arrival(0, 0.0, "innocent", Work(0.0, 1.0)) for _ in range(3)]
+    given_.append(Arrival(0, 0.0, "opens", Work(0.0, 0.0)))
+    with Simulation(slots=8, residents=16, kinds=KINDS.values()) as simulation:
+        world = World(simulation, given_)
+        world.live(allowed(given_))
+        world.check()
+        assert world.deaths <= 3 + ATTEMPTS
+        assert simulation.agent("/opens3").info().status != "running"
