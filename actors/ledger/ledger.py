@@ -205,7 +205,7 @@ class Ledger:
         self._witnesses: dict[int, OpenRun] = {}  # these runs
         # open runs that are older than the crash before this opening, if there was one
         self._older = len(unfinished.runs) if unfinished.crashed else 0
-        self.view = View(journal, self.desks, self.runs, self.suspects)
+        self.view = View(journal, self.desks, self.runs, self.suspects, self._held_back)
         self.waits = Waits(self.desks, self.runs)
         self.known = unfinished.known
         self._backlog = backlog
@@ -313,7 +313,7 @@ class Ledger:
         run = desk.first
         if run is None or run is desk.running or (run.row.cuts < SUSPECT_FROM and not desk.suspected):
             return True
-        if self._held_back(run):
+        if self._held_back(run) is not None:
             return False
         take = self.suspects.begins if now else self.suspects.queues
         return take(run.row.run_id, self._place(run))
@@ -329,7 +329,7 @@ class Ledger:
             if run_id is None:
                 break
             run = self.runs[run_id]
-            if self._held_back(run):
+            if self._held_back(run) is not None:
                 suspects.over(run_id)  # until it is not any more: see `_judge_again`
             elif suspects.goes_on() is not None:
                 return self._go_on(run)
@@ -393,13 +393,13 @@ class Ledger:
         self.suspects.resumes(run.row.run_id, self._place(run))
         return self._next_suspect()
 
-    def _held_back(self, run: OpenRun) -> bool:
-        """Whether one executes that may have caused the crashes which this suspect would fail for."""
+    def _held_back(self, run: OpenRun) -> OpenRun | None:
+        """One that executes and may have caused the crashes that this suspect would fail for."""
         row = run.row
         if not doubted(row, self._attempts_of(self.desks[row.agent_id].kind)):
-            return False
+            return None
         others = (self._witnesses.get(serial) for doubt in row.doubts for serial in doubt)
-        return any(other is not None and self._executes(other) for other in others if other is not run)
+        return next((other for other in others if other is not None and self._executes(other)), None)
 
     def _executes(self, run: OpenRun) -> bool:
         desk = self.desks.get(run.row.agent_id)

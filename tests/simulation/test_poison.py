@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from msgspec import Struct
 
 from greenroom import Turn, agent
+from greenroom.actors.ledger import suspects
+from greenroom.actors.ledger.ledger import Ledger
 from greenroom.testing import Simulation
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of coroutines that a crash cut off
@@ -173,15 +175,48 @@ def test_g15_no_innocent_fails_and_all_poison_does_whatever_comes_when(
         world.check()
 
 
-@pytest.mark.parametrize("fresh", ["kills", "once", "opens"])
-def test_fresh_poison_in_each_process_makes_nobody_beside_it_guilty(fresh: str) -> None:
-    """The innocent one is the only suspect each time, and never reaches its end before they kill."""
-    given_ = [Arrival(0, 0.0, "innocent", Work(0.0, 4.0))]
-    given_ += [Arrival(life, 0.0, fresh, Work(0.0, 0.1)) for life in range(8)]
+INNOCENT = Arrival(0, 0.0, "innocent", Work(0.0, 4.0))
+STORIES = {
+    # the innocent one is the only suspect each time, and never reaches its end before they kill
+    **{
+        fresh: [INNOCENT, *(Arrival(life, 0.0, fresh, Work(0.0, 0.1)) for life in range(8))]
+        for fresh in ("kills", "once", "opens")
+    },
+    "older than the innocent": [Arrival(0, 0.0, "kills", Work(0.0, 0.1)), INNOCENT, INNOCENT],
+    "younger than the innocent": [INNOCENT, INNOCENT, Arrival(0, 0.0, "kills", Work(0.0, 0.0))],
+    "beside new ones in each process": [
+        Arrival(0, 0.0, "kills", Work(0.0, 0.1)),
+        *(Arrival(life, 0.0, "innocent", Work(0.0, 0.4)) for life in range(20)),
+    ],
+    "while somebody new is always at work": [
+        Arrival(0, 0.0, "kills", Work(0.0, 0.1)),
+        *(
+            Arrival(life, 0.4 * number, "innocent", Work(0.0, 0.5))
+            for life in range(12)
+            for number in range(5)
+        ),
+    ],
+    "beside one that waits for long": [
+        Arrival(0, 0.0, "innocent", Work(30.0, 1.0)),
+        Arrival(0, 0.0, "kills", Work(0.0, 0.1)),
+    ],
+    "after a wait": [INNOCENT, Arrival(0, 0.0, "kills", Work(0.3, 0.1)), INNOCENT],
+}
+
+
+def tell(story: str) -> World:
+    dying.clear()
+    given_ = STORIES[story]
     with Simulation(slots=8, residents=16, kinds=KINDS.values()) as simulation:
         world = World(simulation, given_)
         world.live(allowed(given_))
         world.check()
+    return world
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_no_innocent_fails_and_poison_does(story: str) -> None:
+    tell(story)
 
 
 def test_a_class_whose_open_ends_the_process_fails_its_own_runs_alone() -> None:
@@ -193,3 +228,54 @@ def test_a_class_whose_open_ends_the_process_fails_its_own_runs_alone() -> None:
         world.check()
         assert world.deaths <= 3 + ATTEMPTS
         assert simulation.agent("/opens3").info().status != "running"
+
+
+# Each rule is needed: without it, one of the stories goes wrong.
+
+MISTAKES = {
+    "a crash is held against the solo suspect whoever is beside it": (
+        "cut_off",
+        lambda row, **how: suspects.cut_off(row, **{**how, "beside": ()}),
+    ),
+    "one that was found guilty explains nothing": (
+        "guilty",
+        lambda row, other: suspects.cleared(row, other, ATTEMPTS),
+    ),
+    "one that may not begin again is taken for cleared": (
+        "never_known",
+        lambda row, other: suspects.cleared(row, other, ATTEMPTS),
+    ),
+    "doubts are never cleared up": ("cleared", lambda row, _, __: row),
+    "who is in doubt does not let others go first": ("place_of", lambda row, _: row.serial),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_wrong_rule_is_found(mistake: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, wrong = MISTAKES[mistake]
+    monkeypatch.setattr(f"greenroom.actors.ledger.ledger.{name}", wrong)
+    assert_found(mistake)
+
+
+@pytest.mark.parametrize(
+    "mistake", ["openings are not recorded", "waits are not recorded", "nobody is held back"]
+)
+def test_a_rule_that_is_left_out_is_found(mistake: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if mistake == "nobody is held back":
+        monkeypatch.setattr(Ledger, "_held_back", lambda *_: None)
+    elif mistake == "openings are not recorded":
+        monkeypatch.setattr(Ledger, "cautious", False)
+    else:
+        monkeypatch.setattr(Ledger, "turn_waits", lambda *_: [])
+    assert_found(mistake)
+
+
+def assert_found(mistake: str) -> None:
+    wrong = []
+    for story in STORIES:
+        try:
+            tell(story)
+        except AssertionError:
+            wrong.append(story)
+    print(mistake, wrong)
+    assert wrong, f"no story goes wrong although {mistake}"

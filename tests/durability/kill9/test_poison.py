@@ -1,4 +1,4 @@
-"""G15 with real processes: code of an agent that ends its process, wherever it stands, fails its own run alone."""
+"""G15 with real processes: code that ends its process, wherever it stands, fails its own run alone."""
 
 import subprocess
 import sys
