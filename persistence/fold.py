@@ -106,6 +106,7 @@ def fold_run(run: RunRow | None, records: Iterable[Record]) -> RunRow | None:
                 cuts=record.cuts,
                 crashes=record.crashes,
                 ran=record.ran,
+                doubts=record.doubts,
             )
         elif type(record) is DivideRun:
             run = replace(run, divided_at=record.at)

@@ -52,6 +52,7 @@ class RunRow(Struct, frozen=True, gc=False):
     at_work: bool = False  # a turn of it has begun, and neither ended nor been cut off
     stem: str | None = None  # of the ids of what it starts, if another store accepted it; see `actors.ids`
     divided_at: int | None = None  # at the last checkpoint of its turn: the serial of the next run
+    doubts: tuple[tuple[int, ...], ...] = ()  # of each solo crash, who else may be its cause
 
 
 class AgentRow(Struct, frozen=True, gc=False):
@@ -192,7 +193,7 @@ class BeginRun(Struct, frozen=True, gc=False):
 
 
 class SetRun(Struct, frozen=True, gc=False):
-    """Change how a run stands that has begun and not ended: its turn was cut off, waits, or goes on."""
+    """Change how a run stands: its session opens, its turn was cut off, waits, or goes on."""
 
     run_id: RunId
     agent_id: AgentId
@@ -203,6 +204,7 @@ class SetRun(Struct, frozen=True, gc=False):
     cuts: int
     crashes: int
     ran: float | None
+    doubts: tuple[tuple[int, ...], ...] = ()
 
     @classmethod
     def of(cls, row: RunRow) -> "SetRun":
@@ -217,6 +219,7 @@ class SetRun(Struct, frozen=True, gc=False):
             row.cuts,
             row.crashes,
             row.ran,
+            row.doubts,
         )
 
 

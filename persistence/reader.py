@@ -55,7 +55,7 @@ _AGENT = f"{_AGENT_COLUMNS} {_AGENT_TABLES}"
 _RUN = """
     SELECT r.run_id, r.serial, r.agent_id, a.path, r.input, r.accepted_at, r.status, r.attempt,
            r.awaits, r.result, r.error, r.started_at, r.ended_at, r.error_type, r.started_by,
-           r.cuts, r.crashes, r.alone, r.ran, r.at_work, r.stem, r.divided_at
+           r.cuts, r.crashes, r.alone, r.ran, r.at_work, r.stem, r.divided_at, r.doubts
     FROM runs AS r CROSS JOIN agents AS a ON a.agent_id = r.agent_id
 """  # CROSS: in this order
 # `status <> 'closed'` and `status = 'closed'` stand as in the schema: that is how SQLite finds the index
@@ -125,7 +125,7 @@ UNREAD = 12
 STARTED_BY, STEM = 14, 20
 """The columns of a run: which one started it, and what the ids of what it starts are derived from."""
 
-ALONE, AT_WORK = 17, 19
+ALONE, AT_WORK, DOUBTS = 17, 19, 22
 """The columns of a run that are truth values."""
 
 CODEC = -3
@@ -342,6 +342,7 @@ class Reader:
             fields[9] = codec.refused(error) if status == "completed" else None
             fields[8] = ()
         fields[ALONE], fields[AT_WORK] = bool(fields[ALONE]), bool(fields[AT_WORK])
+        fields[DOUBTS] = _doubts(fields[DOUBTS])
         return RunRow(*fields)
 
     def _awaits(self, listed: str, run_id: RunId) -> tuple[RunId, ...]:
@@ -372,6 +373,14 @@ def damaged(store: str, error: Exception) -> StoreCorrupt:
     """A row that cannot be read, in our words."""
     problem = f"it holds a value that cannot be there ({error}). `greenroom doctor` says where."
     return StoreCorrupt(store, problem)
+
+
+def _doubts(listed: str | None) -> tuple[tuple[int, ...], ...]:
+    """Of a run; none if they cannot be read: they are nothing but against it."""
+    try:
+        return msgspec.json.decode(listed, type=tuple[tuple[int, ...], ...]) if listed else ()
+    except (msgspec.MsgspecError, TypeError, ValueError):
+        return ()
 
 
 def _below(under: str) -> tuple[str, str]:

@@ -158,8 +158,12 @@ def _run(store: Seals, record: AddRun) -> Row:
         row.serial, row.run_id, row.agent_id, value, row.accepted_at, row.status, row.attempt,
         awaits, result, _text(row.error), row.started_at, row.ended_at, _text(row.error_type),
         row.started_by, row.cuts, row.crashes, int(row.alone), row.ran, int(row.at_work), row.stem,
-        row.divided_at, store.epoch,
+        row.divided_at, _doubts(row.doubts), store.epoch,
     )  # fmt: skip
+
+
+def _doubts(doubts: tuple[tuple[int, ...], ...]) -> str | None:
+    return msgspec.json.encode(doubts).decode() if doubts else None
 
 
 def _outcome(store: Seals, end: EndRun) -> Row:
@@ -273,7 +277,7 @@ WRITES: dict[type[Record | LastRun], tuple[Write, ...]] = {
             "runs",
             "serial, run_id, agent_id, input, accepted_at, status, attempt, awaits, result, error,"
             " started_at, ended_at, error_type, started_by, cuts, crashes, alone, ran, at_work, stem,"
-            " divided_at, epoch",
+            " divided_at, doubts, epoch",
             _run,
             value="input",
         ),
@@ -290,7 +294,7 @@ WRITES: dict[type[Record | LastRun], tuple[Write, ...]] = {
     SetRun: (
         _update(
             "runs",
-            "attempt, started_at, at_work, alone, cuts, crashes, ran",
+            "attempt, started_at, at_work, alone, cuts, crashes, ran, doubts",
             "run_id",
             lambda _, r: (
                 r.attempt,
@@ -300,6 +304,7 @@ WRITES: dict[type[Record | LastRun], tuple[Write, ...]] = {
                 r.cuts,
                 r.crashes,
                 r.ran,
+                _doubts(r.doubts),
                 r.run_id,
             ),
         ),

@@ -325,8 +325,19 @@ def pruned_events(db: "Database") -> None:
     )
 
 
-STEPS: list[Callable[["Database"], None]] = [tables, processes, origins, pruned_events]
-ADDED = {3: V3_COLUMNS, 4: V4_COLUMNS}
+V5_COLUMNS = (
+    # JSON: of each crash at which it was the only suspect, the serials of those that may have caused it
+    Added("runs", "doubts", "TEXT", "NULL"),
+)
+
+
+def doubted_crashes(db: "Database") -> None:
+    """Version 5: a crash is held against a suspect once those beside it are cleared."""
+    _add(db, V5_COLUMNS)
+
+
+STEPS: list[Callable[["Database"], None]] = [tables, processes, origins, pruned_events, doubted_crashes]
+ADDED = {3: V3_COLUMNS, 4: V4_COLUMNS, 5: V5_COLUMNS}
 """By version, the columns that an older file lacks."""
 
 

@@ -52,6 +52,7 @@ from .protocol import (
     KindRegistered,
     LedgerClosed,
     MessageAccepted,
+    OpeningRecorded,
     RecordClose,
     RecordSpawn,
     Refused,
@@ -345,6 +346,7 @@ HANDLERS: dict[type, Handler] = {
     DescribeRun: lambda room, ask, _: room.ledger.view.run(ask),
     DescribeLedger: lambda room, ask, _: room.ledger.describe(ask),
     Ask: LedgerActor.ask,
+    OpeningRecorded: lambda room, news, _: room.ledger.load_now(news.ask, news.residency),
     # sessions, and the residency about them
     AgentEntered: lambda room, news, _: room.ledger.entered(news),
     SessionStarted: lambda room, news, _: room.ledger.session_started(news),

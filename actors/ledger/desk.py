@@ -31,6 +31,8 @@ class OpenRun(Struct, eq=False):
     state: str = "queued"  # "waiting", "queued", "running", "interrupting", "ended"
     interrupted: str | None = None  # why, once its turn was told to end
     cancelled: int = 0  # how often its turn was cancelled, and by nobody here
+    suspect: bool = False  # its turn under way began as the only suspect
+    asks: bool = False  # it asks before it goes on after a wait
     outran: bool = False  # its turn has been the only suspect for long enough
     resuming: int | None = None  # a suspect's turn wants to go on after this wait
     asked: dict[RequestId, Address] | tuple[()] = ()  # who waits for its end
@@ -65,6 +67,7 @@ class Desk(Struct):
     offered: bool = False  # its image was handed to the residency, which has not loaded it yet
     present: bool = False  # the agent is being loaded, or in memory
     opening: bool = False  # … and its session is not open yet
+    opens_for: OpenRun | None = None  # … and counts as the work of this run, should it end the process
     incarnation: Incarnation = Incarnation(0)
     recorded: Incarnation = Incarnation(0)  # the last one that was committed
     mail: list[MessageRow] | tuple[()] = ()  # accepted since the agent was loaded, and not read yet

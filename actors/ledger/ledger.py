@@ -107,6 +107,7 @@ from .protocol import (
     LedgerReport,
     MessageAccepted,
     NothingToRun,
+    OpeningRecorded,
     OutgoingMessage,
     RecordClose,
     RecordSpawn,
@@ -132,7 +133,25 @@ from .protocol import (
     TurnSettled,
     TurnWaits,
 )
-from .suspects import CRASHED, SUSPECT_FROM, Outran, Suspects, cut_off, longest_solo, lost, verdict
+from .suspects import (
+    CRASHED,
+    NEVER_KNOWN,
+    NOT_KNOWN_HERE,
+    SUSPECT_FROM,
+    Outran,
+    Suspects,
+    cleared,
+    cut_off,
+    doubted,
+    guilty,
+    longest_solo,
+    lost,
+    never_known,
+    verdict,
+)
+from .suspects import (
+    place as place_of,
+)
 from .sweep import Sweep
 from .underway import UnderWay
 from .view import View
@@ -182,7 +201,11 @@ class Ledger:
         self.desks: dict[AgentId, Desk] = {}
         self.runs: dict[RunId, OpenRun] = {}
         self.suspects = Suspects()
-        self.view = View(journal, self.desks, self.runs, self.suspects)
+        self._beside: dict[int, set[RunId]] = {}  # by serial: the suspects whose doubts name this run
+        self._witnesses: dict[int, OpenRun] = {}  # these runs
+        # open runs that are older than the crash before this opening, if there was one
+        self._older = len(unfinished.runs) if unfinished.crashed else 0
+        self.view = View(journal, self.desks, self.runs, self.suspects, self._held_back)
         self.waits = Waits(self.desks, self.runs)
         self.known = unfinished.known
         self._backlog = backlog
@@ -210,24 +233,36 @@ class Ledger:
         """Queue again what was accepted and has no outcome; fail what may not begin again."""
         rows = {row.agent_id: row for row in unfinished.agents}
         cuts: list[Record] = []
+        at_work = [row.serial for row in unfinished.runs if row.at_work]
         for was in unfinished.runs:
             agent = rows[was.agent_id]
-            row = cut_off(was, crashed=unfinished.crashed, died=unfinished.died, now=self.now)
+            row = cut_off(
+                was,
+                crashed=unfinished.crashed,
+                died=unfinished.died,
+                now=self.now,
+                beside=at_work,
+                attempts=self._attempts_of(agent.kind) or NOT_KNOWN_HERE,
+            )
             if row is not was:
                 cuts.append(SetRun.of(row))
+            self._note_doubts(row)
             # "process": it may be what ended the last one
             run = OpenRun(row, (), "process", recovered=True)
             desk = self._desk(row.agent_id, agent.path, agent.kind)
             desk.suspected = agent.last is not None and agent.last.error_type == CRASHED
             self.runs[row.run_id] = run
             self._join(desk, run)
+        for run in self.runs.values():
+            if run.row.serial in self._beside:
+                self._witnesses[run.row.serial] = run
         # before any beginning: whoever opens the store next counts this crash no more
         effects = self._commit(tuple(cuts), (), "process") if cuts else []
         for desk in self.desks.values():
             desk.kind_missing = self._attempts_of(desk.kind) is None
         for desk in list(self.desks.values()):
             for run in desk.queued:
-                if run.row.error is not None:
+                if run.row.error is not None and run.state != "ended":
                     effects += self._end(desk, run, "interrupted", run.row.error, data={"recovered": True})
             effects += self._judge(desk)
         for desk in self.desks.values():
@@ -256,7 +291,9 @@ class Ledger:
         if attempts is None:
             return effects
         for run in desk.upcoming() if first else desk.queued:
-            failure = verdict(run.row, attempts) if run.row.attempt else None
+            if run.state == "ended":  # by what the end of one before it cleared up
+                continue
+            failure = verdict(run.row, attempts) if run.row.attempt or run.row.cuts else None
             if failure is None and first:
                 break
             if failure is not None:
@@ -276,22 +313,35 @@ class Ledger:
         run = desk.first
         if run is None or run is desk.running or (run.row.cuts < SUSPECT_FROM and not desk.suspected):
             return True
+        if self._held_back(run) is not None:
+            return False
         take = self.suspects.begins if now else self.suspects.queues
-        return take(run.row.run_id, run.row.serial)
+        return take(run.row.run_id, self._place(run))
+
+    def _place(self, run: OpenRun) -> int:
+        return place_of(run.row, self._attempts_of(self.desks[run.row.agent_id].kind))
 
     def _next_suspect(self) -> list[Effect]:
         """Have the next suspect go on or begin, if none is at it."""
-        run_id = self.suspects.goes_on()
-        if run_id is not None:
-            return self._go_on(self.runs[run_id])
-        first = self.suspects.first if self.suspects.solo is None else None
-        return [] if first is None else self._call(self.desks[self.runs[first].row.agent_id])
+        suspects = self.suspects
+        while suspects.solo is None:
+            run_id = suspects.first_to_go_on or suspects.first
+            if run_id is None:
+                break
+            run = self.runs[run_id]
+            if self._held_back(run) is not None:
+                suspects.over(run_id)  # until it is not any more: see `_judge_again`
+            elif suspects.goes_on() is not None:
+                return self._go_on(run)
+            else:
+                return self._call(self.desks[run.row.agent_id])
+        return []
 
     def _go_on(self, run: OpenRun) -> list[Effect]:
         """A suspect's turn may go on, alone from now on."""
         assert run.resuming is not None
         session = self.desks[run.row.agent_id].executor
-        run.row = replace(run.row, alone=True)
+        run.row = replace(run.row, alone=True, at_work=True)
         go = Send(session, TurnMayResume(run.row.run_id, run.resuming))
         run.resuming = None
         return self._commit((SetRun.of(run.row),), (), run.durability, go)
@@ -307,16 +357,19 @@ class Ledger:
         run.outran = True
         return self._no_longer_alone(run)
 
-    def _no_longer_alone(self, run: OpenRun) -> list[Effect]:
-        """What ends the process from now on is not held against it, and that is recorded."""
+    def _no_longer_alone(self, run: OpenRun, *, waits: bool = False) -> list[Effect]:
+        """What ends the process from now on is not held against it, and that is recorded.
+
+        A turn that waits is not even beside it, if it asks before it goes on.
+        """
         run.resuming = None
-        if not self.suspects.over(run.row.run_id):
-            return []
+        over = self.suspects.over(run.row.run_id)
+        at_work = run.row.at_work and not (waits and run.asks)
         effects: list[Effect] = []
-        if run.row.alone:
-            run.row = replace(run.row, alone=False)
+        if run.row.alone or at_work != run.row.at_work:
+            run.row = replace(run.row, alone=False, at_work=at_work)
             effects += self._commit((SetRun.of(run.row),), (), run.durability)
-        return effects + self._next_suspect()
+        return effects + self._next_suspect() if over else effects
 
     def turn_waits(self, news: TurnWaits) -> list[Effect]:
         desk = self.desks.get(news.agent_id)
@@ -324,17 +377,110 @@ class Ledger:
             return []
         desk.in_wait, run = news.waits, desk.running
         if news.waits:
-            return self._no_longer_alone(run)
+            return [*self._no_longer_alone(run, waits=True), *self._judge_again(self._concerned(run))]
         return [self._time_solo(run)] if run.row.alone else []  # from here: before, it waited for a slot
 
     def turn_resumes(self, ask: TurnResumes, session: Address) -> list[Effect]:
         desk = self._desk_of(ask)
         run = desk.running if desk else None
-        if run is None or run.outran:
+        if run is None:
             return [Send(session, TurnMayResume(ask.run_id, ask.number))]
+        if run.outran or not run.suspect:
+            run.row = replace(run.row, at_work=True)
+            go = Send(session, TurnMayResume(ask.run_id, ask.number))
+            return self._commit((SetRun.of(run.row),), (), run.durability, go)
         run.resuming = ask.number
-        self.suspects.resumes(run.row.run_id, run.row.serial)
+        self.suspects.resumes(run.row.run_id, self._place(run))
         return self._next_suspect()
+
+    def _held_back(self, run: OpenRun) -> OpenRun | None:
+        """One that executes and may have caused the crashes that this suspect would fail for."""
+        row = run.row
+        if not doubted(row, self._attempts_of(self.desks[row.agent_id].kind)):
+            return None
+        others = (self._witnesses.get(serial) for doubt in row.doubts for serial in doubt)
+        return next((other for other in others if other is not None and self._executes(other)), None)
+
+    def _executes(self, run: OpenRun) -> bool:
+        desk = self.desks.get(run.row.agent_id)
+        return desk is not None and desk.running is run and not desk.in_wait
+
+    def _note_doubts(self, row: RunRow) -> None:
+        for serial in {serial for doubt in row.doubts for serial in doubt} - {NEVER_KNOWN}:
+            self._beside.setdefault(serial, set()).add(row.run_id)
+
+    def _clear_up(self, ended: OpenRun, *, was_at_work: bool, crashed: bool) -> list[OpenRun]:
+        """What the end of a run says of the suspects that it was beside; those that it concerns."""
+        serial = ended.row.serial
+        runs = self._concerned(ended)
+        self._beside.pop(serial, None)
+        self._witnesses.pop(serial, None)
+        for run in runs:
+            if crashed:
+                run.row = guilty(run.row, serial)
+            elif was_at_work:
+                attempts = self._attempts_of(self.desks[run.row.agent_id].kind)
+                run.row = cleared(run.row, serial, attempts or NOT_KNOWN_HERE)
+            else:
+                run.row = never_known(run.row, serial)
+            self.suspects.moves(run.row.run_id, self._place(run))
+        return runs
+
+    def _concerned(self, run: OpenRun) -> list[OpenRun]:
+        """The suspects that are in doubt about this run."""
+        return [self.runs[other] for other in self._beside.get(run.row.serial, ()) if other in self.runs]
+
+    def _judge_again(self, runs: list[OpenRun]) -> list[Effect]:
+        """More is known of the crashes of these suspects."""
+        effects: list[Effect] = []
+        for run in runs:
+            desk = self.desks.get(run.row.agent_id)
+            if desk is None:
+                continue
+            if run.resuming is not None:
+                self.suspects.resumes(run.row.run_id, self._place(run))
+                effects += self._next_suspect()
+            elif run.state == "queued":
+                effects += [*self._judge(desk, first=True), *self._settle(desk), *self._call(desk)]
+        return effects
+
+    # Openings, which may end the process as well
+
+    @property
+    def cautious(self) -> bool:
+        """Whether it is recorded for which run a session opens: a crash may come again.
+
+        It is so from a crash on, until all runs have ended that were open then.
+        """
+        return self._older > 0
+
+    def _may_open(self, desk: Desk) -> bool:
+        """Whether the agent's session may open now; from here on it does."""
+        return not self.cautious or (bool(desk.queue) and self._may_begin(desk, now=True))
+
+    def _opens(self, desk: Desk, then: Send) -> list[Effect]:
+        """Record that the session opens for the run that is next: it is at work from here on."""
+        assert desk.queue
+        run = desk.opens_for = desk.queue[0]
+        alone = self.suspects.solo == run.row.run_id
+        run.outran = False
+        run.row = replace(run.row, at_work=True, alone=alone, started_at=self.now)
+        effects = self._commit((SetRun.of(run.row),), (), run.durability, then)
+        return [*effects, self._time_solo(run)] if alone else effects
+
+    def _opening_over(self, desk: Desk) -> list[Effect]:
+        """The session is open, or is not to be: its run is not at work before its turn begins."""
+        run, desk.opens_for = desk.opens_for, None
+        if run is None or run.state != "queued":
+            return []
+        row = run.row
+        started_at = row.started_at if row.attempt else None
+        run.row = replace(row, at_work=False, alone=False, started_at=started_at)
+        effects = self._commit((SetRun.of(run.row),), (), run.durability)
+        if self.suspects.over(row.run_id):
+            self.suspects.queues(row.run_id, self._place(run))
+            effects += self._next_suspect()
+        return effects
 
     # Agents
 
@@ -384,11 +530,18 @@ class Ledger:
             records += (AddRun(run.row),)
             facts += (Fact(self.now, "run.accepted", row.path, run_id),)
         reply = AgentSpawned(ask.request, row.agent_id, row.path, run_id)
-        return [
+        effects = [
             *self._commit(records, facts, self._level(ask), Send(ask.reply_to, reply)),
             Send("directory", SpawnSettled(row.agent_id, row.path, recorded=True)),
-            *self._call(desk, open_only=ask.input is None, image=AgentImage(row, None, ())),
         ]
+        if not self.cautious:
+            return [*effects, *self._call(desk, open_only=run_id is None, image=AgentImage(row, None, ()))]
+        if run_id is not None:
+            return [*effects, *self._call(desk)]
+        self._spawning -= 1  # its first run opens its session
+        desk.opening = False
+        self._tidy(desk)
+        return effects
 
     def record_close(self, ask: RecordClose) -> list[Effect]:
         """End the runs of these agents, in portions, and then the agents, in one commit."""
@@ -639,7 +792,7 @@ class Ledger:
             return [Send(session, NothingToRun(ask.agent_id))]
         desk.incarnation = ask.incarnation
         effects: list[Effect] = []
-        if desk.queue and desk.queue[0].row.attempt:  # its kind may have been registered since
+        if desk.queue and (desk.queue[0].row.attempt or desk.queue[0].row.cuts):  # its kind may be new here
             effects += self._judge(desk, first=True)
         if not desk.queue or desk.ends or self._closing is not None or not self._may_begin(desk):
             desk.called = False
@@ -660,7 +813,8 @@ class Ledger:
         self._latencies.add("queue", self.now - row.accepted_at)
 
         def begin(results: tuple[RunRow, ...]) -> list[Effect]:
-            alone = self.suspects.solo == row.run_id
+            run.suspect = alone = self.suspects.solo == row.run_id
+            run.asks = alone or self.cautious
             attempt = row.attempt + 1
             run.row = replace(run.row, attempt=attempt, started_at=self.now, at_work=True, alone=alone)
             begun = BeginRun(row.run_id, desk.agent_id, attempt, self.now, alone)
@@ -671,7 +825,7 @@ class Ledger:
             mail = tuple(message for message in self._mail(desk) if message.sender_id not in erased)
             desk.erasures = self._erasures.count
             news = RunBegun(
-                desk.agent_id, told, attempt > 1, mail, results, suspect=alone, erased=tuple(erased)
+                desk.agent_id, told, attempt > 1, mail, results, suspect=run.asks, erased=tuple(erased)
             )
             go = Send(session, news)
             # The code may end the process: this attempt counts from before its first line on.
@@ -747,7 +901,8 @@ class Ledger:
         if not self._has_begun(run):
             self._call_off(desk, run)
             begun = False
-        run.row = replace(run.row if begun else run.before, at_work=False, alone=False)
+        now, before = run.row, run.row if begun else run.before
+        run.row = replace(before, at_work=False, alone=False, crashes=now.crashes, doubts=now.doubts)
         run.before = run.beginning = None
         run.begun_by, run.state = 0, "queued"
         desk.stops()
@@ -994,8 +1149,19 @@ class Ledger:
         desk = self._desk(query.agent_id, "", "")
         if desk.opening and not desk.present:
             self._spawning -= 1
+        if not self._may_open(desk):
+            desk.offered = desk.opening = desk.called = False
+            self._tidy(desk)
+            return [Send(residency, Answer(ask.request, None))]  # it is called when its time has come
         desk.offered, desk.present, desk.opening, desk.mail = False, True, True, ()
         desk.erasures = self._erasures.count
+        if self.cautious:
+            return self._opens(desk, Send("ledger", OpeningRecorded(ask, residency)))
+        return self.load_now(ask, residency)
+
+    def load_now(self, ask: Ask, residency: Address) -> list[Effect]:
+        query: LoadAgent = ask.query  # type: ignore[assignment]
+        desk = self._desk(query.agent_id, "", "")
 
         def found(answer: Answer) -> Iterable[Effect]:
             image: AgentImage | None = answer.value  # type: ignore[assignment]
@@ -1044,7 +1210,7 @@ class Ledger:
         records = self._incarnation(desk, news.incarnation)
         if news.healed:
             records += (SetAgent(desk.agent_id, "idle", None, self.now),)
-        return self._commit(records, (fact,), lazy=not first)
+        return [*self._commit(records, (fact,), lazy=not first), *self._opening_over(desk)]
 
     def session_failed(self, news: SessionFailed) -> list[Effect]:
         desk = self.desks.get(news.agent_id)
@@ -1060,7 +1226,7 @@ class Ledger:
             return []
         self._met(desk, news.incarnation)
         desk.opening = desk.called = False
-        return self._call_again(desk)
+        return [*self._opening_over(desk), *self._call_again(desk)]
 
     def opening_deferred(self, news: OpeningDeferred) -> list[Effect]:
         """There is no free room for a new agent; what mail it was kept at hand for is in the store."""
@@ -1099,7 +1265,7 @@ class Ledger:
         self, desk: Desk, error: str, records: tuple[Record, ...] = (), *, error_type: str | None
     ) -> list[Effect]:
         """No session: the runs that wait for one fail, the next one tries again."""
-        desk.opening = desk.called = False
+        desk.opening, desk.called, desk.opens_for = False, False, None
         records += (SetAgent(desk.agent_id, "failed", error, self.now),)
         facts = (Fact(self.now, "agent.start_failed", desk.path, None, _json(error=error)),)
         effects = self._commit(records, facts)
@@ -1116,7 +1282,7 @@ class Ledger:
             return []
         desk.present = desk.opening = False
         desk.mail = ()
-        effects: list[Effect] = []
+        effects = self._opening_over(desk)
         records = self._incarnation(desk, news.incarnation)
         facts = (Fact(self.now, "agent.evicted", desk.path),) if news.evicted else ()
         if records or facts:
@@ -1465,9 +1631,12 @@ class Ledger:
         if line is not None and line.end is not None:
             effects.append(Send(line.end[1], TurnSettled(row.agent_id, more=False)))
         facts += self._dropped(run)
+        was_at_work, crashed = run is desk.running, error_type == CRASHED
+        concerned = self._clear_up(run, was_at_work=was_at_work, crashed=crashed)
         del self.runs[row.run_id]
         run.state = "ended"
-        if run is desk.running:
+        self._older -= run.recovered and self._older > 0
+        if was_at_work:
             desk.stops()
         elif desk.waiting.pop(row.run_id, None) is None:
             desk.drop(run)
@@ -1485,15 +1654,16 @@ class Ledger:
         row = replace(
             row, status=status, result=result, error=error, ended_at=self.now, error_type=error_type
         )
-        if error_type == CRASHED or run is desk.running:
-            desk.suspected = error_type == CRASHED
+        if crashed or was_at_work:
+            desk.suspected = crashed
         told = {"error": error} if error else {}
         fact = Fact(self.now, f"run.{status}", row.path, row.run_id, _json(**told, **(data or {})))
         waiters = run.asked.items() if run.asked else ()
         news = tuple([Send(to, RunEnded(request, row)) for request, to in waiters])
         for request in run.asked:
             self._awaits_no_more(request)
-        effects += self._commit((*records, ended), (*facts, fact), run.durability, *news)
+        known = tuple(SetRun.of(other.row) for other in concerned)
+        effects += self._commit((*records, ended, *known), (*facts, fact), run.durability, *news)
         self._lately.add(row, self.journal.last)
         for continuation in run.continuations:
             if isinstance(continuation.waiting_for, set):
@@ -1503,7 +1673,7 @@ class Ledger:
         if self.suspects:
             self.suspects.over(row.run_id)
             effects += self._next_suspect()
-        return effects
+        return effects + self._judge_again(concerned)
 
     def _continue(self, run: OpenRun) -> list[Effect]:
         desk = self.desks[run.row.agent_id]

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from ...persistence.protocol import AgentImage, AgentRow, MessageRow, RunRow, Snapshot, Unfinished
+from ...persistence.protocol import AgentImage, AgentRow, Ask, MessageRow, RunRow, Snapshot, Unfinished
 from ..errors import GreenroomError
 from ..vocabulary import (
     Address,
@@ -562,6 +562,13 @@ class RunBegun(Struct, frozen=True, gc=False):
     results: tuple[RunRow, ...]
     suspect: bool = False
     erased: tuple[AgentId, ...] = ()  # deleted since: what they sent is not to be read
+
+
+class OpeningRecorded(Struct, frozen=True):
+    """To the ledger itself: it is on disk for which run the session opens, so the image may be read."""
+
+    ask: Ask
+    residency: Address
 
 
 class NothingToRun(Struct, frozen=True, gc=False):

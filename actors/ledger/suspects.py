@@ -1,12 +1,20 @@
 """Which runs may have ended the process, and which of them may be at work now.
 
-A crash cuts off every turn that is at work, and one of them may have caused it. So a crash is held against
-nobody at first. Runs that were at work at two crashes are *suspects*: they begin one at a time, in order of
-acceptance, beside all other work. A crash beside such a solo suspect is held against that one alone.
+A crash cuts off every turn that is at work, and every session that is being opened for a run; one of them
+may have caused it. So a crash is held against nobody at first. Runs that were at work at two crashes are
+*suspects*: they begin one at a time, in order of acceptance, beside all other work.
+
+A crash is held against the solo suspect alone, and only once it is clear that none of those beside it was
+the cause: each of them has been at work again since, and has ended. Until then it is a *doubt*. A crash
+beside one that is found guilty is held against nobody else. A suspect that would fail if its doubts counted
+begins after all others, and not while one of those that it is in doubt about executes: they show first what
+they do.
 
 Owns the row of suspects. Knows no actors and no store: `cut_off` and `lost` say how a run stands after a
 crash, `verdict` whether it may begin again. What is left of a crash is on disk: see `persistence.SetRun`.
 """
+
+from collections.abc import Iterable
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -22,6 +30,17 @@ MARGIN: Seconds = 0.5
 
 UNKNOWN: Seconds = 60.0
 """For which a suspect is alone at most that was never cut off itself: another run of its agent was."""
+
+MOST_DOUBTS = 8
+"""Solo crashes beyond a kind's attempts that are never cleared up, with which a run fails all the same."""
+
+NOT_KNOWN_HERE = 1 << 30
+"""The attempts of a kind that is not registered in this process."""
+
+NEVER_KNOWN = 0
+"""Stands in a doubt for a run that has ended, and of which nobody will know whether it was the cause."""
+
+_LAST = 1 << 62
 
 CRASHED = "Crashed"
 CUT_OFF = "CutOff"
@@ -41,8 +60,18 @@ class Outran(Struct, frozen=True):
     solo: int
 
 
-def cut_off(row: RunRow, *, crashed: bool, died: Timestamp | None, now: Timestamp) -> RunRow:
+def cut_off(
+    row: RunRow,
+    *,
+    crashed: bool,
+    died: Timestamp | None,
+    now: Timestamp,
+    beside: Iterable[int] = (),
+    attempts: int = NOT_KNOWN_HERE,
+) -> RunRow:
     """How a run stands after the process that had the store open is gone; `crashed`: not by closing it.
+
+    `beside` are the serials of all that were at work, `attempts` the most crashes that are held against it.
 
     The process died at `died` at the latest. `ran` counts up to then, so it is too much rather than too
     little: a suspect that takes as long as before is still alone when it ends the process once more.
@@ -53,9 +82,47 @@ def cut_off(row: RunRow, *, crashed: bool, died: Timestamp | None, now: Timestam
         return replace(row, at_work=False, alone=False)
     end = now if died is None else min(died, now)
     ran = max(0.0, end - (end if row.started_at is None else row.started_at), row.ran or 0.0)
+    others = tuple(serial for serial in beside if serial != row.serial)
+    doubts = (*row.doubts, others) if row.alone and others else row.doubts
+    proven = row.alone and not others and row.crashes < attempts
     return replace(
-        row, at_work=False, alone=False, cuts=row.cuts + 1, crashes=row.crashes + row.alone, ran=ran
+        row,
+        at_work=False,
+        alone=False,
+        cuts=row.cuts + 1,
+        crashes=row.crashes + proven,
+        ran=ran,
+        doubts=doubts,
     )
+
+
+def cleared(row: RunRow, other: int, attempts: int) -> RunRow:
+    """How a suspect stands after one that was beside it has been at work again, and ended."""
+    left = [tuple(serial for serial in doubt if serial != other) for doubt in row.doubts]
+    doubts = tuple(doubt for doubt in left if doubt)
+    more = min(len(left) - len(doubts), max(0, attempts - row.crashes))  # it needs no more to fail
+    return replace(row, doubts=doubts, crashes=row.crashes + more)
+
+
+def guilty(row: RunRow, other: int) -> RunRow:
+    """The same, after that one has failed because of its own crashes."""
+    return replace(row, doubts=tuple(doubt for doubt in row.doubts if other not in doubt))
+
+
+def never_known(row: RunRow, other: int) -> RunRow:
+    """The same, after that one has ended and was not at work again before."""
+    doubts = [tuple(NEVER_KNOWN if each == other else each for each in doubt) for doubt in row.doubts]
+    return replace(row, doubts=tuple(doubts))
+
+
+def doubted(row: RunRow, attempts: int | None) -> bool:
+    """Whether a suspect would fail if its doubts counted."""
+    return bool(row.doubts) and attempts is not None and row.crashes + len(row.doubts) >= attempts
+
+
+def place(row: RunRow, attempts: int | None) -> int:
+    """Where a suspect stands in the row of suspects."""
+    return row.serial | (_LAST if doubted(row, attempts) else 0)
 
 
 def lost(row: RunRow) -> RunRow:
@@ -71,12 +138,24 @@ def verdict(row: RunRow, attempts: int) -> Failure | None:
             "its turn was cut off, and may have done its work: a run of a kind with attempts=1 does not "
             "begin again. See what it has done, and give the work again if that is right",
         )
-    if row.crashes < attempts:
+    if row.crashes < attempts and row.crashes + len(row.doubts) < attempts + MOST_DOUBTS:
         return None
+    doubts = ""
+    if row.doubts:
+        doubts = (
+            f", and it was the only suspect of {len(row.doubts)} more crashes that nothing else explains"
+        )
+    if not row.attempt:
+        return Failure(
+            CRASHED,
+            f"opening its agent's session ended the process {row.crashes} times, which is all its attempts "
+            f"(attempts={attempts}){doubts}; its code has not begun. See what runs before a turn: "
+            "the kind's open(), migrate= and state=, and the reading of the state",
+        )
     return Failure(
         CRASHED,
         f"its turn ended its process or its session {row.crashes} times, which is all its attempts "
-        f"(attempts={attempts}); its code has begun {row.attempt} times",
+        f"(attempts={attempts}){doubts}; its code has begun {row.attempt} times",
     )
 
 
@@ -100,31 +179,41 @@ class Suspects:
         """Whether there is any."""
         return self.solo is not None or bool(self._queued) or bool(self._resuming)
 
-    def queues(self, run_id: RunId, serial: int) -> bool:
+    def queues(self, run_id: RunId, place: int) -> bool:
         """This suspect could begin; whether it is its turn. Repeating it is harmless."""
-        self._queued[run_id] = serial
+        self._queued[run_id] = place
         return self.solo is None and self.first == run_id
 
-    def begins(self, run_id: RunId, serial: int) -> bool:
+    def begins(self, run_id: RunId, place: int) -> bool:
         """The same, and if it is its turn it is alone from now on."""
-        if not self.queues(run_id, serial):
+        if not self.queues(run_id, place):
             return False
         del self._queued[run_id]
         self._alone(run_id)
         return True
 
-    def resumes(self, run_id: RunId, serial: int) -> None:
+    def moves(self, run_id: RunId, place: int) -> None:
+        """Its place is another one, if it is ready to begin."""
+        if run_id in self._queued:
+            self._queued[run_id] = place
+
+    def resumes(self, run_id: RunId, place: int) -> None:
         """The turn of this suspect could go on: `goes_on` says when."""
-        self._resuming[run_id] = serial
+        self._resuming[run_id] = place
 
     def goes_on(self) -> RunId | None:
         """The suspect whose turn goes on now, alone, if one can."""
-        if self.solo is not None or not self._resuming:
+        run_id = self.first_to_go_on
+        if self.solo is not None or run_id is None:
             return None
-        run_id = min(self._resuming, key=self._resuming.__getitem__)
         del self._resuming[run_id]
         self._alone(run_id)
         return run_id
+
+    @property
+    def first_to_go_on(self) -> RunId | None:
+        """The suspect whose turn goes on next."""
+        return min(self._resuming, key=self._resuming.__getitem__, default=None)
 
     @property
     def first(self) -> RunId | None:

@@ -4,7 +4,7 @@ Reads the ledger's tables and changes nothing.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from heapq import nsmallest
 
 from msgspec.structs import replace
@@ -54,7 +54,9 @@ class View:
         desks: Mapping[AgentId, Desk],
         runs: Mapping[RunId, OpenRun],
         suspects: Suspects,
+        held_back: Callable[[OpenRun], OpenRun | None] = lambda _: None,
     ) -> None:
+        self._held_back = held_back
         self._journal, self._desks, self._runs, self._suspects = journal, desks, runs, suspects
 
     def agent(self, ask: DescribeAgent) -> list[Effect]:
@@ -160,7 +162,12 @@ class View:
         )
 
     def _behind(self, first: OpenRun | None) -> AwaitedRun | None:
-        before = self._suspects.before(first.row.run_id) if first else None
+        if first is None:
+            return None
+        before = self._suspects.before(first.row.run_id)
+        if before is None and (first.state == "queued" or first.resuming is not None):
+            other = self._held_back(first)
+            before = None if other is None else other.row.run_id
         return next(iter(self._awaited((before,))), None) if before else None
 
     def state(self, ask: DescribeState) -> list[Effect]:

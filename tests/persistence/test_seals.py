@@ -86,7 +86,7 @@ HARMLESS = {
     # closed instead of open and back: as an older row, or a removed one
     | {"status"},
     "runs": {"attempt", "error", "error_type", "started_at", "epoch", "cuts", "crashes", "alone", "ran"}
-    | {"at_work", "divided_at"}
+    | {"at_work", "divided_at", "doubts"}
     # when it ended, if it has; a run without an outcome that says so is refused
     | {"ended_at"},
     "inbox": {"at"},

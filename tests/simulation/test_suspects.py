@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from msgspec import Struct
 
@@ -14,6 +14,8 @@ from greenroom.testing import Simulation
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of coroutines that a crash cut off
 
 ATTEMPTS = 3
+DOUBTED = 3
+"""Crashes more, which are held against nobody while it is not clear who caused them."""
 dying: list[str] = []
 
 
@@ -68,7 +70,7 @@ def live(simulation: Simulation, run_ids: list[str], most: int) -> int:
 works = st.builds(Work, st.sampled_from([0.0, 0.0, 0.3, 3.0]), st.sampled_from([0.0, 0.1, 1.0, 4.0]))
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
 @given(
     order=st.permutations(range(6)),
     innocents=st.lists(works, min_size=4, max_size=4),
@@ -91,8 +93,8 @@ def test_g15_an_agent_that_kills_the_process_fails_no_other_agents_run(
                     ref.followup(work, run_id=f"p{place}")
         run_ids = [f"i{number}" for number in range(len(innocents))]
         run_ids += [f"p{place}" for place in range(len(poisons))]
-        most = 2 + ATTEMPTS * len(poisons)
-        assert live(simulation, run_ids, most) == most
+        least = 2 + ATTEMPTS * len(poisons)
+        assert least <= live(simulation, run_ids, least + DOUBTED) <= least + DOUBTED
         for number in range(len(innocents)):
             outcome = simulation.run(f"i{number}").outcome()
             assert outcome.ok, f"G15: {outcome}"
@@ -100,7 +102,8 @@ def test_g15_an_agent_that_kills_the_process_fails_no_other_agents_run(
             run = simulation.run(f"p{place}")
             outcome = run.outcome()
             assert (outcome.status, outcome.error_type) == ("failed", "Crashed")
-            assert (run.info().crashes, outcome.attempt) == (ATTEMPTS, ATTEMPTS + 2 * (place == 0))
+            assert run.info().crashes == ATTEMPTS
+            assert ATTEMPTS <= outcome.attempt <= ATTEMPTS + 2 + DOUBTED
             assert str(outcome.error).startswith("its turn ended its process or its session 3 times")
 
 
@@ -136,7 +139,10 @@ def test_suspects_begin_one_at_a_time_in_order_and_others_beside_them() -> None:
         assert [info.path for info in simulation.list(status="running")] == ["/i0", "/i1"]
         simulation.crash()
         simulation.reopen()
-        assert [simulation.run(f"i{n}").info().crashes for n in range(4)] == [0, 1, 0, 0]
+        runs = [simulation.run(f"i{n}") for n in range(4)]
+        assert [run.info().crashes for run in runs] == [0, 0, 0, 0], "the first was at work as well"
+        assert runs[0].result() == 4
+        assert [run.info().crashes for run in runs] == [0, 1, 0, 0], "it was not the first"
         assert [run.result() for run in simulation.wait([simulation.run(f"i{n}") for n in range(4)])]
 
 
