@@ -949,7 +949,7 @@ class Ledger:
             ask = replace(ask, status="interrupted", error=reason, error_type=None)
         self._latencies.add("turn", ask.ended_at - ask.started_at)
         records, facts = self._changes(ask, desk)
-        effects: list[Effect] = []
+        continuation: OpenRun | None = None
         if ask.after is not None:
             after = ask.after
             row = self._run_row(desk, after.input, after.run_id, after.awaits, started_by=run.row.serial)
@@ -957,10 +957,11 @@ class Ledger:
             facts += (Fact(self.now, "run.accepted", desk.path, row.run_id, _json(after=run.row.run_id)),)
             continuation = OpenRun(row, (), self.journal.durability)
             self.runs[row.run_id] = continuation
-            self._join(desk, continuation)
-        effects += self._end(
+        effects = self._end(
             desk, run, ask.status, ask.error, ask.result, records, facts, error_type=ask.error_type
         )
+        if continuation is not None:  # behind those that this end lets go: they were accepted before it
+            self._join(desk, continuation)
         more = bool(desk.queue) and not desk.ends and self._closing is None
         desk.called = more
         settled = Send(session, TurnSettled(ask.agent_id, more, desk.goes_on))

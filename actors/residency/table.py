@@ -571,6 +571,8 @@ class ResidencyTable:
         if entry.idle:
             entry.idle = False
             self._lru.busy(entry.agent_id)
+            if entry.away:  # pinned, and queued to be counted: its session asks for a place for this work
+                self._queue.remove(entry.agent_id)
         return (ToSession(entry.agent_id, WORK[goes_on]),)
 
     def _touch(self, entry: _Entry) -> Effects:

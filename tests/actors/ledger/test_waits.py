@@ -65,6 +65,22 @@ def test_the_search_costs_what_the_cheaper_end_costs() -> None:
     assert looked_at < 10
 
 
+def test_continuations_that_one_end_lets_go_come_in_the_order_of_their_acceptance() -> None:
+    """As they do after a crash, when they are queued by that order."""
+    model = WaitsAgainstWhatCanEnd()
+    agent_id = AgentId(1)
+    for awaits in (("r2",), ()):
+        model.a_run_is_accepted(agent_id)
+        model.a_run_is_accepted(agent_id)
+        model.a_run_begins(agent_id)
+        run_id = model.running.pop(agent_id)
+        after = Continuation(RunId(f"after {run_id}"), tuple(map(RunId, awaits)), b"")
+        ended = EndTurn(agent_id, Incarnation(1), run_id, "completed", b"", None, 1.0, 1.0, after=after)
+        model.ledger.end_turn(ended, model.session(agent_id))
+    queue = [run.row.run_id for run in model.ledger.desks[agent_id].queue]
+    assert queue == ["r3", "r4", "after r1", "after r2"]
+
+
 Where = tuple[AgentId, Incarnation]
 
 

@@ -751,6 +751,20 @@ def test_who_ends_its_turn_while_it_waits_and_is_pinned_stays() -> None:
     assert room.describe(1).agents[0].idle
 
 
+def test_it_comes_with_new_work_behind_those_that_waited_before_that_work() -> None:
+    room = House(1).busy(1)
+    room.waits(1)
+    room.busy(2)
+    room.pin(1)
+    room.idle(1)  # without work it is only to be counted, and that comes first
+    assert room.summon(3) == []
+    assert room.summon(1) == ["work 1"]
+    assert room.describe().waiting == 1
+    assert room.asks(1) == []
+    assert room.idle(2) == ["unload 2", "patience 1.0"]
+    assert room.ended(2) == ["left 2.1 evicted", "load 3"]
+
+
 def test_unpinned_it_leaves_if_it_still_has_no_place() -> None:
     room = House(1).busy(1)
     room.waits(1)

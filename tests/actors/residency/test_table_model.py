@@ -192,6 +192,8 @@ class ResidencyAgainstAList(RuleBasedStateMachine):
                     resident = self.residents[agent_id]
                     resident.sent += 1
                     resident.has_work = True
+                    if resident.away and resident.idle:  # it asks for a place when it has read this
+                        self.leaves_line(agent_id)
                     self.used(agent_id)
                 case ToSession(agent_id, Room() as room):
                     self.gets_a_place(agent_id)
