@@ -40,6 +40,7 @@ class Process:
         self.closing_took: tuple[float, float] = (0.0, 0.0)  # the drain time, and how long it took
         self.killer: str | None = None  # of the process that has just died
         self.store_is_away = self.looking = False
+        self.away_since = 0.0
         self._let_code_kill()
         self.readers = slow_readers(simulation)
 
@@ -124,9 +125,13 @@ class Process:
         if self.simulation.is_up and not self.store_is_away:
             self.simulation.take_store_away()
             self.store_is_away = True
+            self.away_since = self.now
 
     def put_store_back(self) -> None:
         if self.store_is_away:
+            spec = self.spec
+            away = self.now - self.away_since
+            spec.ends_may_be_old |= spec.least_age is not None and away >= spec.least_age
             self.simulation.put_store_back()
             self.store_is_away = False
             self.settle()

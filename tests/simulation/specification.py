@@ -90,6 +90,7 @@ class Specification:
         self.erased: set[str] = set()  # paths of which something was deleted: their runs may be gone
         self.raises = self.cancels = self.hangs = False  # turns, for no reason of their own
         self.reads_fail = False
+        self.ends_may_be_old = False  # the store was away for longer than an end has to be kept
         self.clock = WallClock()
         self.deaths = 0  # of the process
         self.least_age: float | None = None  # if little is kept: what nobody may prune is younger
@@ -214,8 +215,8 @@ class Specification:
         guilty = self.runs.get(killer or "")
         known = guilty is not None and ran is not None and self._dies_again(guilty, ran)
         for run in self.runs.values():
-            suffers = run is guilty if known else run.outcome is None
-            run.crashes += crashed and suffers
+            suffers = not known or run is guilty or run.kind == "model.once"  # which begins once
+            run.crashes += crashed and suffers and run.outcome is None
             run.must_end = False  # whether it was written down, nobody knows
 
     def _dies_again(self, run: Accepted, ran: float) -> bool:
