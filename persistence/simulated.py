@@ -51,6 +51,20 @@ class _Claim:
         return StoreLost(self.store, "another runtime has taken it over")
 
 
+class _Home:
+    """The place of a store's file, which somebody may take away: see `Disk.take_away`."""
+
+    names = 1
+
+    def __init__(self, disk: "Disk") -> None:
+        self._disk = disk
+
+    def problem(self) -> str | None:
+        if not self._disk.is_away:
+            return None
+        return f"another file is at {self._disk.name}: put the store back, and work goes on."
+
+
 class Disk:
     """What is there when no process has it open. `name` stands in messages.
 
@@ -70,6 +84,7 @@ class Disk:
         self.commits = 0
         self._flushed = empty()
         self._since: list[bytes] = []  # committed and not flushed, oldest first
+        self._there: tuple[bytes, list[bytes]] | None = None  # instead, since the file was taken away
         self._connection: sqlite3.Connection | None = None
         self._released = True  # whoever had it open last has closed it
 
@@ -89,7 +104,8 @@ class Disk:
         self._released = False
         unfinished = Reader(path, connection, sealer).unfinished(taken)
         claim: Any = _Claim(self.name, epoch)
-        store = _Store(path, connection, sealer, claim=claim, open_runs=unfinished.runs)
+        home: Any = _Home(self)
+        store = _Store(path, connection, sealer, claim=claim, open_runs=unfinished.runs, home=home)
         store.disk = self
         return store, unfinished
 
@@ -113,17 +129,36 @@ class Disk:
             if len(self._since) > MOST_UNFLUSHED:
                 del self._since[0]
 
+    # Out of its place
+
+    @property
+    def is_away(self) -> bool:
+        """Whether another file is where the store's was."""
+        return self._there is not None
+
+    def take_away(self) -> None:
+        """Move the file that is open to where nobody finds it, and put a copy in its place."""
+        if self._there is None:
+            self._there = self._flushed, list(self._since)
+
+    def put_back(self) -> None:
+        """Move it back over the copy. Does nothing once the process is gone that has it open."""
+        self._there = None
+
     # Out of use
 
     def image(self) -> bytes:
         """The database file as of the last commit."""
-        return self._since[-1] if self._since else self._flushed
+        flushed, since = self._there or (self._flushed, self._since)
+        return since[-1] if since else flushed
 
     def crash(self) -> None:
-        """The process is gone: what was committed stays."""
+        """The process is gone: what was committed stays, in the file that is in its place now."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
+        if self._there is not None:
+            (self._flushed, self._since), self._there = self._there, None
 
     def power_cut(self, choose: Callable[[int], int]) -> None:
         """The machine is gone: what was flushed stays, and of the rest as much as `choose` keeps.

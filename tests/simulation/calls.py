@@ -20,6 +20,7 @@ from greenroom import (
     StoreError,
 )
 
+from .clocks import ROUNDING
 from .process import Process, number_of
 from .scripts import EXECUTING, House, Script, once, plain, worker
 from .specification import Accepted, Life, stronger
@@ -29,6 +30,29 @@ NAMES = {worker: "model.worker", plain: "model.plain", House: "model.house", onc
 
 SOON = 60.0
 """Seconds that a call may take, with all that the disk has to do before."""
+
+
+class Odd(str):
+    """An id that nobody can look up."""
+
+    def __hash__(self) -> int:
+        raise RuntimeError("this id cannot be looked up")
+
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError("this id cannot be compared")
+
+
+FORMS = ("r{}", "r{}", "r {} / ä%?#", "RUN-{}", "r{}" + "." * 100)
+
+
+def id_of(number: int) -> str:
+    """The id of the run that was asked for as this one, in one of the forms that callers like."""
+    return FORMS[number % len(FORMS)].format(number)
+
+
+def as_given(run_id: str) -> str:
+    """An id as a caller gives it: now and then by an object that is only nearly a str."""
+    return Odd(run_id) if sum(map(ord, run_id)) % 3 == 0 else run_id
 
 
 LOOK = 2.0
@@ -54,13 +78,16 @@ class Model(Process):
         }
         self.lives += len(wanted)
         born: dict[str, list[int]] = {path: [] for path in known}
+        deaths = self.deaths
 
         async def one(number: int, path: str, kind: Any) -> None:
             config = {"life": number}
             try:
                 await self.simulation.aio.spawn(kind, path, config=config, durability=level)
             except StoreError:
-                self.limbo.append(lambda: self._not_spawned(path, number))
+                # with the store away it may have been accepted all the same
+                away = self.store_is_away
+                self.limbo.append(unknown if away else lambda: self._not_spawned(path, number))
             except (PathTaken, BacklogFull):
                 pass
             else:
@@ -70,7 +97,7 @@ class Model(Process):
             for path in known:
                 number = self.life_at(path)
                 if number in asked:
-                    self.spec.born(path, NAMES[asked[number][1]], "process", number)
+                    self.spec.born(path, NAMES[asked[number][1]], self.level_found(deaths), number)
 
         self.attempt(
             lambda: self.simulation.run(together(one(n, *what) for n, what in asked.items())), unknown
@@ -122,8 +149,8 @@ class Model(Process):
     def evict(self, path: str) -> None:
         """G5: nothing that can be seen changes with it, but where it is."""
         ref = self.ref(path)
-        if ref is None:
-            return
+        if ref is None or self.store_is_away or self.spec.somebody_dies:
+            return  # it would not come to rest
 
         def visible() -> Any:
             info = ref.info()
@@ -156,11 +183,15 @@ class Model(Process):
         async def one(run: Accepted, life: Life) -> None:
             try:
                 ref = await self.simulation.aio.agent(run.path)
-                await ref.followup(run.script, run_id=run.run_id, durability=level)
+                await ref.followup(run.script, run_id=as_given(run.run_id), durability=level)
             except (AgentClosed, AgentNotFound):
                 assert not life.is_open, f"{life} refused a run"
             except StoreError:
-                self.limbo.append(lambda: self._not_there(run))
+                if self.store_is_away:
+                    self.spec.perhaps[run.run_id] = run
+                    self.limbo.append(settle)
+                else:
+                    self.limbo.append(lambda: self._not_there(run))
             except BacklogFull:
                 pass
             else:
@@ -179,7 +210,8 @@ class Model(Process):
                     self.simulation.run(run.run_id)
                     # nobody was promised it, but there it is; its turn may have been cut off
                     run.crashes = self.deaths - deaths
-                    run.level, run.told_at = "process", stronger("process", self.spec.level)
+                    run.level = self.level_found(deaths)
+                    run.told_at = stronger("process", self.spec.level)
                     self.spec.accepted(run)
 
         if asked:
@@ -193,7 +225,7 @@ class Model(Process):
         if script.interrupts is not None:
             self.spec.interrupted_by_turns.add(script.interrupts)
         self.made += 1
-        run_id, level = f"r{self.made}", self.spec.effective(level)
+        run_id, level = id_of(self.made), self.spec.effective(level)
         self.spec.asked.add(run_id)
         calls = self.spec.calls + 1
         return Accepted(run_id, path, life.number, life.kind, script, level, level, calls), life
@@ -212,11 +244,11 @@ class Model(Process):
         run, ref = self._open(run_id)
         if run is None or ref is None:
             return
-        may_go = self.spec.may_be_pruned(run, self.simulation.now + SOON)
+        may_go = self.spec.may_be_pruned(run, self.now + SOON)
         script = replace(run.script, steps=run.script.steps + 1) if other else run.script
         at = self.spec.effective(level)
         new = Accepted(run_id, run.path, run.life, run.kind, script, at, at, self.spec.calls + 1)
-        new.asked_at, new.before = self.simulation.now, run
+        new.asked_at, new.before = self.now, run
         if may_go:
             self.look()  # all that was told so far is of the run that may go
             EXECUTING.forget([run_id])  # its code is not begun any more; that of another one may be
@@ -224,7 +256,7 @@ class Model(Process):
 
         def give() -> str:
             try:
-                ref.followup(script, run_id=run_id, durability=level)
+                ref.followup(script, run_id=as_given(run_id), durability=level)
             except RunIdTaken:
                 return "refused"
             return "accepted"
@@ -233,7 +265,8 @@ class Model(Process):
 
         def settle() -> None:
             new.crashes = self.deaths - deaths
-            new.level, new.told_at = "process", stronger("process", self.spec.level)
+            new.level = self.level_found(deaths)
+            new.told_at = stronger("process", self.spec.level)
             self._which(run_id)
 
         answer = self.attempt(give, settle)
@@ -259,7 +292,8 @@ class Model(Process):
     def _is(self, run: Accepted) -> bool:
         """Whether it is this run that has its id now."""
         try:
-            return self.simulation.run(run.run_id).info().accepted_at >= run.asked_at
+            accepted_at = self.simulation.run(run.run_id).info().accepted_at
+            return self.spec.clock.earliest(accepted_at) + ROUNDING >= run.asked_at
         except RunNotFound:
             return False
 
@@ -274,7 +308,7 @@ class Model(Process):
         run, ref = self._open(run_id)
         if run is None or ref is None:
             return
-        may_go = self.spec.may_be_pruned(run, self.simulation.now + SOON)
+        may_go = self.spec.may_be_pruned(run, self.now + SOON)
         script = replace(run.script, steps=run.script.steps + 1) if other else run.script
 
         def give() -> None:

@@ -27,7 +27,7 @@ from greenroom.testing import Faults, Simulation
 from .calls import Model
 from .guarantees import check_at_rest, check_now
 from .narrow import BOUNDS
-from .scripts import KINDS, House, Script, once, plain, worker
+from .scripts import EXECUTING, KINDS, House, Script, once, plain, worker
 from .specification import LEVELS
 
 PATHS = ("/a", "/a/b", "/a/b/c", "/d", "/d/e", "/f")
@@ -40,6 +40,9 @@ FAULTS = (
     Faults(crash=0.002, commit_fails=0.1, read_fails=0.1),
     Faults(turn_raises=0.1, turn_cancels=0.05, turn_hangs=0.05),
 )
+JUMPS = (0.0, 0.0, 1e6, -1e6, 30.0)
+"""By how much the wall clock is wrong, from then on."""
+
 SHORT = Retention(run_age=400.0, runs=2, event_age=400.0, events=10, closed_age=400.0, closed=1)
 """What goes after five minutes, if there is more than a little of it, and all of it soon after."""
 
@@ -62,7 +65,7 @@ def kind_for(path: str, draw: random.Random) -> Any:
     return once if kind is worker and path in ("/d", "/f") else kind
 
 
-def script(draw: random.Random, path: str) -> Script:
+def script(draw: random.Random, path: str, *, trouble: bool = True) -> Script:
     """Any script: most of them plain, each of them possible."""
 
     def sometimes(value: Any, otherwise: Any, often: float = 0.2) -> Any:
@@ -85,7 +88,10 @@ def script(draw: random.Random, path: str) -> Script:
         reaches=sometimes(draw.choice([other for other in PATHS if other[:2] != path[:2]]), None, 0.1),
         aside=sometimes(True, False),
         pauses=sometimes(True, False),
+        circles=sometimes(True, False, 0.1),
         fails=sometimes(True, False),
+        unspeakable=sometimes(True, False),
+        dies=sometimes(True, False, 0.03) and trouble,
         hangs=draw.random() < 0.05,
     )
 
@@ -118,6 +124,7 @@ def simulate(seed: int, *, steps: int = 15, mistake: str | None = None, narrow: 
     )
     with simulation:
         model = Model(simulation, slots=world.slots, residents=world.residents, level=world.level)
+        EXECUTING.houses_die = world.trouble and draw.random() < 0.3
         model.spec.least_age = SHORT.least_age if world.retention is SHORT else None
         first = [(path, kind_for(path, draw)) for path in draw.sample(PATHS, 3)]
         if narrow:
@@ -152,7 +159,7 @@ def step(model: Model, draw: random.Random, world: World) -> None:
     used = draw.choice(known) if draw.random() < 0.9 else path
     runs = list(model.spec.runs)[-4:]
     level: Any = draw.choice(world.levels)
-    match draw.randrange(31 if world.trouble else 25):
+    match draw.randrange(35 if world.trouble else 26):
         case 0 | 1:
             kind = kind_for(path, draw)
             model.spawn(path, kind, level, callers=draw.choice([1, 1, 3]))
@@ -160,7 +167,9 @@ def step(model: Model, draw: random.Random, world: World) -> None:
             paths = [used] if draw.random() < 0.5 else [draw.choice(known) for _ in range(4)]
             paths *= draw.choice([1, 1, 3])
             evicting = used if draw.random() < 0.3 else None
-            model.followups([(at, script(draw, at)) for at in paths], evicting, level)
+            model.followups(
+                [(at, script(draw, at, trouble=world.trouble)) for at in paths], evicting, level
+            )
         case 8:
             model.send(used, level)
         case 9 | 10:
@@ -186,15 +195,30 @@ def step(model: Model, draw: random.Random, world: World) -> None:
                 model.hear(draw.choice(runs), draw.choice([0.0, 0.1, 10.0]))
         case 24:
             model.wait_any(runs, draw.choice([0.0, 1.0]))
-        case 25 | 26:
+        case 25:
+            flood(model, draw, level)
+        case 26 | 27:
             model.crash(power=draw.random() < 0.5)
-        case 27:
+        case 28:
             model.close(draw.choice([0.0, 1.0, 50.0]), interrupt=draw.random() < 0.3)
-        case 28 | 29:
+        case 29 | 30:
             model.trouble(draw.choice(FAULTS))
+        case 31 | 32:
+            model.clock_jumps(draw.choice(JUMPS))
+        case 33:
+            model.put_store_back() if model.store_is_away else model.take_store_away()
         case _:
             simulation.faults()
             model.settle()
+
+
+def flood(model: Model, draw: random.Random, level: Any) -> None:
+    """Very much for one agent, and a little for all others."""
+    known = sorted(life.path for life in model.spec.open())
+    if known:
+        busy = draw.choice(known)
+        load = [(busy, Script(sleeps=draw.choice([0.0, 0.1]))) for _ in range(30)]
+        model.followups(load + [(path, Script()) for path in known], None, level)
 
 
 def give_again(model: Model, run_id: str, draw: random.Random, level: Any) -> None:
@@ -223,7 +247,7 @@ def told(seed: int, mistake: str | None, narrow: bool) -> tuple[int, int, str]:
     """The seed, the steps of its story, and what went wrong in it, with how to repeat it."""
     try:
         return seed, tell(seed, mistake=mistake, narrow=narrow).loop.steps, ""
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return seed, 0, "".join(traceback.format_exception(error))
 
 
@@ -237,7 +261,7 @@ def prepare(mistake: str | None, narrow: bool) -> None:
     if mistake is not None:
         import pytest  # only now: exploring does without
 
-        from .mistakes import PLANTED
+        from .old_faults import PLANTED
 
         PLANTED[mistake](pytest.MonkeyPatch())
 
@@ -266,7 +290,8 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=2_000, help="how many")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument(
-        "--mistake", help="have the runtime make it: a name of tests/simulation/mistakes.py"
+        "--mistake",
+        help="have the runtime make it: a name of tests/simulation/mistakes.py or old_faults.py",
     )
     parser.add_argument("--narrow", action="store_true", help="tables and batches are full at once")
     options = parser.parse_args()

@@ -11,7 +11,8 @@ from typing import Any
 from greenroom import AgentInfo, BacklogFull, RunNotFound, StoreError
 from greenroom.testing import Crashed, Faults, Simulation
 
-from .observing import Observed, Witness
+from .clocks import ROUNDING
+from .observing import File, Observed, Witness, true_time
 from .readers import slow_readers
 from .scripts import EXECUTING
 from .specification import Accepted, Specification, outlives, stronger
@@ -37,7 +38,30 @@ class Process:
         self.unsure: dict[str, Accepted] = {}  # runs that there may be by ids that were given before
         self.death = "process"  # what a death by chance may take away
         self.closing_took: tuple[float, float] = (0.0, 0.0)  # the drain time, and how long it took
+        self.killer: str | None = None  # of the process that has just died
+        self.store_is_away = self.looking = False
+        self.away_since = 0.0
+        self._let_code_kill()
         self.readers = slow_readers(simulation)
+
+    def _let_code_kill(self) -> None:
+        """A process dies before its next step when code says so, but while somebody looks."""
+        simulation, before_step = self.simulation, self.simulation._before_step
+
+        def step() -> None:
+            who = EXECUTING.dying
+            if who is not None and not self.looking:
+                self.killer = who
+                simulation._die(power=False)
+                raise Crashed(f"{who} has killed the process")
+            before_step()
+
+        simulation._before_step = simulation.loop.before_step = step  # type: ignore[method-assign]
+
+    @property
+    def now(self) -> float:
+        """The true time, whatever the clock shows."""
+        return true_time(self.simulation)
 
     # How calls are made
 
@@ -57,10 +81,11 @@ class Process:
 
     def quietly(self, call: Callable[[], Any]) -> Any:
         """Ask while nothing goes wrong."""
-        faults = self.simulation.faults()
+        faults, looking, self.looking = self.simulation.faults(), self.looking, True
         try:
             return call()
         finally:
+            self.looking = looking
             self.simulation.faults(faults)
 
     def ref(self, path: str) -> Any:
@@ -88,11 +113,40 @@ class Process:
         spec.hangs = spec.hangs or bool(faults.turn_hangs)
         spec.reads_fail = spec.reads_fail or bool(faults.read_fails)
 
+    def clock_jumps(self, off: float) -> None:
+        """The wall clock shows so many seconds more than is right, or less, until it is set again."""
+        self.look()
+        self.spec.clock.jumps(self.now, off)
+        self.simulation.set_clock_off(off)
+
+    def take_store_away(self) -> None:
+        """Its file is moved away and another one is in its place: what is committed now is lost with
+        this process, and so must be called durable by nobody."""
+        if self.simulation.is_up and not self.store_is_away:
+            self.simulation.take_store_away()
+            self.store_is_away = True
+            self.away_since = self.now
+
+    def put_store_back(self) -> None:
+        if self.store_is_away:
+            spec = self.spec
+            away = self.now - self.away_since
+            spec.ends_may_be_old |= spec.least_age is not None and away >= spec.least_age
+            self.simulation.put_store_back()
+            self.store_is_away = False
+            self.settle()
+
     def crashed(self, loss: str) -> None:
+        killer, self.killer = self.killer, None
+        if killer is not None:
+            loss = "process"
+        self.store_is_away = False
         self.loss = stronger(self.loss or "memory", loss)
         self.pinned.clear()
         self.deaths += 1
-        self.spec.process_ended(crashed=True)
+        begun = File.read(self.simulation.image()).started.get(killer or "")
+        ran = None if begun is None else self.now - self.spec.clock.earliest(begun)
+        self.spec.process_ended(crashed=True, killer=killer, ran=ran)
         runs = self.spec.runs
         EXECUTING.forget(
             run_id
@@ -111,8 +165,8 @@ class Process:
         if not self.simulation.is_up:
             return
         self.spec.closes(interrupt=interrupt)
-        begun = self.simulation.now
-        crashed = False
+        begun = self.now
+        crashed, away = False, self.store_is_away
         try:
             self.simulation.close(drain, interrupt=interrupt)
         except Crashed:
@@ -121,7 +175,8 @@ class Process:
         except StoreError:  # it says how much was not written
             self.crashed("process")
             crashed = True
-        self.closing_took = (drain, self.simulation.now - begun)
+        assert crashed or not away, "G3: the store is not where it was, and closing says nothing"
+        self.closing_took = (drain, self.now - begun)
         self.pinned.clear()
         if not crashed:
             self.spec.process_ended(crashed=False)
@@ -131,6 +186,7 @@ class Process:
         """Begin the next process, as often as it takes, and find out what was left to it: one is up."""
         self.settle()
         while not self.simulation.is_up:
+            self.spec.clock.believed()
             try:
                 self.simulation.reopen()
             except Crashed:
@@ -150,15 +206,16 @@ class Process:
                 info = self.simulation.run(run_id).info()
                 self._is_there(run_id, info.accepted_at, loss)
                 runs[run_id] = info.status
-        self.spec.found(lives, runs, loss, self.simulation.now)
+        self.spec.found(lives, runs, loss, self.now)
         self.witness.found(self.simulation, self.spec, loss)
 
     def _is_there(self, run_id: str, accepted_at: float, loss: str | None) -> None:
         """Which of the runs that had this id is there, by when it was accepted."""
         new, run = self.unsure.pop(run_id, None), self.spec.runs[run_id]
-        if new is not None and accepted_at >= new.asked_at:
+        at = self.spec.clock.earliest(accepted_at) + ROUNDING
+        if new is not None and at >= new.asked_at:
             self.accepted_anew(new)
-        elif accepted_at < run.asked_at:
+        elif at < run.asked_at:
             self.spec.accepted_before(run, loss)
 
     def accepted_anew(self, run: Accepted) -> None:
@@ -166,9 +223,14 @@ class Process:
         self.spec.accepted_anew(run)
         self.witness.file_ends.pop(run.run_id, None)
 
+    def level_found(self, deaths: int) -> str:
+        """The level of what is there and was promised to nobody: on disk, if another process finds it."""
+        return "process" if self.deaths > deaths else "memory"
+
     def settle(self) -> None:
-        """Find out what became of calls that were cut off."""
-        while self.limbo and self.simulation.is_up:
+        """Find out what became of calls that were cut off; of those that a store which is away could
+        not record, nothing is certain before it is back or the process is gone."""
+        while self.limbo and self.simulation.is_up and not self.store_is_away:
             question = self.limbo.pop(0)
             try:
                 question()

@@ -23,6 +23,7 @@ from greenroom import (
     RunInterrupted,
     SyncTurn,
     Turn,
+    WouldDeadlock,
     agent,
 )
 
@@ -30,6 +31,14 @@ ATTEMPTS = 3
 TERMINAL = ("run.completed", "run.failed", "run.interrupted")
 DOES_NOT_OPEN = "it does not open"
 AS_THE_SCRIPT_SAYS = "as the script says"
+NO_TEXT = "its text could not be made"
+
+
+class Unspeakable(Exception):
+    """An error that ends the program when it is asked what it says."""
+
+    def __str__(self) -> str:
+        raise SystemExit(AS_THE_SCRIPT_SAYS)
 
 
 class Script(Struct, frozen=True):
@@ -49,7 +58,10 @@ class Script(Struct, frozen=True):
     reaches: str | None = None  # a path of another tree
     aside: bool = False  # does its work on a thread
     pauses: bool = False
+    circles: bool = False  # waits for a run that can only begin when this one has ended
     fails: bool = False
+    unspeakable: bool = False  # … with an error that has no text
+    dies: bool = False  # kills the process, each time that it executes
     hangs: bool = False  # not on a thread
     continues: int = 0  # a continuation, after so many runs
 
@@ -75,6 +87,7 @@ class Executing:
         self.letters = 0
         self.openings = 0
         self.wrong: list[str] = []  # what a turn saw; raised there it would only fail the run
+        self.houses_die = False  # some openings and closings of houses kill the process
         self.erased = False  # something was deleted, and its outcomes with it
         self.executed: Counter[str] = Counter()  # how often the code of a run has begun, in all processes
         self.died()
@@ -84,6 +97,7 @@ class Executing:
         self.now: Counter[Who] = Counter()
         self.begun: set[Who] = set()  # also of turns that wait
         self.sessions: Counter[tuple[str, int]] = Counter()  # of houses
+        self.dying: str | None = None  # the run whose code kills the process now, or what else does
         self.hanging: dict[str, str] = {}  # paths, and their runs that will not end by themselves
 
     def forget(self, run_ids: Iterable[str]) -> None:
@@ -100,6 +114,19 @@ class Executing:
                 f"G3: {turn.run_id} has begun {before} times, and this is attempt {turn.attempt}"
             )
         self.executed[turn.run_id] += 1
+
+    async def die(self, who: str, turn: Any = None) -> None:
+        """Have the process die before anything else happens: `Process` sees to it. It may take until
+        somebody has looked, and one that is interrupted meanwhile survives."""
+        self.dying = who
+        try:
+            if isinstance(turn, OnThread):
+                while True:
+                    await turn.list()
+            await asyncio.Event().wait()
+        finally:
+            if self.dying == who:
+                self.dying = None
 
     def letter(self, run_id: str) -> str:
         """A message unlike all others: a turn that is begun again from its checkpoint sends another."""
@@ -167,6 +194,8 @@ async def _play(turn: Any, script: Script) -> str:
         return _done(turn)
     if isinstance(turn, Turn):
         await _take_time(script)
+    if script.dies:
+        await EXECUTING.die(turn.run_id, turn)
     if script.emits:
         turn.emit("half-way", script.steps)
     if script.reaches is not None:
@@ -183,6 +212,8 @@ async def _play(turn: Any, script: Script) -> str:
         _read_mail(turn)  # which is read for good then, however the turn ends
         await turn.checkpoint()
     await _have_children(turn, script)
+    if script.circles:
+        await _go_in_a_circle(turn)
     if script.pauses:
         await EXECUTING.waits(turn)(_pause(turn))
     if script.hangs and isinstance(turn, Turn):
@@ -190,6 +221,8 @@ async def _play(turn: Any, script: Script) -> str:
         await asyncio.Event().wait()
     result = _done(turn, read=script.checkpoint)
     if script.fails:  # after it changed its state: that must not be seen
+        if script.unspeakable:
+            raise Unspeakable
         raise ValueError(AS_THE_SCRIPT_SAYS)
     return result
 
@@ -223,6 +256,13 @@ async def _have_children(turn: Any, script: Script) -> None:
         else:
             if [outcome.run_id for outcome in outcomes] != [run.run_id for run in runs]:
                 EXECUTING.wrong.append(f"G2: {turn.run_id} waited for {runs} and was told {outcomes}")
+
+
+async def _go_in_a_circle(turn: Any) -> None:
+    """Wait for a run behind this one: that is refused, or else nobody hears of either any more."""
+    behind = await turn.followup(turn.path, Script())
+    with suppress(WouldDeadlock):
+        await EXECUTING.waits(turn)(turn.wait(behind))
 
 
 async def _reach(turn: Any, path: str) -> None:
@@ -340,6 +380,8 @@ class House:
         if EXECUTING.sessions[self.key] != 1:
             EXECUTING.wrong.append(f"G6: {info.path} is open twice")
         await asyncio.sleep(0.05)
+        if EXECUTING.houses_die and EXECUTING.openings % 10 == 8:
+            await EXECUTING.die(f"the opening of {info.path}")
         if self.turn == 4:
             raise ValueError(DOES_NOT_OPEN)
         if self.turn == 6:
@@ -350,6 +392,8 @@ class House:
 
     async def close(self) -> None:
         try:
+            if EXECUTING.houses_die and self.turn == 3:
+                await EXECUTING.die(f"the closing of {self.key[0]}")
             await asyncio.sleep(20.0 if self.turn == 5 else 0.01)  # the former is given up
             if not WHOSE.get("").endswith(f" of {self.key[0]}"):
                 EXECUTING.wrong.append(

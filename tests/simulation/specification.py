@@ -9,7 +9,14 @@ from collections import Counter
 
 from msgspec import Struct
 
-from .scripts import AS_THE_SCRIPT_SAYS, ATTEMPTS, DOES_NOT_OPEN, Script
+from .clocks import WallClock
+from .scripts import AS_THE_SCRIPT_SAYS, ATTEMPTS, DOES_NOT_OPEN, NO_TEXT, Script
+
+SUSPECT_FROM = 2
+"""Crashes after which it is known who may have caused them all."""
+
+SOLO_MARGIN = 0.49
+"""Seconds: a suspect is alone for a little more, and as long as it ran before."""
 
 LEVELS = ("memory", "process", "power")
 """What was promised, and, but for the first, what may be lost with: the process, or the power."""
@@ -59,6 +66,8 @@ class Accepted(Struct):
     call: int
     may_be_interrupted: bool = False
     crashes: int = 0  # how often the process crashed meanwhile
+    ran: float = 0.0  # for how long, before its code killed the process
+    deaths: int = 0  # how often its code has killed the process, and that is known to it
     begun_at: str = ""  # the level at which its beginnings are recorded
     must_end: bool = False  # an interrupt of it was answered: it has ended when all is at rest
     outcome: str | None = None
@@ -76,10 +85,14 @@ class Specification:
         self.lives: dict[int, Life] = {}
         self.runs: dict[str, Accepted] = {}
         self.asked: set[str] = set()  # run ids, accepted or not
+        self.perhaps: dict[str, Accepted] = {}  # accepted and not recorded, for all that anybody knows
         self.given_again: Counter[str] = Counter()  # run ids, to other runs
         self.erased: set[str] = set()  # paths of which something was deleted: their runs may be gone
         self.raises = self.cancels = self.hangs = False  # turns, for no reason of their own
         self.reads_fail = False
+        self.ends_may_be_old = False  # the store was away for longer than an end has to be kept
+        self.clock = WallClock()
+        self.deaths = 0  # of the process
         self.least_age: float | None = None  # if little is kept: what nobody may prune is younger
         self.interrupted_by_turns: set[str] = set()
         self.calls = 0
@@ -87,6 +100,11 @@ class Specification:
     @property
     def prunes(self) -> bool:
         return self.least_age is not None
+
+    @property
+    def somebody_dies(self) -> bool:
+        """Whether the process may die of somebody's code."""
+        return any(run.script.dies and run.outcome is None for run in self.runs.values())
 
     # What callers were told
 
@@ -108,6 +126,7 @@ class Specification:
 
     def accepted(self, run: Accepted) -> None:
         """Once more is the same run, and a promise may become a greater one."""
+        self.perhaps.pop(run.run_id, None)
         known = self.runs.setdefault(run.run_id, run)
         known.begun_at = known.begun_at or known.level
         known.level = stronger(known.level, run.level)
@@ -130,7 +149,7 @@ class Specification:
         """Somebody asked for it: whatever has not ended by now may be interrupted, and nothing later."""
         covered = [
             run
-            for run in self.runs.values()
+            for run in (*self.runs.values(), *self.perhaps.values())
             if (run.path == path and run_id in (None, run.run_id))
             or (cascade and run.path != path and is_under(run.path, path))
             if run.outcome is None
@@ -165,12 +184,12 @@ class Specification:
     def possible(self, run: Accepted, status: str, error: str | None) -> bool:
         script = run.script
         if status == "completed":
-            return not script.fails and not (script.hangs and run.kind != "model.plain")
+            return not script.fails and not script.dies and not (script.hangs and run.kind != "model.plain")
         if status == "interrupted":
             return run.may_be_interrupted or run.path in self.interrupted_by_turns
         told = error or ""
         return (
-            (script.fails and AS_THE_SCRIPT_SAYS in told)
+            (script.fails and (NO_TEXT if script.unspeakable else AS_THE_SCRIPT_SAYS) in told)
             or (
                 run.kind != "model.once" and run.crashes >= ATTEMPTS and "which is all its attempts" in told
             )
@@ -185,14 +204,34 @@ class Specification:
 
     def closes(self, *, interrupt: bool) -> None:
         """Closing ends no run, unless it is asked to, or the run may begin but once."""
-        for run in self.runs.values():
+        for run in (*self.runs.values(), *self.perhaps.values()):
             if interrupt or run.kind == "model.once":
                 run.may_be_interrupted = True
 
-    def process_ended(self, *, crashed: bool) -> None:
+    def process_ended(self, *, crashed: bool, killer: str | None = None, ran: float | None = None) -> None:
+        """`killer`: the run whose code has killed it, after `ran` seconds. It is found out by its third
+        death, unless it took longer than before; from then on nobody else may suffer from it (G15)."""
+        self.deaths += crashed
+        guilty = self.runs.get(killer or "")
+        known = guilty is not None and ran is not None and self._dies_again(guilty, ran)
         for run in self.runs.values():
-            run.crashes += crashed and run.outcome is None
+            suffers = not known or run is guilty or run.kind == "model.once"  # which begins once
+            run.crashes += crashed and suffers and run.outcome is None
             run.must_end = False  # whether it was written down, nobody knows
+
+    def _dies_again(self, run: Accepted, ran: float) -> bool:
+        """Whether the runtime must know by now who it is that dies."""
+        if not outlives(stronger(run.begun_at or "memory", "memory"), "process"):
+            return False  # that it has begun is forgotten each time
+        late, run.ran = run.deaths >= SUSPECT_FROM and ran > run.ran + SOLO_MARGIN, max(run.ran, ran)
+        if late:
+            return False
+        run.deaths += 1
+        others = self.deaths - run.deaths
+        assert run.deaths <= SUSPECT_FROM + ATTEMPTS + others, (
+            f"G15: {run} has killed the process {run.deaths} times, and begins again"
+        )
+        return run.deaths > SUSPECT_FROM
 
     # What is left
 
@@ -238,6 +277,8 @@ class Specification:
         life.mail = {text: level for text, level in life.mail.items() if outlives(level, loss)}
 
     def _found_run(self, run: Accepted, status: str, loss: str | None) -> None:
+        if loss is not None and not outlives(run.begun_at, loss):
+            run.deaths = 0
         run.told_at = stronger("process", self.level)
         run.level = stronger(run.level, "process")
         run.begun_at = run.told_at
@@ -252,5 +293,8 @@ class Specification:
 
     def may_be_pruned(self, run: Accepted, now: float) -> bool:
         """Whether a run that ended may be forgotten by now."""
-        old = self.least_age is not None and run.ended_at + self.least_age <= now
-        return old and run.outcome is not None
+        return run.outcome is not None and self.is_old(run.ended_at, now)
+
+    def is_old(self, shown: float, now: float) -> bool:
+        """Whether what was stamped with this time may be forgotten by now, which is a true time."""
+        return self.least_age is not None and self.clock.may_be_past(shown, self.least_age, now)

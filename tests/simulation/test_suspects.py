@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from msgspec import Struct
 
-from greenroom import Turn, agent
+from greenroom import AgentInfo, Turn, agent
 from greenroom.testing import Simulation
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of coroutines that a crash cut off
@@ -188,3 +188,32 @@ def test_what_was_closed_in_order_is_no_crash(how: str) -> None:
         run: Any = simulation.run("i")
         assert run.result() == 6
         assert run.info().crashes == 0
+
+
+@agent(name="suspects.gate", attempts=ATTEMPTS)
+class Gate:
+    """A kind whose opening kills the process."""
+
+    async def open(self, info: AgentInfo) -> None:
+        dying.append(info.path)
+        await asyncio.Event().wait()
+
+    async def run(self, turn: Turn) -> None:
+        """It never comes to this."""
+
+
+@pytest.mark.xfail(strict=True, reason="a crash in `open` is counted for nobody: decision 0028")
+def test_g15_an_opening_that_kills_the_process_fails_no_other_agents_run() -> None:
+    dying.clear()
+    with Simulation(slots=4, kinds=(innocent, poison, once, Gate)) as simulation:
+        innocents = simulation.spawn(innocent, "/i", input=Work(0.0, 60.0), run_id="i")
+        simulation.advance(1.0)
+        simulation.spawn(Gate, "/g", input=None, run_id="g")
+        for _ in range(2 + ATTEMPTS):
+            simulation.advance(5.0)
+            assert dying
+            simulation.crash()
+            dying.clear()
+            simulation.reopen()
+        assert innocents.run is not None
+        assert innocents.run.info().crashes == 0

@@ -83,6 +83,7 @@ class Simulation(Runtime):
         self._again, self._pauses, self._faults = again, pauses, faults
         self._trace = Trace()
         self._gone: list[VirtualLoop] = []
+        self._clock_is_off = 0.0
         self._disk = Disk(
             self._settings.store,
             write_problem=lambda: self._faults.disk_problem(self._faults.commit_fails, choices),
@@ -97,7 +98,7 @@ class Simulation(Runtime):
         loop.watch_turn = self._watch_turn
         world = World(
             base=lambda _: SimulatedSystemBase(loop, pauses=self._pauses),
-            clock=lambda: EPOCH + loop.time(),
+            clock=lambda: EPOCH + loop.time() + self._clock_is_off,
             monotonic=loop.time,
             answers=lambda: _Answers(self),
             watchdog=None,
@@ -141,7 +142,7 @@ class Simulation(Runtime):
     @property
     def now(self) -> float:
         """What the agents' clock shows, in seconds since the epoch."""
-        return EPOCH + self.loop.time()
+        return EPOCH + self.loop.time() + self._clock_is_off
 
     @property
     def aio(self) -> AsyncRuntime:
@@ -170,6 +171,21 @@ class Simulation(Runtime):
         """
         if self._state == "up":
             self._die(power=power)
+
+    def set_clock_off(self, seconds: float) -> None:
+        """Have the wall clock show so many seconds more than is right, or less; 0 puts it right.
+
+        Sleeps and time-outs go on as before.
+        """
+        self._clock_is_off = seconds
+
+    def take_store_away(self) -> None:
+        """Have somebody move the open store to where nobody finds it, and put a copy in its place."""
+        self._disk.take_away()
+
+    def put_store_back(self) -> None:
+        """Have them put the open file back. Once the process is gone, the copy is the store."""
+        self._disk.put_back()
 
     def reopen(self) -> Self:
         """Begin a new process on what is on the disk, after `crash` or `close`. Time goes on.
