@@ -50,16 +50,17 @@ class Reader:
         """Try a line; what serves stays until the next command of greenroom, or the end of the page."""
         line = line.partition("  #")[0].strip()
         if line.startswith("pip install"):
-            return self.install(line)
-        if re.match(r"(eval )?\"?\$?\(?_GREENROOM_COMPLETE", line):
-            return self.complete(line)
-        if line.startswith("greenroom serve") or " --http " in line:
-            return self.serve(line)
-        if re.match(r"\w+\(\) {", line):
-            return self.functions.append(line)
-        if line.startswith("greenroom"):
-            self.leave()  # what serves has the store for itself
-        self.execute(line)
+            self.install(line)
+        elif "_GREENROOM_COMPLETE" in line:
+            self.complete(line)
+        elif line.startswith("greenroom serve") or " --http " in line:
+            self.serve(line)
+        elif re.match(r"\w+\(\) {", line):
+            self.functions.append(line)
+        else:
+            if line.startswith("greenroom"):
+                self.leave()  # what serves has the store for itself
+            self.execute(line)
 
     def execute(self, line: str) -> None:
         """One line ends well, and prints no error."""
