@@ -18,6 +18,8 @@ from ..actors.vocabulary import Seconds
 from . import ownership
 from .ownership import Instant, Owner, Process, Respected, TakenOver, Torn, decide, owner_of
 
+NUMBERS_GONE = "its numbers are gone. `greenroom doctor --repair` counts them anew."
+
 _COLUMNS = "host, boot_id, pid_namespace, pid, started, epoch, lease, heartbeat, uptime, released_at"
 
 _held: set[tuple[int, int, int]] = set()
@@ -57,8 +59,7 @@ class Claim:
                 taken = admit(store, connection)
                 epoch = connection.execute("UPDATE meta SET epoch = epoch + 1 RETURNING epoch").fetchall()
                 if not epoch:
-                    problem = "its numbers are gone. `greenroom doctor --repair` counts them anew."
-                    raise StoreCorrupt(store, problem)
+                    raise StoreCorrupt(store, NUMBERS_GONE)
                 owner = Owner(
                     me, epoch[0][0], ownership.LEASE if lease is None else lease, instant(), False
                 )

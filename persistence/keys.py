@@ -138,8 +138,10 @@ def read_key(store: str) -> bytes:
         raise StoreError(
             store, f"its key file {path} cannot be read: {error.strerror}. It must be a plain file."
         ) from error
-    with open(descriptor, "rb") as file:
-        key = file.read(KEY_SIZE + 1) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+    try:
+        key = os.read(descriptor, KEY_SIZE + 1) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+    finally:
+        os.close(descriptor)
     if len(key) != KEY_SIZE:
         raise StoreError(
             store, f"{path} is no key: it must be a file of {KEY_SIZE} bytes. Put the right one back."

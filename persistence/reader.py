@@ -110,7 +110,7 @@ _ERASING = (  # deleted, perhaps not yet on disk; of one question, as its transa
     "CREATE INDEX IF NOT EXISTS temp.erasing_at ON erasing(path)",
 )
 ERASE = "INSERT INTO temp.erasing SELECT agent_id, path, first_seq, ?2 FROM agents WHERE agent_id = ?1"
-EVENT_NUMBERS = "SELECT pruned, (SELECT max(seq) FROM events) FROM meta"
+EVENT_NUMBERS = "SELECT coalesce((SELECT pruned FROM meta), 0), (SELECT max(seq) FROM events)"
 
 LOOK = 50_000
 """Numbers of events that are looked at for one answer: who reads few among many holds up nobody."""

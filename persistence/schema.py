@@ -470,7 +470,8 @@ def _check_plain(store: str, name: str) -> None:
         target = os.path.realpath(name)
         raise StoreError(store, f"{name} is a symbolic link. Give the file itself: {target}.")
     if stat.S_ISDIR(mode):
-        raise StoreError(store, f"{name} is a directory. Give the path of a file in it.")
+        advice = "Give the path of a file in it." if name == store else "Put the file back that was there."
+        raise StoreError(store, f"{name} is a directory. {advice}")
     if not stat.S_ISREG(mode):
         raise StoreError(store, f"{name} is not a plain file. Choose another path.")
     names = found.st_nlink - (drafts_of(name) if name == f"{store}.key" else 0)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import msgspec
@@ -17,6 +18,7 @@ from ...actors.errors import SnapshotTampered, StoreCorrupt, StoreError
 from ...actors.ids import stem_of
 from ...actors.vocabulary import Payload, RunId
 from .. import codec, plain
+from ..claim import NUMBERS_GONE
 from ..doctor.inspection import Inspection, Progress, inspecting
 from ..keys import Place, Sealer, places_of, read_key
 from .document import (
@@ -93,6 +95,8 @@ def _key_of(store: str) -> bytes:
     try:
         return read_key(store)
     except FileNotFoundError:
+        if not Path(store).exists():
+            raise StoreError(store, "there is no such file.") from None
         problem = "it has no key file, so it cannot be told whether what it holds is genuine. Put it back."
         raise StoreError(store, problem) from None
 
@@ -106,7 +110,10 @@ class _Exporter:
         self._agents = self._runs = self._messages = 0
 
     def header(self, key: str) -> Header:
-        epoch, nonce = self._inspection.row("SELECT epoch, nonce FROM meta")
+        numbers = self._inspection.row("SELECT epoch, nonce FROM meta")
+        if not numbers:
+            raise StoreCorrupt(self._inspection.store, NUMBERS_GONE)
+        epoch, nonce = numbers
         self._nonce = nonce or ""
         return Header(VERSION, epoch, key, self._under, self._inspection.now, version("greenroom"))
 

@@ -182,7 +182,21 @@ def test_mistakes_are_explained_and_nothing_is_made(
     assert {path.name for path in store.parent.iterdir()} - {"__pycache__"} == names - {"__pycache__"}
 
 
+def test_a_server_whose_store_has_no_folder_says_so(cli: Cli, store: Path, kinds: Path) -> None:
+    refused = cli("serve", kinds, "--store", "nowhere/x.db")
+    assert refused.exit_code == 1
+    assert "there is no folder nowhere. Create it first" in refused.stderr
+
+
 # Documents
+
+
+def test_a_wrong_key_is_refused_and_the_right_one_is_named(cli: Cli, store: Path) -> None:
+    assert cli("export", "a.jsonl", "--store", store).exit_code == 0
+    Path("other.key").write_bytes(bytes(32))
+    refused = cli("import", "a.jsonl", "--store", "new.db", "--key", "other.key")
+    assert refused.exit_code == 1
+    assert "DB.key beside the store that it comes from" in refused.stderr
 
 
 def test_agents_move_to_another_store(cli: Cli, store: Path, kinds: Path) -> None:

@@ -81,8 +81,10 @@ LOOKS: list[tuple[str, ...]] = [
 def test_looking_at_a_store_leaves_no_trace(cli: Cli, store: Path, look: tuple[str, ...]) -> None:
     before = files(store)
     done = cli(*look, "--store", store)
-    assert (done.exit_code, done.stderr if look != ("export",) else "") == (0, "")
-    assert done.stdout or look[:3] == ("ls", "--status", "queued")
+    nothing = look == ("ls", "--status", "queued")
+    assert done.exit_code == 0
+    assert bool(done.stderr) == (nothing or look == ("export",))
+    assert bool(done.stdout) != nothing
     assert files(store) == before
 
 
@@ -176,6 +178,23 @@ def test_events_by_path_type_and_number(cli: Cli, store: Path) -> None:
     assert told("--since", middle) == [event for event in everything if event["seq"] > middle]
 
 
+def test_nothing_found_is_said(cli: Cli, store: Path) -> None:
+    for look, said in ((("ls",), "no agent"), (("events",), "no event")):
+        done = cli(*look, "/team/nobody", "--store", store)
+        assert (done.exit_code, done.stdout) == (0, "")
+        assert f"There is {said} at or below /team/nobody" in done.stderr
+        assert cli(*look, "/team/nobody", "--json", "--store", store).stderr == ""
+    done = cli("ls", "--status", "starting", "--store", store)
+    assert done.stderr.strip() == "There is no starting agent at or below /"
+    done = cli("events", "--type", "run.mistyped", "--store", store)
+    assert done.stderr.strip() == "There is no event run.mistyped at or below /"
+
+
+def test_an_event_tells_an_error_as_far_as_the_line_of_code(cli: Cli, store: Path) -> None:
+    told = cli("events", "--type", "run.failed", "--store", store).stdout
+    assert f"{Path(__file__)}:" in told
+
+
 def test_numbers(cli: Cli, store: Path) -> None:
     found = json.loads(cli("stats", "--json", "--store", store).stdout)
     assert (found["agents"], found["closed"], found["running"], found["queued"]) == (3, 1, 0, 0)
@@ -235,6 +254,28 @@ def test_what_a_live_owner_has_begun_is_running(cli: Cli, store: Path) -> None:
             gate.set()
 
 
+def test_a_store_without_its_numbers_is_looked_at_and_its_repair_is_named(cli: Cli, store: Path) -> None:
+    told = cli("events", "--json", "--store", store).stdout
+    connection = sqlite3.connect(store, isolation_level=None)
+    connection.execute("DELETE FROM meta")
+    connection.close()
+    assert cli("events", "--json", "--store", store).stdout == told
+    refused = cli("export", "--store", store)
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "`greenroom doctor --repair` counts them anew" in refused.stderr
+
+
+def test_a_folder_in_the_place_of_the_key_is_no_key(cli: Cli, store: Path) -> None:
+    key = Path(f"{store}.key")
+    key.unlink()
+    key.mkdir()
+    for look in ("export", "ls", "events"):
+        refused = cli(look, "--store", store)
+        assert (refused.exit_code, refused.stdout) == (1, ""), look
+        assert f"{key} is " in refused.stderr
+        assert re.search(r"Put the (file|right one) back", refused.stderr)
+
+
 def test_an_altered_value_is_described_and_the_rest_is_shown(cli: Cli, store: Path) -> None:
     connection = sqlite3.connect(store, isolation_level=None)
     connection.execute("UPDATE agents SET config = zeroblob(40) WHERE path = '/team/a'")
@@ -279,6 +320,7 @@ def test_without_its_key_a_value_that_anybody_could_have_sealed_is_not_trusted(
         (("ls", "--store", "empty.db"), 1, "no store"),
         (("ls", "--store", "a.db", "--server", "http://x"), 2, "exclude each other"),
         (("export", "--json", "--store", "agents.db"), 2, "needs a FILE"),
+        (("export", "--store", "x.db"), 1, "no such file"),
         (("top", "--every", "0", "--store", "agents.db"), 2, "--every"),
         (("top", "--every", "nan", "--store", "agents.db"), 2, "no finite number"),
         (("top", "--every", "1e10", "--store", "agents.db"), 2, "--every"),

@@ -1,8 +1,11 @@
 """`greenroom mcp --http`, driven by the official client."""
 
 import asyncio
+import os
 import socket
 import stat
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,10 @@ import pytest
 
 from greenroom import Runtime
 from greenroom.mcp.transports import security
+
+ROOT = Path(__file__).parents[2]
+DEADLINE = 600.0
+"""Seconds after which a test gives up."""
 
 Serve = Callable[..., Any]
 
@@ -134,6 +141,31 @@ def test_who_has_no_token_or_comes_from_elsewhere_is_refused(shared: Any) -> Non
         assert await status(authorization=token) == 200
 
     asyncio.run(test())
+
+
+def test_it_says_where_it_is_only_when_it_serves(team: Path, tmp_path: Path) -> None:
+    with Runtime(tmp_path / "team.db"):
+        refused = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "greenroom",
+                "mcp",
+                team,
+                "--store",
+                tmp_path / "team.db",
+                "--http",
+                "0",
+            ],
+            env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+            check=False,
+        )
+    assert refused.returncode == 1
+    assert "has it open" in refused.stderr
+    assert "Serving" not in refused.stderr
 
 
 def test_a_refused_request_is_hung_up_on_whatever_is_to_come_of_its_body(shared: Any) -> None:

@@ -50,8 +50,10 @@ def stats(store: str | None, server: str | None, token_file: Path | None, as_jso
     if as_json:
         click.echo(document(numbers))
         return
-    for name, value in _flat(numbers):
-        tell(f"{name:<24}{printable(value)}")
+    figures = list(_flat(numbers))
+    width = max(24, *(len(name) + 2 for name, _ in figures))
+    for name, value in figures:
+        tell(f"{name:<{width}}{printable(value)}")
 
 
 def _flat(numbers: dict[str, Any], within: str = "") -> Iterator[tuple[str, str]]:

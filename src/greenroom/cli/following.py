@@ -7,6 +7,7 @@ import click
 from .answers import document
 from .options import Face, Place, Where, json_option, where
 from .progress import describe
+from .text import tell
 
 
 @click.command(cls=Face, short_help="Tell what happened, and follow what happens.")
@@ -48,5 +49,11 @@ def events(
     """
     with Where(store, server, token_file).reading() as client:
         begin = since if since is not None else client.last_event() if follow else 0
+        told = False
         for event in client.events(under, types=types, since=begin, follow=follow):
-            click.echo(document(event) if as_json else describe(event))
+            told = True
+            click.echo(document(event) if as_json else describe(event, whole=True))
+    if not (told or as_json):
+        which = f"event {' or '.join(types)}" if types else "event"
+        after = f" after number {since}" if since else ""
+        tell(f"There is no {which} at or below {under}{after}", err=True)

@@ -70,6 +70,8 @@ def ls(
             else list(branches(page.agents))
         )
         _print(rows, time.time())
+        if not rows:
+            tell(f"There is no {f'{status} ' if status else ''}agent at or below {under}", err=True)
     if page.next is not None:
         tell(f"There are more: --after {page.next}, or a larger --limit", err=True)
 

@@ -166,15 +166,25 @@ def _over_http(http: str, store: str, names: tuple[str, ...], *, with_token: boo
         raise click.ClickException(f"it cannot listen at {http}: {error.strerror or error}.") from error
     port = listening.getsockname()[1]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}{transports.PATH}"
-    if as_json:
-        said = {"url": url, "token_file": str(file) if file else None, "token": None if file else token}
-        click.echo(json.dumps({name: value for name, value in said.items() if value is not None}))
-    else:
-        tell(f"Serving MCP at {url}", err=True)
-        secret = f"Clients need the token {f'in {file}' if file else token}"
-        tell(secret if token else "Everybody who can connect is let in", err=True)
+    said = {"url": url, "token_file": str(file) if file else None, "token": None if file else token}
     settings = transports.security(host, port, names)
-    return lambda server, stop: transports.serve_http(server, listening, settings, token, stop)
+
+    async def serve(server: "SubAgentServer", stop: asyncio.Event) -> None:
+        """Say where it is only now: the store is open, and a signal ends it in order."""
+        _tell_where(said, as_json=as_json)
+        await transports.serve_http(server, listening, settings, token, stop)
+
+    return serve
+
+
+def _tell_where(said: dict[str, str | None], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({name: value for name, value in said.items() if value is not None}))
+        return
+    tell(f"Serving MCP at {said['url']}", err=True)
+    file, token = said["token_file"], said["token"]
+    secret = f"Clients need the token {f'in {file}' if file else token}"
+    tell(secret if file or token else "Everybody who can connect is let in", err=True)
 
 
 def _address(http: str) -> tuple[str, int]:

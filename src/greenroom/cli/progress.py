@@ -143,11 +143,14 @@ def summary(moment: "Moment") -> str:
     )
 
 
-def describe(event: Event) -> str:
-    """An event in one line for people; what agents put in it can do nothing to a terminal."""
-    at = clock(event.at, "%H:%M:%S")
+def describe(event: Event, *, whole: bool = False) -> str:
+    """An event in one line for people; what agents put in it can do nothing to a terminal.
+
+    With `whole` the day is told as well, and an error as far as the line of code that raised it.
+    """
+    at = clock(event.at, "%Y-%m-%d %H:%M:%S" if whole else "%H:%M:%S")
     data = " ".join(f"{name}={value}" for name, value in event.data.items())
-    if len(data) > DATA:
+    if len(data) > DATA and not (whole and "error" in event.data):
         data = data[: DATA - 1] + "…"
     return printable(f"{at} {event.type:<16} {event.path}  {data}".rstrip())
 

@@ -26,6 +26,10 @@ def make_token(file: Path) -> str:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     except FileExistsError:
         return read_token(file)
+    except FileNotFoundError as error:
+        raise click.ClickException(
+            f"the token {file} cannot be made: there is no folder {file.parent}. Create it first."
+        ) from error
     except OSError as error:
         raise click.ClickException(f"the token {file} cannot be made: {error.strerror}.") from error
     token = secrets.token_urlsafe(32)

@@ -141,7 +141,10 @@ def _key_for(wanted: str, store: str, given: Path | None) -> bytes:
     if given is not None:
         key = _key(given, make=False)
         if transfer.fingerprint(key) != wanted:
-            raise click.ClickException(f"{given} is not the key that this was sealed with.")
+            raise click.ClickException(
+                f"{given} is not the key that this was sealed with. That is DB.key beside the store that "
+                "it comes from, or the one that was given to export."
+            )
         return key
     try:
         key = read_key(store)
