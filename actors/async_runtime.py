@@ -91,7 +91,7 @@ class AsyncRuntime(Handle):
     async def start(self) -> Self:
         """Open the store and go on with what it holds. Raises a `StoreError`."""
         if self._state != "new":
-            raise RuntimeClosing("this runtime was started before: make a new one")
+            raise RuntimeClosing("this runtime was started before, and starts once")
         loop = asyncio.get_running_loop()
         engine = self._engine = Engine(self._settings, loop)
         answered: asyncio.Future[Any] = loop.create_future()

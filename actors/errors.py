@@ -35,7 +35,7 @@ class AgentNotFound(GreenroomError, LookupError):
         self.path = path
 
     def __str__(self) -> str:
-        return f"there is no agent {self.path}. Spawn it first, or look with list() what there is."
+        return f"there is no agent {self.path}. Spawn it first; a list of the agents shows which there are."
 
 
 class AgentClosed(GreenroomError):
@@ -73,8 +73,8 @@ class UnknownKind(GreenroomError, LookupError):
     def __str__(self) -> str:
         whose = f" (the kind of {self.path})" if self.path else ""
         return (
-            f"no kind {self.kind!r}{whose} is registered here. Import the module that defines it with "
-            "@agent, or pass it in kinds=."
+            f"no kind {self.kind!r}{whose} is registered here. Decorate it with @agent, and import the "
+            "module where it stands or pass that in kinds=."
         )
 
 

@@ -79,7 +79,7 @@ class Runtime(Handle):
     def start(self) -> Self:
         """Open the store and go on with what it holds. Raises a `StoreError`."""
         if self._state != "new":
-            raise RuntimeClosing("this runtime was started before: make a new one")
+            raise RuntimeClosing("this runtime was started before, and starts once")
         answers: SimpleQueue[Any] = self._engine.world.answers()
         self._engine.create(answers.put)
         try:

@@ -214,7 +214,7 @@ def _explained(error: BaseException) -> str:
         return tellable(f"{short(error)}: {told}{more}")
     frames = _telling(_frames(error))
     places = ", ".join(f"{frame.name} ({frame.filename}:{frame.lineno})" for frame in frames)
-    return tellable(f"{short(error)}; at {places}") if places else short(error)
+    return tellable(f"{short(error).removesuffix('.')}; at {places}") if places else short(error)
 
 
 def _frames(error: BaseException) -> Iterator[traceback.FrameSummary]:

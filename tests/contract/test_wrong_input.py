@@ -382,6 +382,29 @@ def test_the_decorator_refuses_wrong_options_and_registers_nothing(
         runtime().spawn(name, "/a")
 
 
+@agent(name="wrong-lost")
+async def lost(turn: Turn) -> None:
+    await turn.followup("nobody", 1)
+
+
+def test_a_function_that_is_no_kind_is_told_what_it_lacks(runtime: Any) -> None:
+    def plain(turn: Turn) -> None: ...
+
+    with pytest.raises(UnknownKind, match="Decorate it with @agent"):
+        runtime().spawn(plain, "/a")
+
+
+def test_a_runtime_that_is_started_twice_says_so_in_whole_sentences(runtime: Any) -> None:
+    with pytest.raises(RuntimeClosing, match=r"starts once: nothing was recorded\. Open a runtime"):
+        runtime().start()
+
+
+def test_an_error_that_ends_with_a_full_stop_is_told_without_two(runtime: Any) -> None:
+    ref = runtime().spawn(lost, "/lost/a", input=1)
+    assert "there is no agent /lost/a/nobody. Spawn it first; a list" in ref.run.outcome(60).error
+    assert ".;" not in ref.run.outcome(60).error
+
+
 def test_the_decorator_refuses_what_is_no_behaviour() -> None:
     class WithoutRun:
         def open(self, info: Any) -> None:
