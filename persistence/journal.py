@@ -83,6 +83,7 @@ class _Question(Struct):
     floor: int  # the last entry that was on disk when it was asked
     also: tuple[AgentRow, ...] = ()  # rows for the answer that the reader may not find
     tries: int = 0
+    asked: object = None  # the request that the answer is for, where that is more than a question
 
 
 class Journal:
@@ -109,6 +110,7 @@ class Journal:
         self._portion = MOST_RECORDS  # entries in a batch; fewer when one of them is at fault
         self._syncs = False  # the batch under way is flushed
         self._probing = False  # the batch under way has nothing in it
+        self.broken: object = None  # the request whose answer could not be handled, after a bug
 
     # Commits
 
@@ -370,8 +372,10 @@ class Journal:
         request: RequestId,
         reply_to: Address | Callable[[Answer], Iterable[Effect]],
         query: Query,
+        *,
+        asked: object = None,
     ) -> list[Effect]:
-        """Answer `query`, at once if the overlay alone can."""
+        """Answer `query`, at once if the overlay alone can. `asked`: the request that this is for."""
         known = self._overlay.known(query)
         if known is not None:
             return _answer(reply_to, Answer(request, known))
@@ -383,10 +387,10 @@ class Journal:
                 if answer.error is not None:
                     return _answer(reply_to, Answer(request, None, answer.error))
                 rows: tuple[AgentRow, ...] = answer.value  # type: ignore[assignment]
-                return self._read(_Question(request, reply_to, query, self._written, rows))
+                return self._read(_Question(request, reply_to, query, self._written, rows, asked=asked))
 
-            return self._read(_Question(request, then_list, FindAgents(lately), self._written))
-        return self._read(_Question(request, reply_to, query, self._written))
+            return self._read(_Question(request, then_list, FindAgents(lately), self._written, asked=asked))
+        return self._read(_Question(request, reply_to, query, self._written, asked=asked))
 
     def _read(self, question: _Question) -> list[Effect]:
         self._next_question += 1
@@ -404,7 +408,9 @@ class Journal:
         value = answer.value
         if answer.error is None:
             value = self._overlay.merge(question.query, value, question.also)
+        self.broken = question.asked
         effects = _answer(question.reply_to, Answer(question.request, value, answer.error))
+        self.broken = None
         self._release()
         return effects
 

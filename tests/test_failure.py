@@ -1,5 +1,6 @@
 """A bug in a control actor ends what it is about, and the runtime where its tables cannot be trusted."""
 
+import asyncio
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,6 +13,7 @@ from greenroom import InternalError, RunFailed, Runtime, Turn, agent
 from greenroom.actors.directory.paths import PathTable
 from greenroom.actors.events.ring import EventRing
 from greenroom.actors.ledger.ledger import Ledger
+from greenroom.actors.ledger.sweep import Sweep
 from greenroom.actors.ledger.view import View
 from greenroom.actors.residency.table import ResidencyTable
 from greenroom.actors.slots.table import SlotTable
@@ -22,6 +24,13 @@ from greenroom.persistence.journal import Journal
 async def echo(turn: Turn) -> object:
     turn.state["n"] = turn.state.get("n", 0) + 1
     return turn.state["n"]
+
+
+@agent(name="failure-holds")
+async def holds(turn: Turn) -> object:
+    """Works until it is interrupted."""
+    await asyncio.Event().wait()
+    return turn.input
 
 
 class Bug(Exception):
@@ -83,6 +92,8 @@ REFUSED: dict[str, tuple[Any, str, Callable[[Runtime], Any]]] = {
     "accept_message": (Ledger, "accept_message", lambda runtime: runtime.agent("/t/a").send(1)),
     "record_spawn": (Ledger, "record_spawn", lambda runtime: runtime.spawn(echo, "/t/new", input=1)),
     "interrupt": (Ledger, "interrupt", lambda runtime: runtime.agent("/t/a").interrupt()),
+    "interrupt_tree": (Ledger, "interrupt_tree", lambda runtime: runtime.interrupt_many("/t")),
+    "await_runs": (Ledger, "await_runs", lambda runtime: runtime.wait([runtime.run("named")])),
     "describe": (Ledger, "describe", lambda runtime: runtime.stats()),
     "view.agent": (View, "agent", lambda runtime: runtime.agent("/t/a").info()),
     "view.agents": (View, "agents", lambda runtime: runtime.list()),
@@ -120,6 +131,69 @@ def test_a_bug_in_one_request_refuses_that_one(
         call(runtime)
         assert runtime.agent("/t/a").followup("on").result(timeout=10) >= 2
     assert done
+
+
+def test_a_bug_in_a_question_of_the_directory_costs_that_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether a tree is new, it then finds out by another question."""
+    original = Journal.ask
+    done: list[object] = []
+
+    def breaks_once(self: Journal, request: Any, *rest: Any, **named: Any) -> Any:
+        if not done:
+            done.append(request)
+            raise Bug("it is broken")
+        return original(self, request, *rest, **named)
+
+    with Runtime(tmp_path / "agents.db") as runtime:
+        monkeypatch.setattr(Journal, "ask", breaks_once)
+        assert runtime.spawn(echo, "/new/a", input=1).run.result(timeout=10) == 1
+    assert done == [("tree", "new")]
+
+
+PORTIONS: dict[str, tuple[type, str, Callable[[Runtime, list[Any]], Any]]] = {
+    "a wait": (
+        Ledger,
+        "_tell_end",
+        lambda runtime, runs: runtime.wait([runtime.run(r.run_id) for r in runs]),
+    ),
+    "an interrupt": (Sweep, "covers", lambda runtime, _: runtime.interrupt_many("/quiet")),
+    "a list": (View, "_live", lambda runtime, _: runtime.list()),
+}
+"""Requests that are answered in portions, and what breaks in a later one."""
+
+
+@pytest.mark.parametrize("what", PORTIONS)
+def test_a_bug_in_a_later_portion_refuses_that_request(
+    tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner, method, call = PORTIONS[what]
+    original = getattr(owner, method)
+    calls: list[bool] = []
+
+    def breaks_late(*given: Any, **named: Any) -> Any:
+        calls.append(True)
+        if len(calls) == 40:
+            raise Bug("it is broken")
+        return original(*given, **named)
+
+    with Runtime(tmp_path / "agents.db", slots=60, residents=60) as runtime:
+        refs = [runtime.spawn(holds, f"/t/a{n}", input=n) for n in range(50)]
+        for ref in refs:
+            assert ref.run is not None
+        runtime.wait([runtime.spawn(echo, f"/e/a{n}", input=n).run for n in range(50)])  # type: ignore[misc]
+        ended = [runtime.agent(f"/e/a{n}").followup(n) for n in range(50)]
+        runtime.wait(ended)
+        monkeypatch.setattr(owner, method, breaks_late)
+        with pytest.raises(InternalError, match="Nothing else is affected"):
+            call(runtime, ended)
+        assert len(calls) >= 40
+        monkeypatch.undo()
+        call(runtime, ended)
+        assert runtime.agent("/e/a0").followup("on").result(timeout=10) >= 2
+        runtime.interrupt_many("/t")
+    # and closing waits for nothing that is over
 
 
 @pytest.mark.parametrize("method", ["take_run", "end_turn", "session_started"])

@@ -123,7 +123,12 @@ class LedgerActor(ActorShell):
 
     def contain(self, message: object, sender: Address, error: BaseException) -> Contained:
         """A request is refused; the runs of an agent whose session's news cannot be handled fail."""
-        message = message.ask if isinstance(message, LetIn) else message
+        if isinstance(message, LetIn):
+            message = message.ask
+        elif isinstance(message, GoOn):
+            message = self.ledger.errands.broken
+        elif isinstance(message, Answer):
+            message = self.journal.broken
         kind = type(message)
         if kind not in ASKED and kind not in OF_AN_AGENT:
             return super().contain(message, sender, error)
@@ -133,7 +138,11 @@ class LedgerActor(ActorShell):
         if kind in OF_AN_AGENT:
             problem = str(bug_in(message, self.role, error))
             return Contained(tuple(self.ledger.abandon(message.agent_id, problem)))  # type: ignore[attr-defined]
-        return Contained((*ASKED[kind](message), refused(message, sender, self.role, error)))
+        if isinstance(message, Ask):
+            return Contained(
+                (Send(sender, Answer(message.request, None, bug_in(message, self.role, error))),)
+            )
+        return Contained((*ASKED[kind](self.ledger, message), refused(message, sender, self.role, error)))
 
     def configure(self, message: ConfigureLedger) -> list[Effect]:
         unfinished = message.unfinished
@@ -382,12 +391,12 @@ HANDLERS: dict[type, Handler] = {
 }
 """By type, as there are many and every turn is told of several: found at once."""
 
-ASKED: dict[type, Callable[[Any], Iterable[Effect]]] = {
+ASKED: dict[type, Callable[[Ledger, Any], Iterable[Effect]]] = {
     **dict.fromkeys(
         (
             AcceptRun,
             AcceptMessage,
-            InterruptRuns,
+            Ask,
             DescribeAgent,
             DescribeAgents,
             DescribeState,
@@ -396,8 +405,10 @@ ASKED: dict[type, Callable[[Any], Iterable[Effect]]] = {
             AwaitRun,
             Checkpoint,
         ),
-        lambda _: (),
+        lambda *_: (),
     ),
+    **dict.fromkeys((InterruptRuns, InterruptTree), Ledger.not_swept),
+    AwaitRuns: lambda ledger, ask: ledger.forget_runs(ForgetRuns(ask.request, ask.run_ids)),
     RecordSpawn: Ledger.not_spawned,
 }
 """Requests that a bug refuses, and what else is to be told then."""

@@ -32,15 +32,24 @@ class Errands:
         self._under_way: dict[int, Iterator[Iterable[Effect]]] = {}
         self._recording: set[int] = set()  # those that bring forth records
         self._held: list[int] = []  # … and wait for the disk
+        self._asked: dict[int, object] = {}  # the requests that some of them answer
         self._begun = 0
+        self.broken: object = None  # the request of the errand that raised last, if it answers one
 
     def __bool__(self) -> bool:
         return bool(self._under_way)
 
-    def begin(self, steps: Iterable[Iterable[Effect]], *, records: bool = False) -> list[Effect]:
-        """Do the first portion, and have the others follow; `records`: they bring forth records."""
+    def begin(
+        self, steps: Iterable[Iterable[Effect]], *, records: bool = False, asked: object = None
+    ) -> list[Effect]:
+        """Do the first portion, and have the others follow.
+
+        `records`: they bring forth records. `asked`: the request that they answer.
+        """
         self._begun += 1
         self._under_way[self._begun] = iter(steps)
+        if asked is not None:
+            self._asked[self._begun] = asked
         if records:
             self._recording.add(self._begun)
         return self.go_on(self._begun)
@@ -53,14 +62,23 @@ class Errands:
         steps = self._under_way[number]
         effects: list[Effect] = []
         for _ in range(self._portion):
-            step = next(steps, None)
+            try:
+                step = next(steps, None)
+            except BaseException:  # a bug: nothing more of it is done
+                self.broken = self._over(number)
+                raise
             if step is None:
-                del self._under_way[number]
-                self._recording.discard(number)
+                self._over(number)
                 return effects
             effects += step
         effects.append(Send("ledger", GoOn(number)))
         return effects
+
+    def _over(self, number: int) -> object:
+        """Forget an errand; the request that it answers."""
+        del self._under_way[number]
+        self._recording.discard(number)
+        return self._asked.pop(number, None)
 
     def release(self) -> list[Effect]:
         """The disk has caught up a little, or cannot be written at all: go on with those that wait."""

@@ -217,6 +217,7 @@ class Ledger:
         self._looked_for: set[RequestId] = set()  # who waits for a run that is being looked up
         self._postponed: set[AgentId] = set()  # their next run begins when the store can be written again
         self._sweeps: list[Sweep] = []  # interrupts under way
+        self._swept_last: Sweep | None = None
         self.errands = Errands()
         self._turns = UnderWay()
         self._lately = Lately()
@@ -495,8 +496,7 @@ class Ledger:
     def _refuse_spawn(self, ask: RecordSpawn, error: GreenroomError) -> list[Effect]:
         return [*self.not_spawned(ask), Send(ask.reply_to, Refused(ask.request, error))]
 
-    @staticmethod
-    def not_spawned(ask: RecordSpawn) -> list[Effect]:
+    def not_spawned(self, ask: RecordSpawn) -> list[Effect]:
         """What the directory is told of a spawn that is not recorded."""
         if ask.taken is not None:
             return []
@@ -1087,15 +1087,15 @@ class Ledger:
         else:
             runs = deque() if named is None else deque([named])
         sweep = Sweep(ask.reason, self._serial, ask.path, ask.agent_id, ask.run_id, ask.cascade)
-        return self._sweep(sweep, runs, ask.request, ask.reply_to)
+        return self._sweep(sweep, runs, ask)
 
     def interrupt_tree(self, ask: InterruptTree) -> list[Effect]:
         """End the runs that are open now of all agents at or below a path, in portions."""
         sweep = Sweep(ask.reason, self._serial, ask.under, cascade=True)
-        return self._sweep(sweep, deque(self.runs.values()), ask.request, ask.reply_to)
+        return self._sweep(sweep, deque(self.runs.values()), ask)
 
     def _sweep(
-        self, sweep: Sweep, runs: deque[OpenRun], request: RequestId, reply_to: Address
+        self, sweep: Sweep, runs: deque[OpenRun], ask: InterruptRuns | InterruptTree
     ) -> list[Effect]:
         """End those of these runs that the sweep covers. None of them begins from now on."""
 
@@ -1108,10 +1108,10 @@ class Ledger:
 
         def steps() -> Iterator[list[Effect]]:
             yield from self._swept(sweep, runs, interrupt)
-            reply = Send(reply_to, RunsInterrupted(request, sweep.count))
+            reply = Send(ask.reply_to, RunsInterrupted(ask.request, sweep.count))
             yield self.journal.tell(sweep.recorded, self.journal.durability, reply)
 
-        return self.errands.begin(steps(), records=True)
+        return self.errands.begin(steps(), records=True, asked=ask)
 
     def _swept(
         self, sweep: Sweep, runs: deque[OpenRun], end: Callable[[Desk, OpenRun], list[Effect]]
@@ -1119,19 +1119,29 @@ class Ledger:
         """End those of these runs that the sweep covers. Until it is over none of them begins."""
         self._sweeps.append(sweep)
         looked_at = 0
-        while runs:  # let go of one by one: to forget all of them at once takes long as well
-            run = runs.popleft()
-            if run.state != "ended" and sweep.covers(run.row):
-                sweep.count += 1
-                yield end(self.desks[run.row.agent_id], run)
-                continue
-            looked_at += 1
-            if looked_at % LIGHT == 0:
-                yield []
-        self._sweeps.remove(sweep)
+        try:
+            while runs:  # let go of one by one: to forget all of them at once takes long as well
+                run = runs.popleft()
+                if run.state != "ended" and sweep.covers(run.row):
+                    sweep.count += 1
+                    yield end(self.desks[run.row.agent_id], run)
+                    continue
+                looked_at += 1
+                if looked_at % LIGHT == 0:
+                    yield []
+        finally:
+            self._sweeps.remove(sweep)
+            self._swept_last = sweep
         for agent_id in sweep.held:
-            if agent_id in self.desks:
-                yield self._call(self.desks[agent_id])
+            yield self._call_held(agent_id)
+
+    def _call_held(self, agent_id: AgentId) -> list[Effect]:
+        return self._call(self.desks[agent_id]) if agent_id in self.desks else []
+
+    def not_swept(self, _: object) -> list[Effect]:
+        """A bug ended an interrupt: the runs that it held back begin."""
+        held = self._swept_last.held if self._swept_last is not None else {}
+        return [effect for agent_id in held for effect in self._call_held(agent_id)]
 
     def _interrupt(self, desk: Desk, run: OpenRun, reason: str) -> list[Effect]:
         if run is not desk.running:
@@ -1340,7 +1350,7 @@ class Ledger:
                 yield from self._tell_end(ask, row, self.journal.ended_by(ask.run_id))
 
         self._looked_for.add(ask.request)
-        return self.journal.ask(ask.request, found, FindRuns((ask.run_id,)))
+        return self.journal.ask(ask.request, found, FindRuns((ask.run_id,)), asked=ask)
 
     def _tell_end(self, ask: AwaitRun | AwaitRuns, row: RunRow, commit: int) -> list[Effect]:
         """Tell of a run that has ended, once its end is as durable as was promised."""
@@ -1352,7 +1362,7 @@ class Ledger:
     def await_runs(self, ask: AwaitRuns) -> list[Effect]:
         """The same for many runs, in portions; those that are on disk alone are looked up together."""
         self._looked_for.add(ask.request)
-        return self.errands.begin(self._awaiting(ask))
+        return self.errands.begin(self._awaiting(ask), asked=ask)
 
     def _awaiting(self, ask: AwaitRuns) -> Iterator[list[Effect]]:
         unread: list[RunId] = []
@@ -1382,9 +1392,9 @@ class Ledger:
         del unread[-LOOKED_UP:]
 
         def found(answer: Answer) -> list[Effect]:
-            return self.errands.begin(self._tell_awaited(ask, some, answer, unread))
+            return self.errands.begin(self._tell_awaited(ask, some, answer, unread), asked=ask)
 
-        return self.journal.ask(ask.request, found, FindRuns(some))
+        return self.journal.ask(ask.request, found, FindRuns(some), asked=ask)
 
     def _tell_awaited(
         self, ask: AwaitRuns, some: tuple[RunId, ...], answer: Answer, unread: list[RunId]
@@ -1437,7 +1447,7 @@ class Ledger:
 
     def describe_agents(self, ask: DescribeAgents) -> list[Effect]:
         if self.view.is_live(ask):
-            return self.errands.begin(self.view.live_agents(ask))
+            return self.errands.begin(self.view.live_agents(ask), asked=ask)
         return self.view.agents(ask)
 
     def describe(self, ask: DescribeLedger) -> list[Effect]:

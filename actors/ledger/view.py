@@ -70,7 +70,7 @@ class View:
                     agent = replace(agent, awaits=self._awaited_in_turn(self._desks[row.agent_id]))
                 yield Send(ask.reply_to, AgentDescribed(ask.request, agent))
 
-        return self._journal.ask(ask.request, found, FindAgent(ask.path))
+        return self._journal.ask(ask.request, found, FindAgent(ask.path), asked=ask)
 
     def _awaited_in_turn(self, desk: Desk) -> tuple[AwaitedRun, ...]:
         """The open runs whose end its turn waits for."""
@@ -93,7 +93,7 @@ class View:
 
         closed = ask.status == "closed"
         query = ListAgents(ask.under, ask.after, ask.limit, closed, ask.after_id)
-        return self._journal.ask(ask.request, listed, query)
+        return self._journal.ask(ask.request, listed, query, asked=ask)
 
     @staticmethod
     def is_live(ask: DescribeAgents) -> bool:
@@ -127,7 +127,7 @@ class View:
             rows: tuple[AgentRow, ...] = answer.value  # type: ignore[assignment]
             yield self._page(ask, AgentPage(rows, edge))
 
-        yield self._journal.ask(ask.request, found, FindAgents(ids))
+        yield self._journal.ask(ask.request, found, FindAgents(ids), asked=ask)
 
     def _page(self, ask: DescribeAgents, page: AgentPage) -> Send:
         agents = tuple(self._live(row) for row in page.rows)
@@ -183,9 +183,9 @@ class View:
             if answer.error or row is None:
                 yield Send(ask.reply_to, Refused(ask.request, answer.error or AgentNotFound(ask.path)))
             else:
-                yield from self._journal.ask(ask.request, loaded, LoadAgent(row.agent_id))
+                yield from self._journal.ask(ask.request, loaded, LoadAgent(row.agent_id), asked=ask)
 
-        return self._journal.ask(ask.request, found, FindAgent(ask.path))
+        return self._journal.ask(ask.request, found, FindAgent(ask.path), asked=ask)
 
     def run(self, ask: DescribeRun) -> list[Effect]:
         run = self._runs.get(ask.run_id)
@@ -201,4 +201,4 @@ class View:
             else:
                 yield Send(ask.reply_to, RunDescribed(ask.request, row))
 
-        return self._journal.ask(ask.request, found, FindRuns((ask.run_id,)))
+        return self._journal.ask(ask.request, found, FindRuns((ask.run_id,)), asked=ask)
