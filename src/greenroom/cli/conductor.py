@@ -148,6 +148,7 @@ class Conductor:
         look_at = 0.0
         seen, quiet_since = -1, time.monotonic()
         while True:
+            self.signals.check()
             now = time.monotonic()
             if now >= look_at:
                 info = agent.info()

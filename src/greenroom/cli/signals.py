@@ -40,6 +40,7 @@ class StopSignals:
         self._stage: Literal["working", "stopping", "over"] = "working"
         self._status = STOPPED
         self._first = 0.0
+        self._signum = 0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -58,9 +59,18 @@ class StopSignals:
         self._status = status
         self._stage = "over"
 
+    def check(self) -> None:
+        """Raise `Stopped` again if it came and was lost.
+
+        Python drops what is raised while it calls a finaliser or a weak reference's callback. A command
+        that waits in a loop asks here each time round.
+        """
+        if self._stage == "stopping":
+            raise Stopped(self._signum)
+
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
         if self._stage == "working":
-            self._stage, self._first = "stopping", time.monotonic()
+            self._stage, self._first, self._signum = "stopping", time.monotonic(), signum
             raise Stopped(signum)
         if signum == signal.SIGHUP or time.monotonic() - self._first < ONE_PRESS:
             return
