@@ -57,9 +57,12 @@ class NaiveStore:
         self.records.extend(records)
 
     def left(self) -> list[Record]:
-        """All records but those that tell of agents that were deleted since, or that these sent."""
+        """All records but those that tell of agents that were deleted since, or that these sent.
+
+        Retention erases a closed agent as well, up to number 0: what it sent was accepted, and stays.
+        """
         added = {r.row.agent_id: r for r in self.records if isinstance(r, AddAgent)}
-        erased = {r.agent_id: r for r in self.records if isinstance(r, EraseAgent)}
+        erased = {r.agent_id: r for r in self.records if isinstance(r, EraseAgent) and r.upto}
 
         def is_erased(event: EventRow) -> bool:
             return event.type != "agent.deleted" and any(

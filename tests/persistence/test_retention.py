@@ -37,6 +37,7 @@ from greenroom.persistence.protocol import (
     EventPage,
     EventRow,
     FindAgent,
+    FindAgents,
     FindRuns,
     ListAgents,
     LoadAgent,
@@ -903,6 +904,24 @@ class Desk(PersistenceActor):
     """A writer outside any actor system: its messages are handed to it one by one."""
 
     myAddress = "the writer"  # noqa: N815
+
+
+def test_what_a_closed_agent_has_sent_is_kept_when_retention_removes_the_agent(store: Store) -> None:
+    """It was accepted by somebody else; only a deletion takes it back."""
+    store.write(
+        [
+            spawned(1),
+            spawned(2),
+            AddMessage(MessageRow(1, 2, GOOD, "/t/a1", 1.0, 1)),
+            SetAgent(1, "closed", None, 2.0),
+        ]
+    )
+    prune(store, Retention(**{**FOR_EVER, "closed_age": 0.0, "least_age": 0.0}), 10.0)
+    reader = Reader.open(store.path)
+    try:
+        assert reader.read(FindAgents((1, 2))) == (replace(spawned(2).row, unread=(1,)),)
+    finally:
+        reader.close()
 
 
 @pytest.fixture
