@@ -1,9 +1,11 @@
 """Agents as a document, and the document in another store."""
 
+import asyncio
 import io
 import json
 import os
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -207,6 +209,39 @@ def test_runs_that_had_not_ended_are_executed_there(tmp_path: Path) -> None:
         assert [runtime.run(f"r{n}").result(30) for n in (1, 2)] == [1, 2]
         assert runtime.run("r1").outcome().attempt == 2
         assert runtime.run("r2").outcome().attempt == 1
+
+
+@pytest.mark.parametrize("awaited", [True, False])
+def test_a_run_that_is_begun_again_there_finds_what_it_had_started(tmp_path: Path, awaited: bool) -> None:
+    """Its child's run has ended here, or begins anew there as well; neither is started twice."""
+    source, target = tmp_path / "a.db", tmp_path / "b.db"
+    reached, begun = threading.Event(), []
+
+    @agent(name="transfer-kid")
+    async def kid(turn: Turn) -> Any:
+        begun.append(turn.path)
+        if not awaited and len(begun) == 1:
+            reached.set()
+            await asyncio.Event().wait()
+        return turn.input
+
+    @agent(name="transfer-chief")
+    async def chief(turn: Turn) -> Any:
+        run = await (await turn.spawn(kid, "kid")).followup("fact")
+        result = await run
+        if turn.attempt == 1:
+            reached.set()
+            await asyncio.Event().wait()
+        return result, len(await turn.list())
+
+    with Runtime(source, drain=0.0) as runtime:
+        runtime.spawn(chief, "/t/chief", input=1, run_id="all")
+        assert reached.wait(60)
+    assert put(target, export(source), read_key(str(source))).waiting == (1 if awaited else 2)
+    with Runtime(target) as runtime:
+        assert runtime.run("all").result(60) == ("fact", 2)
+        assert [info.path for info in runtime.list()] == ["/t/chief", "/t/chief/kid"]
+    assert begun == ["/t/chief/kid"] * (1 if awaited else 2)
 
 
 def change(store: Path, statement: str) -> None:
