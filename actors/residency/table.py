@@ -393,7 +393,7 @@ class ResidencyTable:
         if entry.away:
             self._queue.remove(agent_id)
             if self._has_room or stays:
-                self._return(entry, self._asked(entry), now)
+                self._return(entry, GO_ON, now)
                 return self._settle(now)
         elif stays or self._needed <= 0 or now - entry.placed < self._share:
             return (ToSession(agent_id, self._asked(entry)),)
@@ -552,6 +552,8 @@ class ResidencyTable:
         if entry.idle:
             self._lru.idle(entry.agent_id)
         told, entry.told = entry.told, None
+        if told is GO_ON:  # whether it is to ask again goes by who waits now
+            told = self._asked(entry)
         return () if told is None else (ToSession(entry.agent_id, told),)
 
     def _load(self, entry: _Entry, now: Timestamp) -> Effects:

@@ -765,6 +765,17 @@ def test_it_comes_with_new_work_behind_those_that_waited_before_that_work() -> N
     assert room.ended(2) == ["left 2.1 evicted", "load 3"]
 
 
+def test_who_goes_on_asks_again_if_others_came_while_it_waited_for_its_place() -> None:
+    room = House(1).busy(1)
+    room.waits(1)
+    room.pin(1)
+    room.busy(2)
+    assert room.asks(1) == ["ask first 1", "ask first 2"]
+    assert room.summon(3) == []
+    assert room.idle(2) == ["unload 2", "patience 1.0"]
+    assert room.ended(2) == ["left 2.1 evicted", "go on 1 and ask again"]
+
+
 def test_unpinned_it_leaves_if_it_still_has_no_place() -> None:
     room = House(1).busy(1)
     room.waits(1)
