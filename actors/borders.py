@@ -12,7 +12,9 @@ What goes on to an actor from there is plain, or was turned into bytes.
 import asyncio
 import threading
 import traceback
-from typing import Final
+from typing import Final, TypeGuard, TypeVar
+
+E = TypeVar("E", bound=BaseException)
 
 BORDERS: Final[dict[str, str]] = {
     # code of a kind
@@ -37,6 +39,7 @@ BORDERS: Final[dict[str, str]] = {
     # what is said of them
     "text of an error": "borders.text_of: the run's error says that there is none",
     "text of a value": "borders.shown: the error of the call says that there is none",
+    "type of an error": "borders.is_a: its type is asked, and not the error",
     "members of a group of errors": "borders.members_of: the group itself is asked, and not its class",
     "finaliser": "Python itself: it is told on stderr",
     # what calls are given
@@ -94,6 +97,11 @@ def members_of(group: BaseExceptionGroup) -> tuple[BaseException, ...]:
     return members
 
 
+def is_a(error: BaseException | None, *types: type[E]) -> TypeGuard[E]:
+    """Whether it is an error of these types. `isinstance` would ask the error for its `__class__`."""
+    return issubclass(type(error), types)
+
+
 def causes_of(error: BaseException) -> list[BaseException]:
     """What an error came from, whatever its class says."""
     facts = BaseException.__dict__
@@ -111,10 +119,10 @@ def traceback_of(error: BaseException) -> str:
 
 def let_out(error: BaseException) -> None:
     """Raise `error` again if it may be somebody's Ctrl-C, which comes on the main thread alone."""
-    if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+    if is_a(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
         raise error
 
 
 def left_behind(error: BaseException, loop: asyncio.AbstractEventLoop) -> bool:
     """Whether a coroutine is thrown away with the loop that it was on; another one may run here."""
-    return isinstance(error, GeneratorExit) and asyncio._get_running_loop() is not loop
+    return is_a(error, GeneratorExit) and asyncio._get_running_loop() is not loop

@@ -18,7 +18,7 @@ class Home:
 
     def __init__(self, store: str) -> None:
         self.path = os.path.abspath(store)  # the program may go to another folder
-        self._files = {suffix: _identity(self.path + suffix) for suffix in WATCHED}
+        self._files = {suffix: _file_at(self.path + suffix) for suffix in WATCHED}
         self._key = read_key(self.path)
         self._key_file = _state(key_path(self.path))
 
@@ -33,7 +33,7 @@ class Home:
     def problem(self) -> str | None:
         """What is not as it was, and what to do about it."""
         for suffix in WATCHED:
-            if _identity(self.path + suffix) != self._files[suffix]:
+            if _file_at(self.path + suffix) != self._files[suffix]:
                 return self._gone(suffix)
         key = key_path(self.path)
         state = _state(key)
@@ -80,18 +80,22 @@ class Home:
         try:
             for number in os.listdir(folder):
                 descriptor = f"{folder}/{number}"
-                if _identity(descriptor) == self._files[""]:
+                if _identity(os.stat(descriptor)) == self._files[""]:
                     return descriptor, os.readlink(descriptor)
         except OSError:
             pass
         return None
 
 
-def _identity(name: str) -> tuple[int, int] | None:
+def _file_at(name: str) -> tuple[int, int] | None:
+    """The file at a name; a symbolic link to the store is another file: the store has another name then."""
     try:
-        found = os.stat(name)
+        return _identity(os.lstat(name))
     except OSError:
         return None
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 

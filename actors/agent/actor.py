@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from thespian.actors import ActorExitRequest
 
 from ...persistence.protocol import MessageRow, Snapshot
-from ..borders import causes_of, left_behind, members_of
+from ..borders import causes_of, is_a, left_behind, members_of
 from ..effects import Send, StartTimer
 from ..errors import RuntimeClosing, UnknownKind
 from ..ledger.protocol import (
@@ -507,11 +507,11 @@ def was_cut(error: BaseException) -> bool:
     met, left = set(), [error]
     while left:
         one = left.pop()
-        if isinstance(one, RuntimeClosing) or (one is error and isinstance(one, asyncio.CancelledError)):
+        if is_a(one, RuntimeClosing) or (one is error and is_a(one, asyncio.CancelledError)):
             return True
         if id(one) in met:
             continue
         met.add(id(one))
         left += causes_of(one)
-        left += members_of(one) if isinstance(one, BaseExceptionGroup) else ()
+        left += members_of(one) if is_a(one, BaseExceptionGroup) else ()
     return False

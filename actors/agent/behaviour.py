@@ -18,7 +18,7 @@ from typing import Any
 
 from ...persistence import codec
 from ...persistence.protocol import Snapshot
-from ..borders import members_of, text_of, type_name
+from ..borders import is_a, members_of, text_of, type_name
 from ..errors import CannotStore, ProcessFailed, SnapshotTampered, SnapshotUnreadable
 from ..handle import Handle
 from ..views import AgentInfo
@@ -205,9 +205,9 @@ def explain_error(error: BaseException) -> str:
 
 
 def _explained(error: BaseException) -> str:
-    if isinstance(error, CannotStore | ProcessFailed | SnapshotTampered | SnapshotUnreadable):
+    if is_a(error, CannotStore, ProcessFailed, SnapshotTampered, SnapshotUnreadable):
         return tellable(text_of(error))
-    if isinstance(error, BaseExceptionGroup):  # what is in it says what went wrong, and where
+    if is_a(error, BaseExceptionGroup):  # what is in it says what went wrong, and where
         errors = list(_members(error))
         told = " + ".join(map(explain_error, errors[:MEMBERS]))
         more = f" + {len(errors) - MEMBERS:,} more" if len(errors) > MEMBERS else ""
@@ -235,7 +235,7 @@ def _members(group: BaseExceptionGroup) -> Iterator[BaseException]:
     left: list[BaseException] = [group]
     while left:
         error = left.pop()
-        if isinstance(error, BaseExceptionGroup):
+        if is_a(error, BaseExceptionGroup):
             left += reversed(members_of(error))
         else:
             yield error

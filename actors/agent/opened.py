@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextvars import Context, copy_context
 from typing import Any
 
-from ..borders import left_behind
+from ..borders import is_a, left_behind
 from ..views import AgentInfo
 from ..vocabulary import Seconds
 from .threads import run_in_thread
@@ -87,7 +87,7 @@ class Opened:
             )
             return
         error = self._closing.result()
-        if isinstance(error, asyncio.CancelledError):
+        if is_a(error, asyncio.CancelledError):
             log.error("%s: close() cancelled itself", self._whose)
         elif error is not None:
             log.error("%s: close() failed: %s", self._whose, self._tell(error))
@@ -115,7 +115,7 @@ class Opened:
             self._tell_of(self._opened.result())
 
     def _tell_of(self, error: BaseException | None) -> None:
-        if error is not None and not isinstance(error, asyncio.CancelledError):
+        if error is not None and not is_a(error, asyncio.CancelledError):
             log.warning("%s: open() failed after it was given up: %s", self._whose, self._tell(error))
 
     @property

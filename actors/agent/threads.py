@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from ..borders import left_behind, shown
+from ..borders import is_a, left_behind, shown
 from ..errors import RuntimeClosing
 from .executing import end_child, in_child
 
@@ -112,7 +112,7 @@ def wait_for_loop(call: Callable[[], Coroutine[Any, Any, T]], loop: asyncio.Abst
 
 def _storable(error: BaseException) -> BaseException:
     """A future refuses StopIteration, and an exit would end the loop instead of the run."""
-    if isinstance(error, StopIteration | SystemExit | KeyboardInterrupt):
+    if is_a(error, StopIteration, SystemExit, KeyboardInterrupt):
         return RuntimeError(f"the code raised {shown(error)}")
     return error
 

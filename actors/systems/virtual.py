@@ -26,6 +26,7 @@ from heapq import heappop
 from typing import Any, TypeVar, TypeVarTuple
 
 from ...persistence import large
+from ..borders import is_a
 from .agenda import Agenda
 from .batons import Abandoned, Baton
 from .choices import Choices
@@ -170,7 +171,7 @@ class VirtualLoop(IsolatedLoop):
                 result = func(*args)
             except BaseException as error:
                 if not future.done():
-                    failed = isinstance(error, StopIteration | SystemExit | KeyboardInterrupt)
+                    failed = is_a(error, StopIteration, SystemExit, KeyboardInterrupt)
                     future.set_exception(RuntimeError(repr(error)) if failed else error)
             else:
                 if not future.done():

@@ -48,6 +48,17 @@ class Rude(BaseException):
     """No Exception, and of nobody's."""
 
 
+class Masked(Exception):
+    """Says nothing of its class."""
+
+    @property
+    def __class__(self) -> Any:
+        raise SystemExit(5)
+
+    @__class__.setter
+    def __class__(self, _: Any) -> None: ...
+
+
 RAISED: dict[str, Callable[[], BaseException]] = {
     "SystemExit": lambda: SystemExit(3),
     "KeyboardInterrupt": KeyboardInterrupt,
@@ -446,6 +457,17 @@ def groups(open_: Runtime) -> None:
     outcome = run(open_, raises)
     fails(outcome)
     assert "ValueError: one" in outcome.error
+
+
+@case("type of an error")
+def types_of_errors(open_: Runtime) -> None:
+    @agent(name="b-masked")
+    async def raises(turn: Turn) -> None:
+        raise Masked
+
+    outcome = run(open_, raises)
+    fails(outcome)
+    assert outcome.error.startswith("Masked; at raises")
 
 
 @case("text of an error")

@@ -65,6 +65,12 @@ def replaced(store: Path) -> None:
     os.replace(store.with_name("copy.db"), store)
 
 
+def moved_behind_a_link(store: Path) -> None:
+    """Who opens it by its new name has another log and another key: nothing would keep them apart."""
+    store.rename(store.with_name("real.db"))
+    store.symlink_to(store.with_name("real.db"))
+
+
 def without_its_log(store: Path) -> None:
     store.with_name("agents.db-wal").unlink()
 
@@ -89,6 +95,7 @@ HOW = {
     removed: "agents.db any more: the store's file was deleted.*cp /proc/",
     moved: "agents.db any more: the store's file is .*moved.db now",
     replaced: "another file is at .*agents.db: the store's file was deleted",
+    moved_behind_a_link: "another file is at .*agents.db: the store's file is .*real.db now",
     without_its_log: "no .*agents.db-wal any more.*has been copied into",
     without_its_index: "no .*agents.db-shm any more",
     without_its_key: "agents.db.key is not the key any more",
