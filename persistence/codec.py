@@ -24,7 +24,7 @@ from typing import Any
 
 import msgspec
 
-from ..actors.borders import let_out, text_of, type_name
+from ..actors.borders import is_a, let_out, text_of, type_name
 from ..actors.errors import CannotStore, SnapshotTampered
 from ..actors.vocabulary import Payload
 from . import large
@@ -115,9 +115,9 @@ def loads(data: Payload) -> object:
 
 def _remedy(error: BaseException) -> str:
     """What to do about a value that did not pickle."""
-    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+    if is_a(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
         return "Close files that are not needed, or raise the limit of open files (ulimit -n)"
-    if isinstance(error, MemoryError):
+    if is_a(error, MemoryError):
         return CannotStore.SMALLER
     return CannotStore.PICKLE
 
@@ -143,7 +143,7 @@ def _modules_by_value() -> bool:
 
 def _describe(error: BaseException) -> str:
     text = text_of(error)
-    if isinstance(error, RecursionError) or "recursion" in text:
+    if is_a(error, RecursionError) or "recursion" in text:
         return "it is nested too deeply"
     return f"{type_name(error)}: {text}" if text else type_name(error)
 

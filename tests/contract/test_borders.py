@@ -66,6 +66,7 @@ RAISED: dict[str, Callable[[], BaseException]] = {
     "CancelledError": asyncio.CancelledError,
     "StopIteration": StopIteration,
     "an error without a text": Mute,
+    "an error without a class": Masked,
     "an exit without a text": MuteExit,
     "a BaseException": Rude,
 }

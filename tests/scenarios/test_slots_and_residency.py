@@ -1182,8 +1182,9 @@ def test_15_a_thousand_agents_leave_nothing_behind(runtime: MakeRuntime) -> None
         info.path for info in one.list(limit=2000) if info.resident and info.kind == "s15-object"
     )
     assert not Counter(closed) - Counter(opened)
-    gc.collect()
-    assert len(sessions() - elsewhere) <= 8
+    # one that has just ended is let go of when its actor's exit has been handled
+    left = asked_until(lambda: gc.collect() * 0 + len(sessions() - elsewhere), lambda count: count <= 8)
+    assert left <= 8
     assert all(count == 1 for count in Counter(opened).values())
 
 

@@ -12,7 +12,7 @@ from acp import schema
 
 from ..actors.agent.threads import run_in_thread
 from ..actors.agent.turn import Turn
-from ..actors.borders import left_behind, shown
+from ..actors.borders import is_a, left_behind, shown
 from ..actors.errors import ProcessFailed
 from ..actors.vocabulary import Seconds
 from .child import Child
@@ -243,7 +243,7 @@ class Conversation:
             try:
                 chosen = await decide(self.policy, asked)
             except BaseException as error:  # of the policy, which is asked in a task of the connection's
-                called_off = isinstance(error, asyncio.CancelledError) and task and task.cancelling()
+                called_off = is_a(error, asyncio.CancelledError) and task and task.cancelling()
                 if called_off or left_behind(error, loop):
                     raise
                 log.error("permissions of %s: %s, so it may not", turn.path, self.mask.text(shown(error)))
