@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from .borders import shown
+from ..borders import shown
+from ..errors import InternalError
+from ..types import Address
 from .effects import Send
-from .errors import InternalError
 from .ledger.protocol import Refused
-from .vocabulary import Address
 
 
 def refused(message: Any, sender: Address, role: str, error: BaseException) -> Send:

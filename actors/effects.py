@@ -4,7 +4,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from .vocabulary import Address, Role, Seconds
+from ..types import Address, Role, Seconds
 
 
 class Send(Struct, frozen=True):

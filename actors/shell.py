@@ -21,9 +21,9 @@ from thespian.actors import (
     WakeupMessage,
 )
 
-from .borders import let_out, shown, traceback_of
+from ..borders import let_out, shown, traceback_of
+from ..types import Address, Role, Seconds, Timestamp
 from .effects import Effect, Send, StartTimer
-from .vocabulary import Address, Role, Seconds, Timestamp
 
 log = logging.getLogger("greenroom")
 

@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
-from .vocabulary import Seconds
+from ..types import Seconds
 
 PATIENCE: Seconds = 0.75
 """Of CPU time, or of sleep, in one step of the loop: after that it is told."""

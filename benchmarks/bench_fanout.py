@@ -25,7 +25,8 @@ from common.stores import all_written
 from common.work import square
 
 from greenroom import AsyncRuntime, Turn, agent
-from greenroom.actors.vocabulary import MAX_SEGMENTS, Durability
+from greenroom.paths import MAX_SEGMENTS
+from greenroom.types import Durability
 
 SLOTS = 64
 Tree = list[Any]

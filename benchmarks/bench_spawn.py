@@ -26,7 +26,7 @@ from common.stores import all_written, counted, path_of
 from common.work import trivial
 
 from greenroom import AsyncRuntime
-from greenroom.actors.vocabulary import Durability
+from greenroom.types import Durability
 
 BARE = "bare asyncio"
 AT_ONCE = 1_000

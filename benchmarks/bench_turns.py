@@ -25,7 +25,7 @@ from common.stores import all_written, counted, fill, path_of
 from common.work import new_state
 
 from greenroom import AsyncRuntime
-from greenroom.actors.vocabulary import Durability
+from greenroom.types import Durability
 
 SLOTS = 64
 

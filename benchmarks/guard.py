@@ -36,9 +36,9 @@ from rich.table import Table
 from thespian.actors import ActorSystem
 
 from greenroom import AsyncRuntime
-from greenroom.actors import async_runtime
-from greenroom.actors.engine import Engine
-from greenroom.actors.world import World
+from greenroom.actors.environment import World
+from greenroom.actors.face import async_runtime
+from greenroom.actors.face.engine import Engine
 from greenroom.persistence.reader import Reader
 from greenroom.persistence.store import Store
 

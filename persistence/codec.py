@@ -5,7 +5,7 @@ the user's own classes). The C pickler does nearly all of it; cloudpickle, at se
 does what it cannot (closures, local classes) and what it would only *name* although no other process
 could find it: whatever lives in `__main__`. A name stands in a pickle as plain text, so one search tells.
 
-States can be large, and `large` says how those are read without holding anybody up.
+States can be large, and `chunked_pickle` says how those are read without holding anybody up.
 
 Nothing here decides whether bytes may be trusted: the store checks their seal before it hands them out,
 and puts a marker in the place of those that fail (`refused`), which `loads` raises for.
@@ -24,10 +24,10 @@ from typing import Any
 
 import msgspec
 
-from ..actors.borders import is_a, let_out, text_of, type_name
-from ..actors.errors import CannotStore, SnapshotTampered
-from ..actors.vocabulary import Payload
-from . import large
+from ..borders import is_a, let_out, text_of, type_name
+from ..errors import CannotStore, SnapshotTampered
+from ..types import Payload
+from . import chunked_pickle
 
 LARGEST = 512 * 1024 * 1024
 """Bytes of one value. SQLite takes no more than 10**9, and a value that it refused would hold up the
@@ -56,26 +56,26 @@ def dumps(value: object, what: str) -> Payload:
     if data is None:
         try:
             data = dumps_in_pieces(value, what)
-        except large.Changed:  # by another thread
+        except chunked_pickle.Changed:  # by another thread
             data = dumps_at_once(value, what)
     return data
 
 
 def dumps_small(value: object, what: str) -> Payload | None:
-    """`dumps`, or None as soon as it is seen that `value` is `large`."""
+    """`dumps`, or None as soon as it is seen that `value` is `chunked_pickle`."""
     kind = type(value)
     if kind in _SIZED:
         size = len(value)  # type: ignore[arg-type]
         if size > LARGEST:
             raise CannotStore.too_large(what, size, LARGEST)
-        return pickle.dumps(value, 5) if size < large.LARGE // 4 else None
+        return pickle.dumps(value, 5) if size < chunked_pickle.LARGE // 4 else None
     if value is None or kind in _LEAVES:
         return pickle.dumps(value, 5)
     return _dumps_small(value, what)
 
 
 def dumps_in_pieces(value: object, what: str) -> Payload:
-    """`dumps` of a large value, on a thread; `large.Changed` if it was not left alone."""
+    """`dumps` of a large value, on a thread; `chunked_pickle.Changed` if it was not left alone."""
     if type(value) in _SIZED:
         return dumps_at_once(value, what)  # nobody can change it
     return b"".join(_pickled(value, what))
@@ -103,10 +103,10 @@ def loads(data: Payload) -> object:
     """
     check_genuine(data)
     try:
-        if len(data) > large.LARGE:
-            return large.unpickled(data, packed=False)
+        if len(data) > chunked_pickle.LARGE:
+            return chunked_pickle.unpickled(data, packed=False)
         if _BY_VALUE in data:
-            return large.Unpickler(BytesIO(data)).load()
+            return chunked_pickle.Unpickler(BytesIO(data)).load()
         return pickle.loads(data)
     except BaseException as error:  # whatever the user's classes raise, and the modules that are imported
         let_out(error)
@@ -193,12 +193,12 @@ def encode_state(state: object, codec: str, what: str) -> bytes:
 
 
 def encode_small(state: object, codec: str, what: str) -> bytes | None:
-    """`encode_state`, or None as soon as it is seen that `state` is `large`."""
+    """`encode_state`, or None as soon as it is seen that `state` is `chunked_pickle`."""
     match codec:
         case "cloudpickle":
             return _dumps_small(state, what)
         case "json" | "msgpack":
-            return _encode_plain(state, codec, what, large.LARGE)
+            return _encode_plain(state, codec, what, chunked_pickle.LARGE)
         case _:
             raise CannotStore(what, f"there is no codec {codec!r}")
 
@@ -207,16 +207,16 @@ def pack_state(state: object, codec: str, what: str) -> tuple[str, bytes]:
     """A state that may be large: how it is stored, and its bytes. For a thread of its own.
 
     A pickle is made in pieces, with others at work in between, and is that of one moment all the same;
-    `large.Changed` if the state was not left alone. The other codecs have one call of C for all of it.
+    `chunked_pickle.Changed` if the state was not left alone. The other codecs have one call of C for all of it.
     """
     pieces = _pickled(state, what) if codec == "cloudpickle" else [encode_state(state, codec, what)]
-    packed = large.compressed(pieces) if sum(map(len, pieces)) > large.LARGE else None
+    packed = chunked_pickle.compressed(pieces) if sum(map(len, pieces)) > chunked_pickle.LARGE else None
     return (codec, b"".join(pieces)) if packed is None else (codec + _PACKED, packed)
 
 
 def is_large(data: bytes, codec: str) -> bool:
     """Whether what `decode_state` has to do takes too long for the loop."""
-    return len(data) > large.LARGE or codec.endswith(_PACKED)
+    return len(data) > chunked_pickle.LARGE or codec.endswith(_PACKED)
 
 
 def decode_state(data: bytes, codec: str) -> object:
@@ -233,9 +233,9 @@ def decode_state(data: bytes, codec: str) -> object:
             case "cloudpickle":
                 return loads(data)
             case "json":
-                return msgspec.json.decode(large.decompressed(data) if packed else data)
+                return msgspec.json.decode(chunked_pickle.decompressed(data) if packed else data)
             case "msgpack":
-                return msgspec.msgpack.decode(large.decompressed(data) if packed else data)
+                return msgspec.msgpack.decode(chunked_pickle.decompressed(data) if packed else data)
             case _:
                 raise Unreadable(f"this greenroom knows no codec {codec!r}")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, zlib.error) as error:
@@ -244,10 +244,10 @@ def decode_state(data: bytes, codec: str) -> object:
 
 def _dumps_small(state: object, what: str) -> bytes | None:
     """The same two tries as in `dumps_at_once`."""
-    sink = large.Sink(large.LARGE)
+    sink = chunked_pickle.Sink(chunked_pickle.LARGE)
     try:
         pickle.Pickler(sink, 5).dump(state)
-    except large.TooLarge:
+    except chunked_pickle.TooLarge:
         return None
     except BaseException as error:  # as in `dumps_at_once`
         let_out(error)
@@ -257,10 +257,10 @@ def _dumps_small(state: object, what: str) -> bytes | None:
             return data
     from .by_value import Pickler
 
-    sink = large.Sink(large.LARGE)
+    sink = chunked_pickle.Sink(chunked_pickle.LARGE)
     try:
         Pickler(sink, 5).dump(state)
-    except large.TooLarge:
+    except chunked_pickle.TooLarge:
         return None
     except BaseException as error:  # whatever the user's classes raise
         let_out(error)
@@ -272,12 +272,12 @@ def _pickled(state: object, what: str) -> list[bytes]:
     """By cloudpickle at once: what C alone can do costs it nothing, and a second try would."""
     from .by_value import Pickler
 
-    make: Callable[[Any], large.Pickler] = lambda file: Pickler(file, 5)  # noqa: E731
+    make: Callable[[Any], chunked_pickle.Pickler] = lambda file: Pickler(file, 5)  # noqa: E731
     try:
-        return large.pickled(state, make, most=LARGEST)
-    except large.Changed:
+        return chunked_pickle.pickled(state, make, most=LARGEST)
+    except chunked_pickle.Changed:
         raise
-    except large.TooLarge:
+    except chunked_pickle.TooLarge:
         raise CannotStore(
             what, f"it takes more than {LARGEST:,} bytes, which are allowed", CannotStore.SMALLER
         ) from None
@@ -289,7 +289,7 @@ def _pickled(state: object, what: str) -> list[bytes]:
 def _loads_large(data: bytes, packed: bool) -> object:
     check_genuine(data)
     try:
-        return large.unpickled(data, packed=packed)
+        return chunked_pickle.unpickled(data, packed=packed)
     except BaseException as error:  # whatever the user's classes raise, and the modules that are imported
         let_out(error)
         raise Unreadable(_describe(error)) from error
@@ -342,11 +342,11 @@ def _encode_plain(state: object, codec: str, what: str, most: int) -> bytes | No
     """The bytes; None if there would be more than `most`, which is seen before they are made."""
     form = _FORMS[codec]
     try:
-        weight = _weight(state, codec, large.LARGE)
+        weight = _weight(state, codec, chunked_pickle.LARGE)
         if weight > most:
             return None
         data: bytes = form.encode(state)
-        if weight > large.LARGE:  # weighed to its end now that it cannot contain itself
+        if weight > chunked_pickle.LARGE:  # weighed to its end now that it cannot contain itself
             weight = _weight(state, codec, sys.maxsize)
         problem = _difference(state, form.decode(data), "it") if weight == _ODD else None
     except BaseException as error:  # of msgspec, which looks into objects of the user's

@@ -8,8 +8,9 @@ and belongs to the thread or turn that brought the value.
 from collections.abc import Iterator
 from reprlib import Repr
 
-from ..actors.borders import let_out, plain, type_name
-from ..actors.vocabulary import Payload, tellable
+from ..borders import let_out, plain, type_name
+from ..stored_text import tellable
+from ..types import Payload
 from .codec import canonical, loads
 
 SHOWN = 60

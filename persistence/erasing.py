@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 from msgspec import Struct
 
-from .protocol import EraseAgent, Record
+from .records import EraseAgent, Record
 from .retention import affordable, weight
 
 SWEEP = 10

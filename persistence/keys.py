@@ -19,7 +19,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from ..actors.errors import SnapshotTampered, StoreError
+from ..errors import SnapshotTampered, StoreError
 
 SEAL_SIZE = 16
 KEY_SIZE = 32

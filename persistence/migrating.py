@@ -5,7 +5,7 @@ Both are done in the migration's transaction. Memory does not grow with the stor
 
 import sqlite3
 
-from ..actors.errors import SnapshotTampered, StoreError
+from ..errors import SnapshotTampered, StoreError
 from .keys import OldPlaces, Place, Places, Sealer, read_key
 
 _PATH = "(SELECT path FROM agents WHERE agents.agent_id = runs.agent_id)"

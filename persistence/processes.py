@@ -16,8 +16,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
-from ..actors.vocabulary import AgentId, Incarnation
-from .ownership import Instant, Owner, Process, Respected, decide
+from ..types import AgentId, Incarnation
+from .lease_rules import Instant, Owner, Process, Respected, decide
 
 Verdict: TypeAlias = Literal["spared", "there", "gone", "reused", "torn", "elsewhere"]
 """`spared`: its owner lives, leave it alone. `there`: end it. The others: there is no process (any more)

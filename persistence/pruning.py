@@ -12,10 +12,10 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from ..actors.retention import Retention
-from ..actors.vocabulary import AgentId, RunId, Seconds, Timestamp
+from ..retention import Retention
+from ..types import AgentId, RunId, Seconds, Timestamp
 from .erasing import Eraser, Erasure
-from .protocol import EndRun, EraseAgent, Record, RunRow
+from .records import EndRun, EraseAgent, Record
 from .retention import (
     NO_FENCE,
     Awaited,
@@ -29,6 +29,7 @@ from .retention import (
     past_of,
     weight,
 )
+from .rows import RunRow
 
 NEWEST = """
     SELECT (SELECT next_seq - 1 FROM meta), (SELECT max(number) FROM superseded),

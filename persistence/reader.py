@@ -10,17 +10,14 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from ..actors.errors import SnapshotTampered, SnapshotUnreadable, StoreCorrupt, StoreError
-from ..actors.vocabulary import AgentId, Payload, RunId
+from ..errors import SnapshotTampered, SnapshotUnreadable, StoreCorrupt, StoreError
+from ..types import AgentId, Payload, RunId
 from . import codec, schema
 from .keys import Place, Places, Sealer, read_key
-from .ownership import TakenOver
+from .lease_rules import TakenOver
 from .processes import LeftRow, row_of
-from .protocol import (
-    AgentImage,
-    AgentRow,
+from .queries import (
     EventPage,
-    EventRow,
     FindAgent,
     FindAgents,
     FindRuns,
@@ -28,12 +25,9 @@ from .protocol import (
     ListAgents,
     ListEvents,
     LoadAgent,
-    MessageRow,
     Query,
-    RunRow,
-    Snapshot,
-    Unfinished,
 )
+from .rows import AgentImage, AgentRow, EventRow, MessageRow, RunRow, Snapshot, Unfinished
 
 Row: TypeAlias = tuple[Any, ...]
 

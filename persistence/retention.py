@@ -16,8 +16,9 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from ..actors.vocabulary import AgentId, RunId, Seconds, Timestamp
-from .protocol import AddEvent, AddRun, EndRun, EraseAgent, Record, RunRow
+from ..types import AgentId, RunId, Seconds, Timestamp
+from .records import AddEvent, AddRun, EndRun, EraseAgent, Record
+from .rows import RunRow
 
 # How far each queue goes
 

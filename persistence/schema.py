@@ -16,9 +16,9 @@ from urllib.parse import quote
 
 from msgspec import Struct
 
-from ..actors.errors import StoreCorrupt, StoreError, StoreTooNew
-from ..actors.vocabulary import Durability
-from . import looking, migrating
+from ..errors import StoreCorrupt, StoreError, StoreTooNew
+from ..types import Durability
+from . import migrating, transient
 from .keys import BOUND_SINCE, drafts_of
 
 if TYPE_CHECKING:
@@ -407,7 +407,7 @@ def inspect(store: str, *, to_write: bool = True) -> None:
         return
     if to_write and not os.access(store, os.W_OK):
         raise StoreError(store, "this user may not write to it. Make it writable, or copy it.")
-    if looking.look(store, lambda: _is_empty(store)) and had == [f"{store}.key"]:
+    if transient.look(store, lambda: _is_empty(store)) and had == [f"{store}.key"]:
         raise _emptied(store, had)
 
 

@@ -11,13 +11,14 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, NoReturn
 
-from ..actors.errors import StoreError, StoreLost
-from ..actors.vocabulary import AgentId, Durability, Seconds
+from ..errors import StoreError, StoreLost
+from ..types import AgentId, Durability, Seconds
 from . import schema
 from .keys import KEY_SIZE, Sealer, key_path
-from .ownership import TakenOver
-from .protocol import Query, Unfinished
+from .lease_rules import TakenOver
+from .queries import Query
 from .reader import Reader
+from .rows import Unfinished
 from .store import FULL, Store
 
 KEY = b"the key of each simulated store."

@@ -12,28 +12,20 @@ from contextlib import contextmanager, suppress
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ..actors.errors import StoreError, StoreLost
-from ..actors.retention import Retention
-from ..actors.vocabulary import Durability, Seconds, Timestamp
+from ..errors import StoreError, StoreLost
+from ..retention import Retention
+from ..types import Durability, Seconds, Timestamp
 from . import schema
-from .claim import Claim, admit
 from .home import Home
 from .keys import Place, Sealer, key_path, make_key
+from .lease import Claim, admit
 from .processes import COLUMNS, ProcessRow, columns_of
-from .protocol import (
-    AddAgent,
-    AddEvent,
-    AddMessage,
-    AddRun,
-    EraseAgent,
-    Record,
-    RunRow,
-    Unfinished,
-)
 from .pruning import Pruner, Step
 from .reader import Reader
-from .records import WRITES, grouped, statements
+from .records import AddAgent, AddEvent, AddMessage, AddRun, EraseAgent, Record
 from .retention import pages_to_give_back, rows_of_a_step
+from .rows import RunRow, Unfinished
+from .sql_writes import WRITES, grouped, statements
 
 log = logging.getLogger("greenroom")
 

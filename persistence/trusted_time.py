@@ -8,8 +8,8 @@ tells it from a machine that starts with a wrong clock.
 
 from msgspec import Struct
 
-from ..actors.vocabulary import Seconds, Timestamp
-from .ownership import Instant, Owner, Process
+from ..types import Seconds, Timestamp
+from .lease_rules import Instant, Owner, Process
 
 SLACK: Seconds = 60.0
 """A clock that is corrected by less was not wrong enough to matter."""

@@ -11,13 +11,13 @@ import pytest
 
 from greenroom import InternalError, RunFailed, Runtime, Turn, agent
 from greenroom.actors.directory.paths import PathTable
-from greenroom.actors.events.ring import EventRing
+from greenroom.actors.events.buffer import EventRing
 from greenroom.actors.ledger.ledger import Ledger
+from greenroom.actors.ledger.log.commit_log import Journal
+from greenroom.actors.ledger.queries import View
 from greenroom.actors.ledger.sweep import Sweep
-from greenroom.actors.ledger.view import View
 from greenroom.actors.residency.table import ResidencyTable
 from greenroom.actors.slots.table import SlotTable
-from greenroom.persistence.journal import Journal
 
 
 @agent(name="failure-echo")

@@ -12,10 +12,12 @@ from typing import Any
 from msgspec.structs import replace
 from thespian.actors import ActorExitRequest
 
-from ...persistence.protocol import MessageRow, Snapshot
-from ..borders import causes_of, is_a, left_behind, members_of
+from ...borders import causes_of, is_a, left_behind, members_of
+from ...errors import RuntimeClosing, UnknownKind
+from ...persistence.rows import MessageRow, Snapshot
+from ...stored_text import tellable
+from ...types import Address, AgentId, Incarnation, RequestId, Role, RunId
 from ..effects import Send, StartTimer
-from ..errors import RuntimeClosing, UnknownKind
 from ..ledger.protocol import (
     EndTurn,
     ForgetRequest,
@@ -32,12 +34,11 @@ from ..processes.protocol import ProcessNews
 from ..residency.protocol import AskFirst, GoOn, OpenSession, Rest, Room, Unload, Work
 from ..shell import ActorShell
 from ..slots.protocol import SlotGranted
-from ..vocabulary import Address, AgentId, Incarnation, RequestId, Role, RunId, tellable
 from .aside import infos_of
 from .behaviour import Behaviour, explain_error, type_of
 from .executing import enter
-from .hosting import Link, offer
 from .kind import find_kind
+from .process_client import Link, offer
 from .reports import Reports, SendReports
 from .session import (
     Action,

@@ -7,13 +7,13 @@ they do not, somebody goes on changing the value, and it is encoded on the loop,
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from ...persistence import large
+from ...persistence import chunked_pickle
+from ...persistence.chunked_pickle import Changed
 from ...persistence.codec import dumps_at_once, dumps_in_pieces, dumps_small
-from ...persistence.large import Changed
-from ...persistence.protocol import RunRow
+from ...persistence.rows import RunRow
+from ...types import Payload
 from ..ledger.protocol import LiveAgent
-from ..views import AgentInfo, AgentInfos, Outcome, Outcomes, weight_of_agent, weight_of_run
-from ..vocabulary import Payload
+from ..models import AgentInfo, AgentInfos, Outcome, Outcomes, weight_of_agent, weight_of_run
 from .threads import crew
 
 T = TypeVar("T")
@@ -48,7 +48,7 @@ async def encoded(value: object, what: str) -> Payload:
 
 async def made(weight: int, make: Callable[[], T], name: str) -> T:
     """What `make` makes of so many bytes of users' values. Raises what it raises."""
-    if weight <= large.LARGE:
+    if weight <= chunked_pickle.LARGE:
         return make()
     made_aside: Any = await crew().run(make, name)
     return made_aside  # type: ignore[no-any-return]

@@ -16,13 +16,13 @@ from contextlib import suppress
 from contextvars import Context
 from typing import Any
 
+from ...borders import is_a, members_of, text_of, type_name
+from ...errors import CannotStore, ProcessFailed, SnapshotTampered, SnapshotUnreadable
 from ...persistence import codec
-from ...persistence.protocol import Snapshot
-from ..borders import is_a, members_of, text_of, type_name
-from ..errors import CannotStore, ProcessFailed, SnapshotTampered, SnapshotUnreadable
+from ...persistence.rows import Snapshot
+from ...stored_text import tellable
 from ..handle import Handle
-from ..views import AgentInfo
-from ..vocabulary import tellable
+from ..models import AgentInfo
 from .aside import encoded
 from .kind import Kind
 from .opened import Opened

@@ -4,10 +4,11 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ...persistence import large
+from ...errors import GreenroomError
+from ...persistence import chunked_pickle
 from ...persistence.comparing import difference
-from ..errors import GreenroomError
-from ..vocabulary import Payload, tellable
+from ...stored_text import tellable
+from ...types import Payload
 from .threads import crew
 
 
@@ -46,6 +47,6 @@ async def compared(recorded: Payload, given: Payload) -> str | None:
     """Where two values differ, see `difference`; found on a thread if they are large."""
     if recorded == given:
         return None
-    if max(len(recorded), len(given)) > large.LARGE:
+    if max(len(recorded), len(given)) > chunked_pickle.LARGE:
         return await crew().run(lambda: difference(recorded, given), "compare")
     return difference(recorded, given)

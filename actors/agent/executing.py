@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from ..vocabulary import Address
+from ...types import Address
 
 if TYPE_CHECKING:
     from .turn import Turn

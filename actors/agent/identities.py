@@ -7,8 +7,8 @@ gave, or else the how-manieth call under that name it is. Where a count could me
 
 from msgspec import Struct
 
-from ..borders import plain, plain_int, type_name
-from ..errors import KeyNeeded
+from ...borders import plain, plain_int, type_name
+from ...errors import KeyNeeded
 
 MOST_KEY = 200
 """Characters of a key."""

@@ -8,9 +8,10 @@ from typing import Any, TypeVar, overload
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ..borders import plain, plain_int, shown
-from ..errors import KindTaken, UnknownKind
-from ..vocabulary import Seconds, checked_seconds
+from ...borders import plain, plain_int, shown
+from ...errors import KindTaken, UnknownKind
+from ...seconds import checked_seconds
+from ...types import Seconds
 
 CODECS = ("cloudpickle", "json", "msgpack")
 

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from contextvars import Context, copy_context
 from typing import Any
 
-from ..borders import is_a, left_behind
-from ..views import AgentInfo
-from ..vocabulary import Seconds
+from ...borders import is_a, left_behind
+from ...types import Seconds
+from ..models import AgentInfo
 from .threads import run_in_thread
 
 log = logging.getLogger("greenroom")

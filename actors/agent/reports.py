@@ -6,8 +6,8 @@ What it reports without ever doing so is bounded.
 
 from msgspec import Struct
 
+from ...types import AgentId, Incarnation, RunId
 from ..ledger.protocol import EVENT_BYTES, MOST_TOLD_BYTES, ReportProgress
-from ..vocabulary import AgentId, Incarnation, RunId
 
 
 class SendReports(Struct, frozen=True):

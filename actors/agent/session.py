@@ -8,7 +8,8 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
-from ...persistence.protocol import MessageRow, RunRow
+from ...persistence.rows import MessageRow, RunRow
+from ...types import AgentId, Incarnation, RunId
 from ..effects import Effect, Send
 from ..ledger.protocol import (
     EndTurn,
@@ -35,7 +36,6 @@ from ..residency.protocol import (
     Work,
 )
 from ..slots.protocol import AcquireSlot, Lease, ReleaseSlot, SlotGranted
-from ..vocabulary import AgentId, Incarnation, RunId
 from .lifecycle import Event, State, after
 
 

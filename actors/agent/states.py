@@ -16,12 +16,12 @@ from collections.abc import Callable
 from inspect import iscoroutine
 from typing import Any
 
+from ...borders import let_out, text_of, type_name
+from ...errors import CannotStore, SnapshotTampered, SnapshotUnreadable
+from ...persistence.chunked_pickle import Changed
 from ...persistence.codec import decode_state, encode_small, encode_state, is_large, pack_state
-from ...persistence.large import Changed
-from ...persistence.protocol import Snapshot
-from ..borders import let_out, text_of, type_name
-from ..errors import CannotStore, SnapshotTampered, SnapshotUnreadable
-from ..vocabulary import tellable
+from ...persistence.rows import Snapshot
+from ...stored_text import tellable
 from .kind import Kind
 from .threads import crew, run_in_thread
 

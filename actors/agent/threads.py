@@ -15,8 +15,8 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from ..borders import is_a, left_behind, shown
-from ..errors import RuntimeClosing
+from ...borders import is_a, left_behind, shown
+from ...errors import RuntimeClosing
 from .executing import end_child, in_child
 
 T = TypeVar("T")

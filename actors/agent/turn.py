@@ -17,11 +17,8 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 from msgspec import Struct
 
-from ...persistence.codec import Unreadable, loads
-from ...persistence.protocol import MessageRow, RunRow, Snapshot
-from ..borders import let_out, plain, shown, text_of, type_name
-from ..directory.protocol import InterruptAgent, LocateAgent, SpawnAgent, SubmitRun
-from ..errors import (
+from ...borders import let_out, plain, shown, text_of, type_name
+from ...errors import (
     CannotStore,
     GreenroomError,
     OutOfTree,
@@ -31,8 +28,14 @@ from ..errors import (
     SnapshotUnreadable,
     WouldDeadlock,
 )
+from ...paths import check_path, resolve, tree_of
+from ...persistence.codec import Unreadable, loads
+from ...persistence.rows import MessageRow, RunRow, Snapshot
+from ...run_ids import derived_id, stem_of
+from ...seconds import checked_timeout
+from ...types import AgentId, Incarnation, Payload, RequestId, Role, RunId
+from ..directory.protocol import InterruptAgent, LocateAgent, SpawnAgent, SubmitRun
 from ..handle import Handle
-from ..ids import derived_id, stem_of
 from ..ledger.protocol import (
     AwaitRun,
     Checkpoint,
@@ -43,7 +46,7 @@ from ..ledger.protocol import (
     OutgoingMessage,
     ReportDivergence,
 )
-from ..views import (
+from ..models import (
     AgentInfo,
     AgentInfos,
     Message,
@@ -52,18 +55,6 @@ from ..views import (
     UnreadableValue,
     weight_of_messages,
     weight_of_run,
-)
-from ..vocabulary import (
-    AgentId,
-    Incarnation,
-    Payload,
-    RequestId,
-    Role,
-    RunId,
-    check_path,
-    checked_timeout,
-    resolve,
-    tree_of,
 )
 from .aside import Encoding, encoded, infos_of, made, outcomes_of
 from .divergence import Divergence, compared

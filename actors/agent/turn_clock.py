@@ -6,7 +6,7 @@ Runs on an asyncio loop and goes by the loop's clock.
 import asyncio
 from collections.abc import Callable
 
-from ..vocabulary import Seconds
+from ...types import Seconds
 
 
 class TurnClock:

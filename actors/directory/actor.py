@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable
 
-from ...persistence.protocol import Answer
+from ...types import Address
 from ..containing import refused
 from ..effects import Effect
 from ..ledger.protocol import CloseRecorded, SpawnSettled, SpawnWithdrawn
 from ..shell import ActorShell, Contained
-from ..vocabulary import Address
+from ..storage.protocol import Answer
 from .paths import PathTable
 from .protocol import ConfigureDirectory, DirectoryCommand, StopAccepting
 

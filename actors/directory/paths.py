@@ -10,17 +10,13 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from ...persistence.journal import AgentPage
-from ...persistence.protocol import AgentRow, Answer, Ask, FindAgent, HasAgents, ListAgents
+from ...errors import AgentClosed, AgentNotFound, GreenroomError, PathTaken, RuntimeClosing, UnknownKind
+from ...paths import tree_of
+from ...persistence.queries import FindAgent, HasAgents, ListAgents
+from ...persistence.rows import AgentRow
+from ...types import AgentId, Timestamp
 from ..effects import Effect, Send
-from ..errors import (
-    AgentClosed,
-    AgentNotFound,
-    GreenroomError,
-    PathTaken,
-    RuntimeClosing,
-    UnknownKind,
-)
+from ..ledger.log.commit_log import AgentPage
 from ..ledger.protocol import (
     AcceptMessage,
     AcceptRun,
@@ -35,9 +31,8 @@ from ..ledger.protocol import (
 )
 from ..processes.protocol import EndErased
 from ..residency.protocol import EvictAgent, PinAgent
-from ..vocabulary import AgentId, Timestamp, tree_of
-from .closings import Closing, Closings
-from .novelty import Novelty
+from ..storage.protocol import Answer, Ask
+from .path_filter import Novelty
 from .protocol import (
     AgentLocated,
     CloseAgent,
@@ -51,6 +46,7 @@ from .protocol import (
     SubmitMessage,
     SubmitRun,
 )
+from .subtree_closing import Closing, Closings
 
 PAGE = 100
 """How many agents of a subtree are closed in one commit."""

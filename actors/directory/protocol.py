@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from ..vocabulary import Address, AgentId, Durability, Payload, RequestId, RunId
+from ...types import Address, AgentId, Durability, Payload, RequestId, RunId
 
 
 class ConfigureDirectory(Struct, frozen=True):

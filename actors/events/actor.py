@@ -2,15 +2,15 @@
 
 from collections.abc import Iterable
 
-from ...persistence.journal import Publish
-from ...persistence.protocol import Answer, Ask
+from ...types import Address
 from ..containing import refused
 from ..effects import Effect, Send
+from ..ledger.log.commit_log import Publish
 from ..ledger.protocol import Refused
 from ..shell import ActorShell, Contained
-from ..vocabulary import Address
+from ..storage.protocol import Answer, Ask
+from .buffer import EventRing, Key
 from .protocol import Announce, ConfigureEvents, ForgetPull, GoOn, PullEvents
-from .ring import EventRing, Key
 
 
 class EventBus(ActorShell):

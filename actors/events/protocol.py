@@ -9,8 +9,9 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from ...persistence.protocol import EventRow, Publish
-from ..vocabulary import Address, RequestId, Timestamp
+from ...persistence.rows import EventRow
+from ...types import Address, RequestId, Timestamp
+from .published import Publish
 
 MISSED = "events.missed"
 """The type of an event that stands for others.

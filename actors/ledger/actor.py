@@ -5,28 +5,28 @@ from typing import Any, TypeAlias
 
 from msgspec import Struct
 
-from ...persistence.journal import Journal, ReadAgain, first_seq
-from ...persistence.protocol import (
+from ...errors import InternalError, StoreError
+from ...persistence.queries import LoadAgent
+from ...types import Address, Seconds
+from ..containing import bug_in, refused
+from ..effects import Effect, Send, StartTimer
+from ..events.protocol import Announce
+from ..residency.protocol import AgentEntered, AgentLeft, LoadFailed, OpeningDeferred
+from ..shell import ActorShell, Contained, log
+from ..storage.protocol import (
     Answer,
     Ask,
     BatchFailed,
     BatchWritten,
     CloseStore,
-    LoadAgent,
     StoreClosed,
     StoreMisplaced,
 )
-from ..containing import bug_in, refused
-from ..effects import Effect, Send, StartTimer
-from ..errors import InternalError, StoreError
-from ..events.protocol import Announce
-from ..residency.protocol import AgentEntered, AgentLeft, LoadFailed, OpeningDeferred
-from ..shell import ActorShell, Contained, log
-from ..vocabulary import Address, Seconds
+from .admission import PORTION, STALLED, Door, LetIn, LookAtDoor
 from .audit import Mark, broken_invariant, mark_of
-from .door import PORTION, STALLED, Door, LetIn, LookAtDoor
 from .errands import GoOn
 from .ledger import CallAgain, Ledger
+from .log.commit_log import Journal, ReadAgain, first_seq
 from .protocol import (
     AcceptMessage,
     AcceptRun,

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from ..vocabulary import AgentId
+from ...types import AgentId
 
 MOST = 4_096
 """How many are kept before it is looked for some that no session needs to hear of any more."""

@@ -15,36 +15,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ...persistence.journal import Journal
-from ...persistence.protocol import (
-    AddAgent,
-    AddMessage,
-    AddRun,
-    AgentImage,
-    Answer,
-    Ask,
-    BatchWritten,
-    BeginRun,
-    Commit,
-    DivideRun,
-    DropMessages,
-    EndRun,
-    EraseAgent,
-    Fact,
-    FindRuns,
-    InterruptRun,
-    LoadAgent,
-    MessageRow,
-    PutSnapshot,
-    Record,
-    RunRow,
-    SetAgent,
-    SetIncarnation,
-    SetRun,
-    Unfinished,
-)
-from ..effects import Effect, Send, StartTimer
-from ..errors import (
+from ...errors import (
     AgentClosed,
     BacklogFull,
     GreenroomError,
@@ -53,17 +24,27 @@ from ..errors import (
     RunNotFound,
     RuntimeClosing,
 )
-from ..events.protocol import MISSED
-from ..ids import plain_id, stem_of
-from ..residency.protocol import (
-    AgentEntered,
-    AgentLeft,
-    DismissAgent,
-    LoadFailed,
-    OpeningDeferred,
-    SummonAgent,
+from ...persistence.queries import FindRuns, LoadAgent
+from ...persistence.records import (
+    AddAgent,
+    AddMessage,
+    AddRun,
+    BeginRun,
+    DivideRun,
+    DropMessages,
+    EndRun,
+    EraseAgent,
+    InterruptRun,
+    PutSnapshot,
+    Record,
+    SetAgent,
+    SetIncarnation,
+    SetRun,
 )
-from ..vocabulary import (
+from ...persistence.rows import AgentImage, MessageRow, RunRow, Unfinished
+from ...run_ids import plain_id, stem_of
+from ...stored_text import tellable
+from ...types import (
     Address,
     AgentId,
     Durability,
@@ -73,15 +54,25 @@ from ..vocabulary import (
     RunId,
     Seconds,
     Timestamp,
-    tellable,
 )
-from .desk import Desk, OpenRun
-from .door import MOST_HANDED_IN
+from ..effects import Effect, Send, StartTimer
+from ..events.protocol import MISSED
+from ..residency.protocol import (
+    AgentEntered,
+    AgentLeft,
+    DismissAgent,
+    LoadFailed,
+    OpeningDeferred,
+    SummonAgent,
+)
+from ..storage.protocol import Answer, Ask, BatchWritten
+from .admission import MOST_HANDED_IN
+from .agent_runs import Desk, OpenRun
 from .erasures import Erasures
 from .errands import LIGHT, Errands
-from .health import Episode, Health
-from .lately import Lately
 from .latencies import Latencies
+from .log.commit_log import Journal
+from .log.commits import Commit, Fact
 from .progress import Progress
 from .protocol import (
     AcceptMessage,
@@ -133,6 +124,9 @@ from .protocol import (
     TurnSettled,
     TurnWaits,
 )
+from .queries import View
+from .recent_runs import Lately
+from .store_outage import Episode, Health
 from .suspects import (
     CRASHED,
     NEVER_KNOWN,
@@ -154,7 +148,6 @@ from .suspects import (
 )
 from .sweep import Sweep
 from .underway import UnderWay
-from .view import View
 from .waits import Waits
 
 BEGINS_AGAIN: Seconds = 1.0

@@ -11,9 +11,9 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from ...persistence.protocol import Fact
-from ..vocabulary import Address, RunId, Timestamp
-from .desk import OpenRun
+from ...types import Address, RunId, Timestamp
+from .agent_runs import OpenRun
+from .log.commits import Fact
 from .protocol import EVENT_BYTES, MOST_TOLD_BYTES, EndTurn, ReportProgress
 
 PORTION = 1_000

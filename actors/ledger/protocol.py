@@ -13,9 +13,9 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from ...persistence.protocol import AgentImage, AgentRow, Ask, MessageRow, RunRow, Snapshot, Unfinished
-from ..errors import GreenroomError
-from ..vocabulary import (
+from ...errors import GreenroomError
+from ...persistence.rows import AgentImage, AgentRow, MessageRow, RunRow, Snapshot, Unfinished
+from ...types import (
     Address,
     AgentId,
     Durability,
@@ -27,6 +27,7 @@ from ..vocabulary import (
     Seconds,
     Timestamp,
 )
+from ..storage.protocol import Ask
 
 EVENT_BYTES = 100
 """What an event takes in memory beside its data."""

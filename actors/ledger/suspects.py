@@ -19,8 +19,8 @@ from collections.abc import Iterable
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ...persistence.protocol import RunRow
-from ..vocabulary import RunId, Seconds, Timestamp
+from ...persistence.rows import RunRow
+from ...types import RunId, Seconds, Timestamp
 
 SUSPECT_FROM = 2
 """Crashes beside which a run was at work, from which on it begins as a suspect."""

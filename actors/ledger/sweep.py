@@ -2,8 +2,9 @@
 
 from msgspec import Struct
 
-from ...persistence.protocol import RunRow
-from ..vocabulary import AgentId, RunId, is_under
+from ...paths import is_under
+from ...persistence.rows import RunRow
+from ...types import AgentId, RunId
 
 
 class Sweep(Struct, eq=False):

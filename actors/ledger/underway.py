@@ -6,8 +6,8 @@ It is told when a turn begins and looks for itself whether it is over: there are
 from collections import OrderedDict
 from collections.abc import Iterator
 
-from ..vocabulary import AgentId
-from .desk import Desk
+from ...types import AgentId
+from .agent_runs import Desk
 
 FEW = 64
 

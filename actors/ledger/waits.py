@@ -12,9 +12,9 @@ from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, M
 from itertools import pairwise
 from typing import TypeVar
 
-from ..errors import WouldDeadlock
-from ..vocabulary import AgentId, RequestId, RunId
-from .desk import Desk, OpenRun
+from ...errors import WouldDeadlock
+from ...types import AgentId, RequestId, RunId
+from .agent_runs import Desk, OpenRun
 
 N = TypeVar("N", bound=Hashable)
 WAITS_FOR, GOES_ON_AFTER, BEGINS_AFTER = "waits for", "goes on after", "begins after"

@@ -7,19 +7,11 @@ cannot be trusted any more, and `broken_by` says which invariant does not hold. 
 
 from typing import TYPE_CHECKING, Any
 
-from ...persistence.protocol import (
-    AddAgent,
-    AddEvent,
-    AddMessage,
-    AddRun,
-    AgentRow,
-    MessageRow,
-    Record,
-    RunRow,
-)
+from ...errors import InternalError
+from ...persistence.records import AddAgent, AddEvent, AddMessage, AddRun, Record
+from ...persistence.rows import AgentRow, MessageRow, RunRow
 from ..effects import Effect, Send
-from ..errors import InternalError
-from .desk import Desk, OpenRun
+from .agent_runs import Desk, OpenRun
 from .protocol import AgentSpawned, MessageAccepted, Refused, RunAccepted, RunBegun
 
 if TYPE_CHECKING:

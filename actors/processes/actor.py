@@ -9,13 +9,12 @@ import secrets
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ...persistence.claim import file_of, instant, this_process
-from ...persistence.protocol import ProcessesKept
+from ...persistence.lease import file_of, instant, this_process
+from ...types import Address
 from ..agent.threads import run_in_thread
 from ..shell import ActorShell, log
-from ..vocabulary import Address
-from .hands import Hands, close_streams
-from .left import end_left
+from ..storage.protocol import ProcessesKept
+from .orphans import end_left
 from .protocol import (
     CloseStreams,
     ConfigureProcesses,
@@ -40,6 +39,7 @@ from .protocol import (
     Stuck,
     WardenLost,
 )
+from .reaper_client import Hands, close_streams
 from .records import WriteAgain
 from .table import ProcessTable, Say, _LookAgain, _TimeIsUp
 

@@ -8,9 +8,9 @@ from typing import Any, TypeAlias
 
 from msgspec import Struct
 
+from ...errors import GreenroomError
 from ...persistence.processes import LeftRow
-from ..errors import GreenroomError
-from ..vocabulary import Address, AgentId, Incarnation, RequestId, Timestamp
+from ...types import Address, AgentId, Incarnation, RequestId, Timestamp
 
 Key: TypeAlias = tuple[AgentId, Incarnation, int]
 """Whose process: the session, and which of its own it is."""

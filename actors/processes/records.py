@@ -5,11 +5,11 @@ What comes while one is being written goes with the next, so a burst of starts i
 
 from msgspec import Struct
 
+from ...errors import GreenroomError
 from ...persistence.processes import ProcessRow
-from ...persistence.protocol import KeepProcesses, ProcessesKept
+from ...types import Seconds
 from ..effects import Effect, Send, StartTimer
-from ..errors import GreenroomError
-from ..vocabulary import Seconds
+from ..storage.protocol import KeepProcesses, ProcessesKept
 
 LONGEST: Seconds = 2.0
 """Between two tries to write."""

@@ -18,13 +18,13 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
-from ...persistence.ownership import LEASE, Instant, Owner, Process
+from ...errors import GreenroomError, ProcessFailed, RuntimeClosing
+from ...persistence.lease_rules import LEASE, Instant, Owner, Process
 from ...persistence.processes import WHY, LeftRow, ProcessRow
-from ...persistence.protocol import ProcessesKept
+from ...types import Address, AgentId, Incarnation, Seconds, Timestamp
 from ..effects import Effect, Send, StartTimer
-from ..errors import GreenroomError, ProcessFailed, RuntimeClosing
-from ..vocabulary import Address, AgentId, Incarnation, Seconds, Timestamp
-from .places import Places
+from ..storage.protocol import ProcessesKept
+from .permits import Places
 from .protocol import (
     AllProcessesEnded,
     CloseStreams,

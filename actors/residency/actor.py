@@ -5,10 +5,10 @@ from typing import Any, assert_never
 
 from thespian.actors import Actor
 
-from ...persistence.protocol import Answer
+from ...types import Address, AgentId, Incarnation
 from ..containing import refused
 from ..shell import ActorShell, Contained
-from ..vocabulary import Address, AgentId, Incarnation
+from ..storage.protocol import Answer
 from .protocol import (
     ConfigureResidency,
     DescribeResidency,

@@ -5,7 +5,7 @@ Another policy would be told the same facts and give the same answers.
 
 from collections import OrderedDict
 
-from ..vocabulary import AgentId
+from ...types import AgentId
 
 
 class LRU:

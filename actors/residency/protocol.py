@@ -10,9 +10,9 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
-from ...persistence.protocol import AgentImage
-from ..errors import GreenroomError
-from ..vocabulary import Address, AgentId, Incarnation, RequestId, Role, Seconds, Timestamp
+from ...errors import GreenroomError
+from ...persistence.rows import AgentImage
+from ...types import Address, AgentId, Incarnation, RequestId, Role, Seconds, Timestamp
 
 # Commands
 

@@ -20,12 +20,15 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from ...persistence.protocol import AgentImage, Ask, LoadAgent
+from ...errors import GreenroomError
+from ...paths import tree_of
+from ...persistence.queries import LoadAgent
+from ...persistence.rows import AgentImage
+from ...types import Address, AgentId, Incarnation, RequestId, Seconds, Timestamp
 from ..effects import Effect, Send, StartTimer
-from ..errors import GreenroomError
 from ..fair_queue import FairQueue
 from ..slots.protocol import EndHolder
-from ..vocabulary import Address, AgentId, Incarnation, RequestId, Seconds, Timestamp, tree_of
+from ..storage.protocol import Ask
 from .lru import LRU
 from .protocol import (
     AgentEntered,

@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 from typing import assert_never
 
+from ...types import Address
 from ..containing import refused
 from ..effects import Effect
 from ..shell import ActorShell, Contained
-from ..vocabulary import Address
 from .protocol import (
     AcquireSlot,
     ConfigureSlots,

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from ..vocabulary import AgentId, Incarnation, RequestId, Timestamp
+from ...types import AgentId, Incarnation, RequestId, Timestamp
 
 
 class Lease(Struct, frozen=True, gc=False):

@@ -8,9 +8,10 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import islice
 
+from ...paths import tree_of
+from ...types import Address, AgentId, Incarnation, RequestId, Timestamp
 from ..effects import Effect, Send
 from ..fair_queue import FairQueue
-from ..vocabulary import Address, AgentId, Incarnation, RequestId, Timestamp, tree_of
 from .protocol import Lease, SlotGranted, SlotReport
 
 MAX_ENDED = 1024

@@ -12,26 +12,15 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from ...persistence.actor import PersistenceActor, ReaderActor
-from ...persistence.journal import first_seq
-from ...persistence.protocol import (
-    CloseStore,
-    OpenReader,
-    OpenStore,
-    ReaderOpened,
-    StoreClosed,
-    StoreMisplaced,
-    StoreOpened,
-    StoreRefused,
-    StoreTaken,
-)
+from ...errors import GreenroomError, InternalError, StoreError, StoreLost
+from ...types import Address, AgentId, Role
 from ..directory.actor import Directory
 from ..directory.protocol import ConfigureDirectory, StopAccepting
 from ..effects import Effect, Send, StartTimer
-from ..errors import GreenroomError, InternalError, StoreError, StoreLost
 from ..events.actor import EventBus
 from ..events.protocol import ConfigureEvents
 from ..ledger.actor import LedgerActor
+from ..ledger.log.commit_log import first_seq
 from ..ledger.protocol import (
     CloseLedger,
     ConfigureLedger,
@@ -58,9 +47,20 @@ from ..residency.protocol import AllUnloaded, ConfigureResidency, UnloadAll
 from ..shell import ActorFailed, ActorShell, Meet, Ready, SayReady
 from ..slots.actor import SlotAllocator
 from ..slots.protocol import ConfigureSlots
+from ..storage.protocol import (
+    CloseStore,
+    OpenReader,
+    OpenStore,
+    ReaderOpened,
+    StoreClosed,
+    StoreMisplaced,
+    StoreOpened,
+    StoreRefused,
+    StoreTaken,
+)
+from ..storage.reader import ReaderActor
+from ..storage.writer import PersistenceActor
 from ..systems.local import THREAD
-from ..vocabulary import Address, AgentId, Role
-from .course import BOUNDS, WHAT_IS_LEFT, Course, Step
 from .protocol import (
     CloseRuntime,
     RuntimeClosed,
@@ -69,6 +69,7 @@ from .protocol import (
     RuntimeStarted,
     StartRuntime,
 )
+from .shutdown import BOUNDS, WHAT_IS_LEFT, Course, Step
 
 log = logging.getLogger("greenroom")
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from ..errors import GreenroomError
-from ..vocabulary import Address, Durability, RequestId, Role, Seconds, Timestamp
+from ...errors import GreenroomError
+from ...types import Address, Durability, RequestId, Role, Seconds, Timestamp
 
 
 class StartRuntime(Struct, frozen=True):

@@ -25,12 +25,12 @@ from contextvars import Context
 from heapq import heappop
 from typing import Any, TypeVar, TypeVarTuple
 
-from ...persistence import large
-from ..borders import is_a
-from .agenda import Agenda
-from .batons import Abandoned, Baton
+from ...borders import is_a
+from ...persistence import chunked_pickle
 from .choices import Choices
 from .isolated import IsolatedLoop, NumberedFuture, NumberedTask
+from .lockstep_thread import Abandoned, Baton
+from .timers import Agenda
 from .trace import Trace
 
 log = logging.getLogger("greenroom")
@@ -202,7 +202,7 @@ class VirtualLoop(IsolatedLoop):
 
         def tracked() -> None:
             self._batons[baton.ident] = baton
-            large.here.shared = False
+            chunked_pickle.here.shared = False
             try:
                 work()
             finally:
@@ -250,7 +250,7 @@ class VirtualLoop(IsolatedLoop):
         self._check_running()
         collects, hooks = gc.isenabled(), sys.get_asyncgen_hooks()
         gc.disable()
-        large.here.shared = False
+        chunked_pickle.here.shared = False
         self._thread_id = self._home
         sys.set_asyncgen_hooks(
             firstiter=self._asyncgen_firstiter_hook,  # type: ignore[attr-defined]
@@ -263,7 +263,7 @@ class VirtualLoop(IsolatedLoop):
             events._set_running_loop(None)
             sys.set_asyncgen_hooks(*hooks)
             self._thread_id = None
-            large.here.shared = True
+            chunked_pickle.here.shared = True
             if collects:
                 gc.enable()
 

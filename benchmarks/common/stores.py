@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from greenroom import Stats
-from greenroom.actors.vocabulary import AgentId, RunId
 from greenroom.persistence.codec import dumps, encode_state
-from greenroom.persistence.protocol import AddAgent, AddRun, AgentRow, PutSnapshot, Record, RunRow, Snapshot
+from greenroom.persistence.records import AddAgent, AddRun, PutSnapshot, Record
+from greenroom.persistence.rows import AgentRow, RunRow, Snapshot
 from greenroom.persistence.store import Store
+from greenroom.types import AgentId, RunId
 
 BATCH = 20_000
 

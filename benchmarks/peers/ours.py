@@ -26,7 +26,7 @@ from common.stores import fill, path_of
 from common.work import ACCESS, new_state, sleeper, trivial
 
 from greenroom import AsyncRuntime
-from greenroom.actors.vocabulary import Durability
+from greenroom.types import Durability
 from peers.contest import PAUSE, QUICK, SLOTS, Contest, Rounds, Values, microseconds, pick, to_ideal
 
 contest = Contest("greenroom", note="")

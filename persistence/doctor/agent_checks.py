@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from ...actors.errors import InvalidPath
-from ...actors.vocabulary import check_path
+from ...errors import InvalidPath
+from ...paths import check_path
 from .check import BACKUP, Problem, check
 from .inspection import Inspection
 

@@ -3,8 +3,8 @@
 import time
 from collections.abc import Iterator
 
-from ...actors.vocabulary import Timestamp
-from .. import looking, schema
+from ...types import Timestamp
+from .. import schema, transient
 from . import agent_checks, file_checks, number_checks, run_checks, value_checks
 from .check import BACKUP, Check, Problem
 from .inspection import Inspection, Progress, inspecting, met, raise_if_stopped
@@ -47,7 +47,7 @@ def examine(
         with inspecting(store, now=at, quick=quick, progress=progress) as inspection:
             return _examine(inspection)
 
-    return looking.look(store, once)
+    return transient.look(store, once)
 
 
 def _examine(store: Inspection) -> Report:

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
-from ...actors.errors import StoreError
-from ...actors.vocabulary import Timestamp
-from .. import looking, schema
+from ...errors import StoreError
+from ...types import Timestamp
+from .. import schema, transient
 from ..keys import Sealer, read_key
 
 Row: TypeAlias = tuple[Any, ...]
@@ -99,10 +99,10 @@ def inspecting(store: str, *, now: Timestamp, quick: bool, progress: Progress) -
     if not os.path.lexists(store):
         raise StoreError(store, "there is no such file.")
     schema.inspect(store, to_write=False)
-    before, how, connection = looking.look(store, lambda: _opened(store))
+    before, how, connection = transient.look(store, lambda: _opened(store))
 
     def disturbed() -> bool:
-        return how == NEVER_CHANGES and looking.state_of(store) != before
+        return how == NEVER_CHANGES and transient.state_of(store) != before
 
     try:
         inspection = Inspection(store, connection, now=now, quick=quick, progress=progress)
@@ -111,19 +111,19 @@ def inspecting(store: str, *, now: Timestamp, quick: bool, progress: Progress) -
     except sqlite3.Error as error:
         raise_if_stopped(error)
         if disturbed():
-            raise looking.Disturbed(store) from error
+            raise transient.Disturbed(store) from error
         raise schema.explain(store, error) from error
     finally:
         connection.close()
     if disturbed():
-        raise looking.Disturbed(store)
+        raise transient.Disturbed(store)
 
 
-def _opened(store: str) -> tuple[looking.State, str, sqlite3.Connection]:
+def _opened(store: str) -> tuple[transient.State, str, sqlite3.Connection]:
     """A connection that has looked once: from then on its owner cannot take the log away from it."""
-    before, how = looking.state_of(store), _how(store)
+    before, how = transient.state_of(store), _how(store)
     if how == NEVER_CHANGES:
-        looking.let_settle(store)
+        transient.let_settle(store)
     with schema.explained(store):
         connection = schema.connect(store, how)
         try:

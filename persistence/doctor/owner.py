@@ -4,10 +4,10 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from ...actors.errors import StoreInUse
+from ...errors import StoreInUse
 from .. import schema
-from ..claim import Claim, admit
-from ..ownership import Owner, owner_of
+from ..lease import Claim, admit
+from ..lease_rules import Owner, owner_of
 from .inspection import stoppable
 from .report import OwnerSeen
 

@@ -8,10 +8,10 @@ import sqlite3
 import time
 from collections.abc import Iterator
 
-from ...actors.errors import StoreError, StoreInUse
-from ...actors.vocabulary import Timestamp
-from ..claim import Claim
+from ...errors import StoreError, StoreInUse
+from ...types import Timestamp
 from ..keys import key_path, read_key
+from ..lease import Claim
 from .examination import MOST, examine, no_progress
 from .file_checks import files_of
 from .inspection import Inspection, Progress, inspecting, met, raise_if_stopped

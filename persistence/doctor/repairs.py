@@ -11,7 +11,7 @@ from typing import TypeAlias
 import msgspec
 from msgspec import Struct
 
-from ...actors.vocabulary import Timestamp
+from ...types import Timestamp
 from .. import schema
 from .agent_checks import BAD_LAST_RUNS, OF_NOBODY
 from .file_checks import INDEX_IS_WRONG

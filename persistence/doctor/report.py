@@ -4,7 +4,7 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
-from ...actors.vocabulary import Seconds, Timestamp
+from ...types import Seconds, Timestamp
 
 Severity: TypeAlias = Literal["error", "warning", "note"]
 """error: a promise is broken or bytes cannot be read. warning: nothing is lost yet, but something has to

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from ...actors.vocabulary import RunId
+from ...types import RunId
 from .agent_checks import OF_NOBODY, SET_ASIDE
 from .check import BACKUP, Problem, check
 from .inspection import Inspection

@@ -9,7 +9,7 @@ from itertools import islice
 
 from msgspec import Struct
 
-from ...actors.errors import SnapshotTampered
+from ...errors import SnapshotTampered
 from .. import codec
 from ..keys import Place, Places
 from .check import BACKUP, check

@@ -26,8 +26,8 @@ from typing import Annotated, Any, BinaryIO, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
-from ...actors.errors import GreenroomError
-from ...actors.vocabulary import AgentId, Incarnation, RunId, Timestamp
+from ...errors import GreenroomError
+from ...types import AgentId, Incarnation, RunId, Timestamp
 
 VERSION = 1
 TYPE = "greenroom-export"

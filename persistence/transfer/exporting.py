@@ -14,13 +14,13 @@ from typing import Any, BinaryIO
 import msgspec
 from msgspec import Struct
 
-from ...actors.errors import SnapshotTampered, StoreCorrupt, StoreError
-from ...actors.ids import stem_of
-from ...actors.vocabulary import Payload, RunId
-from .. import codec, plain
-from ..claim import NUMBERS_GONE
+from ...errors import SnapshotTampered, StoreCorrupt, StoreError
+from ...run_ids import stem_of
+from ...types import Payload, RunId
+from .. import codec, safe_unpickle
 from ..doctor.inspection import Inspection, Progress, inspecting
 from ..keys import Place, Sealer, places_of, read_key
+from ..lease import NUMBERS_GONE
 from .document import (
     VERSION,
     AgentLine,
@@ -148,7 +148,7 @@ class _Exporter:
             state = None
             if tag is not None:
                 data = self._sealer.open(sealed, self._places.state(agent_id, tag, kind_version), path)
-                encoded = Value.of(data, _view(data, partial(plain.read_state, tag=tag)))
+                encoded = Value.of(data, _view(data, partial(safe_unpickle.read_state, tag=tag)))
                 state = State(tag, kind_version, encoded.data, encoded.view)
             place = self._places.config(agent_id, path, kind, own_version, origin, started_by)
             value = self._value(config, place, path)
@@ -190,7 +190,7 @@ class _Exporter:
 
     def _value(self, sealed: object, place: Place, path: str) -> Value:
         data: Payload = self._sealer.open(sealed, place, path)
-        return Value.of(data, _view(data, plain.read_value))
+        return Value.of(data, _view(data, safe_unpickle.read_value))
 
     def _awaits(self, listed: str | None, run_id: RunId) -> tuple[RunId, ...]:
         try:

@@ -17,27 +17,15 @@ from typing import BinaryIO
 import msgspec
 from msgspec import Struct
 
-from ...actors.errors import InvalidPath, PathTaken, RunIdTaken
-from ...actors.vocabulary import AgentId, RunId, Timestamp, check_path
+from ...errors import InvalidPath, PathTaken, RunIdTaken
+from ...paths import check_path
+from ...types import AgentId, RunId, Timestamp
 from .. import schema
-from ..claim import Claim, admit
 from ..keys import Place, Sealer, make_key
-from ..protocol import (
-    AddAgent,
-    AddEvent,
-    AddMessage,
-    AddRun,
-    AgentRow,
-    EndRun,
-    EventRow,
-    InterruptRun,
-    MessageRow,
-    PutSnapshot,
-    Record,
-    RunRow,
-    Snapshot,
-)
-from ..records import WRITES, grouped, statements
+from ..lease import Claim, admit
+from ..records import AddAgent, AddEvent, AddMessage, AddRun, EndRun, InterruptRun, PutSnapshot, Record
+from ..rows import AgentRow, EventRow, MessageRow, RunRow, Snapshot
+from ..sql_writes import WRITES, grouped, statements
 from .document import (
     AgentLine,
     End,

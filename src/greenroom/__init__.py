@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .actors.agent.kind import agent
     from .actors.agent.turn import SyncTurn, SyncTurnAgent, SyncTurnRun, Turn, TurnAgent, TurnRun
-    from .actors.async_runtime import AsyncAgentRef, AsyncRun, AsyncRuntime
-    from .actors.calls import UNSET
-    from .actors.errors import (
+    from .actors.face.async_runtime import AsyncAgentRef, AsyncRun, AsyncRuntime
+    from .actors.face.requests import UNSET
+    from .actors.face.runtime import AgentRef, Run, Runtime
+    from .actors.models import AgentInfo, Event, Explanation, Message, Outcome, RunInfo, Stats
+    from .errors import (
         AgentClosed,
         AgentNotFound,
         BacklogFull,
@@ -38,9 +40,7 @@ if TYPE_CHECKING:
         UnknownKind,
         WouldDeadlock,
     )
-    from .actors.retention import Retention
-    from .actors.runtime import AgentRef, Run, Runtime
-    from .actors.views import AgentInfo, Event, Explanation, Message, Outcome, RunInfo, Stats
+    from .retention import Retention
 
 __all__ = [
     "UNSET",
@@ -93,28 +93,28 @@ __all__ = [
 ]
 
 _HOMES = {
-    "agent": "agent.kind",
-    "SyncTurn": "agent.turn",
-    "SyncTurnAgent": "agent.turn",
-    "SyncTurnRun": "agent.turn",
-    "Turn": "agent.turn",
-    "TurnAgent": "agent.turn",
-    "TurnRun": "agent.turn",
-    "AsyncAgentRef": "async_runtime",
-    "AsyncRun": "async_runtime",
-    "AsyncRuntime": "async_runtime",
-    "UNSET": "calls",
+    "agent": "actors.agent.kind",
+    "SyncTurn": "actors.agent.turn",
+    "SyncTurnAgent": "actors.agent.turn",
+    "SyncTurnRun": "actors.agent.turn",
+    "Turn": "actors.agent.turn",
+    "TurnAgent": "actors.agent.turn",
+    "TurnRun": "actors.agent.turn",
+    "AsyncAgentRef": "actors.face.async_runtime",
+    "AsyncRun": "actors.face.async_runtime",
+    "AsyncRuntime": "actors.face.async_runtime",
+    "UNSET": "actors.face.requests",
     "Retention": "retention",
-    "AgentRef": "runtime",
-    "Run": "runtime",
-    "Runtime": "runtime",
-    "AgentInfo": "views",
-    "Event": "views",
-    "Explanation": "views",
-    "Message": "views",
-    "Outcome": "views",
-    "RunInfo": "views",
-    "Stats": "views",
+    "AgentRef": "actors.face.runtime",
+    "Run": "actors.face.runtime",
+    "Runtime": "actors.face.runtime",
+    "AgentInfo": "actors.models",
+    "Event": "actors.models",
+    "Explanation": "actors.models",
+    "Message": "actors.models",
+    "Outcome": "actors.models",
+    "RunInfo": "actors.models",
+    "Stats": "actors.models",
 }
 """Where the names stand that are no errors."""
 
@@ -122,7 +122,7 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'greenroom' has no attribute {name!r}")
-    home = import_module(f".actors.{_HOMES.get(name, 'errors')}", __name__)
+    home = import_module(f".{_HOMES.get(name, 'errors')}", __name__)
     value = globals()[name] = getattr(home, name)
     return value
 

@@ -14,7 +14,6 @@ from thespian.actors import Actor, ActorSystemMessage
 from greenroom.actors.agent.kind import attempts_of
 from greenroom.actors.directory.actor import Directory
 from greenroom.actors.directory.protocol import ConfigureDirectory, SpawnAgent, SubmitMessage, SubmitRun
-from greenroom.actors.errors import AgentNotFound, PathTaken
 from greenroom.actors.events.actor import EventBus
 from greenroom.actors.events.protocol import ConfigureEvents, EventsPulled, PullEvents
 from greenroom.actors.ledger.actor import LedgerActor
@@ -35,8 +34,10 @@ from greenroom.actors.ledger.protocol import (
 )
 from greenroom.actors.residency.protocol import SummonAgent
 from greenroom.actors.shell import Meet
-from greenroom.persistence.actor import PersistenceActor, ReaderActor
-from greenroom.persistence.protocol import OpenReader, OpenStore, ReaderOpened, StoreOpened
+from greenroom.actors.storage.protocol import OpenReader, OpenStore, ReaderOpened, StoreOpened
+from greenroom.actors.storage.reader import ReaderActor
+from greenroom.actors.storage.writer import PersistenceActor
+from greenroom.errors import AgentNotFound, PathTaken
 
 DEADLINE = 600.0
 ROLES = {

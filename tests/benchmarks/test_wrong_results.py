@@ -31,7 +31,7 @@ async_runtime.stats_of = stats_of
 """
 
 TWICE = """
-from greenroom.actors.async_runtime import AsyncAgentRef
+from greenroom.actors.face.async_runtime import AsyncAgentRef
 right = AsyncAgentRef.followup
 async def followup(self, input, **options):
     await right(self, input, **options)
@@ -78,7 +78,7 @@ def test_a_wrong_result_fails(script: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_wrong_rows_in_the_file_fail_though_all_answers_were_right(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(
-        "from greenroom.persistence.records import WRITES\n"
+        "from greenroom.persistence.sql_writes import WRITES\n"
         "from greenroom.persistence.protocol import EndRun\n"
         "WRITES[EndRun] = WRITES[EndRun][1:]\n"
     )

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from greenroom import Runtime, agent
-from greenroom.cli.storefile import StoreFile
+from greenroom.cli.store_reader import StoreFile
 
 ROOT = Path(__file__).parents[2]
 DEADLINE = 600.0

@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from greenroom import Runtime, StoreInUse
-from greenroom.actors.vocabulary import check_path
 from greenroom.cli import main, stores
 from greenroom.cli.run import default_path
+from greenroom.paths import check_path
 
 Run = Callable[..., Result]
 Write = Callable[[str, str], Path]

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from greenroom import GreenroomError, RunFailed, RuntimeClosing, SnapshotUnreadable, SyncTurn, Turn, agent
-from greenroom.actors.views import UnreadableValue
+from greenroom.actors.models import UnreadableValue
 
 
 @agent(name="c-bad-good")

@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 from greenroom import CannotStore, Runtime, SyncTurn, Turn, agent
-from greenroom.actors.borders import BORDERS, traceback_of
-from greenroom.actors.views import UnreadableValue
+from greenroom.actors.models import UnreadableValue
+from greenroom.borders import BORDERS, traceback_of
 from greenroom.drivers import command_agent
 
 DEADLINE = 20.0
@@ -550,7 +550,7 @@ def finalisers(open_: Runtime) -> None:
 
 @case("described value")
 def described(open_: Runtime) -> None:
-    from greenroom.server.shown import show
+    from greenroom.server.json_view import show
 
     class Items(dict[str, Any]):
         items = __iter__ = __len__ = __repr__ = bang

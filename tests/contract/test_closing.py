@@ -16,8 +16,8 @@ from greenroom import (
     RuntimeClosing,
     agent,
 )
-from greenroom.actors.engine import Engine
-from greenroom.actors.world import World
+from greenroom.actors.environment import World
+from greenroom.actors.face.engine import Engine
 
 DEADLINE = 600.0
 

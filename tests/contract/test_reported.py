@@ -21,7 +21,7 @@ from greenroom import (
     UnknownKind,
     agent,
 )
-from greenroom.actors.gateway import Callers
+from greenroom.actors.face.replies import Callers
 
 DEADLINE = 600.0
 

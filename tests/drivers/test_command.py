@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from greenroom import KindTaken, RunFailed, RunInterrupted
-from greenroom.actors.processes import left
+from greenroom.actors.processes import orphans
 from greenroom.drivers import Limits, command_agent
 
 from .conftest import DEADLINE, alive, descendants
@@ -366,7 +366,7 @@ def test_the_end_of_a_lost_wardens_programs_leaves_those_of_the_next_one_alone(
     runtime: Any, shell: Any, happened: Any, until: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
     """What it left does not want to go, and meanwhile there is another warden."""
-    monkeypatch.setattr(left, "GRACE", 0.5)
+    monkeypatch.setattr(orphans, "GRACE", 0.5)
     agents = runtime()
     stubborn = "(trap '' TERM; while :; do sleep 0.1; done) & echo $!; echo go; wait"
     run = agents.spawn(shell(stubborn), "/t/old", input="x").run

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from greenroom.actors.errors import CannotStore
-from greenroom.actors.views import AgentInfo
+from greenroom.actors.models import AgentInfo
 from greenroom.drivers.environment import BASICS, Limits, Mask, setting
 from greenroom.drivers.files import LARGEST, FileRefused, Folder
 from greenroom.drivers.messages import CHUNK, LastMessage
 from greenroom.drivers.messages import LARGEST as LARGEST_MESSAGE
 from greenroom.drivers.permissions import Option, checked_policy, choose, may_write
 from greenroom.drivers.telling import tell
+from greenroom.errors import CannotStore
 
 INFO = AgentInfo(
     "/t/a", "kind", 1, {"api_key": "secret-1", "model": "plain-model", "deep": [{"note": "used-in-env"}]},

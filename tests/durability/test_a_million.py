@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from greenroom.actors.vocabulary import AgentId, RunId
 from greenroom.persistence.codec import dumps, encode_state
-from greenroom.persistence.protocol import AddAgent, AddRun, AgentRow, PutSnapshot, RunRow, Snapshot
+from greenroom.persistence.records import AddAgent, AddRun, PutSnapshot
+from greenroom.persistence.rows import AgentRow, RunRow, Snapshot
 from greenroom.persistence.store import Store
+from greenroom.types import AgentId, RunId
 
 KNOWN = 1_000_000
 UNFINISHED = 1_000

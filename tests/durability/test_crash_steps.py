@@ -20,10 +20,11 @@ import msgspec
 import pytest
 
 from greenroom import Runtime, Turn, agent
-from greenroom.actors.vocabulary import AgentId
 from greenroom.persistence.codec import dumps
-from greenroom.persistence.protocol import AddAgent, AgentRow, PutSnapshot, Snapshot
+from greenroom.persistence.records import AddAgent, PutSnapshot
+from greenroom.persistence.rows import AgentRow, Snapshot
 from greenroom.persistence.store import Store
+from greenroom.types import AgentId
 
 from .crash_steps.nursery import Plan, Trial
 

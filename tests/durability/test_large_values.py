@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from greenroom import AsyncRuntime, CannotStore, Runtime, SyncTurn, Turn, agent
-from greenroom.persistence import codec, large
+from greenroom.persistence import chunked_pickle, codec
 
 DEADLINE = 30.0
 
@@ -43,12 +43,12 @@ class Restless:
 
 def much(name: str) -> list[Any]:
     """More than may be handled on the loop, which is seen before the one that tells is reached."""
-    return [[f"{n:>64}" for n in range(2 * large.LARGE // 64)], Traced(name)]
+    return [[f"{n:>64}" for n in range(2 * chunked_pickle.LARGE // 64)], Traced(name)]
 
 
 def is_much(value: Any, name: str) -> bool:
     filling, traced = value
-    return len(filling) == 2 * large.LARGE // 64 and bool(traced.name == name)
+    return len(filling) == 2 * chunked_pickle.LARGE // 64 and bool(traced.name == name)
 
 
 @agent(name="d-much-child")
@@ -199,13 +199,13 @@ def test_what_cannot_be_stored_is_told_in_the_same_words(tmp_path: Path) -> None
         {n: str(n) for n in range(60_000)},
         [(n, n / 3, None) for n in range(60_000)],
         10 ** (10**6),
-        {"": "x" * large.LARGE},
+        {"": "x" * chunked_pickle.LARGE},
     ],
     ids=["bytes", "text", "dict", "tuples", "int", "one text"],
 )
 def test_a_large_value_comes_back_as_it_was(value: Any) -> None:
     data = codec.dumps(value, "it")
-    assert len(data) > large.LARGE
+    assert len(data) > chunked_pickle.LARGE
     assert codec.loads(data) == value
     assert codec.loads(codec.dumps_at_once(value, "it")) == value
 

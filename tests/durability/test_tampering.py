@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from greenroom import AsyncRuntime, Runtime, SnapshotTampered, Turn, agent
-from greenroom.persistence import large
+from greenroom.persistence import chunked_pickle
 from greenroom.persistence.keys import Sealer
 
 SEAL = 16
@@ -238,8 +238,8 @@ def test_an_altered_byte_is_refused_wherever_it_is(
         monkeypatch.context() as patched
     ):  # of large states; the good agent's would be read in the same way
         if page == "large":
-            patched.setattr(large, "unpickled", read)
-            patched.setattr(large, "decompressed", read)
+            patched.setattr(chunked_pickle, "unpickled", read)
+            patched.setattr(chunked_pickle, "decompressed", read)
         assert_refused(store, good=page == "small")
 
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from greenroom import InvalidPath, Turn, agent
 from greenroom.actors.agent.kind import kind_of
-from greenroom.actors.vocabulary import check_path, is_under
 from greenroom.mcp import tools
 from greenroom.mcp.trees import SESSION, Tree, Trees
+from greenroom.paths import check_path, is_under
 
 
 @agent(name="mcp-tools-described")

@@ -5,39 +5,36 @@ from collections.abc import Iterable
 from hypothesis import strategies as st
 
 from greenroom import Retention
-from greenroom.actors.errors import SnapshotUnreadable
-from greenroom.actors.vocabulary import is_under
+from greenroom.errors import SnapshotUnreadable
+from greenroom.paths import is_under
 from greenroom.persistence.codec import dumps
-from greenroom.persistence.fold import fold_image, fold_row, fold_run
-from greenroom.persistence.protocol import (
+from greenroom.persistence.projections import fold_image, fold_row, fold_run
+from greenroom.persistence.queries import (
+    EventPage,
+    FindAgent,
+    FindAgents,
+    FindRuns,
+    ListAgents,
+    ListEvents,
+    LoadAgent,
+)
+from greenroom.persistence.records import (
     AddAgent,
     AddEvent,
     AddMessage,
     AddRun,
-    AgentRow,
     BeginRun,
     DropMessages,
     EndRun,
     EraseAgent,
-    EventPage,
-    EventRow,
-    FindAgent,
-    FindAgents,
-    FindRuns,
     InterruptRun,
-    ListAgents,
-    ListEvents,
-    LoadAgent,
-    MessageRow,
     PutSnapshot,
     Record,
-    RunRow,
     SetAgent,
     SetIncarnation,
     SetRun,
-    Snapshot,
-    Unfinished,
 )
+from greenroom.persistence.rows import AgentRow, EventRow, MessageRow, RunRow, Snapshot, Unfinished
 
 FOR_EVER = Retention(run_age=None, runs=None, event_age=None, events=None, closed_age=None, closed=None)
 PATHS = ("/t", "/t/a", "/t/a/b", "/t/a-b", "/t/a0", "/t/b", "/u", "/u/a", "/u-a/b", "/t/zeta")

@@ -9,32 +9,29 @@ from typing import Any
 import pytest
 from thespian.actors import ActorExitRequest, ActorSystem
 
-from greenroom.actors.errors import RuntimeClosing, StoreCorrupt, StoreError
-from greenroom.actors.vocabulary import Durability
-from greenroom.persistence.actor import PersistenceActor, ReaderActor
-from greenroom.persistence.codec import dumps
-from greenroom.persistence.protocol import (
-    AddAgent,
-    AgentRow,
+from greenroom.actors.storage.protocol import (
     Answer,
     BatchFailed,
     BatchWritten,
     CloseStore,
-    FindAgent,
-    LoadAgent,
     OpenReader,
     OpenStore,
-    PutSnapshot,
     Read,
     ReaderOpened,
-    Snapshot,
     StoreClosed,
     StoreOpened,
     StoreRefused,
-    Unfinished,
     WriteBatch,
 )
+from greenroom.actors.storage.reader import ReaderActor
+from greenroom.actors.storage.writer import PersistenceActor
+from greenroom.errors import RuntimeClosing, StoreCorrupt, StoreError
+from greenroom.persistence.codec import dumps
+from greenroom.persistence.queries import FindAgent, LoadAgent
+from greenroom.persistence.records import AddAgent, PutSnapshot
+from greenroom.persistence.rows import AgentRow, Snapshot, Unfinished
 from greenroom.persistence.store import Store, WriteFailed
+from greenroom.types import Durability
 
 PATIENCE = 600.0
 ROW = AgentRow(1, "/t/a", "kind", 1, dumps({"a": 1}, "it"), 1.0, 1.0)

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from greenroom.actors.errors import CannotStore, SnapshotTampered
+from greenroom.errors import CannotStore, SnapshotTampered
 from greenroom.persistence import codec
 
 leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()) | st.binary()

@@ -19,7 +19,7 @@ import msgspec
 import pytest
 
 from greenroom import Runtime, StoreInUse
-from greenroom.actors.errors import StoreCorrupt, StoreError, StoreTooNew
+from greenroom.errors import StoreCorrupt, StoreError, StoreTooNew
 from greenroom.persistence import doctor, schema
 from greenroom.persistence.codec import dumps
 from greenroom.persistence.doctor import examination, repairing

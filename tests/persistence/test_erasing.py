@@ -9,35 +9,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from greenroom.actors.effects import Send
+from greenroom.actors.ledger.log.commit_log import Journal
+from greenroom.actors.ledger.log.commits import Commit, Fact
+from greenroom.actors.storage.protocol import Answer
 from greenroom.persistence.codec import dumps
 from greenroom.persistence.doctor.examination import examine
-from greenroom.persistence.journal import Journal
-from greenroom.persistence.protocol import (
+from greenroom.persistence.queries import EventPage, FindAgent, FindRuns, ListEvents, LoadAgent
+from greenroom.persistence.reader import Reader
+from greenroom.persistence.records import (
     AddAgent,
     AddEvent,
     AddMessage,
     AddRun,
-    AgentImage,
-    AgentRow,
-    Answer,
-    Commit,
     EndRun,
     EraseAgent,
-    EventPage,
-    EventRow,
-    Fact,
-    FindAgent,
-    FindRuns,
-    ListEvents,
-    LoadAgent,
-    MessageRow,
     PutSnapshot,
     Record,
-    RunRow,
     SetAgent,
-    Snapshot,
 )
-from greenroom.persistence.reader import Reader
+from greenroom.persistence.rows import AgentImage, AgentRow, EventRow, MessageRow, RunRow, Snapshot
 from greenroom.persistence.store import Store
 
 from .model import FOR_EVER

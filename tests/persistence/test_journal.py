@@ -7,22 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from greenroom.actors.effects import Send
-from greenroom.actors.vocabulary import Durability
-from greenroom.persistence.journal import MOST_LAZY, Journal, Publish
-from greenroom.persistence.protocol import (
-    AddEvent,
-    AddRun,
-    Answer,
-    BeginRun,
-    Commit,
-    EraseAgent,
-    Fact,
-    FindRuns,
-    Read,
-    RunRow,
-    SetIncarnation,
-    WriteBatch,
-)
+from greenroom.actors.ledger.log.commit_log import MOST_LAZY, Journal, Publish
+from greenroom.actors.ledger.log.commits import Commit, Fact
+from greenroom.actors.storage.protocol import Answer, Read, WriteBatch
+from greenroom.persistence.queries import FindRuns
+from greenroom.persistence.records import AddEvent, AddRun, BeginRun, EraseAgent, SetIncarnation
+from greenroom.persistence.rows import RunRow
+from greenroom.types import Durability
 
 
 class News:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from greenroom.actors.errors import SnapshotTampered, StoreError
+from greenroom.errors import SnapshotTampered, StoreError
 from greenroom.persistence import keys
 from greenroom.persistence.keys import Sealer, make_key, read_key
 

@@ -9,17 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from greenroom.persistence import codec, large
+from greenroom.persistence import chunked_pickle, codec
 
 MOST = 1 << 30
 
 
-def standard(file: Any) -> large.Pickler:
+def standard(file: Any) -> chunked_pickle.Pickler:
     return pickle.Pickler(file, 5)
 
 
 def pickled(value: object, *, most: int = MOST) -> bytes:
-    return b"".join(large.pickled(value, standard, most=most))
+    return b"".join(chunked_pickle.pickled(value, standard, most=most))
 
 
 def chat(messages: int) -> dict[str, Any]:
@@ -46,51 +46,51 @@ LARGE = {
 @pytest.mark.parametrize("name", LARGE)
 def test_what_is_read_in_pieces_is_the_pickle(name: str) -> None:
     value = LARGE[name]
-    pieces = large.pickled(value, standard, most=MOST)
+    pieces = chunked_pickle.pickled(value, standard, most=MOST)
     assert len(pieces) > 1
     if name != "a view of one":  # which comes back as what it is a view of
         assert pickle.loads(b"".join(pieces)) == value
-    packed = large.compressed(pieces)
-    assert large.unpickled(b"".join(pieces), packed=False) == pickle.loads(b"".join(pieces))
+    packed = chunked_pickle.compressed(pieces)
+    assert chunked_pickle.unpickled(b"".join(pieces), packed=False) == pickle.loads(b"".join(pieces))
     if packed is not None:
-        assert large.unpickled(packed, packed=True) == pickle.loads(b"".join(pieces))
+        assert chunked_pickle.unpickled(packed, packed=True) == pickle.loads(b"".join(pieces))
 
 
 @pytest.mark.parametrize("protocol", range(6))
 def test_pickles_of_every_protocol_are_read_in_pieces(protocol: int) -> None:
     value = [chat(3), b"bytes", 2**70, 1.5, None, {1, 2}, "x" * 70_000]
     data = pickle.dumps(value, protocol)
-    assert large.unpickled(data, packed=False) == value
-    assert large.unpickled(zlib.compress(data), packed=True) == value
+    assert chunked_pickle.unpickled(data, packed=False) == value
+    assert chunked_pickle.unpickled(zlib.compress(data), packed=True) == value
 
 
 @given(st.binary(max_size=200_000), st.lists(st.integers(1, 100_000)))
 def test_pieces_come_back_compressed_or_not_at_all(data: bytes, cuts: list[int]) -> None:
     pieces = [data[: len(data) // 2], data[len(data) // 2 :], b"", b"a" * 10_000]
-    packed = large.compressed(pieces)
+    packed = chunked_pickle.compressed(pieces)
     if packed is not None:
-        assert large.decompressed(packed) == b"".join(pieces)
-        file = large._Inflating(packed)
+        assert chunked_pickle.decompressed(packed) == b"".join(pieces)
+        file = chunked_pickle._Inflating(packed)
         read = [file.read(size) for size in cuts]
         assert b"".join(read) == b"".join(pieces)[: sum(cuts)]
 
 
 def test_what_does_not_compress_is_left_as_it_is() -> None:
     noise = random.Random(2).randbytes(1 << 20)
-    assert large.compressed([noise]) is None
-    assert large.compressed([noise[i : i + 4096] for i in range(0, 1 << 20, 4096)]) is None
+    assert chunked_pickle.compressed([noise]) is None
+    assert chunked_pickle.compressed([noise[i : i + 4096] for i in range(0, 1 << 20, 4096)]) is None
     # half of it would: the sample says yes, and all of it counts
-    both = large.compressed([noise, b"a" * (1 << 20)])
+    both = chunked_pickle.compressed([noise, b"a" * (1 << 20)])
     assert both is not None
     assert len(both) < 0.6 * (1 << 21)
 
 
 @pytest.mark.parametrize("cut", [0, 1, 10, 5_000])
 def test_compressed_bytes_that_end_too_early_are_an_error(cut: int) -> None:
-    packed = large.compressed(large.pickled(LARGE["a chat"], standard, most=MOST))
+    packed = chunked_pickle.compressed(chunked_pickle.pickled(LARGE["a chat"], standard, most=MOST))
     assert packed is not None
     with pytest.raises((zlib.error, EOFError, pickle.UnpicklingError)):
-        large.unpickled(packed[:cut], packed=True)
+        chunked_pickle.unpickled(packed[:cut], packed=True)
     with pytest.raises(codec.Unreadable):
         codec.decode_state(packed[:cut], "cloudpickle+zlib")
     with pytest.raises(codec.Unreadable):
@@ -98,7 +98,7 @@ def test_compressed_bytes_that_end_too_early_are_an_error(cut: int) -> None:
 
 
 def test_a_value_above_the_limit_is_given_up_where_it_passes_it() -> None:
-    with pytest.raises(large.TooLarge):
+    with pytest.raises(chunked_pickle.TooLarge):
         pickled(["x" * 100_000] * 2 + ["y" * 100_000, "z" * 100_000], most=250_000)
 
 
@@ -126,7 +126,7 @@ def test_a_change_between_two_pieces_is_noticed(where: str) -> None:
             state["right"] += 1
 
     state["meddler"] = Meddler(meddle)
-    with pytest.raises(large.Changed):
+    with pytest.raises(chunked_pickle.Changed):
         pickled(state)
     assert len(calls) == 2
 
@@ -134,7 +134,7 @@ def test_a_change_between_two_pieces_is_noticed(where: str) -> None:
 def test_a_change_that_pickling_itself_stumbles_over_is_a_change() -> None:
     state: dict[Any, Any] = {}
     state["meddler"] = Meddler(lambda: state.update({len(state): 1}))
-    with pytest.raises(large.Changed):
+    with pytest.raises(chunked_pickle.Changed):
         pickled(state)
 
 
@@ -148,7 +148,7 @@ def test_a_failure_counts_if_it_comes_twice() -> None:
         if failure is not None:
             raise failure
 
-    with pytest.raises(large.Changed):
+    with pytest.raises(chunked_pickle.Changed):
         pickled(["x" * 100_000, Meddler(meddle)])
 
 
@@ -157,5 +157,5 @@ def test_a_pickle_that_is_never_the_same_is_taken_for_a_change() -> None:
         def __reduce__(self) -> Any:
             return float, (random.random(),)
 
-    with pytest.raises(large.Changed):
+    with pytest.raises(chunked_pickle.Changed):
         pickled([Restless()])

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from greenroom.actors.errors import StoreCorrupt, StoreError
-from greenroom.cli.storefile import StoreFile
-from greenroom.persistence import looking
+from greenroom.cli.store_reader import StoreFile
+from greenroom.errors import StoreCorrupt, StoreError
+from greenroom.persistence import transient
 from greenroom.persistence.doctor.examination import examine
 from greenroom.persistence.transfer import export
 
@@ -34,7 +34,7 @@ def failing(store: Path, *, times: int, changes: bool) -> list[int]:
         except sqlite3.Error as error:
             raise StoreCorrupt(str(store), "it is damaged") from error
 
-    assert looking.look(str(store), ask) == "found"
+    assert transient.look(str(store), ask) == "found"
     return asked
 
 
@@ -51,15 +51,15 @@ def test_what_is_said_twice_of_files_that_have_not_changed_is_believed(tmp_path:
 def test_what_is_said_of_files_that_always_change_is_said_in_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(looking, "PAUSES", (0.0, 0.001, 0.001))
+    monkeypatch.setattr(transient, "PAUSES", (0.0, 0.001, 0.001))
     with pytest.raises(StoreCorrupt, match="damaged"):
         failing(tmp_path / "a.db", times=3, changes=True)
 
     def disturbed() -> None:
-        raise looking.Disturbed("a.db")
+        raise transient.Disturbed("a.db")
 
     with pytest.raises(StoreError, match="changed all the time"):
-        looking.look("a.db", disturbed)
+        transient.look("a.db", disturbed)
 
 
 def test_what_was_not_sqlites_word_is_believed_at_once() -> None:
@@ -70,7 +70,7 @@ def test_what_was_not_sqlites_word_is_believed_at_once() -> None:
         raise StoreError("a.db", "there is no such file.")
 
     with pytest.raises(StoreError, match="no such file"):
-        looking.look("a.db", ask)
+        transient.look("a.db", ask)
     assert asked == [1]
 
 

@@ -5,8 +5,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from greenroom.persistence import ordered
-from greenroom.persistence.ordered import Ordered
+from greenroom.actors.ledger.log import ordered
+from greenroom.actors.ledger.log.ordered import Ordered
 
 VALUES = st.text("ab/", max_size=4)
 

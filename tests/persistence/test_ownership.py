@@ -18,15 +18,23 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from thespian.actors import ActorSystem
 
-from greenroom.actors.errors import StoreError, StoreInUse, StoreLost
+from greenroom.actors.storage.protocol import (
+    BatchFailed,
+    CloseStore,
+    OpenStore,
+    StoreOpened,
+    StoreRefused,
+    StoreTaken,
+    WriteBatch,
+)
+from greenroom.actors.storage.writer import PersistenceActor
 from greenroom.actors.systems.local import THREAD, LocalSystemBase
-from greenroom.actors.vocabulary import Durability
-from greenroom.persistence import claim as claim_module
-from greenroom.persistence import ownership
-from greenroom.persistence.actor import PersistenceActor
-from greenroom.persistence.claim import Claim, start_of, this_process
+from greenroom.errors import StoreError, StoreInUse, StoreLost
+from greenroom.persistence import lease as claim_module
+from greenroom.persistence import lease_rules
 from greenroom.persistence.codec import dumps
-from greenroom.persistence.ownership import (
+from greenroom.persistence.lease import Claim, start_of, this_process
+from greenroom.persistence.lease_rules import (
     Instant,
     Owner,
     Process,
@@ -36,19 +44,10 @@ from greenroom.persistence.ownership import (
     decide,
     owner_of,
 )
-from greenroom.persistence.protocol import (
-    AddAgent,
-    AgentRow,
-    BatchFailed,
-    CloseStore,
-    OpenStore,
-    StoreOpened,
-    StoreRefused,
-    StoreTaken,
-    Unfinished,
-    WriteBatch,
-)
+from greenroom.persistence.records import AddAgent
+from greenroom.persistence.rows import AgentRow, Unfinished
 from greenroom.persistence.store import Store
+from greenroom.types import Durability
 
 DEADLINE = 600.0
 LEASE = 10.0
@@ -122,7 +121,7 @@ def test_the_rules_where_a_system_says_little() -> None:
 
 def test_every_reason_has_its_case_and_its_words() -> None:
     answers = {answer for *_, answer in CASES.values()}
-    assert answers == {"respected", *ownership.WHY}
+    assert answers == {"respected", *lease_rules.WHY}
 
 
 names = st.sampled_from(["a", "b", ""])
@@ -200,7 +199,7 @@ def test_the_record_says_who_has_it_open_and_who_had(path: str) -> None:
     (row,) = rows(path)
     assert owner_of(row) == store.claim.owner
     assert (row["pid"], row["host"], row["released_at"]) == (os.getpid(), os.uname().nodename, None)
-    assert (row["epoch"], row["lease"]) == (unfinished.epoch, ownership.LEASE)
+    assert (row["epoch"], row["lease"]) == (unfinished.epoch, lease_rules.LEASE)
     assert abs(row["heartbeat"] - time.time()) < DEADLINE
     store.close()
     (row,) = rows(path)

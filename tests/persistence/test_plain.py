@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from greenroom import SnapshotTampered
-from greenroom.persistence import codec, plain
+from greenroom.persistence import codec, safe_unpickle
 
 executed: list[str] = []
 
@@ -65,7 +65,7 @@ PLAIN = st.recursive(
 
 @given(PLAIN)
 def test_plain_values_come_back_as_they_were(value: Any) -> None:
-    assert plain.read_value(codec.dumps(value, "it")) == value
+    assert safe_unpickle.read_value(codec.dumps(value, "it")) == value
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_plain_values_come_back_as_they_were(value: Any) -> None:
     ids=lambda value: type(value).__name__,
 )
 def test_harmless_values_of_pythons_own_come_back(value: Any) -> None:
-    assert plain.read_value(codec.dumps(value, "it")) == value
+    assert safe_unpickle.read_value(codec.dumps(value, "it")) == value
 
 
 def test_nothing_that_a_value_names_is_executed() -> None:
@@ -95,7 +95,7 @@ def test_nothing_that_a_value_names_is_executed() -> None:
     value = [Bomb(), Thing(1), Colour.RED, many, Path("/a"), ValueError("b"), len, Thing, {"x": Bomb()}]
     data = codec.dumps(value, "it")
     executed.clear()
-    found: Any = plain.read_value(data)
+    found: Any = safe_unpickle.read_value(data)
     assert executed == []
     assert repr(found[:4]) == "[execute('boom'), Thing(x=1), Colour(1), Many()]"
     assert type(found[1]).__module__ == Thing.__module__
@@ -110,15 +110,15 @@ def test_nothing_that_a_value_names_is_executed() -> None:
 def test_a_pickle_made_to_harm_does_nothing(name: str, tmp_path: Path) -> None:
     victim = tmp_path / "made"
     data = f"c{name}\n(V__import__('os').mkdir({str(victim)!r})\ntR.".encode()
-    assert re.search(r"\(", repr(plain.read_value(data)))
+    assert re.search(r"\(", repr(safe_unpickle.read_value(data)))
     assert not victim.exists()
 
 
 def test_functions_and_states_of_them_are_stood_in_for() -> None:
     data = codec.dumps({"n": 1, "f": lambda x: x + os.getpid()}, "it")
-    found: Any = plain.read_state(data, "cloudpickle")
+    found: Any = safe_unpickle.read_state(data, "cloudpickle")
     assert found["n"] == 1
-    assert isinstance(found["f"], plain.StandIn)
+    assert isinstance(found["f"], safe_unpickle.StandIn)
 
 
 def test_large_states_are_read_in_each_codec() -> None:
@@ -126,15 +126,15 @@ def test_large_states_are_read_in_each_codec() -> None:
     for name in ("cloudpickle", "json", "msgpack"):
         tag, data = codec.pack_state(state, name, "it")
         assert tag == f"{name}+zlib"
-        assert plain.read_state(data, tag) == state
+        assert safe_unpickle.read_state(data, tag) == state
 
 
 @pytest.mark.parametrize("data", [b"", b"nonsense", pickle.dumps([1])[:-1]])
 def test_what_is_no_pickle_is_unreadable(data: bytes) -> None:
     with pytest.raises(codec.Unreadable):
-        plain.read_value(data)
+        safe_unpickle.read_value(data)
 
 
 def test_what_the_store_refused_stays_refused() -> None:
     with pytest.raises(SnapshotTampered):
-        plain.read_value(codec.refused(SnapshotTampered("/a", "it was altered")))
+        safe_unpickle.read_value(codec.refused(SnapshotTampered("/a", "it was altered")))

@@ -8,8 +8,8 @@ import pytest
 from msgspec.structs import replace
 
 from greenroom.persistence import doctor, schema
-from greenroom.persistence.claim import file_of, held_here
-from greenroom.persistence.ownership import LEASE, Instant, Owner, Process
+from greenroom.persistence.lease import file_of, held_here
+from greenroom.persistence.lease_rules import LEASE, Instant, Owner, Process
 from greenroom.persistence.processes import ProcessRow, TornRow, Verdict, columns_of, judge, row_of
 from greenroom.persistence.store import Store, WriteFailed
 

@@ -18,39 +18,27 @@ from msgspec.structs import replace
 import greenroom
 from greenroom import Retention
 from greenroom.actors.effects import Send
-from greenroom.actors.errors import SnapshotUnreadable, StoreLost
-from greenroom.persistence import actor as actor_module
+from greenroom.actors.storage import writer as writer_actor
+from greenroom.actors.storage.protocol import BatchWritten, OpenStore, WriteBatch
+from greenroom.actors.storage.writer import PersistenceActor
+from greenroom.errors import SnapshotUnreadable, StoreLost
 from greenroom.persistence import erasing, pruning
 from greenroom.persistence import store as store_module
-from greenroom.persistence.actor import PersistenceActor
 from greenroom.persistence.codec import dumps
-from greenroom.persistence.protocol import (
+from greenroom.persistence.queries import EventPage, FindAgent, FindAgents, FindRuns, ListAgents, LoadAgent
+from greenroom.persistence.reader import Reader
+from greenroom.persistence.records import (
     AddAgent,
     AddEvent,
     AddMessage,
     AddRun,
-    AgentRow,
-    BatchWritten,
     BeginRun,
     EndRun,
     EraseAgent,
-    EventPage,
-    EventRow,
-    FindAgent,
-    FindAgents,
-    FindRuns,
-    ListAgents,
-    LoadAgent,
-    MessageRow,
-    OpenStore,
     PutSnapshot,
     Record,
-    RunRow,
     SetAgent,
-    Snapshot,
-    WriteBatch,
 )
-from greenroom.persistence.reader import Reader
 from greenroom.persistence.retention import (
     NO_FENCE,
     SPARE_PAGES,
@@ -63,6 +51,7 @@ from greenroom.persistence.retention import (
     pages_to_give_back,
     past_of,
 )
+from greenroom.persistence.rows import AgentRow, EventRow, MessageRow, RunRow, Snapshot
 from greenroom.persistence.store import Store, WriteFailed
 
 from .model import PATHS, NaiveStore, next_records, questions
@@ -978,7 +967,7 @@ def test_what_is_past_with_time_alone_goes_without_a_commit(writer: Desk, tmp_pa
     writer.clock = writer.uptime = lambda: now
     keep = Retention(**{**FOR_EVER, "run_age": 1_000.0})  # type: ignore[arg-type]
     list(writer.decide(OpenStore(str(tmp_path / "a.db"), "process", None, keep), "me"))
-    list(writer.decide(actor_module._Tidy(), "the writer"))
+    list(writer.decide(writer_actor._Tidy(), "the writer"))
     effects = writer.decide(WriteBatch(1, (spawned(1), *ended_runs(1, 1, 3, at=now))), "me")
     assert sent(effects, "the writer") == []  # too few for a look
 

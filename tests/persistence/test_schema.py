@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
-from greenroom.actors.errors import StoreCorrupt, StoreError, StoreTooNew
+from greenroom.errors import StoreCorrupt, StoreError, StoreTooNew
 from greenroom.persistence import schema
 from greenroom.persistence.codec import dumps
 from greenroom.persistence.doctor.examination import examine
-from greenroom.persistence.protocol import AddAgent, AgentRow, FindAgent
+from greenroom.persistence.queries import FindAgent
 from greenroom.persistence.reader import Reader
+from greenroom.persistence.records import AddAgent
+from greenroom.persistence.rows import AgentRow
 from greenroom.persistence.store import Store
 
 

@@ -11,29 +11,23 @@ from typing import Any
 
 import pytest
 
-from greenroom.actors.errors import GreenroomError
+from greenroom.errors import GreenroomError
 from greenroom.persistence import simulated
 from greenroom.persistence.codec import check_genuine
 from greenroom.persistence.keys import Sealer
-from greenroom.persistence.protocol import (
+from greenroom.persistence.queries import FindAgents, FindRuns, LoadAgent
+from greenroom.persistence.reader import Reader
+from greenroom.persistence.records import (
     AddAgent,
     AddMessage,
     AddRun,
-    AgentImage,
-    AgentRow,
     BeginRun,
     EndRun,
-    FindAgents,
-    FindRuns,
-    LoadAgent,
-    MessageRow,
     PutSnapshot,
     Record,
-    RunRow,
     SetAgent,
-    Snapshot,
 )
-from greenroom.persistence.reader import Reader
+from greenroom.persistence.rows import AgentImage, AgentRow, MessageRow, RunRow, Snapshot
 
 RUNS = ("done", "lost", "begun", "waits", "child", "old", "cut")
 

@@ -5,13 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from greenroom.actors.errors import StoreError
-from greenroom.actors.vocabulary import AgentId, Durability, RunId
+from greenroom.errors import StoreError
 from greenroom.persistence import schema
 from greenroom.persistence.codec import dumps
-from greenroom.persistence.protocol import AddAgent, AddRun, AgentRow, FindAgent, RunRow
+from greenroom.persistence.queries import FindAgent
+from greenroom.persistence.records import AddAgent, AddRun
+from greenroom.persistence.rows import AgentRow, RunRow
 from greenroom.persistence.simulated import Disk, empty
 from greenroom.persistence.store import Store, WriteFailed
+from greenroom.types import AgentId, Durability, RunId
 
 NOTHING = dumps(None, "nothing")
 

@@ -9,37 +9,34 @@ from typing import Any
 
 import pytest
 
-from greenroom.actors.errors import SnapshotTampered, StoreCorrupt, StoreError, StoreLost
+from greenroom.errors import SnapshotTampered, StoreCorrupt, StoreError, StoreLost
 from greenroom.persistence import codec, schema
 from greenroom.persistence import reader as reader_module
 from greenroom.persistence import store as store_module
 from greenroom.persistence.keys import OldPlaces, Sealer
-from greenroom.persistence.protocol import (
-    AddAgent,
-    AddEvent,
-    AddMessage,
-    AddRun,
-    AgentImage,
-    AgentRow,
-    DropMessages,
-    EndRun,
-    EraseAgent,
+from greenroom.persistence.pruning import Step
+from greenroom.persistence.queries import (
     EventPage,
-    EventRow,
     FindAgent,
     FindAgents,
     FindRuns,
     ListAgents,
     ListEvents,
     LoadAgent,
-    MessageRow,
-    PutSnapshot,
-    RunRow,
-    SetAgent,
-    Snapshot,
 )
-from greenroom.persistence.pruning import Step
 from greenroom.persistence.reader import Reader
+from greenroom.persistence.records import (
+    AddAgent,
+    AddEvent,
+    AddMessage,
+    AddRun,
+    DropMessages,
+    EndRun,
+    EraseAgent,
+    PutSnapshot,
+    SetAgent,
+)
+from greenroom.persistence.rows import AgentImage, AgentRow, EventRow, MessageRow, RunRow, Snapshot
 from greenroom.persistence.store import Store, WriteFailed
 
 from .model import FOR_EVER

@@ -10,22 +10,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from greenroom.actors.errors import SnapshotUnreadable
-from greenroom.actors.vocabulary import RunId
+from greenroom.errors import SnapshotUnreadable
 from greenroom.persistence import store as store_module
-from greenroom.persistence.fold import fold_run
-from greenroom.persistence.protocol import (
-    AddRun,
-    BeginRun,
-    EndRun,
-    InterruptRun,
-    PutSnapshot,
-    Record,
-    RunRow,
-)
+from greenroom.persistence.projections import fold_run
 from greenroom.persistence.reader import Reader
-from greenroom.persistence.records import MOST_BYTES, ROWS, LastRun, Write, grouped, statements
+from greenroom.persistence.records import AddRun, BeginRun, EndRun, InterruptRun, PutSnapshot, Record
+from greenroom.persistence.rows import RunRow
+from greenroom.persistence.sql_writes import MOST_BYTES, ROWS, LastRun, Write, grouped, statements
 from greenroom.persistence.store import Store
+from greenroom.types import RunId
 
 from .model import FOR_EVER, NaiveStore, next_records, questions
 

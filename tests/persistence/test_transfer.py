@@ -27,11 +27,11 @@ from greenroom import (
     Turn,
     agent,
 )
-from greenroom.actors.vocabulary import RunId
 from greenroom.persistence import doctor, transfer
 from greenroom.persistence.keys import read_key
 from greenroom.persistence.transfer import document, importing
 from greenroom.persistence.transfer.document import RunLine, Sealing, header_of, lines_of
+from greenroom.types import RunId
 
 executed: list[str] = []
 

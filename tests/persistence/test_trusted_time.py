@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 
 from greenroom import Retention
 from greenroom.actors.effects import Send
-from greenroom.persistence.actor import PersistenceActor
-from greenroom.persistence.claim import this_process
-from greenroom.persistence.ownership import Instant, Owner, Process
-from greenroom.persistence.protocol import AddEvent, CloseStore, EventRow, OpenStore, WriteBatch
+from greenroom.actors.storage.protocol import CloseStore, OpenStore, WriteBatch
+from greenroom.actors.storage.writer import PersistenceActor
+from greenroom.persistence.lease import this_process
+from greenroom.persistence.lease_rules import Instant, Owner, Process
+from greenroom.persistence.records import AddEvent
+from greenroom.persistence.rows import EventRow
 from greenroom.persistence.trusted_time import LASTING, TrustedTime, last_known
 
 DAY = 86_400.0

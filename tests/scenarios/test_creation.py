@@ -436,7 +436,7 @@ def test_35_a_runtime_closes_although_an_open_is_under_way(
 
 
 def _course_bounds() -> dict[Any, float]:
-    from greenroom.actors.supervisor.course import BOUNDS
+    from greenroom.actors.supervisor.shutdown import BOUNDS
 
     return BOUNDS
 

@@ -18,10 +18,10 @@ import pytest
 pytest.importorskip("acp", reason="the protocol's SDK is not installed: pip install 'greenroom[acp]'")
 
 from greenroom import RunFailed, Runtime
-from greenroom.actors.processes import left
+from greenroom.actors.processes import orphans
 from greenroom.drivers import acp_agent, command_agent
-from greenroom.persistence.claim import instant, start_of, this_process
-from greenroom.persistence.ownership import LEASE, Owner, Process
+from greenroom.persistence.lease import instant, start_of, this_process
+from greenroom.persistence.lease_rules import LEASE, Owner, Process
 from greenroom.persistence.processes import ProcessRow
 from greenroom.persistence.store import Store
 
@@ -372,7 +372,7 @@ def test_50_one_removal_that_fails_is_tried_again_and_does_not_stop_the_others(
     sleepers = [sleeper(n, f"/t/{name}") for n, name in enumerate("abc", 1)]
     keep(store, *sleepers)
     stubborn = sleepers[1].process.pid
-    real, tried = left.end_by_descriptor, []
+    real, tried = orphans.end_by_descriptor, []
     allowed = threading.Event()
 
     def fails(descriptor: int, signum: int) -> None:
@@ -382,8 +382,8 @@ def test_50_one_removal_that_fails_is_tried_again_and_does_not_stop_the_others(
             raise PermissionError(1, "not permitted")
         real(descriptor, signum)
 
-    monkeypatch.setattr(left, "end_by_descriptor", fails)
-    monkeypatch.setattr(left, "GRACE", 0.1)
+    monkeypatch.setattr(orphans, "end_by_descriptor", fails)
+    monkeypatch.setattr(orphans, "GRACE", 0.1)
     runtime()
     until(lambda: records(store) == [2], "the removal of the others")
     assert not sleepers[0].alive

@@ -36,7 +36,7 @@ from greenroom.actors.ledger.protocol import EndTurn, InterruptTurn, RunBegun, T
 from greenroom.actors.residency.protocol import Work
 from greenroom.actors.slots.protocol import AcquireSlot, DescribeSlots, ReleaseSlot, SlotGranted
 from greenroom.actors.slots.table import SlotTable
-from greenroom.persistence.protocol import RunRow
+from greenroom.persistence.rows import RunRow
 
 from .conftest import DEADLINE, Gate, Later, Witness, asked_until, promptly, waiting_at
 

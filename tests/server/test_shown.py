@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from greenroom.actors.views import UnreadableValue
-from greenroom.server import shown as module
-from greenroom.server.shown import show
+from greenroom.actors.models import UnreadableValue
+from greenroom.server import json_view as module
+from greenroom.server.json_view import show
 
 JSON = st.recursive(
     st.none()

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 
 from greenroom import Event, RunNotFound
-from greenroom.actors.vocabulary import is_under
+from greenroom.paths import is_under
 
 from .calls import Model
 from .clocks import ROUNDING

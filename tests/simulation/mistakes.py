@@ -17,20 +17,21 @@ from greenroom.actors.agent.session import Session
 from greenroom.actors.agent.states import StateKeeper
 from greenroom.actors.directory.paths import PathTable
 from greenroom.actors.effects import Send
-from greenroom.actors.errors import BacklogFull
-from greenroom.actors.events import ring
-from greenroom.actors.events.ring import EventRing
+from greenroom.actors.events import buffer
+from greenroom.actors.events.buffer import EventRing
 from greenroom.actors.ledger import suspects
 from greenroom.actors.ledger.actor import LedgerActor
 from greenroom.actors.ledger.ledger import Ledger
+from greenroom.actors.ledger.log.commit_log import Journal
+from greenroom.actors.ledger.log.memtable import Overlay
 from greenroom.actors.ledger.protocol import RecordSpawn
 from greenroom.actors.residency.lru import LRU
 from greenroom.actors.residency.table import ResidencyTable
 from greenroom.actors.slots.table import SlotTable
+from greenroom.actors.storage.protocol import BatchWritten, WriteBatch
+from greenroom.errors import BacklogFull
 from greenroom.persistence import pruning, retention
-from greenroom.persistence.journal import Journal
-from greenroom.persistence.overlay import Overlay
-from greenroom.persistence.protocol import BatchWritten, EndRun, WriteBatch
+from greenroom.persistence.records import EndRun
 
 Patch = Callable[[pytest.MonkeyPatch], None]
 PLANTED: dict[str, Patch] = {}
@@ -217,7 +218,7 @@ def the_end_of_a_run_that_was_interrupted_ends_it_again(monkeypatch: pytest.Monk
         return effects
 
     def self_fact(self: Ledger, desk: Any, run: Any) -> Any:
-        from greenroom.persistence.protocol import Fact
+        from greenroom.actors.ledger.log.commits import Fact
 
         return Fact(self.now, "run.interrupted", desk.path, run.row.run_id)
 
@@ -338,9 +339,9 @@ def a_run_that_may_begin_once_begins_again(monkeypatch: pytest.MonkeyPatch) -> N
 
 @planted
 def closing_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    from greenroom.actors.supervisor import course
+    from greenroom.actors.supervisor import shutdown
 
-    monkeypatch.setitem(course.BOUNDS, "interrupting", 10_000.0)
+    monkeypatch.setitem(shutdown.BOUNDS, "interrupting", 10_000.0)
     monkeypatch.setattr(Ledger, "interrupt_turns", lambda *_: [])
 
 
@@ -442,5 +443,5 @@ def a_turn_executes_in_the_context_of_the_one_before(monkeypatch: pytest.MonkeyP
 
 @planted
 def a_reader_is_answered_from_the_ring_whatever_has_left_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ring, "MOST_BYTES", 1)
+    monkeypatch.setattr(buffer, "MOST_BYTES", 1)
     monkeypatch.setattr(EventRing, "_is_behind", lambda self, pull: False)

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from greenroom.actors import borders, calls
+from greenroom import borders
 from greenroom.actors.agent.turn import Turn
-from greenroom.actors.errors import StoreError
+from greenroom.actors.face import requests
 from greenroom.actors.fair_queue import FairQueue
 from greenroom.actors.ledger import actor as ledger_actor
 from greenroom.actors.ledger.waits import Waits
+from greenroom.errors import StoreError
 from greenroom.persistence import schema
 from greenroom.persistence.store import Store
 from greenroom.persistence.transfer import importing
@@ -45,7 +46,7 @@ def caught_by(test: str) -> Callable[[Patch], Patch]:
 
 @planted
 def a_caller_may_choose_an_id_of_the_runtimes_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calls, "is_reserved", lambda _: False)
+    monkeypatch.setattr(requests, "is_reserved", lambda _: False)
 
 
 @caught_by(
@@ -68,7 +69,7 @@ def one_record_that_is_refused_stops_the_runtime(monkeypatch: pytest.MonkeyPatch
 
 @planted
 def an_id_reaches_the_core_as_the_object_that_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calls, "plain", lambda text: text)
+    monkeypatch.setattr(requests, "plain", lambda text: text)
 
 
 @caught_by(

@@ -19,7 +19,7 @@ from .driver import simulate
 from .stories import House, all_of_asyncio, counter, parent, plain
 
 LOGGING = ("logging", "_pytest.logging")  # stamps its records; nothing depends on those
-BATONS = "greenroom.actors.systems.batons"
+BATONS = "greenroom.actors.systems.lockstep_thread"
 CLOCKS = (
     *("time", "monotonic", "perf_counter", "process_time", "thread_time"),
     *("time_ns", "monotonic_ns", "perf_counter_ns", "process_time_ns", "thread_time_ns"),

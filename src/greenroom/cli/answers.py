@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from ..actors.vocabulary import Timestamp
-from ..server.shown import show
+from ..server.json_view import show
+from ..types import Timestamp
 
 
 class LastRun(Struct, frozen=True):

@@ -15,9 +15,9 @@ from .client import Changing, Reading
 from .inputs import read_value
 from .loading import NoSuchKind, load_file
 from .options import Face, Place, Told, Where, json_option, where
-from .owning import OwnedStore
 from .progress import shown
 from .signals import Stopped
+from .store_writer import OwnedStore
 from .text import tell, write
 
 WAIT = 20.0

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import click
 
-from ..actors.views import Event
+from ..actors.models import Event
 from .answers import Agent, Page, Run, State
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from ..actors.errors import GreenroomError
+from ..errors import GreenroomError
 from ..persistence import doctor as examination
 from ..persistence.doctor import Finding, Repair, Report
 from ..persistence.doctor.inspection import Progress

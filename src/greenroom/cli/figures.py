@@ -11,7 +11,7 @@ from typing import Any
 import click
 from msgspec import Struct
 
-from ..actors.views import Event
+from ..actors.models import Event
 from .answers import AgentLine, document
 from .client import Reading
 from .options import Face, Number, Place, Where, json_option, where

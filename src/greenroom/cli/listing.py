@@ -10,8 +10,8 @@ from typing import Any, get_args
 import click
 import msgspec
 
-from ..actors.errors import GreenroomError
-from ..actors.vocabulary import AgentStatus
+from ..errors import GreenroomError
+from ..types import AgentStatus
 from .answers import Run, document
 from .client import Reading, Unanswered
 from .options import Face, Place, Where, json_option, where

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..actors.agent.kind import Kind, kinds_of_module
-from ..actors.async_runtime import AsyncRuntime
-from ..actors.errors import InvalidPath
+from ..actors.face.async_runtime import AsyncRuntime
+from ..errors import InvalidPath
 from ..persistence.keys import read_key
 from . import stores
 from .extras import needs

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from ..actors.errors import GreenroomError, InvalidPath
-from ..actors.vocabulary import check_path, check_under
+from ..errors import GreenroomError, InvalidPath
+from ..paths import check_path, check_under
 from .answers import document
 from .client import Changing, Reading
 from .extras import needs
@@ -45,7 +45,7 @@ class Place(click.ParamType):  # type: ignore[type-arg]  # no type arguments bef
         store = ctx.params.get("store") or os.environ.get("GREENROOM_STORE")
         if not store:
             return []
-        from .storefile import StoreFile
+        from .store_reader import StoreFile
 
         folder = incomplete.rpartition("/")[0] or "/"
         try:
@@ -124,7 +124,7 @@ class Where:
     def reading(self) -> Iterator[Reading]:
         """What answers questions."""
         if self.store is not None:
-            from .storefile import StoreFile
+            from .store_reader import StoreFile
 
             yield StoreFile(self.store)
         else:
@@ -135,7 +135,7 @@ class Where:
     def changing(self) -> Iterator[Changing]:
         """What takes orders."""
         if self.store is not None:
-            from .owning import owning
+            from .store_writer import owning
 
             with owning(self.store) as owned:
                 yield owned

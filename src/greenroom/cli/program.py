@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import click
 
-from ..actors.errors import GreenroomError
+from ..errors import GreenroomError
 from .logs import show_log
 from .text import readable
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 from msgspec.structs import asdict
 
-from ..actors.borders import shown as as_text
-from ..actors.views import Event
+from ..actors.models import Event
+from ..borders import shown as as_text
 from .text import clock, printable, tell, write
 
 if TYPE_CHECKING:

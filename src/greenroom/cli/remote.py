@@ -14,7 +14,7 @@ import httpx
 import msgspec
 from httpx_sse import SSEError, connect_sse
 
-from ..actors.views import Event
+from ..actors.models import Event
 from ..server.addresses import agent_url, run_url
 from .answers import Agent, Page, Run, State
 from .client import Unanswered

@@ -6,13 +6,13 @@ from contextlib import redirect_stdout
 
 import click
 
-from ..actors.errors import GreenroomError, InvalidPath
-from ..actors.vocabulary import check_path
+from ..errors import GreenroomError, InvalidPath
+from ..paths import check_path
 from . import stores
-from .conductor import Conductor, Order, RunEnded
 from .inputs import read_text
 from .loading import choose_kind, load_file, split_target
 from .progress import Ending, JsonLines, Lines
+from .run_tree import Conductor, Order, RunEnded
 from .signals import STOPPED, Stopped, StopSignals
 
 

@@ -19,8 +19,8 @@ from typing import Any, get_args
 import click
 
 from ..actors.agent.kind import kinds_of_module
-from ..actors.async_runtime import AsyncRuntime
-from ..actors.vocabulary import Durability
+from ..actors.face.async_runtime import AsyncRuntime
+from ..types import Durability
 from . import stores
 from .extras import needs
 from .loading import NoSuchKind, load_file
@@ -212,7 +212,7 @@ class _Command:
         """Serve until told to stop."""
         from ..server import hosting
         from ..server.addresses import Neighbours
-        from ..server.gate import Limits
+        from ..server.middleware import Limits
 
         options = self.options
         runtime = AsyncRuntime(

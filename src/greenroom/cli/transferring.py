@@ -11,13 +11,13 @@ from typing import BinaryIO, cast
 
 import click
 
-from ..actors.errors import StoreInUse
+from ..errors import StoreInUse
 from ..persistence import transfer
 from ..persistence.keys import KEY_SIZE, key_path, read_key
 from ..persistence.transfer.document import header_of
 from .answers import document
 from .options import Face, Place, json_option
-from .owning import in_use
+from .store_writer import in_use
 from .text import printable, tell
 
 store_option = click.option(

@@ -12,8 +12,8 @@ from threading import Thread
 
 from msgspec import Struct
 
-from ..actors.runtime import Runtime
-from ..actors.views import Event, Stats
+from ..actors.face.runtime import Runtime
+from ..actors.models import Event, Stats
 
 NEWEST = 8
 """How many of the newest events are kept."""

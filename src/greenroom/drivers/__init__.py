@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ..actors.errors import ProcessFailed
+    from ..errors import ProcessFailed
     from .acp import acp_agent
     from .command import command_agent
     from .environment import BASICS, Limits
@@ -28,7 +28,7 @@ _HOMES = {
     "BASICS": ".environment",
     "Limits": ".environment",
     "PermissionAsked": ".permissions",
-    "ProcessFailed": "..actors.errors",
+    "ProcessFailed": "..errors",
     "acp_agent": ".acp",
     "answer": ".permissions",
     "command_agent": ".command",

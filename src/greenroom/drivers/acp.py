@@ -7,9 +7,10 @@ from typing import Any
 
 from ..actors.agent.kind import agent
 from ..actors.agent.turn import Turn
-from ..actors.errors import ProcessFailed
-from ..actors.views import AgentInfo
-from ..actors.vocabulary import Seconds, checked_seconds
+from ..actors.models import AgentInfo
+from ..errors import ProcessFailed
+from ..seconds import checked_seconds
+from ..types import Seconds
 from .child import Child, Link, NoPlace, link
 from .command import start
 from .environment import Cwd, Env, Limits, Setting, setting

@@ -11,10 +11,10 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any
 
-from ..actors.agent.hosting import Link, NoPlace, Started, link
-from ..actors.errors import ProcessFailed
-from ..actors.views import AgentInfo
-from ..actors.vocabulary import Seconds
+from ..actors.agent.process_client import Link, NoPlace, Started, link
+from ..actors.models import AgentInfo
+from ..errors import ProcessFailed
+from ..types import Seconds
 from .environment import Mask, Setting
 from .pipes import Inlet, Outlet
 

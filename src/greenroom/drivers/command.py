@@ -7,9 +7,9 @@ from typing import Any, TypeAlias
 
 from ..actors.agent.kind import agent
 from ..actors.agent.turn import Turn
-from ..actors.borders import shown
-from ..actors.errors import ProcessFailed
-from ..actors.views import AgentInfo
+from ..actors.models import AgentInfo
+from ..borders import shown
+from ..errors import ProcessFailed
 from .child import Child, Link, NoPlace, link
 from .environment import Cwd, Env, Limits, Mask, Setting, setting
 from .kinds import checked_again

@@ -12,9 +12,9 @@ from acp import schema
 
 from ..actors.agent.threads import run_in_thread
 from ..actors.agent.turn import Turn
-from ..actors.borders import is_a, left_behind, shown
-from ..actors.errors import ProcessFailed
-from ..actors.vocabulary import Seconds
+from ..borders import is_a, left_behind, shown
+from ..errors import ProcessFailed
+from ..types import Seconds
 from .child import Child
 from .files import FileRefused, Folder
 from .messages import LARGEST, LastMessage

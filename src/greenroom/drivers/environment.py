@@ -13,10 +13,10 @@ from typing import Any, TypeAlias
 import msgspec
 from msgspec import Struct
 
-from ..actors.borders import shown
-from ..actors.errors import ProcessFailed
+from ..actors.models import AgentInfo
 from ..actors.processes.protocol import Program
-from ..actors.views import AgentInfo
+from ..borders import shown
+from ..errors import ProcessFailed
 
 BASICS = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR")
 """Handed on from the runtime's environment, unless the kind sets them or says None."""

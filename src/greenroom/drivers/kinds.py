@@ -3,7 +3,7 @@
 from typing import Any
 
 from ..actors.agent.kind import find_kind
-from ..actors.errors import KindTaken
+from ..errors import KindTaken
 
 
 def checked_again(name: str, version: int, body: dict[str, Any]) -> None:

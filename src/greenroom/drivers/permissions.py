@@ -18,8 +18,8 @@ from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
 
-from ..actors.borders import shown
-from ..actors.errors import GreenroomError
+from ..borders import shown
+from ..errors import GreenroomError
 
 Choice: TypeAlias = bool | str
 Policy: TypeAlias = (

@@ -6,8 +6,8 @@ from typing import Any, TypeAlias
 import msgspec
 
 from ..actors.agent.turn import Turn
-from ..actors.borders import shown
-from ..actors.errors import CannotStore
+from ..borders import shown
+from ..errors import CannotStore
 
 Prompt: TypeAlias = Callable[[Turn], str] | None
 

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from ..actors.agent.turn import Turn
-from ..actors.errors import CannotStore
+from ..errors import CannotStore
 from .environment import Mask
 
 KEPT = 1024

@@ -19,8 +19,8 @@ from mcp.shared.exceptions import MCPError
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 
 from ..actors.agent.kind import Kind
-from ..actors.async_runtime import AsyncRuntime
-from ..actors.errors import AgentClosed, AgentNotFound, BacklogFull, GreenroomError, PathTaken, UnknownKind
+from ..actors.face.async_runtime import AsyncRuntime
+from ..errors import AgentClosed, AgentNotFound, BacklogFull, GreenroomError, PathTaken, UnknownKind
 from . import tools
 from .subagents import SubAgents, close_tree
 from .trees import Tree, Trees

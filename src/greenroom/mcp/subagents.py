@@ -14,12 +14,12 @@ from typing import Any, TypeAlias
 from msgspec import UNSET
 
 from .. import UNSET as NOT_GIVEN
-from ..actors.async_runtime import AsyncAgentRef, AsyncRuntime
-from ..actors.errors import AgentClosed, AgentNotFound, GreenroomError, RuntimeClosing, UnknownKind
-from ..actors.views import AgentInfo, Event, Outcome
-from ..actors.vocabulary import MAX_SEGMENTS
+from ..actors.face.async_runtime import AsyncAgentRef, AsyncRuntime
+from ..actors.models import AgentInfo, Event, Outcome
 from ..cli.answers import in_json
 from ..cli.text import printable
+from ..errors import AgentClosed, AgentNotFound, GreenroomError, RuntimeClosing, UnknownKind
+from ..paths import MAX_SEGMENTS
 from . import tools
 from .trees import SESSION, Tree, Trees
 

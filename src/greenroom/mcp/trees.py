@@ -12,9 +12,9 @@ from hmac import compare_digest
 
 from msgspec import Struct
 
-from ..actors.errors import RunIdTaken
-from ..actors.ids import is_reserved
-from ..actors.vocabulary import check_path
+from ..errors import RunIdTaken
+from ..paths import check_path
+from ..run_ids import is_reserved
 
 SESSION = "mcp-session-"
 """The names of sessions' trees begin like this."""

@@ -14,7 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from .. import Explanation
-from ..actors.vocabulary import check_path, check_under, is_under
+from ..paths import check_path, check_under, is_under
 from .problems import OutOfReach
 
 PREFIX = "tree."

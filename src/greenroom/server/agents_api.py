@@ -12,13 +12,14 @@ from msgspec import UNSET
 
 from .. import UNSET as NO_INPUT
 from .. import AgentInfo, AsyncAgentRef, Explanation, RunIdTaken
-from ..actors.vocabulary import AgentStatus, check_path
+from ..paths import check_path
+from ..types import AgentStatus
 from .access import Access
 from .addresses import agent_url, run_url
+from .json_view import shown
 from .openapi import PROBLEM_RESPONSES, problems
 from .problems import Malformed
 from .requests import ApiRequest, Body
-from .shown import shown
 from .views import (
     Accepted,
     AgentPage,

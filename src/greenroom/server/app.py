@@ -6,10 +6,10 @@ from litestar.datastructures import State
 from litestar.exceptions import HTTPException, InternalServerException
 
 from .. import GreenroomError
-from . import agents_api, looking_api, openapi, overview_api, runs_api
+from . import agents_api, dashboard_api, monitoring_api, openapi, runs_api
 from .assets import read_assets
-from .gate import Gate, Limits
 from .log import log
+from .middleware import Gate, Limits
 from .problems import Malformed, NoSuchAddress, TooLarge, WrongMethod, told
 from .requests import ApiRequest
 from .service import Service
@@ -35,7 +35,7 @@ def described() -> bytes:
 
 def _litestar(state: State, limits: Limits) -> Litestar:
     return Litestar(
-        [*agents_api.HANDLERS, *runs_api.HANDLERS, *looking_api.HANDLERS, *overview_api.HANDLERS],
+        [*agents_api.HANDLERS, *runs_api.HANDLERS, *monitoring_api.HANDLERS, *dashboard_api.HANDLERS],
         request_class=ApiRequest,
         exception_handlers={GreenroomError: _ours, HTTPException: _litestars, Exception: _bug},
         logging_config=None,

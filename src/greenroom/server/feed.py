@@ -18,7 +18,8 @@ import msgspec
 from msgspec import Struct
 
 from .. import Event
-from ..actors.vocabulary import is_under, upwards
+from ..actors.vocabulary import upwards
+from ..paths import is_under
 
 Place = NewType("Place", int)
 """Before which entry of the feed a reader stands. Events' numbers have gaps and repeat, places do not."""

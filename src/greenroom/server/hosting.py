@@ -21,7 +21,7 @@ from msgspec import Struct
 from .. import AsyncRuntime
 from .access import Keyring
 from .app import build
-from .gate import Limits
+from .middleware import Limits
 from .service import Service
 from .streams import Streams
 from .wire import bounded

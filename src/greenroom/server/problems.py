@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from ..actors import errors
-from ..actors.errors import GreenroomError
+from .. import errors
+from ..errors import GreenroomError
 
 MEDIA_TYPE = "application/problem+json"
 

@@ -11,9 +11,9 @@ from contextlib import contextmanager, suppress
 from weakref import WeakValueDictionary
 
 from .. import AsyncRuntime, Event, RuntimeClosing
-from ..actors.async_runtime import AsyncEventStream
+from ..actors.events.buffer import missed
 from ..actors.events.protocol import MISSED, Cursor
-from ..actors.events.ring import missed
+from ..actors.face.async_runtime import AsyncEventStream
 from ..actors.vocabulary import upwards
 from .feed import CHUNK, Feed, Place, Wanted, on_wire
 from .problems import TooManyStreams

@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from .. import AgentInfo, Outcome, RunInfo, Stats
-from ..actors.vocabulary import AgentStatus, Durability, OutcomeStatus, RunStatus, Timestamp
-from .shown import shown
+from ..types import AgentStatus, Durability, OutcomeStatus, RunStatus, Timestamp
+from .json_view import shown
 
 Level: TypeAlias = Annotated[
     Durability | None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..actors.systems.virtual import Stuck
 from .exploring import explore
-from .mishaps import NO_FAULTS, Crashed, Faults, InjectedFault
+from .injected_faults import NO_FAULTS, Crashed, Faults, InjectedFault
 from .simulation import Simulation
 
 if TYPE_CHECKING:

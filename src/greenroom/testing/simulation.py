@@ -11,19 +11,19 @@ from queue import Empty
 from typing import Any, Self, TypeVar
 
 from ..actors.agent.kind import listeners
-from ..actors.async_runtime import AsyncRuntime
-from ..actors.engine import Engine
-from ..actors.errors import RuntimeClosing
-from ..actors.retention import DEFAULT, Retention
-from ..actors.runtime import Runtime
+from ..actors.environment import World
+from ..actors.face.async_runtime import AsyncRuntime
+from ..actors.face.engine import Engine
+from ..actors.face.runtime import Runtime
 from ..actors.systems.choices import Choices, Scheduled, Seeded
 from ..actors.systems.simulated import HORIZON, PAUSES, SimulatedSystemBase
 from ..actors.systems.trace import Trace
 from ..actors.systems.virtual import Stuck, VirtualLoop
-from ..actors.vocabulary import Durability
-from ..actors.world import World
+from ..errors import RuntimeClosing
 from ..persistence.simulated import Disk
-from .mishaps import NO_FAULTS, Crashed, Faults, FaultyTurn
+from ..retention import DEFAULT, Retention
+from ..types import Durability
+from .injected_faults import NO_FAULTS, Crashed, Faults, FaultyTurn
 from .repeating import this_command
 
 T = TypeVar("T")

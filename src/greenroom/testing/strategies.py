@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from .mishaps import Faults
+from .injected_faults import Faults
 from .simulation import Simulation
 
 PROBABILITIES = (0.0, 0.01, 0.05, 0.2)

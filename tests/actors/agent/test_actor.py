@@ -14,8 +14,8 @@ from greenroom import agent
 from greenroom.actors.agent.actor import AgentActor
 from greenroom.actors.residency.protocol import OpenSession, SessionEnded, Unload
 from greenroom.actors.systems.local import LocalSystemBase
-from greenroom.actors.vocabulary import AgentId, Incarnation
-from greenroom.persistence.protocol import AgentImage, AgentRow
+from greenroom.persistence.rows import AgentImage, AgentRow
+from greenroom.types import AgentId, Incarnation
 
 
 @agent(name="actor-opens")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from greenroom import KeyNeeded
 from greenroom.actors.agent.identities import Identities
-from greenroom.actors.ids import derived_id, is_reserved, plain_id, stem_of
+from greenroom.run_ids import derived_id, is_reserved, plain_id, stem_of
 
 names = st.sampled_from(["/t/a", "/t/b"])
 keys = st.none() | st.sampled_from(["1", "#1", "2"]) | st.integers(1, 2)

@@ -41,8 +41,8 @@ from greenroom.actors.residency.protocol import (
     Work,
 )
 from greenroom.actors.slots.protocol import AcquireSlot, ReleaseSlot, SlotGranted
-from greenroom.actors.vocabulary import AgentId, Incarnation, RunId
-from greenroom.persistence.protocol import RunRow
+from greenroom.persistence.rows import RunRow
+from greenroom.types import AgentId, Incarnation, RunId
 
 ME = AgentId(1), Incarnation(1)
 

@@ -11,9 +11,9 @@ import pytest
 
 from greenroom.actors.agent.kind import Kind
 from greenroom.actors.agent.states import StateKeeper, restored
-from greenroom.actors.errors import CannotStore, SnapshotUnreadable
-from greenroom.persistence import codec, large
-from greenroom.persistence.protocol import Snapshot
+from greenroom.errors import CannotStore, SnapshotUnreadable
+from greenroom.persistence import chunked_pickle, codec
+from greenroom.persistence.rows import Snapshot
 
 
 def kind(**changes: Any) -> Kind:
@@ -166,7 +166,7 @@ def test_one_reading_alone_would_have_been_torn(mutating: Any) -> None:
     state, _ = mutating
     torn = False
     for _ in range(200):
-        sink = large._Reading(codec.LARGEST, keep=True)
+        sink = chunked_pickle._Reading(codec.LARGEST, keep=True)
         try:
             large_pickler(sink).dump(state)
         except RuntimeError:
@@ -179,10 +179,10 @@ def test_one_reading_alone_would_have_been_torn(mutating: Any) -> None:
     assert torn
 
 
-def large_pickler(file: Any) -> large.Pickler:
+def large_pickler(file: Any) -> chunked_pickle.Pickler:
     import cloudpickle  # type: ignore[import-untyped]
 
-    pickler: large.Pickler = cloudpickle.Pickler(file, 5)
+    pickler: chunked_pickle.Pickler = cloudpickle.Pickler(file, 5)
     return pickler
 
 

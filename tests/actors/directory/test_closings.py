@@ -5,13 +5,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from greenroom.actors.directory.closings import Closing, Closings
 from greenroom.actors.directory.paths import PathTable
 from greenroom.actors.directory.protocol import CloseAgent, SubmitRun
+from greenroom.actors.directory.subtree_closing import Closing, Closings
+from greenroom.actors.ledger.log.commit_log import AgentPage
 from greenroom.actors.ledger.protocol import CloseRecorded
-from greenroom.actors.vocabulary import is_under
-from greenroom.persistence.journal import AgentPage
-from greenroom.persistence.protocol import AgentRow, Answer
+from greenroom.actors.storage.protocol import Answer
+from greenroom.paths import is_under
+from greenroom.persistence.rows import AgentRow
 
 PATHS = ["/", "/a", "/a/b", "/a/b/c", "/a/bc", "/d"]
 CALLER = "caller"

@@ -6,7 +6,7 @@ import pytest
 
 from greenroom import Runtime, Turn, agent
 from greenroom.actors.supervisor import actor as supervisor
-from greenroom.persistence.protocol import FindAgent
+from greenroom.persistence.queries import FindAgent
 from greenroom.persistence.reader import Reader
 
 AGENTS = 20

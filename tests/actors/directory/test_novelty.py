@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from greenroom.actors.directory.novelty import MOST_TREES, Novelty
+from greenroom.actors.directory.path_filter import MOST_TREES, Novelty
 
 names = st.text("abc0-", min_size=1, max_size=6)
 paths = st.builds(lambda tree, rest: f"/{tree}/{rest}", st.sampled_from("abc"), names)

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from msgspec.structs import replace
 
-from greenroom.actors.directory.novelty import MOST_TREES
+from greenroom.actors.directory.path_filter import MOST_TREES
 from greenroom.actors.directory.paths import PathTable
 from greenroom.actors.directory.protocol import CloseAgent, CloseTree, SpawnAgent, SubmitRun
 from greenroom.actors.effects import Send
-from greenroom.actors.errors import PathTaken
+from greenroom.actors.ledger.log.commit_log import AgentPage
 from greenroom.actors.ledger.protocol import (
     AcceptRun,
     CloseRecorded,
@@ -21,9 +21,11 @@ from greenroom.actors.ledger.protocol import (
     Refused,
     SpawnSettled,
 )
-from greenroom.actors.vocabulary import is_under, tree_of
-from greenroom.persistence.journal import AgentPage
-from greenroom.persistence.protocol import AgentRow, Answer, Ask, FindAgent, HasAgents, ListAgents
+from greenroom.actors.storage.protocol import Answer, Ask
+from greenroom.errors import PathTaken
+from greenroom.paths import is_under, tree_of
+from greenroom.persistence.queries import FindAgent, HasAgents, ListAgents
+from greenroom.persistence.rows import AgentRow
 
 PATHS = ["/a", "/a/b", "/a/b/c", "/a/d", "/e"]
 CALLER = "caller"

@@ -4,9 +4,10 @@ from itertools import count
 from typing import Any
 
 from greenroom.actors.effects import StartTimer
+from greenroom.actors.events.buffer import EventRing
 from greenroom.actors.events.protocol import Announce, GoOn, PullEvents
-from greenroom.actors.events.ring import EventRing
-from greenroom.persistence.protocol import EventPage, EventRow, ListEvents
+from greenroom.persistence.queries import EventPage, ListEvents
+from greenroom.persistence.rows import EventRow
 
 
 def event(seq: int, path: str = "/t/a") -> EventRow:

@@ -10,10 +10,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from msgspec import Struct
 
 from greenroom.actors.effects import Send, StartTimer
+from greenroom.actors.events.buffer import EventRing, Key
 from greenroom.actors.events.protocol import Announce, GoOn, PullEvents
-from greenroom.actors.events.ring import EventRing, Key
-from greenroom.actors.vocabulary import is_under
-from greenroom.persistence.protocol import EventPage, EventRow, ListEvents
+from greenroom.paths import is_under
+from greenroom.persistence.queries import EventPage, ListEvents
+from greenroom.persistence.rows import EventRow
 
 PATHS = ("/t", "/t/a", "/t/a/b", "/t/ab", "/u")
 UNDERS = ("/", "/t", "/t/a", "/u")

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from greenroom.actors.ledger.ledger import Ledger
+from greenroom.actors.ledger.log.commit_log import Journal
 from greenroom.actors.ledger.protocol import (
     InterruptTurns,
     NothingToRun,
@@ -13,17 +14,9 @@ from greenroom.actors.ledger.protocol import (
     StopBeginning,
     TakeRun,
 )
-from greenroom.persistence.journal import Journal
-from greenroom.persistence.protocol import (
-    AddEvent,
-    AgentRow,
-    Answer,
-    BatchWritten,
-    Read,
-    RunRow,
-    Unfinished,
-    WriteBatch,
-)
+from greenroom.actors.storage.protocol import Answer, BatchWritten, Read, WriteBatch
+from greenroom.persistence.records import AddEvent
+from greenroom.persistence.rows import AgentRow, RunRow, Unfinished
 
 AGENT = AgentRow(1, "/t/a", "kind", 1, b"", 1.0, 1.0)
 CONTINUATION = RunRow("next", 5, 1, "/t/a", b"", 1.0, awaits=("first",))

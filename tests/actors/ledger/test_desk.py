@@ -5,8 +5,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from greenroom.actors.ledger.desk import Desk, OpenRun
-from greenroom.persistence.protocol import RunRow
+from greenroom.actors.ledger.agent_runs import Desk, OpenRun
+from greenroom.persistence.rows import RunRow
 
 
 def open_run(serial: int) -> OpenRun:

@@ -1,7 +1,7 @@
 """When a store that cannot be written is tried again, and what is told of it."""
 
-from greenroom.actors.errors import StoreError
-from greenroom.actors.ledger.health import FIRST_RETRY, LAST_RETRY, Episode, Health
+from greenroom.actors.ledger.store_outage import FIRST_RETRY, LAST_RETRY, Episode, Health
+from greenroom.errors import StoreError
 
 
 def test_an_episode_goes_from_the_first_failure_to_the_next_success() -> None:

@@ -2,11 +2,11 @@
 
 from common.steps import Steps
 
-from greenroom.actors.ledger.desk import Desk
+from greenroom.actors.ledger.agent_runs import Desk
 from greenroom.actors.ledger.ledger import Ledger
+from greenroom.actors.ledger.log.commit_log import Journal
 from greenroom.actors.ledger.protocol import AcceptRun, InterruptRuns
-from greenroom.persistence.journal import Journal
-from greenroom.persistence.protocol import Unfinished
+from greenroom.persistence.rows import Unfinished
 
 
 def ledger() -> Ledger:

@@ -1,8 +1,8 @@
 """The runs that ended lately: bounded, and only what is certainly still there."""
 
-from greenroom.actors.ledger.lately import LARGEST, MOST, Lately
-from greenroom.actors.vocabulary import AgentId, RunId
-from greenroom.persistence.protocol import RunRow
+from greenroom.actors.ledger.recent_runs import LARGEST, MOST, Lately
+from greenroom.persistence.rows import RunRow
+from greenroom.types import AgentId, RunId
 
 
 def ended(number: int, result: bytes = b"") -> RunRow:

@@ -1,11 +1,12 @@
 """A run id from outside is looked up on disk, and its agent closes before the disk has answered."""
 
 from greenroom.actors.effects import Send
-from greenroom.actors.errors import AgentClosed
 from greenroom.actors.ledger.ledger import Ledger
+from greenroom.actors.ledger.log.commit_log import Journal
 from greenroom.actors.ledger.protocol import AcceptRun, RecordClose, Refused, RunAccepted
-from greenroom.persistence.journal import Journal
-from greenroom.persistence.protocol import Answer, Read, RunRow, Unfinished
+from greenroom.actors.storage.protocol import Answer, Read
+from greenroom.errors import AgentClosed
+from greenroom.persistence.rows import RunRow, Unfinished
 
 ASK = AcceptRun(1, "caller", 1, "/t/a", "kind", b"", "invoice")
 

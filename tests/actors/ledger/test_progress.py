@@ -9,9 +9,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from greenroom.actors.agent.reports import Reports
 from greenroom.actors.effects import StartTimer
+from greenroom.actors.events.published import Publish
 from greenroom.actors.ledger import progress as progress_module
-from greenroom.actors.ledger.desk import OpenRun
+from greenroom.actors.ledger.agent_runs import OpenRun
 from greenroom.actors.ledger.ledger import Ledger
+from greenroom.actors.ledger.log import write_backlog
+from greenroom.actors.ledger.log.commit_log import Journal
 from greenroom.actors.ledger.progress import MOST_UNWRITTEN, PORTION, SHARE, Progress, size_of
 from greenroom.actors.ledger.protocol import (
     AcceptRun,
@@ -24,15 +27,8 @@ from greenroom.actors.ledger.protocol import (
     TurnSettled,
 )
 from greenroom.actors.residency.protocol import AgentLeft
-from greenroom.persistence import debt
-from greenroom.persistence.journal import Journal
-from greenroom.persistence.protocol import (
-    BatchWritten,
-    Publish,
-    RunRow,
-    Unfinished,
-    WriteBatch,
-)
+from greenroom.actors.storage.protocol import BatchWritten, WriteBatch
+from greenroom.persistence.rows import RunRow, Unfinished
 
 
 def report(run_id: str, told: range, dropped: int = 0) -> ReportProgress:
@@ -298,7 +294,7 @@ def test_a_turns_end_comes_behind_what_it_told_and_its_session_is_answered_then(
 
 
 def test_nobody_waits_for_the_disk_whose_runs_are_kept_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(debt, "MOST_RECORDS", 3_000)
+    monkeypatch.setattr(write_backlog, "MOST_RECORDS", 3_000)
     room = Room("memory")
     room.begin(1)
     room.tell(1, range(5_000))

@@ -17,7 +17,7 @@ from greenroom.actors.ledger.suspects import (
     lost,
     verdict,
 )
-from greenroom.persistence.protocol import RunRow
+from greenroom.persistence.rows import RunRow
 
 ROW = RunRow("r", 1, 1, "/t/a", b"", 5.0)
 AT_WORK = replace(ROW, attempt=1, started_at=10.0, at_work=True)

@@ -10,6 +10,7 @@ import pytest
 from greenroom.actors.effects import Effect, Send
 from greenroom.actors.ledger.errands import PORTION, GoOn
 from greenroom.actors.ledger.ledger import Ledger
+from greenroom.actors.ledger.log.commit_log import Journal
 from greenroom.actors.ledger.protocol import (
     AcceptRun,
     AgentsClosed,
@@ -29,8 +30,7 @@ from greenroom.actors.ledger.protocol import (
     TakeRun,
 )
 from greenroom.actors.residency.protocol import SummonAgent
-from greenroom.persistence.journal import Journal
-from greenroom.persistence.protocol import Unfinished
+from greenroom.persistence.rows import Unfinished
 
 MANY = 5 * PORTION
 

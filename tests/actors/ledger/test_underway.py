@@ -3,9 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from greenroom.actors.ledger.desk import Desk, OpenRun
+from greenroom.actors.ledger.agent_runs import Desk, OpenRun
 from greenroom.actors.ledger.underway import FEW, UnderWay
-from greenroom.persistence.protocol import RunRow
+from greenroom.persistence.rows import RunRow
 
 
 def begin(desk: Desk) -> None:

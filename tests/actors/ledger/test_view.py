@@ -4,8 +4,8 @@ import pytest
 from common.steps import Steps
 
 from greenroom.actors.effects import Send
-from greenroom.actors.errors import RuntimeClosing
-from greenroom.actors.ledger.desk import Desk, OpenRun
+from greenroom.actors.ledger.agent_runs import Desk, OpenRun
+from greenroom.actors.ledger.log.commit_log import Journal
 from greenroom.actors.ledger.protocol import (
     AwaitedRun,
     DescribeAgent,
@@ -14,11 +14,12 @@ from greenroom.actors.ledger.protocol import (
     DescribeState,
     Refused,
 )
+from greenroom.actors.ledger.queries import View
 from greenroom.actors.ledger.suspects import Suspects
-from greenroom.actors.ledger.view import View
-from greenroom.actors.vocabulary import RunId
-from greenroom.persistence.journal import Journal
-from greenroom.persistence.protocol import AgentRow, Answer, Read, RunRow
+from greenroom.actors.storage.protocol import Answer, Read
+from greenroom.errors import RuntimeClosing
+from greenroom.persistence.rows import AgentRow, RunRow
+from greenroom.types import RunId
 
 QUESTIONS = {
     "an agent": lambda view: view.agent(DescribeAgent(1, "caller", "/t/a")),

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from greenroom.actors.errors import WouldDeadlock
 from greenroom.actors.ledger.ledger import Ledger
+from greenroom.actors.ledger.log.commit_log import Journal
 from greenroom.actors.ledger.protocol import (
     AcceptRun,
     AwaitRun,
@@ -21,9 +21,9 @@ from greenroom.actors.ledger.protocol import (
     TakeRun,
 )
 from greenroom.actors.ledger.waits import find_path
-from greenroom.actors.vocabulary import AgentId, Incarnation, RunId
-from greenroom.persistence.journal import Journal
-from greenroom.persistence.protocol import Unfinished
+from greenroom.errors import WouldDeadlock
+from greenroom.persistence.rows import Unfinished
+from greenroom.types import AgentId, Incarnation, RunId
 
 NODES = range(8)
 graphs = st.sets(st.tuples(st.sampled_from(NODES), st.sampled_from(NODES)), max_size=20)

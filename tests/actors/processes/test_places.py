@@ -4,7 +4,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from greenroom.actors.processes.places import Places
+from greenroom.actors.processes.permits import Places
 
 
 class PlacesAgainstLists(RuleBasedStateMachine):

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from greenroom.actors.effects import Send, StartTimer
-from greenroom.actors.errors import RuntimeClosing, StoreError
 from greenroom.actors.processes.protocol import (
     AllProcessesEnded,
     CloseStreams,
@@ -34,9 +33,10 @@ from greenroom.actors.processes.protocol import (
 )
 from greenroom.actors.processes.records import WriteAgain
 from greenroom.actors.processes.table import ProcessTable, Say, _LookAgain, _TimeIsUp
-from greenroom.persistence.ownership import LEASE, Instant, Owner, Process
+from greenroom.actors.storage.protocol import KeepProcesses, ProcessesKept
+from greenroom.errors import RuntimeClosing, StoreError
+from greenroom.persistence.lease_rules import LEASE, Instant, Owner, Process
 from greenroom.persistence.processes import ProcessRow
-from greenroom.persistence.protocol import KeepProcesses, ProcessesKept
 
 ME = Process("host", "boot", "pid:[1]", 100, 1000)
 NOW = Instant(10_000.0, 500.0)

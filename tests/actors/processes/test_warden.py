@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from greenroom.actors.processes.hands import SCRIPT
+from greenroom.actors.processes.reaper_client import SCRIPT
 
 DEADLINE = 600.0
 

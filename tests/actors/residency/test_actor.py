@@ -30,8 +30,10 @@ from greenroom.actors.residency.protocol import (
 )
 from greenroom.actors.shell import Meet
 from greenroom.actors.slots.protocol import EndHolder
-from greenroom.actors.vocabulary import AgentId, Incarnation
-from greenroom.persistence.protocol import AgentImage, AgentRow, Answer, Ask, LoadAgent
+from greenroom.actors.storage.protocol import Answer, Ask
+from greenroom.persistence.queries import LoadAgent
+from greenroom.persistence.rows import AgentImage, AgentRow
+from greenroom.types import AgentId, Incarnation
 
 DEADLINE = 600.0
 CRASHING = 13  # the id of the agent whose sessions crash

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from greenroom.actors.residency.lru import LRU
-from greenroom.actors.vocabulary import AgentId
+from greenroom.types import AgentId
 
 A, B, C = AgentId(1), AgentId(2), AgentId(3)
 

@@ -11,7 +11,6 @@ import pytest
 from msgspec.structs import replace
 
 from greenroom.actors.effects import Send, StartTimer
-from greenroom.actors.errors import GreenroomError, SnapshotTampered
 from greenroom.actors.residency.protocol import (
     AgentEntered,
     AgentLeft,
@@ -37,8 +36,11 @@ from greenroom.actors.residency.table import (
     _PatienceEnded,
 )
 from greenroom.actors.slots.protocol import EndHolder
-from greenroom.actors.vocabulary import AgentId, Incarnation
-from greenroom.persistence.protocol import AgentImage, AgentRow, Ask, LoadAgent
+from greenroom.actors.storage.protocol import Ask
+from greenroom.errors import GreenroomError, SnapshotTampered
+from greenroom.persistence.queries import LoadAgent
+from greenroom.persistence.rows import AgentImage, AgentRow
+from greenroom.types import AgentId, Incarnation
 
 SHARE = 0.5
 

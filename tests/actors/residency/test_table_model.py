@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from greenroom.actors.effects import Send, StartTimer
-from greenroom.actors.errors import SnapshotTampered
 from greenroom.actors.residency.protocol import (
     AgentEntered,
     AgentLeft,
@@ -47,8 +46,11 @@ from greenroom.actors.residency.table import (
     _PatienceEnded,
 )
 from greenroom.actors.slots.protocol import EndHolder
-from greenroom.actors.vocabulary import AgentId, Incarnation
-from greenroom.persistence.protocol import AgentImage, AgentRow, Ask, LoadAgent
+from greenroom.actors.storage.protocol import Ask
+from greenroom.errors import SnapshotTampered
+from greenroom.persistence.queries import LoadAgent
+from greenroom.persistence.rows import AgentImage, AgentRow
+from greenroom.types import AgentId, Incarnation
 
 AGENTS = 7
 SHARE = 0.5

@@ -16,7 +16,7 @@ from greenroom.actors.slots.protocol import (
     SlotGranted,
     SlotReport,
 )
-from greenroom.actors.vocabulary import AgentId, Incarnation
+from greenroom.types import AgentId, Incarnation
 
 PATIENCE = 600.0
 

@@ -10,7 +10,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from greenroom.actors.effects import Effect, Send
 from greenroom.actors.slots.protocol import Lease, SlotGranted, SlotReport
 from greenroom.actors.slots.table import MAX_ENDED, MAX_HOLDERS, SlotTable
-from greenroom.actors.vocabulary import AgentId, Incarnation, tree_of
+from greenroom.paths import tree_of
+from greenroom.types import AgentId, Incarnation
 
 
 def lease(agent_id: int, number: int = 1, incarnation: int = 1) -> Lease:

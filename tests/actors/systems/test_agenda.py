@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from greenroom.actors.systems.agenda import Agenda
 from greenroom.actors.systems.choices import Choices, Scheduled, Seeded
+from greenroom.actors.systems.timers import Agenda
 
 
 def _say(told: list[str], word: str) -> object:

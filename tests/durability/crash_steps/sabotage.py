@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from greenroom.persistence.actor import PersistenceActor
-from greenroom.persistence.protocol import BatchWritten, WriteBatch
+from greenroom.actors.storage.protocol import BatchWritten, WriteBatch
+from greenroom.actors.storage.writer import PersistenceActor
 from greenroom.persistence.store import Store
 
 

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import pytest
 
 from greenroom import Event, Runtime
-from greenroom.persistence.protocol import Record
+from greenroom.persistence.records import Record
 from greenroom.persistence.store import Store
 
 T = TypeVar("T")

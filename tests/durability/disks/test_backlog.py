@@ -11,9 +11,9 @@ import pytest
 
 from greenroom import AgentClosed, AsyncRuntime, BacklogFull, Runtime, RuntimeClosing, Turn, agent
 from greenroom.actors.ledger import ledger as ledger_module
-from greenroom.actors.ledger.door import PORTION
-from greenroom.persistence import debt
-from greenroom.persistence.journal import Journal
+from greenroom.actors.ledger.admission import PORTION
+from greenroom.actors.ledger.log import write_backlog
+from greenroom.actors.ledger.log.commit_log import Journal
 
 from .conftest import DEADLINE, Disk, Later, Listener, asked_until, store_on
 
@@ -176,12 +176,12 @@ def test_a_loop_that_spawns_in_groups_is_held_up_and_stays_small(
     async def story() -> None:
         nonlocal most
         async with AsyncRuntime(tmp_path / "agents.db", durability="memory", backlog=100_000) as runtime:
-            debt = runtime._engine._roles["ledger"].cell.instance.journal.debt  # type: ignore[union-attr]
+            write_backlog = runtime._engine._roles["ledger"].cell.instance.journal.debt  # type: ignore[union-attr]
             disk.delay = SLOW
             for number in range(groups):
                 paths = [f"/t/a{number}-{each}" for each in range(group)]
                 await asyncio.gather(*(runtime.spawn(counter, path) for path in paths))
-                most = max(most, debt.records)
+                most = max(most, write_backlog.records)
             disk.delay = 0.0
             assert (await runtime.stats()).agents == group * groups
 
@@ -310,7 +310,7 @@ def test_waiting_again_and_again_for_what_is_not_on_disk_leaves_nothing_behind(m
 @pytest.fixture
 def little_room(monkeypatch: pytest.MonkeyPatch) -> int:
     """A journal that is crowded soon."""
-    monkeypatch.setattr(debt, "MOST_RECORDS", 1_000)
+    monkeypatch.setattr(write_backlog, "MOST_RECORDS", 1_000)
     return 1_000
 
 

@@ -11,9 +11,9 @@ import pytest
 from msgspec.structs import replace
 
 from greenroom import AsyncRuntime, Runtime, StoreCorrupt, StoreError, SyncTurn, Turn, agent
-from greenroom.actors.errors import InternalError
-from greenroom.persistence.protocol import AddRun
-from greenroom.persistence.records import WRITES
+from greenroom.errors import InternalError
+from greenroom.persistence.records import AddRun
+from greenroom.persistence.sql_writes import WRITES
 
 from .conftest import Disk, Later, Listener, Log, asked_until, store_on
 

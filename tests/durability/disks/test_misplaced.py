@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from greenroom import Retention, Runtime, StoreError, Turn, agent
-from greenroom.persistence import ownership
+from greenroom.persistence import lease_rules
 
 DEADLINE = 30.0
 
@@ -25,7 +25,7 @@ async def counter(turn: Turn) -> Any:
 
 @pytest.fixture(autouse=True)
 def _signs_of_life_come_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ownership, "LEASE", 1.0)
+    monkeypatch.setattr(lease_rules, "LEASE", 1.0)
 
 
 def until(check: Callable[[], object]) -> None:

@@ -14,10 +14,10 @@ import pytest
 from msgspec.structs import replace
 
 from greenroom import AgentNotFound, RunNotFound, Runtime, Turn, agent
-from greenroom.actors.errors import InternalError
+from greenroom.errors import InternalError
 from greenroom.persistence import doctor
-from greenroom.persistence.protocol import AddMessage, AddRun
-from greenroom.persistence.records import WRITES
+from greenroom.persistence.records import AddMessage, AddRun
+from greenroom.persistence.sql_writes import WRITES
 
 from .conftest import Disk, Later, Listener, asked_until
 

@@ -15,7 +15,7 @@ import pytest
 
 from greenroom import Runtime, Turn, agent
 from greenroom.actors.systems.simulated import SimulatedThreadCell, name_of
-from greenroom.persistence.protocol import AddAgent, PutSnapshot, SetAgent
+from greenroom.persistence.records import AddAgent, PutSnapshot, SetAgent
 from greenroom.testing import Simulation
 
 from .conftest import Disk, Later, Listener, asked_until, store_on

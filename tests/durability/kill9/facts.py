@@ -10,8 +10,9 @@ from msgspec import Struct
 
 from greenroom import Runtime
 from greenroom.persistence.codec import decode_state, loads
-from greenroom.persistence.protocol import EventRow, FindRuns, LoadAgent
+from greenroom.persistence.queries import FindRuns, LoadAgent
 from greenroom.persistence.reader import Reader
+from greenroom.persistence.rows import EventRow
 
 ALL = 10_000_000
 

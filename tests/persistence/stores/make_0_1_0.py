@@ -19,10 +19,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 import printers
 
 from greenroom import RunFailed, Runtime
-from greenroom.persistence import claim
-from greenroom.persistence.ownership import Process
+from greenroom.persistence import lease
+from greenroom.persistence.lease_rules import Process
 
-claim.this_process = lambda: Process("press.example", "of that day", "pid:[1]", os.getpid(), 1)
+lease.this_process = lambda: Process("press.example", "of that day", "pid:[1]", os.getpid(), 1)
 
 
 def until(check: Callable[[], bool]) -> None:

@@ -2,16 +2,10 @@
 
 from typing import Any
 
-from greenroom.actors.vocabulary import AgentId, RunId, is_under
-from greenroom.persistence.fold import fold_image, fold_run
-from greenroom.persistence.protocol import (
-    AddAgent,
-    AddEvent,
-    AddRun,
-    AgentImage,
-    AgentRow,
-    Answer,
-    BatchWritten,
+from greenroom.actors.storage.protocol import Answer, BatchWritten, Read, WriteBatch
+from greenroom.paths import is_under
+from greenroom.persistence.projections import fold_image, fold_run
+from greenroom.persistence.queries import (
     FindAgent,
     FindAgents,
     FindRuns,
@@ -19,12 +13,10 @@ from greenroom.persistence.protocol import (
     ListAgents,
     LoadAgent,
     Query,
-    Read,
-    Record,
-    RunRow,
-    Unfinished,
-    WriteBatch,
 )
+from greenroom.persistence.records import AddAgent, AddEvent, AddRun, Record
+from greenroom.persistence.rows import AgentImage, AgentRow, RunRow, Unfinished
+from greenroom.types import AgentId, RunId
 
 OPEN = "accepted"
 """The status of a run that has no outcome."""

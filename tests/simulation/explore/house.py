@@ -34,7 +34,7 @@ from greenroom.actors.residency.protocol import ConfigureResidency
 from greenroom.actors.shell import Meet
 from greenroom.actors.slots.actor import SlotAllocator
 from greenroom.actors.slots.protocol import ConfigureSlots
-from greenroom.actors.vocabulary import AgentId, RequestId, RunId
+from greenroom.types import AgentId, RequestId, RunId
 
 from .cast import Address, Cast, Deed, Hire, Letter, Part, Put, Remembering, Ring
 from .disk import OPEN, Disk

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from greenroom.actors.ledger.protocol import RunAccepted, RunEnded
-from greenroom.actors.vocabulary import RunId
+from greenroom.types import RunId
 
 from .disk import Disk
 

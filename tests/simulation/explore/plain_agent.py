@@ -15,8 +15,8 @@ from greenroom.actors.agent.actor import AgentActor
 from greenroom.actors.agent.session import DoClose, DoResume, DoTurn, Session
 from greenroom.actors.ledger.protocol import AwaitRun, Continuation, OutgoingMessage, RunEnded
 from greenroom.actors.residency.protocol import OpenSession
-from greenroom.actors.vocabulary import AgentId, RunId
-from greenroom.persistence.protocol import Snapshot
+from greenroom.persistence.rows import Snapshot
+from greenroom.types import AgentId, RunId
 
 from .observer import AFTER
 

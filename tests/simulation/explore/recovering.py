@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from greenroom.actors.vocabulary import RunId
+from greenroom.types import RunId
 
 from .disk import OPEN, Disk
 from .house import House

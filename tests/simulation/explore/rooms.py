@@ -6,7 +6,7 @@ from greenroom.actors.ledger.latencies import Latencies
 from greenroom.actors.ledger.protocol import ConfigureLedger
 from greenroom.actors.residency.actor import ResidencyLRU
 from greenroom.actors.residency.table import StartSession
-from greenroom.actors.vocabulary import Timestamp
+from greenroom.types import Timestamp
 
 from .plain_agent import PlainAgent
 

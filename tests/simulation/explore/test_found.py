@@ -1,8 +1,8 @@
 """What explorations found, or led to: each as short as it can be told."""
 
 from greenroom.actors.ledger.protocol import Checkpoint, OutgoingMessage, ReportProgress
-from greenroom.actors.vocabulary import AgentId, Incarnation, RunId
-from greenroom.persistence.protocol import Snapshot
+from greenroom.persistence.rows import Snapshot
+from greenroom.types import AgentId, Incarnation, RunId
 
 from .house import House
 from .windows import house, under_way

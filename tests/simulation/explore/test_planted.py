@@ -7,7 +7,7 @@ import pytest
 
 from greenroom.actors.agent import lifecycle
 from greenroom.actors.agent.session import Session
-from greenroom.actors.ledger.desk import Desk
+from greenroom.actors.ledger.agent_runs import Desk
 from greenroom.actors.ledger.ledger import Ledger
 from greenroom.actors.residency.table import ResidencyTable
 from greenroom.actors.slots.table import SlotTable
