@@ -6,13 +6,13 @@ from ..borders import shown
 from ..errors import InternalError
 from ..types import Address
 from .effects import Send
-from .ledger.protocol import Refused
+from .ledger.protocol import RequestRefused
 
 
 def refused(message: Any, sender: Address, role: str, error: BaseException) -> Send:
     """Refuse `message`, a request, for a bug in its actor."""
     reply_to = getattr(message, "reply_to", sender)
-    return Send(reply_to, Refused(message.request, bug_in(message, role, error)))
+    return Send(reply_to, RequestRefused(message.request, bug_in(message, role, error)))
 
 
 def bug_in(message: object, role: str, error: BaseException) -> InternalError:

@@ -13,7 +13,7 @@ from .systems.local import LocalSystemBase
 from .watchdog import Watchdog
 
 
-class World(Struct, frozen=True):
+class Environment(Struct, frozen=True):
     """Threads, clocks and disks, as they are found.
 
     `answers` makes the queue in which a caller waits: `put` on the loop's thread, `get(timeout=None)` on
@@ -29,4 +29,4 @@ class World(Struct, frozen=True):
     reader_opener: Callable[..., Any] | None = None
 
 
-REAL = World()
+REAL_ENVIRONMENT = Environment()

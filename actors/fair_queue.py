@@ -19,7 +19,7 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 Ring: TypeAlias = OrderedDict[str, None]
 
-MOST_PLACES = 10_000
+MOST_POSITIONS = 10_000
 """How far a place is counted: it costs about a microsecond for each that is before."""
 
 
@@ -159,6 +159,6 @@ class FairQueue(Generic[K, V]):
             rings.left(tree, going_on=of_tree[0], new=of_tree[1])
 
     def place(self, key: K) -> int:
-        """How many are served before this claim; `MOST_PLACES` at most are counted."""
-        before = enumerate(islice(self.order(), MOST_PLACES))
-        return next((place for place, other in before if other == key), MOST_PLACES)
+        """How many are served before this claim; `MOST_POSITIONS` at most are counted."""
+        before = enumerate(islice(self.order(), MOST_POSITIONS))
+        return next((place for place, other in before if other == key), MOST_POSITIONS)

@@ -6,7 +6,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import msgspec
 from msgspec import Struct
 
-from ..borders import text_of
+from ..borders import error_text
 from ..persistence.codec import loads
 from ..persistence.rows import EventRow, MessageRow, RunRow
 from ..types import AgentStatus, OutcomeStatus, Payload, Timestamp
@@ -24,7 +24,7 @@ def read(payload: Payload) -> Any:
     try:
         return loads(payload)
     except Exception as error:  # `loads` has said what it is
-        return UnreadableValue(text_of(error))
+        return UnreadableValue(error_text(error))
 
 
 ITEM = 64

@@ -13,17 +13,17 @@ from msgspec import Struct
 
 from ..types import Seconds
 
-PATIENCE: Seconds = 0.75
+STALL_SECONDS: Seconds = 0.75
 """Of CPU time, or of sleep, in one step of the loop: after that it is told."""
 
-IDLE = 0.05
+IDLE_SHARE = 0.05
 """Of the time, that a thread which waits in a call may have computed."""
 
-LOOKS = 4
+SAMPLES_NEEDED = 4
 """At a thread that waits: so many are never by chance in one moment, however late each comes."""
 
 
-class Look(Struct, frozen=True):
+class ThreadSample(Struct, frozen=True):
     """At the loop's thread, at one moment."""
 
     at: Seconds
@@ -45,14 +45,14 @@ class Stall(Struct, frozen=True):
     seconds: Seconds
 
 
-class Stalls:
+class StallDetector:
     """Looks in, stalls out: each once."""
 
     def __init__(self) -> None:
-        self._looks: list[Look] = []  # since the loop came round last
+        self._looks: list[ThreadSample] = []  # since the loop came round last
         self._told = False
 
-    def look(self, look: Look) -> Stall | None:
+    def look(self, look: ThreadSample) -> Stall | None:
         """What there is to tell, if it was not told."""
         if self._looks and self._looks[-1].beat != look.beat:
             self._looks, self._told = [], False
@@ -66,7 +66,7 @@ class Stalls:
     def _computes(self) -> Stall | None:
         first, last = self._looks[0], self._looks[-1]
         seconds = last.cpu - first.cpu
-        if seconds < PATIENCE:
+        if seconds < STALL_SECONDS:
             return None
         one = all(look.step == last.step for look in self._looks[1:])
         return Stall("computes" if one else "many", seconds)
@@ -74,14 +74,14 @@ class Stalls:
     def _waits(self) -> Stall | None:
         last = self._looks[-1]
         still = list(takewhile(lambda look: _same(look, last), reversed(self._looks)))
-        if len(still) < LOOKS:
+        if len(still) < SAMPLES_NEEDED:
             return None
         seconds = last.at - still[-1].at
-        asleep = last.cpu - still[-1].cpu <= IDLE * seconds
-        return Stall("waits", seconds) if asleep and seconds >= PATIENCE else None
+        asleep = last.cpu - still[-1].cpu <= IDLE_SHARE * seconds
+        return Stall("waits", seconds) if asleep and seconds >= STALL_SECONDS else None
 
 
-def _same(one: Look, other: Look) -> bool:
+def _same(one: ThreadSample, other: ThreadSample) -> bool:
     """Whether the thread has not run between two looks, and did not want to."""
     return (
         one.step == other.step
@@ -91,7 +91,7 @@ def _same(one: Look, other: Look) -> bool:
     )
 
 
-class Place(Struct, frozen=True):
+class CodeLine(Struct, frozen=True):
     """A line that a thread is in."""
 
     file: str
@@ -100,7 +100,7 @@ class Place(Struct, frozen=True):
     whose: Literal["user", "library", "greenroom", "python"]
 
 
-def responsible(places: Sequence[Place]) -> Place | None:
+def responsible(places: Sequence[CodeLine]) -> CodeLine | None:
     """Of the lines of a stack, innermost last, the user's; None if greenroom itself is at work.
 
     The user's own rather than one of a library that it calls.

@@ -17,17 +17,17 @@ from pathlib import Path
 from types import FrameType
 from typing import Literal
 
-from .stalls import Look, Place, Stall, Stalls, responsible
+from .stalls import CodeLine, Stall, StallDetector, ThreadSample, responsible
 
 log = logging.getLogger("greenroom")
 
-BEAT = 0.25
+SAMPLE_SECONDS = 0.25
 """Seconds between two looks, and between two beats of a loop that is not held up."""
 
 OURS = __name__.partition(".")[0]
 OUR_LOOP = str(Path("actors", "systems", "local.py"))
 PYTHONS = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib")})
-LIBRARIES = tuple({sysconfig.get_path(name) for name in ("purelib", "platlib")})
+LIBRARY_FOLDERS = tuple({sysconfig.get_path(name) for name in ("purelib", "platlib")})
 
 
 class Watchdog:
@@ -37,7 +37,7 @@ class Watchdog:
         self._loop = loop
         self._beats = 0
         self._stopped: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._thread: _Thread | None = None
+        self._thread: _SampledThread | None = None
 
     def start(self) -> None:
         """Begin to watch."""
@@ -50,16 +50,16 @@ class Watchdog:
 
     def _beat(self) -> None:
         if self._thread is None:
-            self._thread = _Thread()
+            self._thread = _SampledThread()
         self._beats += 1
         if self._stopped.empty():
-            self._loop.call_later(BEAT, self._beat)
+            self._loop.call_later(SAMPLE_SECONDS, self._beat)
 
     def _watch(self) -> None:
-        stalls = Stalls()
+        stalls = StallDetector()
         while True:
             try:
-                self._stopped.get(timeout=BEAT)
+                self._stopped.get(timeout=SAMPLE_SECONDS)
             except queue.Empty:
                 if self._thread is not None:
                     self._look(self._thread, stalls)
@@ -67,7 +67,7 @@ class Watchdog:
                 self._stopped.put(None)  # for the beat
                 return
 
-    def _look(self, thread: "_Thread", stalls: Stalls) -> None:
+    def _look(self, thread: "_SampledThread", stalls: StallDetector) -> None:
         look, frames = thread.look(self._beats)
         stall = stalls.look(look)
         if stall is not None:
@@ -78,7 +78,7 @@ class Watchdog:
             )
 
 
-class _Thread:
+class _SampledThread:
     """The loop's thread, from outside; made on it."""
 
     def __init__(self) -> None:
@@ -86,7 +86,7 @@ class _Thread:
         self._cpu = _cpu_clock(self._ident)
         self._step: FrameType | None = None
 
-    def look(self, beat: int) -> tuple[Look, list[FrameType]]:
+    def look(self, beat: int) -> tuple[ThreadSample, list[FrameType]]:
         """What it is at now, and its frames from what the loop executes on, innermost last."""
         cpu = self._cpu()
         switches, runnable = self._scheduled()
@@ -96,7 +96,7 @@ class _Thread:
         # held until the next look: no other frame has this number then
         self._step = frames[0] if frames else None
         step = 0 if self._step is None else id(self._step)
-        return Look(time.monotonic(), cpu, beat, step, position, switches, runnable), frames
+        return ThreadSample(time.monotonic(), cpu, beat, step, position, switches, runnable), frames
 
     def _scheduled(self) -> tuple[int | None, bool]:
         """How often it went to sleep of itself, and whether it would run now, where the system tells."""
@@ -141,9 +141,9 @@ def _is_loops(frame: FrameType) -> bool:
     return str(frame.f_globals.get("__name__", "")).partition(".")[0] in ("asyncio", "uvloop")
 
 
-def _place(frame: FrameType) -> Place:
+def _place(frame: FrameType) -> CodeLine:
     code = frame.f_code
-    return Place(code.co_filename, frame.f_lineno or 0, code.co_qualname, _whose(frame))
+    return CodeLine(code.co_filename, frame.f_lineno or 0, code.co_qualname, _whose(frame))
 
 
 def _whose(frame: FrameType) -> Literal["user", "library", "greenroom", "python"]:
@@ -151,12 +151,12 @@ def _whose(frame: FrameType) -> Literal["user", "library", "greenroom", "python"
         return "greenroom"
     file = frame.f_code.co_filename
     resolved = str(Path(file).resolve())
-    if resolved.startswith(LIBRARIES):  # they are below those of Python
+    if resolved.startswith(LIBRARY_FOLDERS):  # they are below those of Python
         return "library"
     return "python" if resolved.startswith(PYTHONS) or file.startswith("<frozen") else "user"
 
 
-def told(stall: Stall, who: str, places: list[Place]) -> str:
+def told(stall: Stall, who: str, places: list[CodeLine]) -> str:
     """What the log says."""
     if stall.how == "many":
         return (

@@ -36,7 +36,7 @@ from rich.table import Table
 from thespian.actors import ActorSystem
 
 from greenroom import AsyncRuntime
-from greenroom.actors.environment import World
+from greenroom.actors.environment import Environment
 from greenroom.actors.face import async_runtime
 from greenroom.actors.face.engine import Engine
 from greenroom.persistence.reader import Reader
@@ -143,7 +143,7 @@ async def still(*, residents: int, slots: int = AGENTS) -> AsyncIterator[tuple[A
         statements.watch(store._connection)
         return store, unfinished
 
-    world = World(
+    world = Environment(
         base=OneThread,
         clock=lambda: 1_000_000_000.0 + loop.now,
         monotonic=loop.time,

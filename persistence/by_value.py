@@ -18,7 +18,7 @@ QUALNAME = "greenroom qualname"
 or a local class is not to be taken for one of the same short name."""
 
 
-class Pickler(by_value.Pickler):  # type: ignore[misc]
+class ByValuePickler(by_value.Pickler):  # type: ignore[misc]
     """cloudpickle's, which also stores the full names of classes."""
 
     def reducer_override(self, obj: Any) -> Any:

@@ -17,7 +17,7 @@ from hashlib import blake2b
 from pickle import Unpickler as PlainUnpickler
 from typing import Any, Protocol
 
-from ..borders import let_out, text_of
+from ..borders import error_text, let_out
 
 LARGE = 256 * 1024
 """Bytes. What is smaller is encoded on the loop, in one call: at most 1.5 ms, for the smallest values."""
@@ -28,7 +28,7 @@ LEVEL = 1
 WORTH = 0.9
 """What compression leaves over must be less than this part, or it is not worth the reading."""
 
-_BREATH = 1e-5  # seconds: enough for a thread that waits for the interpreter to take it
+_YIELD_SECONDS = 1e-5  # seconds: enough for a thread that waits for the interpreter to take it
 _SAMPLE = 32 * 1024
 
 
@@ -36,12 +36,12 @@ class Changed(Exception):
     """The value changed while it was being read, or does not pickle to the same bytes twice."""
 
 
-class TooLarge(Exception):
+class PickleTooLarge(Exception):
     """It takes more bytes than there may be."""
 
 
-class Pickler(Protocol):
-    """What `pickle.Pickler` and cloudpickle's have in common."""
+class ChunkedPickler(Protocol):
+    """What `pickle.ChunkedPickler` and cloudpickle's have in common."""
 
     def dump(self, value: Any, /) -> Any: ...
 
@@ -71,7 +71,7 @@ class Sink:
         piece = bytes(data)  # the same object if it is bytes; what is not can change
         self.size += len(piece)
         if self.size > self._most:
-            raise TooLarge
+            raise PickleTooLarge
         self.take(piece)
 
     def take(self, piece: bytes) -> None:
@@ -79,7 +79,7 @@ class Sink:
         self.pieces.append(piece)
 
 
-class _Reading(Sink):
+class _PickleSource(Sink):
     """One that lets others have the interpreter with each piece, and can tell what it was given."""
 
     def __init__(self, most: int, *, keep: bool) -> None:
@@ -91,29 +91,32 @@ class _Reading(Sink):
         self._digest.update(piece)
         if self._keep:
             super().take(piece)
-        _breathe(len(piece))
+        _yield_gil(len(piece))
 
-    def agrees_with(self, other: "_Reading") -> bool:
+    def agrees_with(self, other: "_PickleSource") -> bool:
         """Whether both found the same: the same bytes, or the same failure."""
         if self.failure is None or other.failure is None:
             return self.failure is other.failure and self._digest.digest() == other._digest.digest()
-        return (type(self.failure), text_of(self.failure)) == (type(other.failure), text_of(other.failure))
+        return (type(self.failure), error_text(self.failure)) == (
+            type(other.failure),
+            error_text(other.failure),
+        )
 
 
-def pickled(value: object, pickler: Callable[[Any], Pickler], *, most: int) -> list[bytes]:
+def pickled(value: object, pickler: Callable[[Any], ChunkedPickler], *, most: int) -> list[bytes]:
     """The pickle of `value` in pieces, as it was at one moment of this call.
 
-    Raises `Changed`; what pickling raises, if it does so twice; `TooLarge` for more than `most` bytes.
+    Raises `Changed`; what pickling raises, if it does so twice; `PickleTooLarge` for more than `most` bytes.
     """
-    first, second = _Reading(most, keep=True), _Reading(most, keep=False)
+    first, second = _PickleSource(most, keep=True), _PickleSource(most, keep=False)
     for reading in (first, second):
         try:
             pickler(reading).dump(value)
-        except TooLarge:
+        except PickleTooLarge:
             raise
         except BaseException as error:  # of the user's classes, or because of a change under way
             let_out(error)
-            if "during iteration" in text_of(error):
+            if "during iteration" in error_text(error):
                 raise Changed from error
             reading.failure = error
     if not first.agrees_with(second):
@@ -142,19 +145,19 @@ def unpickled(data: bytes, *, packed: bool) -> object:
     return Unpickler(_Inflating(data) if packed else _Slices(data)).load()
 
 
-class _Thread(threading.local):
+class _PicklingThread(threading.local):
     """The thread that reads or writes; one that is simulated shares the interpreter with nobody."""
 
     shared = True
 
 
-here = _Thread()
+here = _PicklingThread()
 
 
-def _breathe(size: int) -> None:
+def _yield_gil(size: int) -> None:
     """Let others have the interpreter, after a piece of some size (headers are written by themselves)."""
     if size >= 4096 and here.shared:
-        time.sleep(_BREATH)
+        time.sleep(_YIELD_SECONDS)
 
 
 def _deflated(pieces: Iterable[bytes]) -> bytes:
@@ -172,7 +175,7 @@ class _Slices:
         self._data, self._at = data, 0
 
     def read(self, size: int) -> bytes:
-        _breathe(size)
+        _yield_gil(size)
         piece = self._data[self._at : self._at + size]
         self._at += size
         return piece
@@ -191,7 +194,7 @@ class _Inflating:
         self._held = b""
 
     def read(self, size: int) -> bytes:
-        _breathe(size)
+        _yield_gil(size)
         parts, missing = [self._held], size - len(self._held)
         while missing > 0 and self._more():
             parts.append(self._held)

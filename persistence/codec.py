@@ -8,7 +8,7 @@ could find it: whatever lives in `__main__`. A name stands in a pickle as plain 
 States can be large, and `chunked_pickle` says how those are read without holding anybody up.
 
 Nothing here decides whether bytes may be trusted: the store checks their seal before it hands them out,
-and puts a marker in the place of those that fail (`refused`), which `loads` raises for.
+and puts a marker in the place of those that fail (`tampered_marker`), which `loads` raises for.
 """
 
 import errno
@@ -24,12 +24,12 @@ from typing import Any
 
 import msgspec
 
-from ..borders import is_a, let_out, text_of, type_name
+from ..borders import error_text, is_a, let_out, type_name
 from ..errors import CannotStore, SnapshotTampered
 from ..types import Payload
 from . import chunked_pickle
 
-LARGEST = 512 * 1024 * 1024
+LARGEST_VALUE_BYTES = 512 * 1024 * 1024
 """Bytes of one value. SQLite takes no more than 10**9, and a value that it refused would hold up the
 transactions of everybody."""
 
@@ -66,8 +66,8 @@ def dumps_small(value: object, what: str) -> Payload | None:
     kind = type(value)
     if kind in _SIZED:
         size = len(value)  # type: ignore[arg-type]
-        if size > LARGEST:
-            raise CannotStore.too_large(what, size, LARGEST)
+        if size > LARGEST_VALUE_BYTES:
+            raise CannotStore.too_large(what, size, LARGEST_VALUE_BYTES)
         return pickle.dumps(value, 5) if size < chunked_pickle.LARGE // 4 else None
     if value is None or kind in _LEAVES:
         return pickle.dumps(value, 5)
@@ -91,8 +91,8 @@ def dumps_at_once(value: object, what: str) -> Payload:
     else:
         if b"__main__" in data or _modules_by_value():
             data = _dumps_by_value(value, what)
-    if len(data) > LARGEST:
-        raise CannotStore.too_large(what, len(data), LARGEST)
+    if len(data) > LARGEST_VALUE_BYTES:
+        raise CannotStore.too_large(what, len(data), LARGEST_VALUE_BYTES)
     return data
 
 
@@ -123,11 +123,11 @@ def _remedy(error: BaseException) -> str:
 
 
 def _dumps_by_value(value: object, what: str) -> bytes:
-    from .by_value import Pickler  # 30 ms that few programs need
+    from .by_value import ByValuePickler  # 30 ms that few programs need
 
     sink = BytesIO()
     try:
-        Pickler(sink, 5).dump(value)
+        ByValuePickler(sink, 5).dump(value)
     except BaseException as error:  # whatever the user's classes raise
         let_out(error)
         raise CannotStore(what, _describe(error), _remedy(error)) from error
@@ -142,7 +142,7 @@ def _modules_by_value() -> bool:
 
 
 def _describe(error: BaseException) -> str:
-    text = text_of(error)
+    text = error_text(error)
     if is_a(error, RecursionError) or "recursion" in text:
         return "it is nested too deeply"
     return f"{type_name(error)}: {text}" if text else type_name(error)
@@ -151,12 +151,12 @@ def _describe(error: BaseException) -> str:
 # What the store refused
 
 
-def refused(error: SnapshotTampered) -> Payload:
+def tampered_marker(error: SnapshotTampered) -> Payload:
     """Stands for bytes whose seal is broken, so that the row they belong to can still be listed."""
     return _REFUSED + msgspec.msgpack.encode((error.path, error.problem))
 
 
-def is_refused(data: Payload) -> bool:
+def is_tampered_marker(data: Payload) -> bool:
     """Whether `data` stands for bytes that the store refused."""
     return data.startswith(_REFUSED)
 
@@ -247,7 +247,7 @@ def _dumps_small(state: object, what: str) -> bytes | None:
     sink = chunked_pickle.Sink(chunked_pickle.LARGE)
     try:
         pickle.Pickler(sink, 5).dump(state)
-    except chunked_pickle.TooLarge:
+    except chunked_pickle.PickleTooLarge:
         return None
     except BaseException as error:  # as in `dumps_at_once`
         let_out(error)
@@ -255,12 +255,12 @@ def _dumps_small(state: object, what: str) -> bytes | None:
         data = b"".join(sink.pieces)
         if b"__main__" not in data and not _modules_by_value():
             return data
-    from .by_value import Pickler
+    from .by_value import ByValuePickler
 
     sink = chunked_pickle.Sink(chunked_pickle.LARGE)
     try:
-        Pickler(sink, 5).dump(state)
-    except chunked_pickle.TooLarge:
+        ByValuePickler(sink, 5).dump(state)
+    except chunked_pickle.PickleTooLarge:
         return None
     except BaseException as error:  # whatever the user's classes raise
         let_out(error)
@@ -270,16 +270,18 @@ def _dumps_small(state: object, what: str) -> bytes | None:
 
 def _pickled(state: object, what: str) -> list[bytes]:
     """By cloudpickle at once: what C alone can do costs it nothing, and a second try would."""
-    from .by_value import Pickler
+    from .by_value import ByValuePickler
 
-    make: Callable[[Any], chunked_pickle.Pickler] = lambda file: Pickler(file, 5)  # noqa: E731
+    make: Callable[[Any], chunked_pickle.ChunkedPickler] = lambda file: ByValuePickler(file, 5)  # noqa: E731
     try:
-        return chunked_pickle.pickled(state, make, most=LARGEST)
+        return chunked_pickle.pickled(state, make, most=LARGEST_VALUE_BYTES)
     except chunked_pickle.Changed:
         raise
-    except chunked_pickle.TooLarge:
+    except chunked_pickle.PickleTooLarge:
         raise CannotStore(
-            what, f"it takes more than {LARGEST:,} bytes, which are allowed", CannotStore.SMALLER
+            what,
+            f"it takes more than {LARGEST_VALUE_BYTES:,} bytes, which are allowed",
+            CannotStore.SMALLER,
         ) from None
     except BaseException as error:  # whatever the user's classes raise
         let_out(error)
@@ -354,8 +356,8 @@ def _encode_plain(state: object, codec: str, what: str, most: int) -> bytes | No
         raise CannotStore(what, _describe(error), _TAKES[codec]) from error
     if problem:
         raise CannotStore(what, problem, _TAKES[codec])
-    if len(data) > LARGEST:
-        raise CannotStore.too_large(what, len(data), LARGEST)
+    if len(data) > LARGEST_VALUE_BYTES:
+        raise CannotStore.too_large(what, len(data), LARGEST_VALUE_BYTES)
     return data if len(data) <= most else None
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from reprlib import Repr
 
 from ..borders import let_out, plain, type_name
-from ..stored_text import tellable
+from ..stored_text import storable_text
 from ..types import Payload
 from .codec import canonical, loads
 
@@ -60,7 +60,7 @@ def _members(recorded: object, given: object) -> Iterator[tuple[str, object, obj
 def shown(value: object) -> str:
     """A value in a few words, whatever its class does."""
     try:
-        return tellable(plain(_short.repr(value)))
+        return storable_text(plain(_short.repr(value)))
     except BaseException as error:  # of the users' own
         let_out(error)
         return f"a {type_name(value)}"

@@ -23,7 +23,7 @@ SWEEP = 10
 Part: TypeAlias = Literal["runs", "inbox", "sent", "events", "entries"]
 PARTS: tuple[Part, ...] = ("runs", "inbox", "sent", "events", "entries")
 
-ROWS = {
+ROWS_BY_TABLE = {
     "runs": """
         SELECT e.number, r.serial, length(r.input) + coalesce(length(r.result), 0)
         FROM erased AS e CROSS JOIN runs AS r ON r.agent_id = e.agent_id
@@ -103,7 +103,7 @@ class Eraser:
         if part == "entries":
             upto = min(self._at + rows, self._last + 1)
             return Erasure(part, upto, over=upto == self._last + 1)
-        found = self._rows(ROWS[part], self._at, self._last, rows)
+        found = self._rows(ROWS_BY_TABLE[part], self._at, self._last, rows)
         count = affordable((weight(size) for _, _, size in found), rows)
         over = count == len(found) < rows
         at = self._at if not found else found[count - 1][0]

@@ -26,17 +26,17 @@ KEY_SIZE = 32
 DRAFT = 8
 """Random bytes in the name of a key that is being made."""
 
-Place: TypeAlias = tuple[str | int | float | None, ...]
+ColumnPlace: TypeAlias = tuple[str | int | float | None, ...]
 """Where a value stands: its column, whose it is, and how it is to be read."""
 
 
-class Places:
+class SignedColumns:
     """The place of each value, from the columns of its row as they are stored."""
 
     @staticmethod
     def config(
         agent_id: int, path: str, kind: str, version: int, origin: str | None, started_by: int | None
-    ) -> Place:
+    ) -> ColumnPlace:
         return "config", agent_id, path, kind, version, origin, started_by
 
     @staticmethod
@@ -49,40 +49,40 @@ class Places:
         awaits: str | None,
         started_by: int | None,
         stem: str | None,
-    ) -> Place:
+    ) -> ColumnPlace:
         at = float(accepted_at) if type(accepted_at) is int else accepted_at  # as it is read again
         return "input", run_id, serial, agent_id, path, at, awaits, started_by, stem
 
     @staticmethod
-    def result(run_id: str, agent_id: int, status: str) -> Place:
+    def result(run_id: str, agent_id: int, status: str) -> ColumnPlace:
         return "result", run_id, agent_id, status
 
     @staticmethod
-    def body(serial: int, agent_id: int, sender: str | None, sender_id: int | None) -> Place:
+    def body(serial: int, agent_id: int, sender: str | None, sender_id: int | None) -> ColumnPlace:
         return "body", serial, agent_id, sender, sender_id
 
     @staticmethod
-    def state(agent_id: int, codec: str, version: int) -> Place:
+    def state(agent_id: int, codec: str, version: int) -> ColumnPlace:
         return "state", agent_id, codec, version
 
 
-class OldPlaces(Places):
+class UnboundColumns(SignedColumns):
     """Those of schema versions 1 and 2, which bound values to less of their rows."""
 
     @staticmethod
-    def config(agent_id: int, *_: object) -> Place:
+    def config(agent_id: int, *_: object) -> ColumnPlace:
         return "config", agent_id
 
     @staticmethod
-    def input(run_id: str, *_: object) -> Place:
+    def input(run_id: str, *_: object) -> ColumnPlace:
         return "input", run_id
 
     @staticmethod
-    def result(run_id: str, *_: object) -> Place:
+    def result(run_id: str, *_: object) -> ColumnPlace:
         return "result", run_id
 
     @staticmethod
-    def body(serial: int, agent_id: int, *_: object) -> Place:
+    def body(serial: int, agent_id: int, *_: object) -> ColumnPlace:
         return "body", serial, agent_id
 
 
@@ -90,24 +90,24 @@ BOUND_SINCE = 3
 """The version of the schema from which on values are bound to the identity of their rows."""
 
 
-def places_of(version: int) -> type[Places]:
+def signed_columns_of(version: int) -> type[SignedColumns]:
     """The places that a store of this schema version has sealed its values for."""
-    return Places if version >= BOUND_SINCE else OldPlaces
+    return SignedColumns if version >= BOUND_SINCE else UnboundColumns
 
 
 _place = msgspec.msgpack.Encoder().encode
 
 
-class Sealer:
+class Signer:
     """Seals what goes to the disk, and opens what comes back."""
 
     def __init__(self, key: bytes) -> None:
         self._keyed = blake2b(key=key, digest_size=SEAL_SIZE, person=b"greenroom seal 1")
 
-    def seal(self, data: bytes, place: Place) -> bytes:
+    def seal(self, data: bytes, place: ColumnPlace) -> bytes:
         return self._sign(data, place) + data
 
-    def open(self, sealed: object, place: Place, path: str) -> bytes:
+    def open(self, sealed: object, place: ColumnPlace, path: str) -> bytes:
         """The bytes that were sealed for `place`, else `SnapshotTampered` about the agent at `path`."""
         if not isinstance(sealed, bytes) or len(sealed) < SEAL_SIZE:
             raise SnapshotTampered(path, f"{place[0]} has no signature")
@@ -116,7 +116,7 @@ class Sealer:
             raise SnapshotTampered(path, f"{place[0]} does not carry this store's signature")
         return data
 
-    def _sign(self, data: bytes, place: Place) -> bytes:
+    def _sign(self, data: bytes, place: ColumnPlace) -> bytes:
         signature = self._keyed.copy()
         signature.update(_place(place))  # msgpack ends where it ends: no other place and data join so
         signature.update(data)

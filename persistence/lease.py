@@ -26,7 +26,7 @@ _held: set[tuple[int, int, int]] = set()
 """Device, inode and epoch of each store that this process has open: what `/proc` tells of others."""
 
 
-class Claim:
+class StoreLease:
     """This process's right to write a store, until `release` or until somebody else takes it."""
 
     def __init__(self, store: str, connection: sqlite3.Connection, owner: Owner, taken: TakenOver) -> None:
@@ -47,7 +47,7 @@ class Claim:
         return self.owner.lease / lease_rules.BEATS
 
     @classmethod
-    def take(cls, store: str, connection: sqlite3.Connection, lease: Seconds | None = None) -> "Claim":
+    def take(cls, store: str, connection: sqlite3.Connection, lease: Seconds | None = None) -> "StoreLease":
         """Take the store in the next epoch, or raise `StoreInUse`.
 
         Raises `sqlite3.Error` if the file cannot be written. A file that stays locked is its owner's doing,
@@ -61,7 +61,7 @@ class Claim:
                 if not epoch:
                     raise StoreCorrupt(store, NUMBERS_GONE)
                 owner = Owner(
-                    me, epoch[0][0], lease_rules.LEASE if lease is None else lease, instant(), False
+                    me, epoch[0][0], lease_rules.LEASE_SECONDS if lease is None else lease, instant(), False
                 )
                 _put(connection, owner)
                 # known as held before anybody can read the row

@@ -18,7 +18,7 @@ from msgspec import Meta, Struct
 
 from ..types import Seconds, Timestamp
 
-LEASE: Seconds = 10.0
+LEASE_SECONDS: Seconds = 10.0
 """An owner that gave no sign of life for so long may be taken over. Long enough for a slow disk, a swapped
 machine or an extension that keeps Python's lock; short enough to wait for."""
 
@@ -27,7 +27,7 @@ BEATS = 5
 
 Reason: TypeAlias = Literal["free", "torn", "reboot", "gone", "reused", "abandoned", "expired"]
 
-WHY: dict[Reason, str] = {
+TAKEOVER_TEXTS: dict[Reason, str] = {
     "free": "nobody had it open",
     "torn": "its record of an owner is no record",
     "reboot": "that machine has started anew since",
@@ -116,7 +116,7 @@ class TakenOver(Struct, frozen=True):
 
     def __str__(self) -> str:
         of = f" from {self.owner.process}" if self.owner and self.reason != "free" else ""
-        return f"taken over{of}: {WHY[self.reason]}"
+        return f"taken over{of}: {TAKEOVER_TEXTS[self.reason]}"
 
 
 def owner_of(row: Mapping[str, Any] | None) -> Owner | Torn | None:

@@ -6,7 +6,7 @@ Both are done in the migration's transaction. Memory does not grow with the stor
 import sqlite3
 
 from ..errors import SnapshotTampered, StoreError
-from .keys import OldPlaces, Place, Places, Sealer, read_key
+from .keys import ColumnPlace, SignedColumns, Signer, UnboundColumns, read_key
 
 _PATH = "(SELECT path FROM agents WHERE agents.agent_id = runs.agent_id)"
 _BOUND = (
@@ -26,7 +26,7 @@ def bind(connection: sqlite3.Connection, store: str) -> None:
     if not _has_values(connection):
         return
     try:
-        sealer = Sealer(read_key(store))
+        sealer = Signer(read_key(store))
     except FileNotFoundError:
         problem = (
             "it is of an older version, and its key file is missing. Put it back; nothing was changed."
@@ -36,8 +36,8 @@ def bind(connection: sqlite3.Connection, store: str) -> None:
     for name, table, column, columns in _BOUND:
 
         def resealed(sealed: bytes, *fields: object, name: str = name) -> bytes:
-            old: Place = getattr(OldPlaces, name)(*fields)
-            new: Place = getattr(Places, name)(*fields)
+            old: ColumnPlace = getattr(UnboundColumns, name)(*fields)
+            new: ColumnPlace = getattr(SignedColumns, name)(*fields)
             try:
                 data = sealer.open(sealed, old, "")
             except SnapshotTampered:

@@ -19,11 +19,11 @@ from msgspec import Meta, Struct
 from ..types import AgentId, Incarnation
 from .lease_rules import Instant, Owner, Process, Respected, decide
 
-Verdict: TypeAlias = Literal["spared", "there", "gone", "reused", "torn", "elsewhere"]
+OrphanVerdict: TypeAlias = Literal["spared", "there", "gone", "reused", "torn", "elsewhere"]
 """`spared`: its owner lives, leave it alone. `there`: end it. The others: there is no process (any more)
 that the record could be held against; end only what carries its mark."""
 
-WHY: dict[Verdict, str] = {
+VERDICT_TEXTS: dict[OrphanVerdict, str] = {
     "spared": "its owner is alive",
     "there": "its owner is gone",
     "gone": "it has ended",
@@ -66,16 +66,16 @@ class TornRow(Struct, frozen=True):
         return f"{self.token}.{self.number}" if self.token else None
 
 
-LeftRow: TypeAlias = ProcessRow | TornRow
+OrphanRecord: TypeAlias = ProcessRow | TornRow
 
-COLUMNS = (
+PROCESS_COLUMNS = (
     "number, agent_id, incarnation, path, kind, host, boot_id, pid_namespace, pid, started,"
     " owner_pid, owner_started, epoch, lease, heartbeat, uptime, token, file"
 )
 
 
 def columns_of(row: ProcessRow) -> tuple[object, ...]:
-    """The values of `COLUMNS`."""
+    """The values of `PROCESS_COLUMNS`."""
     them, owner = row.process, row.owner
     return (
         row.number, row.agent_id, row.incarnation, row.path, row.kind,
@@ -85,7 +85,7 @@ def columns_of(row: ProcessRow) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-def row_of(found: Mapping[str, Any]) -> LeftRow:
+def row_of(found: Mapping[str, Any]) -> OrphanRecord:
     """What a row of the table `processes` says."""
     owner = {
         "process": {**found, "pid": found["owner_pid"], "started": found["owner_started"]},
@@ -108,7 +108,7 @@ def row_of(found: Mapping[str, Any]) -> LeftRow:
 
 
 def judge(
-    row: LeftRow,
+    row: OrphanRecord,
     me: Process,
     *,
     here: bool,
@@ -116,7 +116,7 @@ def judge(
     owner_seen: int | None,
     held: bool,
     now: Instant,
-) -> Verdict:
+) -> OrphanVerdict:
     """What becomes of a process that an earlier opening of the store recorded.
 
     `here`: the record was written to this very file, and not to one that this is a copy of. `seen` and

@@ -1,6 +1,6 @@
 """What each record means: rows before it in, rows after it out.
 
-The overlay of the journal is read through these functions, and the store's tests hold the SQL against
+The memtable of the commit log is read through these functions, and the store's tests hold the SQL against
 them. Each is total: a record about something else changes nothing.
 """
 
@@ -28,7 +28,7 @@ from .records import (
 from .rows import AgentImage, AgentRow, RunRow
 
 
-def fold_row(row: AgentRow | None, records: Iterable[Record]) -> AgentRow | None:
+def apply_to_agent(row: AgentRow | None, records: Iterable[Record]) -> AgentRow | None:
     """The agent at rest after `records`; None if there is none. O(records), of which there may be many."""
     changes: dict[str, Any] = {}
     unread: set[int] | None = None
@@ -63,10 +63,10 @@ def fold_row(row: AgentRow | None, records: Iterable[Record]) -> AgentRow | None
     return replace(row, **changes) if changes else row
 
 
-def fold_image(image: AgentImage | None, records: Iterable[Record]) -> AgentImage | None:
+def apply_to_image(image: AgentImage | None, records: Iterable[Record]) -> AgentImage | None:
     """All that the agent's next session is opened from, after `records`."""
     records = tuple(records)
-    row = fold_row(image.row if image else None, records)
+    row = apply_to_agent(image.row if image else None, records)
     if row is None:
         return None
     snapshot = image.snapshot if image else None
@@ -83,7 +83,7 @@ def fold_image(image: AgentImage | None, records: Iterable[Record]) -> AgentImag
     return AgentImage(row, snapshot, tuple(inbox[serial] for serial in sorted(inbox)))
 
 
-def fold_run(run: RunRow | None, records: Iterable[Record]) -> RunRow | None:
+def apply_to_run(run: RunRow | None, records: Iterable[Record]) -> RunRow | None:
     """The run after `records`; None if there is none."""
     for record in records:
         if type(record) is AddRun:

@@ -18,7 +18,7 @@ from .erasing import Eraser, Erasure
 from .records import EndRun, EraseAgent, Record
 from .retention import (
     NO_FENCE,
-    Awaited,
+    AwaitedIds,
     Candidate,
     Entry,
     Fence,
@@ -31,7 +31,7 @@ from .retention import (
 )
 from .rows import RunRow
 
-NEWEST = """
+NEWEST_NUMBERS = """
     SELECT (SELECT next_seq - 1 FROM meta), (SELECT max(number) FROM superseded),
            (SELECT closed FROM meta)
 """
@@ -150,7 +150,7 @@ class Pruner:
     def __init__(self, connection: sqlite3.Connection, unfinished: Iterable[RunRow]) -> None:
         self._connection = connection
         self.eraser = Eraser(connection)
-        self._awaited = Awaited(unfinished)
+        self._awaited = AwaitedIds(unfinished)
         self._keepers: dict[RunId, Keeper] = {}  # for whose sake something is kept
         self._of_agent: dict[AgentId, set[RunId]] = {}
         self._over: deque[int] = deque()  # serials of those that have ended
@@ -197,7 +197,7 @@ class Pruner:
 
     def look(self, retention: Retention, now: Timestamp, rows: int) -> Step:
         """What goes next, at most about `rows` of each queue. Changes nothing in the store."""
-        last_seq, last_entry, closed = self._rows(NEWEST)[0]
+        last_seq, last_entry, closed = self._rows(NEWEST_NUMBERS)[0]
         found = self._rows(OLDEST_BEGUN)
         fence = Fence(*found[0]) if found else NO_FENCE
         step = Step(erasure=self.eraser.look(rows))

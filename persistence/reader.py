@@ -13,9 +13,9 @@ import msgspec
 from ..errors import SnapshotTampered, SnapshotUnreadable, StoreCorrupt, StoreError
 from ..types import AgentId, Payload, RunId
 from . import codec, schema
-from .keys import Place, Places, Sealer, read_key
+from .keys import ColumnPlace, SignedColumns, Signer, read_key
 from .lease_rules import TakenOver
-from .processes import LeftRow, row_of
+from .processes import OrphanRecord, row_of
 from .queries import (
     EventPage,
     FindAgent,
@@ -82,7 +82,7 @@ COMPLETED = """
 """  # its completed runs may have been pruned
 INBOX = f"""SELECT serial, body, sender, at, sender_id FROM inbox WHERE agent_id = ? AND {_NOT_ERASED}
     ORDER BY serial"""
-LAST = (1 << 63) - 1
+LAST_SERIAL = (1 << 63) - 1
 """Greater than any agent's id."""
 
 EVENTS = """
@@ -106,14 +106,14 @@ _ERASING = (  # deleted, perhaps not yet on disk; of one question, as its transa
 ERASE = "INSERT INTO temp.erasing SELECT agent_id, path, first_seq, ?2 FROM agents WHERE agent_id = ?1"
 EVENT_NUMBERS = "SELECT coalesce((SELECT pruned FROM meta), 0), (SELECT max(seq) FROM events)"
 
-LOOK = 50_000
+EVENTS_IN_STEP = 50_000
 """Numbers of events that are looked at for one answer: who reads few among many holds up nobody."""
 
 
 ORIGIN = 10
 """The column of an agent that says where it came from, before another one that does."""
 
-UNREAD = 12
+UNREAD_COLUMN = 12
 """The column of an agent that names its mail; then comes the version that it was spawned with."""
 
 STARTED_BY, STEM = 14, 20
@@ -133,9 +133,9 @@ class Reader:
         self,
         path: str,
         connection: sqlite3.Connection,
-        sealer: Sealer,
+        sealer: Signer,
         *,
-        places: type[Places] = Places,
+        places: type[SignedColumns] = SignedColumns,
     ) -> None:
         self.path = path
         self._connection, self._sealer, self._places = connection, sealer, places
@@ -146,7 +146,7 @@ class Reader:
     def open(cls, path: str) -> "Reader":
         """Open, in this thread, a file that a `Store` has opened already."""
         try:
-            sealer = Sealer(read_key(path))
+            sealer = Signer(read_key(path))
         except FileNotFoundError as error:
             raise StoreError(path, "it has no key file: open it for writing first.") from error
         return cls(path, schema.open_for_reading(path), sealer)
@@ -161,7 +161,7 @@ class Reader:
             # most agents have a snapshot and no mail: one statement is one moment
             if type(query) is LoadAgent and not erasing:
                 rows = self._rows(IMAGE, query.agent_id)
-                if not rows or (rows[0][CODEC] is not None and not rows[0][UNREAD]):
+                if not rows or (rows[0][CODEC] is not None and not rows[0][UNREAD_COLUMN]):
                     return self._image(rows)
             self._connection.execute("BEGIN")  # one moment for all that the answer is made of
             try:
@@ -198,7 +198,7 @@ class Reader:
             died=taken.died,
         )
 
-    def _left(self) -> tuple[LeftRow, ...]:
+    def _left(self) -> tuple[OrphanRecord, ...]:
         cursor = self._connection.execute("SELECT * FROM processes ORDER BY number")
         names = [column[0] for column in cursor.description]
         return tuple(row_of(dict(zip(names, row, strict=True))) for row in cursor)
@@ -225,7 +225,7 @@ class Reader:
 
     def _events(self, query: ListEvents) -> EventPage:
         pruned, last = self._rows(EVENT_NUMBERS)[0]
-        upto = max(query.since, pruned) + LOOK
+        upto = max(query.since, pruned) + EVENTS_IN_STEP
         low, high = _below(query.under)
         events = EVENTS_LEFT if self._rows(ANY_ERASED)[0][0] else EVENTS
         rows = self._rows(events, query.since, upto, query.under, low, high, query.limit)
@@ -247,7 +247,7 @@ class Reader:
             rows += self._rows(OPEN_HERE, under, limit) if after < under else []
             rows += self._rows(OPEN_BETWEEN, max(low, after), high, limit - len(rows))
             return tuple(map(self._agent, rows))
-        after_id = LAST if query.after_id is None else query.after_id
+        after_id = LAST_SERIAL if query.after_id is None else query.after_id
         if after <= under:
             rows += self._rows(CLOSED_HERE, under, after_id if after == under else 0, limit)
         place = max((low, 0), (after, after_id))
@@ -285,7 +285,12 @@ class Reader:
         return AgentImage(row, snapshot, inbox)
 
     def _agent(self, row: Row) -> AgentRow:
-        fields, unread, version, last = list(row[:UNREAD]), row[UNREAD], row[UNREAD + 1], row[UNREAD + 2 :]
+        fields, unread, version, last = (
+            list(row[:UNREAD_COLUMN]),
+            row[UNREAD_COLUMN],
+            row[UNREAD_COLUMN + 1],
+            row[UNREAD_COLUMN + 2 :],
+        )
         agent_id, path, kind = fields[:3]
         place = self._places.config(agent_id, path, kind, version, fields[ORIGIN], fields[ORIGIN + 1])
         fields[4] = self._payload(fields[4], place, path)
@@ -300,7 +305,7 @@ class Reader:
         """
         run_id, status, attempt, sealed, error, started_at, ended_at, error_type = row
         result = self._result(sealed, run_id, agent_id, status, path)
-        if result is not None and codec.is_refused(config):
+        if result is not None and codec.is_tampered_marker(config):
             result = config
         return RunRow(
             run_id=run_id,
@@ -332,8 +337,8 @@ class Reader:
             fields[9] = self._result(result, run_id, agent_id, status, path)
             fields[8] = self._awaits(awaits, run_id) if awaits else ()
         except SnapshotTampered as error:  # nothing of a row that is not as it was written is believed
-            fields[4] = codec.refused(error)
-            fields[9] = codec.refused(error) if status == "completed" else None
+            fields[4] = codec.tampered_marker(error)
+            fields[9] = codec.tampered_marker(error) if status == "completed" else None
             fields[8] = ()
         fields[ALONE], fields[AT_WORK] = bool(fields[ALONE]), bool(fields[AT_WORK])
         fields[DOUBTS] = _doubts(fields[DOUBTS])
@@ -353,11 +358,11 @@ class Reader:
             return None
         return self._payload(sealed, self._places.result(run_id, agent_id, status), path)
 
-    def _payload(self, sealed: object, place: Place, path: str) -> Payload:
+    def _payload(self, sealed: object, place: ColumnPlace, path: str) -> Payload:
         try:
             return self._sealer.open(sealed, place, path)
         except SnapshotTampered as error:
-            return codec.refused(error)
+            return codec.tampered_marker(error)
 
     def _rows(self, statement: str, *values: object) -> list[Row]:
         return self._connection.execute(statement, values).fetchall()

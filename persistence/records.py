@@ -12,7 +12,7 @@ from .rows import AgentRow, EventRow, MessageRow, RunRow, Snapshot
 
 class AddAgent(Struct, frozen=True, gc=False):
     row: AgentRow
-    first_seq: int = 0  # of the events about it; the journal knows
+    first_seq: int = 0  # of the events about it; the commit log knows
 
 
 class SetAgent(Struct, frozen=True, gc=False):
@@ -38,7 +38,7 @@ class EraseAgent(Struct, frozen=True, gc=False):
 
     agent_id: AgentId
     path: str = ""
-    upto: int = 0  # events about it have smaller numbers; the journal knows. 0: all there are by then
+    upto: int = 0  # events about it have smaller numbers; the commit log knows. 0: all there are by then
 
 
 class PutSnapshot(Struct, frozen=True, gc=False):

@@ -105,7 +105,7 @@ class Candidate(Struct, frozen=True):
     starter: Keeper | None = None  # the run that started it, if that is open
 
 
-class Awaited:
+class AwaitedIds:
     """The runs that open continuations wait for. It is told every record that was committed."""
 
     def __init__(self, runs: Iterable[RunRow] = ()) -> None:

@@ -7,7 +7,7 @@ them on their way back.
 from msgspec import Struct
 
 from ..types import AgentId, Incarnation, Payload, RunId, Timestamp
-from .processes import LeftRow
+from .processes import OrphanRecord
 
 # Rows
 
@@ -108,6 +108,6 @@ class Unfinished(Struct, frozen=True):
     agents: tuple[AgentRow, ...] = ()  # those of `runs`
     known: int = 0  # how many agents are open
     nonce: str = ""  # a random part of every id that the runtime makes in this store
-    left: tuple[LeftRow, ...] = ()  # records of processes that agents started outside, by number
+    left: tuple[OrphanRecord, ...] = ()  # records of processes that agents started outside, by number
     crashed: bool = True  # the process that had it open before did not close it, and is gone
     died: Timestamp | None = None  # … at this moment at the latest, if that is known

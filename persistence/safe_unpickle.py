@@ -12,7 +12,7 @@ from typing import Any
 from ..types import Payload
 from . import chunked_pickle, codec
 
-HARMLESS = frozenset(
+HARMLESS_GLOBALS = frozenset(
     {
         *(f"builtins.{name}" for name in ("complex", "set", "frozenset", "bytearray", "range", "slice")),
         *(f"datetime.{name}" for name in ("date", "datetime", "time", "timedelta", "timezone")),
@@ -25,13 +25,13 @@ HARMLESS = frozenset(
 )
 
 
-class StandIn:
+class Placeholder:
     """What a pickle made of something that is not to be executed here."""
 
     _given: tuple[Any, ...] = ()
     _state: Any = None
 
-    def __new__(cls, *given: Any, **named: Any) -> "StandIn":
+    def __new__(cls, *given: Any, **named: Any) -> "Placeholder":
         made = super().__new__(cls)
         made._given = (*given, named) if named else given
         return made
@@ -39,7 +39,7 @@ class StandIn:
     def __init__(self, *given: Any, **named: Any) -> None:
         """All was done."""
 
-    def __call__(self, *given: Any) -> "StandIn":
+    def __call__(self, *given: Any) -> "Placeholder":
         """It stands for a function that something else made; so does what that returns."""
         return type(self)(*given)
 
@@ -65,15 +65,15 @@ class StandIn:
 class _Plain(pickle.Unpickler):
     def __init__(self, file: BytesIO) -> None:
         super().__init__(file)
-        self._known: dict[tuple[str, str], type[StandIn]] = {}
+        self._known: dict[tuple[str, str], type[Placeholder]] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        if f"{module}.{name}" in HARMLESS:
+        if f"{module}.{name}" in HARMLESS_GLOBALS:
             return super().find_class(module, name)
         found = self._known.get((module, name))
         if found is None:
             attributes = {"__module__": module, "__qualname__": name}
-            found = self._known[module, name] = type(name, (StandIn,), attributes)
+            found = self._known[module, name] = type(name, (Placeholder,), attributes)
         return found
 
     def persistent_load(self, pid: Any) -> Any:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sqlite_utils import Database
 
 APPLICATION_ID = 0x67726E72  # "grnr", in the header of every store
-PATIENCE = 1.0
+BUSY_TIMEOUT_SECONDS = 1.0
 """Seconds that another gets to make the same new file a log, before the file counts as locked."""
 
 SIDECARS = ("-wal", "-shm", "-journal", ".key")
@@ -516,7 +516,7 @@ def _make_file(store: str) -> None:
         ) from error
 
 
-class Connection(sqlite3.Connection):
+class StoreConnection(sqlite3.Connection):
     """One whose errors are `sqlite3.Error`, whatever is in the file.
 
     SQLite's message names what it cannot read, and where the name is damaged, too, and no text any more,
@@ -532,11 +532,11 @@ class Connection(sqlite3.Connection):
             raise failure from error
 
 
-def connect(store: str, mode: str) -> Connection:
+def connect(store: str, mode: str) -> StoreConnection:
     return sqlite3.connect(
         f"file:{quote(os.fsencode(os.path.abspath(store)))}?mode={mode}",
         uri=True,
-        factory=Connection,
+        factory=StoreConnection,
         isolation_level=None,  # transactions begin and end where we say
         timeout=5.0,  # nobody else writes; a tool may hold it for a moment
         cached_statements=256,
@@ -558,7 +558,7 @@ def _configure(connection: sqlite3.Connection, synchronous: str) -> None:
 
 def _set(connection: sqlite3.Connection, setting: str) -> None:
     """SQLite does not wait for another that makes the same new file a log, whatever its timeout."""
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + BUSY_TIMEOUT_SECONDS
     while True:
         try:
             connection.execute(f"PRAGMA {setting}").fetchall()

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from ..errors import StoreError, StoreLost
 from ..types import AgentId, Durability, Seconds
 from . import schema
-from .keys import KEY_SIZE, Sealer, key_path
+from .keys import KEY_SIZE, Signer, key_path
 from .lease_rules import TakenOver
 from .queries import Query
 from .reader import Reader
@@ -30,7 +30,7 @@ MOST_UNFLUSHED = 8
 FOREVER: Seconds = 1e12
 
 
-class _Claim:
+class _SimulatedLease:
     """The claim to a store that nobody else can reach."""
 
     renew_after = FOREVER
@@ -100,11 +100,11 @@ class Disk:
         opening = "UPDATE meta SET epoch = epoch + 1, nonce = ? RETURNING epoch"
         epoch = connection.execute(opening, (NONCE,)).fetchall()[0][0]
         self.committed(flushed=True)
-        sealer = Sealer(KEY)
+        sealer = Signer(KEY)
         taken = TakenOver("free" if self._released else "gone")
         self._released = False
         unfinished = Reader(path, connection, sealer).unfinished(taken)
-        claim: Any = _Claim(self.name, epoch)
+        claim: Any = _SimulatedLease(self.name, epoch)
         home: Any = _Home(self)
         store = _Store(path, connection, sealer, claim=claim, open_runs=unfinished.runs, home=home)
         store.disk = self
@@ -114,7 +114,7 @@ class Disk:
         """Instead of `Reader.open`: it sees what is committed, as no transaction is ever half done."""
         if self._connection is None:
             raise StoreError(path, "it is not open for writing")
-        reader = _Reader(path, self._connection, Sealer(KEY))
+        reader = _Reader(path, self._connection, Signer(KEY))
         reader.disk = self
         return reader
 

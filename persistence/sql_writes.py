@@ -13,8 +13,8 @@ import msgspec
 from msgspec import Struct
 
 from ..types import AgentId, RunId, Timestamp
-from .keys import Place, Places
-from .projections import fold_run
+from .keys import ColumnPlace, SignedColumns
+from .projections import apply_to_run
 from .records import (
     AddAgent,
     AddEvent,
@@ -42,15 +42,15 @@ class Seals(Protocol):
 
     epoch: int
 
-    def seal(self, data: bytes, place: Place) -> bytes: ...
+    def seal(self, data: bytes, place: ColumnPlace) -> bytes: ...
 
 
 Encode: TypeAlias = Callable[[Seals, Any], Row]
 
-ROWS = (256, 64, 16, 4, 1)
+ROWS_IN_STATEMENT = (256, 64, 16, 4, 1)
 """How many rows one statement may have: few lengths, so that SQLite has all of them prepared."""
 
-MOST_BYTES = 1 << 20
+STATEMENT_BYTES = 1 << 20
 """Of values in one statement that has more than one row: each is copied when it is bound."""
 
 
@@ -83,10 +83,10 @@ def statements(write: Write, rows: Sequence[Row]) -> Iterator[tuple[str, Row]]:
         return
     for part in _apart(rows, write.key):
         begin, rest = 0, len(part)
-        for count in ROWS:
+        for count in ROWS_IN_STATEMENT:
             while rest >= count:
                 taken = part[begin : begin + count]
-                if count > 1 and write.value is not None and _weight(taken, write.value) > MOST_BYTES:
+                if count > 1 and write.value is not None and _weight(taken, write.value) > STATEMENT_BYTES:
                     break  # in smaller portions
                 yield (
                     statement(write.head, write.width, write.tail, count),
@@ -137,7 +137,7 @@ def _update(
 
 def _agent(store: Seals, record: AddAgent) -> Row:
     row = record.row
-    place = Places.config(row.agent_id, row.path, row.kind, row.version, row.origin, row.started_by)
+    place = SignedColumns.config(row.agent_id, row.path, row.kind, row.version, row.origin, row.started_by)
     config = store.seal(row.config, place)
     return (
         row.agent_id, row.path, row.kind, row.version, config, row.created_at, row.updated_at,
@@ -149,7 +149,7 @@ def _agent(store: Seals, record: AddAgent) -> Row:
 def _run(store: Seals, record: AddRun) -> Row:
     row = record.row
     awaits = msgspec.json.encode(row.awaits).decode() if row.awaits else None
-    place = Places.input(
+    place = SignedColumns.input(
         row.run_id, row.serial, row.agent_id, row.path, row.accepted_at, awaits, row.started_by, row.stem
     )
     value = store.seal(row.input, place)
@@ -177,18 +177,18 @@ def _outcome(store: Seals, end: EndRun) -> Row:
 def _result(
     store: Seals, result: bytes | None, run_id: RunId, agent_id: AgentId, status: str
 ) -> bytes | None:
-    return None if result is None else store.seal(result, Places.result(run_id, agent_id, status))
+    return None if result is None else store.seal(result, SignedColumns.result(run_id, agent_id, status))
 
 
 def _snapshot(store: Seals, record: PutSnapshot) -> Row:
     agent_id, (codec_tag, version, data) = record.agent_id, msgspec.structs.astuple(record.snapshot)
-    place = Places.state(agent_id, codec_tag, version)
+    place = SignedColumns.state(agent_id, codec_tag, version)
     return agent_id, codec_tag, version, store.epoch, store.seal(data, place)
 
 
 def _message(store: Seals, record: AddMessage) -> Row:
     row = record.row
-    body = store.seal(row.body, Places.body(row.serial, row.agent_id, row.sender, row.sender_id))
+    body = store.seal(row.body, SignedColumns.body(row.serial, row.agent_id, row.sender, row.sender_id))
     return row.serial, row.agent_id, row.sender, row.at, body, row.sender_id
 
 
@@ -197,7 +197,7 @@ def _text(text: str | None) -> str | None:
     return None if text is None else text.encode(errors="backslashreplace").decode()
 
 
-class LastRun(Struct, frozen=True):
+class LastRunColumns(Struct, frozen=True):
     """What the end of a run says of its agent."""
 
     run_id: RunId
@@ -205,7 +205,7 @@ class LastRun(Struct, frozen=True):
     at: Timestamp
 
 
-WRITES: dict[type[Record | LastRun], tuple[Write, ...]] = {
+WRITES: dict[type[Record | LastRunColumns], tuple[Write, ...]] = {
     AddAgent: (
         _insert(
             "agents",
@@ -321,7 +321,7 @@ WRITES: dict[type[Record | LastRun], tuple[Write, ...]] = {
             also=", at_work = 0, alone = 0",
         ),
     ),
-    LastRun: (
+    LastRunColumns: (
         _update("agents", "last_run_id, updated_at", "agent_id", lambda _, r: (r.run_id, r.at, r.agent_id)),
     ),
     AddEvent: (
@@ -351,7 +351,7 @@ _BARRIERS = (SetAgent, EraseAgent, SetRun)
 _PLACE = {kind: place for place, kind in enumerate((*_BARRIERS, *_ORDER))}
 
 
-def grouped(records: Iterable[Record]) -> Iterator[tuple[type[Record | LastRun], list[Any]]]:
+def grouped(records: Iterable[Record]) -> Iterator[tuple[type[Record | LastRunColumns], list[Any]]]:
     """`records` in groups of one type, with the same result as one by one.
 
     Between two barriers the types can change places: they touch other columns, or the ledger gives them
@@ -375,9 +375,11 @@ def grouped(records: Iterable[Record]) -> Iterator[tuple[type[Record | LastRun],
     yield from _emptied(buckets)
 
 
-def _emptied(buckets: dict[type[Record], list[Any]]) -> Iterator[tuple[type[Record | LastRun], list[Any]]]:
+def _emptied(
+    buckets: dict[type[Record], list[Any]],
+) -> Iterator[tuple[type[Record | LastRunColumns], list[Any]]]:
     ends = buckets.get(EndRun, ())
-    last = [LastRun(end.run_id, end.agent_id, end.ended_at) for end in ends]
+    last = [LastRunColumns(end.run_id, end.agent_id, end.ended_at) for end in ends]
     if BeginRun in buckets and ends:
         ended = {end.run_id for end in ends}
         buckets[BeginRun] = [begin for begin in buckets[BeginRun] if begin.run_id not in ended]
@@ -389,7 +391,7 @@ def _emptied(buckets: dict[type[Record], list[Any]]) -> Iterator[tuple[type[Reco
         if group := buckets[kind]:
             yield kind, group
         if kind is EndRun:
-            yield LastRun, last
+            yield LastRunColumns, last
     buckets.clear()
 
 
@@ -403,7 +405,7 @@ def _fold_runs(buckets: dict[type[Record], list[Any]]) -> None:
             if row is None:
                 others.append(record)
             else:
-                rows[record.run_id] = fold_run(row, (record,)) or row
+                rows[record.run_id] = apply_to_run(row, (record,)) or row
         if kind in buckets:
             buckets[kind] = others
     buckets[AddRun] = [AddRun(row) for row in rows.values()]

@@ -17,9 +17,9 @@ from ..retention import Retention
 from ..types import Durability, Seconds, Timestamp
 from . import schema
 from .home import Home
-from .keys import Place, Sealer, key_path, make_key
-from .lease import Claim, admit
-from .processes import COLUMNS, ProcessRow, columns_of
+from .keys import ColumnPlace, Signer, key_path, make_key
+from .lease import StoreLease, admit
+from .processes import PROCESS_COLUMNS, ProcessRow, columns_of
 from .pruning import Pruner, Step
 from .reader import Reader
 from .records import AddAgent, AddEvent, AddMessage, AddRun, EraseAgent, Record
@@ -32,10 +32,10 @@ log = logging.getLogger("greenroom")
 CHECKPOINT_AFTER = 2_000
 """Rows written (and 4 KiB pieces of their values) before the log is copied into the file."""
 
-SLICE = 256
+PAGES_IN_SLICE = 256
 """Records that are encoded at once: about a millisecond of the interpreter, which all threads share."""
 
-ADD_PROCESS = f"INSERT OR REPLACE INTO processes ({COLUMNS}) VALUES ({', '.join('?' * 18)})"
+ADD_PROCESS = f"INSERT OR REPLACE INTO processes ({PROCESS_COLUMNS}) VALUES ({', '.join('?' * 18)})"
 DROP_PROCESS = "DELETE FROM processes WHERE number = ?"
 SIGN_OF_LIFE = "UPDATE processes SET heartbeat = ?, uptime = ? WHERE epoch = ?"
 """Whoever finds a process sees by its own record whether its owner lives."""
@@ -103,9 +103,9 @@ class Store:
         self,
         path: str,
         connection: sqlite3.Connection,
-        sealer: Sealer,
+        sealer: Signer,
         *,
-        claim: Claim,
+        claim: StoreLease,
         folder: TemporaryDirectory[str] | None = None,
         open_runs: Iterable[RunRow] = (),
         home: Home | None = None,
@@ -149,8 +149,8 @@ class Store:
                             "%s has no key: what it holds is refused until its own one is put back", file
                         )
                     # not before the file is a store: an empty file beside a key has lost what it held
-                    sealer = Sealer(make_key(file))
-                    claim = Claim.take(file, connection, lease)
+                    sealer = Signer(make_key(file))
+                    claim = StoreLease.take(file, connection, lease)
                     unfinished = Reader(file, connection, sealer).unfinished(claim.taken)
                 home = Home(file) if folder is None else None  # nobody looks for the others
                 runs = unfinished.runs
@@ -250,8 +250,8 @@ class Store:
             if kind is AddRun:
                 self._pruner.eraser.make_way([record.row.run_id for record in group])
             for write in WRITES[kind]:
-                for begin in range(0, len(group), SLICE):
-                    rows = [write.encode(self, record) for record in group[begin : begin + SLICE]]
+                for begin in range(0, len(group), PAGES_IN_SLICE):
+                    rows = [write.encode(self, record) for record in group[begin : begin + PAGES_IN_SLICE]]
                     for statement, values in statements(write, rows):
                         self._connection.execute(statement, values)
         self._unchecked += len(records)
@@ -259,7 +259,7 @@ class Store:
     def commit(self) -> None:
         self._connection.execute("COMMIT")
 
-    def seal(self, data: bytes, place: Place) -> bytes:
+    def seal(self, data: bytes, place: ColumnPlace) -> bytes:
         self._unchecked += len(data) >> 12
         return self._sealer.seal(data, place)
 

@@ -15,10 +15,10 @@ from typing import TypeAlias, TypeVar
 from ..errors import StoreError
 from ..types import Seconds
 
-PAUSES: tuple[Seconds, ...] = (0.0, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+RETRY_PAUSES: tuple[Seconds, ...] = (0.0, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 """Before each look; longer than any single step of an opening or a closing takes."""
 
-TICK: Seconds = 0.015
+CLOCK_TICK_SECONDS: Seconds = 0.015
 """Two changes further apart than this have different times."""
 
 SUFFIXES = ("", "-wal", "-shm", "-journal")
@@ -54,15 +54,15 @@ def let_settle(store: str) -> None:
     """Wait until a change to the database would show, were there one from now on."""
     with suppress(OSError):
         young = time.time() - os.lstat(store).st_mtime
-        if 0 <= young < TICK:
-            time.sleep(TICK - young)
+        if 0 <= young < CLOCK_TICK_SECONDS:
+            time.sleep(CLOCK_TICK_SECONDS - young)
 
 
 def look(store: str, ask: Callable[[], T]) -> T:
     """What `ask` finds in the store; asked again where an opening or a closing may be what it met."""
     doubted: tuple[str, State] | None = None
     failure: StoreError
-    for pause in PAUSES:
+    for pause in RETRY_PAUSES:
         if pause:
             time.sleep(pause)
         before = state_of(store)

@@ -61,11 +61,11 @@ MAY_BLOCK: tuple[tuple[Any, tuple[str, ...]], ...] = (
 ALLOWED = {
     (threading.__file__, "start"): "a new thread is waited for until it has taken its first step",
     (
-        "actors/borders.py",
+        "greenroom/borders.py",
         "traceback_of",
     ): "a bug is logged with its lines, which Python reads from the source",
-    ("actors/processes/hands.py", "fork"): "a description goes into memory that looks like a file",
-    ("actors/processes/hands.py", "_start"): "the process that starts all others is started once",
+    ("actors/processes/reaper_client.py", "fork"): "a description goes into memory that looks like a file",
+    ("actors/processes/reaper_client.py", "_start"): "the process that starts all others is started once",
     ("src/greenroom/drivers/environment.py", "program"): "a look at the folder that a program starts in",
     ("src/greenroom/drivers/files.py", "__init__"): "the same, before the program does its own start",
 }

@@ -11,11 +11,11 @@ import pytest
 
 from greenroom import InternalError, RunFailed, Runtime, Turn, agent
 from greenroom.actors.directory.paths import PathTable
-from greenroom.actors.events.buffer import EventRing
+from greenroom.actors.events.buffer import EventBuffer
 from greenroom.actors.ledger.ledger import Ledger
-from greenroom.actors.ledger.log.commit_log import Journal
-from greenroom.actors.ledger.queries import View
-from greenroom.actors.ledger.sweep import Sweep
+from greenroom.actors.ledger.log.commit_log import CommitLog
+from greenroom.actors.ledger.queries import LedgerQueries
+from greenroom.actors.ledger.sweep import InterruptSweep
 from greenroom.actors.residency.table import ResidencyTable
 from greenroom.actors.slots.table import SlotTable
 
@@ -38,11 +38,11 @@ class Bug(Exception):
 
 
 BREAKS: dict[str, tuple[Any, str, Callable[[Runtime], Any]]] = {
-    "ledger": (Journal, "commit", lambda runtime: runtime.agent("/t/a").followup("more")),
+    "ledger": (CommitLog, "commit", lambda runtime: runtime.agent("/t/a").followup("more")),
     "directory": (PathTable, "settled", lambda runtime: runtime.spawn(echo, "/t/new")),
     "residency": (ResidencyTable, "summon", lambda runtime: runtime.agent("/t/a").followup("more")),
     "slots": (SlotTable, "acquire", lambda runtime: runtime.agent("/t/a").followup("more")),
-    "events": (EventRing, "publish", lambda runtime: runtime.agent("/t/a").followup("more")),
+    "events": (EventBuffer, "publish", lambda runtime: runtime.agent("/t/a").followup("more")),
 }
 """By actor: a method that is broken, and a call that comes to it after something was changed already."""
 
@@ -95,12 +95,12 @@ REFUSED: dict[str, tuple[Any, str, Callable[[Runtime], Any]]] = {
     "interrupt_tree": (Ledger, "interrupt_tree", lambda runtime: runtime.interrupt_many("/t")),
     "await_runs": (Ledger, "await_runs", lambda runtime: runtime.wait([runtime.run("named")])),
     "describe": (Ledger, "describe", lambda runtime: runtime.stats()),
-    "view.agent": (View, "agent", lambda runtime: runtime.agent("/t/a").info()),
-    "view.agents": (View, "agents", lambda runtime: runtime.list()),
-    "view.state": (View, "state", lambda runtime: runtime.agent("/t/a").state()),
-    "view.run": (View, "run", lambda runtime: runtime.run("named")),
+    "view.agent": (LedgerQueries, "agent", lambda runtime: runtime.agent("/t/a").info()),
+    "view.agents": (LedgerQueries, "agents", lambda runtime: runtime.list()),
+    "view.state": (LedgerQueries, "state", lambda runtime: runtime.agent("/t/a").state()),
+    "view.run": (LedgerQueries, "run", lambda runtime: runtime.run("named")),
     "path": (PathTable, "handle", lambda runtime: runtime.agent("/t/a").send(1)),
-    "pull": (EventRing, "pull", lambda runtime: list(runtime.events(follow=False))),
+    "pull": (EventBuffer, "pull", lambda runtime: list(runtime.events(follow=False))),
     "residency": (ResidencyTable, "describe", lambda runtime: runtime.stats()),
     "pin": (ResidencyTable, "pin", lambda runtime: runtime.agent("/t/a").pin()),
     "slots": (SlotTable, "describe", lambda runtime: runtime.stats()),
@@ -137,17 +137,17 @@ def test_a_bug_in_a_question_of_the_directory_costs_that_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether a tree is new, it then finds out by another question."""
-    original = Journal.ask
+    original = CommitLog.ask
     done: list[object] = []
 
-    def breaks_once(self: Journal, request: Any, *rest: Any, **named: Any) -> Any:
+    def breaks_once(self: CommitLog, request: Any, *rest: Any, **named: Any) -> Any:
         if not done:
             done.append(request)
             raise Bug("it is broken")
         return original(self, request, *rest, **named)
 
     with Runtime(tmp_path / "agents.db") as runtime:
-        monkeypatch.setattr(Journal, "ask", breaks_once)
+        monkeypatch.setattr(CommitLog, "ask", breaks_once)
         assert runtime.spawn(echo, "/new/a", input=1).run.result(timeout=10) == 1
     assert done == [("tree", "new")]
 
@@ -158,8 +158,8 @@ PORTIONS: dict[str, tuple[type, str, Callable[[Runtime, list[Any]], Any]]] = {
         "_tell_end",
         lambda runtime, runs: runtime.wait([runtime.run(r.run_id) for r in runs]),
     ),
-    "an interrupt": (Sweep, "covers", lambda runtime, _: runtime.interrupt_many("/quiet")),
-    "a list": (View, "_live", lambda runtime, _: runtime.list()),
+    "an interrupt": (InterruptSweep, "covers", lambda runtime, _: runtime.interrupt_many("/quiet")),
+    "a list": (LedgerQueries, "_live", lambda runtime, _: runtime.list()),
 }
 """Requests that are answered in portions, and what breaks in a later one."""
 

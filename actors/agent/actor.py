@@ -15,7 +15,7 @@ from thespian.actors import ActorExitRequest
 from ...borders import causes_of, is_a, left_behind, members_of
 from ...errors import RuntimeClosing, UnknownKind
 from ...persistence.rows import MessageRow, Snapshot
-from ...stored_text import tellable
+from ...stored_text import storable_text
 from ...types import Address, AgentId, Incarnation, RequestId, Role, RunId
 from ..effects import Send, StartTimer
 from ..ledger.protocol import (
@@ -24,21 +24,29 @@ from ..ledger.protocol import (
     InterruptTurn,
     LiveAgent,
     NothingToRun,
-    Refused,
+    RequestRefused,
     RunBegun,
     RunPending,
     TurnMayResume,
     TurnSettled,
 )
 from ..processes.protocol import ProcessNews
-from ..residency.protocol import AskFirst, GoOn, OpenSession, Rest, Room, Unload, Work
+from ..residency.protocol import (
+    AskFirst,
+    NextEviction,
+    OpenSession,
+    Room,
+    RunsAvailable,
+    RunsCancelled,
+    Unload,
+)
 from ..shell import ActorShell
 from ..slots.protocol import SlotGranted
 from .aside import infos_of
 from .behaviour import Behaviour, explain_error, type_of
 from .executing import enter
 from .kind import find_kind
-from .process_client import Link, offer
+from .process_client import ProcessClient, offer
 from .reports import Reports, SendReports
 from .session import (
     Action,
@@ -103,7 +111,7 @@ class AgentActor(ActorShell):
         self.clock_of_turn: TurnClock | None = None
         self.reports: Reports | None = None  # that the ledger was not told of
         self.tasks: tuple[asyncio.Task[None], ...] = ()  # beside turns: opening, closing
-        self.link: Link | None = None  # to its processes, if it started any
+        self.link: ProcessClient | None = None  # to its processes, if it started any
 
     @property
     def role(self) -> str:  # type: ignore[override]
@@ -118,7 +126,7 @@ class AgentActor(ActorShell):
 
     def decide(self, message: object, sender: Address) -> Iterable[Any]:  # noqa: ARG002
         match message:
-            case Work():
+            case RunsAvailable():
                 return self.session.work(message)
             case SlotGranted():
                 return self.session.granted(message)
@@ -132,11 +140,11 @@ class AgentActor(ActorShell):
                 return self.session.interrupt(message)
             case Room():
                 return self.session.placed(message)
-            case GoOn():
+            case NextEviction():
                 return self.session.goes_on(message)
             case AskFirst():
                 self.session.ask_first()
-            case Rest():
+            case RunsCancelled():
                 return self.session.rest()
             case TurnMayResume():
                 return self.session.may_resume(message)
@@ -270,7 +278,7 @@ class AgentActor(ActorShell):
             self.act(self.session.opened(healed=self.healed))
 
     async def open_failed(self, error: Exception) -> None:
-        self.act(self.session.failed(tellable(str(error)), type_of(error)))
+        self.act(self.session.failed(storable_text(str(error)), type_of(error)))
 
     async def close(self) -> None:
         await self.behaviour.close()
@@ -433,7 +441,7 @@ class AgentActor(ActorShell):
                 self.link.heard(message)
             return
         match message:
-            case Refused():
+            case RequestRefused():
                 future.set_exception(message.error)
             case RunPending():
                 end = self.asked[message.request] = Pending(message.request)

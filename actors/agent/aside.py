@@ -1,4 +1,4 @@
-"""Users' values as bytes and back on the loop: small ones at once, large ones on the crew's threads.
+"""Users' values as bytes and back on the loop: small ones at once, large ones on the thread limiter's threads.
 
 What is encoded aside is read twice and counts if both readings agree, as with states (see `states`). If
 they do not, somebody goes on changing the value, and it is encoded on the loop, in one call.
@@ -14,9 +14,9 @@ from ...persistence.rows import RunRow
 from ...types import Payload
 from ..ledger.protocol import LiveAgent
 from ..models import AgentInfo, AgentInfos, Outcome, Outcomes, weight_of_agent, weight_of_run
-from .threads import crew
+from .threads import thread_limiter
 
-T = TypeVar("T")
+Made = TypeVar("Made")
 
 
 class Encoding:
@@ -34,7 +34,9 @@ class Encoding:
         if self._data is None:
             value, what = self._value, self._what
             try:
-                self._data = await crew().run(lambda: dumps_in_pieces(value, what), f"store {what}")
+                self._data = await thread_limiter().run(
+                    lambda: dumps_in_pieces(value, what), f"store {what}"
+                )
             except Changed:
                 self._data = dumps_at_once(value, what)
             self._value = None
@@ -46,11 +48,11 @@ async def encoded(value: object, what: str) -> Payload:
     return await Encoding(value, what).done()
 
 
-async def made(weight: int, make: Callable[[], T], name: str) -> T:
+async def made(weight: int, make: Callable[[], Made], name: str) -> Made:
     """What `make` makes of so many bytes of users' values. Raises what it raises."""
     if weight <= chunked_pickle.LARGE:
         return make()
-    made_aside: Any = await crew().run(make, name)
+    made_aside: Any = await thread_limiter().run(make, name)
     return made_aside  # type: ignore[no-any-return]
 
 

@@ -16,11 +16,11 @@ from contextlib import suppress
 from contextvars import Context
 from typing import Any
 
-from ...borders import is_a, members_of, text_of, type_name
+from ...borders import error_text, is_a, members_of, type_name
 from ...errors import CannotStore, ProcessFailed, SnapshotTampered, SnapshotUnreadable
 from ...persistence import codec
 from ...persistence.rows import Snapshot
-from ...stored_text import tellable
+from ...stored_text import storable_text
 from ..handle import Handle
 from ..models import AgentInfo
 from .aside import encoded
@@ -57,7 +57,7 @@ PLUMBING = _folders(
 )
 """Folders of the code between a turn and what it calls: its lines tell nobody anything."""
 
-LIBRARIES = _folders(*(sysconfig.get_path(name) for name in ("stdlib", "purelib")))
+FRAMES_LEFT_OUT = _folders(*(sysconfig.get_path(name) for name in ("stdlib", "purelib")))
 
 
 class Behaviour:
@@ -206,15 +206,15 @@ def explain_error(error: BaseException) -> str:
 
 def _explained(error: BaseException) -> str:
     if is_a(error, CannotStore, ProcessFailed, SnapshotTampered, SnapshotUnreadable):
-        return tellable(text_of(error))
+        return storable_text(error_text(error))
     if is_a(error, BaseExceptionGroup):  # what is in it says what went wrong, and where
         errors = list(_members(error))
         told = " + ".join(map(explain_error, errors[:MEMBERS]))
         more = f" + {len(errors) - MEMBERS:,} more" if len(errors) > MEMBERS else ""
-        return tellable(f"{short(error)}: {told}{more}")
+        return storable_text(f"{short(error)}: {told}{more}")
     frames = _telling(_frames(error))
     places = ", ".join(f"{frame.name} ({frame.filename}:{frame.lineno})" for frame in frames)
-    return tellable(f"{short(error).removesuffix('.')}; at {places}") if places else short(error)
+    return storable_text(f"{short(error).removesuffix('.')}; at {places}") if places else short(error)
 
 
 def _frames(error: BaseException) -> Iterator[traceback.FrameSummary]:
@@ -227,7 +227,7 @@ def _frames(error: BaseException) -> Iterator[traceback.FrameSummary]:
 def type_of(error: BaseException) -> str:
     """The name of an error's class, as the class says it, whatever its metaclass does."""
     name: str = type.__dict__["__qualname__"].__get__(type(error))
-    return tellable("".join(name))
+    return storable_text("".join(name))
 
 
 def _members(group: BaseExceptionGroup) -> Iterator[BaseException]:
@@ -245,5 +245,5 @@ def _telling(frames: Iterable[traceback.FrameSummary]) -> list[traceback.FrameSu
     """The last frames, without the plumbing, and in any case the last one of the user's own code."""
     plumbed = [frame for frame in frames if not frame.filename.startswith(PLUMBING)]
     last = plumbed[-FRAMES:]
-    own = [frame for frame in plumbed if not frame.filename.startswith(LIBRARIES)]
+    own = [frame for frame in plumbed if not frame.filename.startswith(FRAMES_LEFT_OUT)]
     return last if not own or own[-1] in last else [own[-1], *last]

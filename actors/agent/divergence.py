@@ -7,9 +7,9 @@ from msgspec.structs import replace
 from ...errors import GreenroomError
 from ...persistence import chunked_pickle
 from ...persistence.comparing import difference
-from ...stored_text import tellable
+from ...stored_text import storable_text
 from ...types import Payload
-from .threads import crew
+from .threads import thread_limiter
 
 
 class Divergence(Struct, frozen=True):
@@ -25,8 +25,8 @@ class Divergence(Struct, frozen=True):
 
     def encoded(self) -> bytes:
         """As JSON."""
-        key = tellable(self.key) if isinstance(self.key, str) else self.key
-        return msgspec.json.encode(replace(self, key=key, difference=tellable(self.difference)))
+        key = storable_text(self.key) if isinstance(self.key, str) else self.key
+        return msgspec.json.encode(replace(self, key=key, difference=storable_text(self.difference)))
 
     def text(self, run_id: str, path: str) -> str:
         """For the log."""
@@ -48,5 +48,5 @@ async def compared(recorded: Payload, given: Payload) -> str | None:
     if recorded == given:
         return None
     if max(len(recorded), len(given)) > chunked_pickle.LARGE:
-        return await crew().run(lambda: difference(recorded, given), "compare")
+        return await thread_limiter().run(lambda: difference(recorded, given), "compare")
     return difference(recorded, given)

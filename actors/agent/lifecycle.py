@@ -21,7 +21,7 @@ rightly come too late (news that crossed ours on the way) has a row that leads b
 
 from typing import Literal
 
-State = Literal[
+SessionState = Literal[
     "opening",
     "idle",
     "asking",
@@ -36,7 +36,7 @@ State = Literal[
     "closing",
     "ended",
 ]
-Event = Literal[
+SessionEvent = Literal[
     "opened",
     "failed",
     "work",
@@ -56,7 +56,7 @@ Event = Literal[
     "closed",
 ]
 
-TABLE: dict[State, dict[Event, State]] = {
+TABLE: dict[SessionState, dict[SessionEvent, SessionState]] = {
     "opening": {
         "opened": "idle",
         "failed": "closing",
@@ -189,7 +189,7 @@ class IllegalTransition(Exception):
         return f"a session that is {self.state} cannot have been told {self.event!r}"
 
 
-def after(state: State, event: Event) -> State:
+def after(state: SessionState, event: SessionEvent) -> SessionState:
     """The state after `event`, or `IllegalTransition`."""
     following = TABLE[state].get(event)
     if following is None:

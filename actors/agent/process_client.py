@@ -14,28 +14,28 @@ from ..processes.protocol import (
     EndProcess,
     EndSession,
     Key,
-    PlaceWanted,
+    PermitWanted,
     ProcessExited,
     ProcessGone,
     ProcessNews,
     ProcessRefused,
     ProcessStarted,
-    Program,
-    RestProcess,
+    ProgramToStart,
+    SetProcessIdle,
     StartProcess,
 )
 
 _here: ContextVar[Any] = ContextVar("greenroom session")
 
 
-class NoPlace(ProcessFailed):
+class NoPermit(ProcessFailed):
     """All places for processes of this kind are taken."""
 
 
-class Started:
+class ProcessHandle:
     """A process of this session, from before it is started until nothing of it is left."""
 
-    def __init__(self, link: "Link", key: Key) -> None:
+    def __init__(self, link: "ProcessClient", key: Key) -> None:
         self._link, self._key = link, key
         loop = asyncio.get_running_loop()
         self.ready: asyncio.Future[int] = loop.create_future()  # its pid, once it is recorded and executed
@@ -46,7 +46,7 @@ class Started:
     def rest(self, *, idle: bool) -> None:
         """Say that it has nothing to do, or has again."""
         self.wanted.clear()
-        self._link.say(RestProcess(self._key, idle))
+        self._link.say(SetProcessIdle(self._key, idle))
 
     def end(self) -> None:
         """Have it ended: `gone` tells when it has. Repeating it is harmless."""
@@ -59,14 +59,14 @@ class Started:
             case ProcessStarted():
                 _set(self.ready, news.pid)
             case ProcessRefused():
-                error = NoPlace(*news.error.args) if news.full else news.error
+                error = NoPermit(*news.error.args) if news.full else news.error
                 if not self.ready.done():
                     self.ready.set_exception(error)
                     self.ready.exception()  # seen, should nobody wait any more
                 _set(self.exited, None)
                 _set(self.gone, None)
                 return False
-            case PlaceWanted():
+            case PermitWanted():
                 self.wanted.set()
             case ProcessExited():
                 _set(self.exited, news.code)
@@ -79,13 +79,13 @@ class Started:
         return True
 
 
-class Link:
+class ProcessClient:
     """One session's way to the room of processes."""
 
     def __init__(self, session: Any) -> None:
         self._session = session
         self._made = 0
-        self._started: dict[Key, Started] = {}
+        self._started: dict[Key, ProcessHandle] = {}
 
     @property
     def address(self) -> Any:
@@ -97,18 +97,18 @@ class Link:
 
     def start(
         self,
-        program: Program,
+        program: ProgramToStart,
         streams: tuple[int, int, int],
         *,
         path: str,
         kind: str,
         places: int | None,
         wait: bool,
-    ) -> Started:
+    ) -> ProcessHandle:
         """Ask for a program to be started; `streams` are the room's from here on."""
         self._made += 1
         key = (self._session.agent_id, self._session.incarnation, self._made)
-        started = self._started[key] = Started(self, key)
+        started = self._started[key] = ProcessHandle(self, key)
         self.say(StartProcess(key, self.address, path, kind, program, streams, places, wait))
         return started
 
@@ -134,7 +134,7 @@ def offer(session: Any) -> None:
     _here.set(ref(session))
 
 
-def link() -> Link:
+def link() -> ProcessClient:
     """The way from the session in whose `open` this is called."""
     offered = _here.get(None)
     session = offered() if offered is not None else None
@@ -143,8 +143,8 @@ def link() -> Link:
     if hasattr(asyncio.get_running_loop(), "start_thread"):
         raise GreenroomError("a simulation starts no programs: give the agent another kind there")
     if session.link is None:
-        session.link = Link(session)
-    found: Link = session.link
+        session.link = ProcessClient(session)
+    found: ProcessClient = session.link
     return found
 
 

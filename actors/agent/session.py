@@ -1,6 +1,6 @@
 """One session's decisions: when to ask for room, a slot, a run, when to give them back, when to go.
 
-Owns the lifecycle state, the lease of the moment and the count of `Work` seen. Executes nothing: what is
+Owns the lifecycle state, the lease of the moment and the count of `RunsAvailable` seen. Executes nothing: what is
 to be done with the user's code comes out as `Do…` values that the agent's actor performs.
 """
 
@@ -25,18 +25,18 @@ from ..ledger.protocol import (
     TurnWaits,
 )
 from ..residency.protocol import (
-    GoOn,
+    NextEviction,
     Room,
+    RunsAvailable,
     SessionAsks,
     SessionEnded,
     SessionIdle,
     SessionOpened,
     SessionReturns,
     SessionWaits,
-    Work,
 )
 from ..slots.protocol import AcquireSlot, Lease, ReleaseSlot, SlotGranted
-from .lifecycle import Event, State, after
+from .lifecycle import SessionEvent, SessionState, after
 
 
 class DoTurn(Struct, frozen=True, gc=False):
@@ -104,9 +104,9 @@ class Session:
         self.agent_id = agent_id
         self.path = path
         self.incarnation = incarnation
-        self.state: State = "opening"
-        self._seen = 0  # messages `Work`
-        self._owed = False  # `Work` came that no question to the ledger has answered yet
+        self.state: SessionState = "opening"
+        self._seen = 0  # messages `RunsAvailable`
+        self._owed = False  # `RunsAvailable` came that no question to the ledger has answered yet
         self._leases = 0
         self._lease: Lease | None = None  # asked for or held
         self._run_id: RunId | None = None
@@ -120,7 +120,7 @@ class Session:
         self._suspect = False  # the turn may end the process: the ledger is told when it waits
         self._waits_made = 0  # of suspects
 
-    def _move(self, event: Event) -> State:
+    def _move(self, event: SessionEvent) -> SessionState:
         before, self.state = self.state, after(self.state, event)
         return before
 
@@ -172,7 +172,7 @@ class Session:
 
     # Work
 
-    def work(self, news: Work) -> list[Action]:
+    def work(self, news: RunsAvailable) -> list[Action]:
         """There may be a run to take."""
         if self._given_up:
             return []  # not seen: the residency loads the agent again for it
@@ -200,7 +200,7 @@ class Session:
         """Others wait for room: ask before the next turn."""
         self._asks = True
 
-    def goes_on(self, news: GoOn) -> list[Action]:
+    def goes_on(self, news: NextEviction) -> list[Action]:
         """The next turn may begin here."""
         self._asks = news.ask_again
         if self._move("goes_on") != "asking":

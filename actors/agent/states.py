@@ -16,14 +16,14 @@ from collections.abc import Callable
 from inspect import iscoroutine
 from typing import Any
 
-from ...borders import let_out, text_of, type_name
+from ...borders import error_text, let_out, type_name
 from ...errors import CannotStore, SnapshotTampered, SnapshotUnreadable
 from ...persistence.chunked_pickle import Changed
 from ...persistence.codec import decode_state, encode_small, encode_state, is_large, pack_state
 from ...persistence.rows import Snapshot
-from ...stored_text import tellable
+from ...stored_text import storable_text
 from .kind import Kind
-from .threads import crew, run_in_thread
+from .threads import run_in_thread, thread_limiter
 
 log = logging.getLogger("greenroom")
 
@@ -87,7 +87,9 @@ class StateKeeper:
         done = self._storing = asyncio.get_running_loop().create_future()
         try:
             state, rest = look()
-            tag, data = await crew().run(lambda: pack_state(state, codec, what), f"store {self._path}")
+            tag, data = await thread_limiter().run(
+                lambda: pack_state(state, codec, what), f"store {self._path}"
+            )
             now, rest_now = look()
             if now is not state or rest_now != rest:
                 raise Changed
@@ -145,8 +147,8 @@ async def restored_aside(kind: Kind, path: str, recorded: Snapshot | None) -> An
     if not _takes_long(kind, recorded):
         return restored(kind, path, recorded)
     if recorded is not None and recorded.version == kind.version:
-        return await crew().run(lambda: restored(kind, path, recorded), f"load {path}")
-    # a thread for itself: one that never returns must not keep the crew from its work
+        return await thread_limiter().run(lambda: restored(kind, path, recorded), f"load {path}")
+    # a thread for itself: one that never returns must not keep the thread limiter from its work
     migrating = run_in_thread(lambda: restored(kind, path, recorded), f"migrate {path}")
     try:
         async with asyncio.timeout(kind.open_timeout):
@@ -198,5 +200,5 @@ def _migrated(kind: Kind, path: str, state: Any, version: int) -> Any:
 
 def short(error: BaseException) -> str:
     """An error in a line."""
-    text = text_of(error)
-    return tellable(f"{type_name(error)}: {text}" if text else type_name(error))
+    text = error_text(error)
+    return storable_text(f"{type_name(error)}: {text}" if text else type_name(error))

@@ -2,7 +2,7 @@
 
 A thread for each call and none kept: a turn on a thread costs milliseconds anyway, a pool would have to
 grow with every turn that waits, and a daemon thread never keeps a program from ending. Work that nobody
-chose the amount of (large states) is limited by a `Crew`.
+chose the amount of (large states) is limited by a `ThreadLimiter`.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from ...borders import is_a, left_behind, shown
 from ...errors import RuntimeClosing
 from .executing import end_child, in_child
 
-T = TypeVar("T")
+Returned = TypeVar("Returned")
 
 
 def run_in_thread(
@@ -68,18 +68,20 @@ def _start_thread(work: Callable[[], None], name: str, *, waits: bool) -> None: 
     threading.Thread(target=work, name=name, daemon=True).start()
 
 
-def wait_for_loop(call: Callable[[], Coroutine[Any, Any, T]], loop: asyncio.AbstractEventLoop) -> T:
+def wait_for_loop(
+    call: Callable[[], Coroutine[Any, Any, Returned]], loop: asyncio.AbstractEventLoop
+) -> Returned:
     """On a thread: do `call` on the loop, and return what it returns or raise what it raises.
 
     `RuntimeClosing` where the loop is gone: the thread has outlived it. The coroutine is made on the loop,
     and not here for `asyncio.run_coroutine_threadsafe`: where the loop ends first, nobody would await it.
     """
-    answer: Future[T] = Future()
+    answer: Future[Returned] = Future()
 
     def begin() -> None:
         asyncio.ensure_future(carried()).add_done_callback(end)
 
-    async def carried() -> tuple[T | None, BaseException | None]:
+    async def carried() -> tuple[Returned | None, BaseException | None]:
         """What is raised goes to the thread as a value: a task that raises SystemExit ends the loop."""
         try:
             return await call(), None
@@ -90,7 +92,7 @@ def wait_for_loop(call: Callable[[], Coroutine[Any, Any, T]], loop: asyncio.Abst
                 raise
             return None, error
 
-    def end(task: "asyncio.Future[tuple[T | None, BaseException | None]]") -> None:
+    def end(task: "asyncio.Future[tuple[Returned | None, BaseException | None]]") -> None:
         if task.cancelled():
             answer.cancel()
             return
@@ -117,14 +119,14 @@ def _storable(error: BaseException) -> BaseException:
     return error
 
 
-class Crew:
+class ThreadLimiter:
     """Calls on threads, at most `size` of them at once; the others wait in order. One for each loop."""
 
     def __init__(self, size: int) -> None:
         self._free = size
         self._waiting: deque[asyncio.Future[None]] = deque()
 
-    async def run(self, call: Callable[[], T], name: str) -> T:
+    async def run(self, call: Callable[[], Returned], name: str) -> Returned:
         """What `call` returns or raises. Cancelled, it leaves a call that has begun to its thread."""
         if self._free:
             self._free -= 1
@@ -155,16 +157,16 @@ class Crew:
 
 class _Here(threading.local):
     loop: asyncio.AbstractEventLoop | None = None
-    crew: Crew
+    thread_limiter: ThreadLimiter
 
 
 _here = _Here()
 
 
-def crew() -> Crew:
-    """The crew of the running loop, for work that would hold the loop up."""
+def thread_limiter() -> ThreadLimiter:
+    """The thread limiter of the running loop, for work that would hold the loop up."""
     loop = asyncio.get_running_loop()
     if _here.loop is not loop:
         size = getattr(loop, "crew_size", None) or max(2, (os.cpu_count() or 1) // 2)
-        _here.loop, _here.crew = loop, Crew(size)
-    return _here.crew
+        _here.loop, _here.thread_limiter = loop, ThreadLimiter(size)
+    return _here.thread_limiter

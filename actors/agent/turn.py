@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 from msgspec import Struct
 
-from ...borders import let_out, plain, shown, text_of, type_name
+from ...borders import error_text, let_out, plain, shown, type_name
 from ...errors import (
     CannotStore,
     GreenroomError,
@@ -602,7 +602,7 @@ class Turn(Handle):
             encoded = msgspec.json.encode({"name": name, "data": data})
         except BaseException as error:  # of msgspec, which looks into objects of the user's
             let_out(error)
-            raise CannotStore(f"the data of {name!r}", text_of(error), CannotStore.JSON_LIKE) from None
+            raise CannotStore(f"the data of {name!r}", error_text(error), CannotStore.JSON_LIKE) from None
         if len(encoded) > MOST_PROGRESS:
             raise CannotStore.too_large(f"the data of {name!r}", len(encoded), MOST_PROGRESS)
         self._live.report(encoded)

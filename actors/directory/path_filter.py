@@ -19,7 +19,7 @@ MOST_TREES = 1_000
 """Trees that are remembered; of one that was forgotten, paths are looked up."""
 
 
-class Novelty:
+class PathFilter:
     """Paths given out and trees found empty in, an answer about a path out."""
 
     def __init__(self) -> None:
@@ -36,9 +36,9 @@ class Novelty:
         if len(self._trees) > MOST_TREES:
             self._trees.popitem(last=False)
 
-    def give_out(self, path: str) -> None:
+    def add(self, path: str) -> None:
         """From now on, an agent may stand at `path`."""
-        for place in _places(path):
+        for place in _bit_positions(path):
             self._bits[place >> 3] |= 1 << (place & 7)
 
     def is_new(self, path: str) -> bool:
@@ -46,10 +46,10 @@ class Novelty:
         if not self._trees.get(tree_of(path)):
             return False
         bits = self._bits
-        return not all(bits[place >> 3] >> (place & 7) & 1 for place in _places(path))
+        return not all(bits[place >> 3] >> (place & 7) & 1 for place in _bit_positions(path))
 
 
-def _places(path: str) -> list[int]:
+def _bit_positions(path: str) -> list[int]:
     """Where a path has its bits: the same in every process, unlike `hash`."""
     name = path.encode()
     first, step = crc32(name), crc32(name, 1) | 1

@@ -16,7 +16,7 @@ from ...persistence.queries import FindAgent, HasAgents, ListAgents
 from ...persistence.rows import AgentRow
 from ...types import AgentId, Timestamp
 from ..effects import Effect, Send
-from ..ledger.log.commit_log import AgentPage
+from ..ledger.log.commit_log import PageOfAgents
 from ..ledger.protocol import (
     AcceptMessage,
     AcceptRun,
@@ -25,14 +25,14 @@ from ..ledger.protocol import (
     InterruptRuns,
     RecordClose,
     RecordSpawn,
-    Refused,
+    RequestRefused,
     SpawnSettled,
     SpawnWithdrawn,
 )
 from ..processes.protocol import EndErased
 from ..residency.protocol import EvictAgent, PinAgent
 from ..storage.protocol import Answer, Ask
-from .path_filter import Novelty
+from .path_filter import PathFilter
 from .protocol import (
     AgentLocated,
     CloseAgent,
@@ -46,9 +46,9 @@ from .protocol import (
     SubmitMessage,
     SubmitRun,
 )
-from .subtree_closing import Closing, Closings
+from .subtree_closing import SubtreeClosing, SubtreeClosings
 
-PAGE = 100
+AGENTS_IN_CLOSING_PAGE = 100
 """How many agents of a subtree are closed in one commit."""
 
 
@@ -89,8 +89,8 @@ class PathTable:
         self._known: OrderedDict[str, _Known] = OrderedDict()  # used longest ago first
         self._lines: dict[str, deque[DirectoryCommand] | None] = {}  # None: nothing waits yet
         self._spawning: dict[str, _Spawning] = {}
-        self._closings = Closings()
-        self._novelty = Novelty()
+        self._closings = SubtreeClosings()
+        self._novelty = PathFilter()
         self._trees_asked: dict[str, list[str]] = {}  # paths that wait for news of their tree
         self._stopped: str | None = None
 
@@ -283,7 +283,7 @@ class PathTable:
         self._known.pop(path, None)
         self._lines[path] = None
         self._spawning[path] = _Spawning(_Known.of(new), known)
-        self._novelty.give_out(path)
+        self._novelty.add(path)
         return [Send("ledger", record)]
 
     # Closing
@@ -291,19 +291,19 @@ class PathTable:
     def _close(self, command: CloseAgent, known: _Known) -> list[Effect]:
         """Close the subtree a page at a time, the agent itself last: until then its path is taken."""
         self._known.pop(command.path, None)
-        closing = Closing(command, known.agent_id, over=known.closed)
+        closing = SubtreeClosing(command, known.agent_id, over=known.closed)
         self._closings.begin(closing)
         return [self._next_page(closing)]
 
     def _close_tree(self, command: CloseTree) -> list[Effect]:
         """The same for whoever stands there, at the path itself as well."""
-        closing = Closing(command)
+        closing = SubtreeClosing(command)
         self._closings.begin(closing)
         return [self._next_page(closing)]
 
-    def _next_page(self, closing: Closing) -> Effect:
+    def _next_page(self, closing: SubtreeClosing) -> Effect:
         path, (after, after_id) = closing.ask.path, closing.goes_on or (None, None)
-        page = ListAgents(path, after, PAGE, closed=closing.closed, after_id=after_id)
+        page = ListAgents(path, after, AGENTS_IN_CLOSING_PAGE, closed=closing.closed, after_id=after_id)
         return Send("ledger", Ask(("close", path, after), page))
 
     def _close_page(self, answer: Answer) -> list[Effect]:
@@ -313,7 +313,7 @@ class PathTable:
         ask, over, root = closing.ask, closing.over, closing.agent_id
         if answer.error is not None:
             return [_refuse(ask, answer.error), *self._closed(path)]
-        page: AgentPage = answer.value  # type: ignore[assignment]
+        page: PageOfAgents = answer.value  # type: ignore[assignment]
         agents = tuple((row.agent_id, row.path) for row in page.rows if root is None or row.path != path)
         if over:
             agents = ()
@@ -363,4 +363,4 @@ def _may_be_closed(command: DirectoryCommand) -> bool:
 
 
 def _refuse(command: DirectoryCommand, error: GreenroomError) -> Send:
-    return Send(command.reply_to, Refused(command.request, error))
+    return Send(command.reply_to, RequestRefused(command.request, error))

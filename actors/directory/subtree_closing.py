@@ -11,7 +11,7 @@ from ..vocabulary import upwards
 from .protocol import CloseAgent, CloseTree, DirectoryCommand
 
 
-class Closing(Struct):
+class SubtreeClosing(Struct):
     """A subtree that is being closed, a page at a time."""
 
     ask: CloseAgent | CloseTree
@@ -23,12 +23,12 @@ class Closing(Struct):
     held: list[DirectoryCommand] = []
 
 
-class Closings:
+class SubtreeClosings:
     """Begun and ended closings and lookups in, what they mean for each other out."""
 
     def __init__(self) -> None:
-        self._under_way: dict[str, Closing] = {}
-        self._below: dict[str, dict[str, Closing]] = {}  # those at a path or below it
+        self._under_way: dict[str, SubtreeClosing] = {}
+        self._below: dict[str, dict[str, SubtreeClosing]] = {}  # those at a path or below it
         self._lookups: dict[str, int] = {}  # paths that are being looked up, and when that began
         self._ended: dict[str, int] = {}  # subtrees that have closed since the first of those, and when
         self._moment = 0
@@ -36,22 +36,22 @@ class Closings:
     def __len__(self) -> int:
         return len(self._under_way)
 
-    def __getitem__(self, path: str) -> Closing:
+    def __getitem__(self, path: str) -> SubtreeClosing:
         return self._under_way[path]
 
-    def around(self, path: str) -> Closing | None:
+    def around(self, path: str) -> SubtreeClosing | None:
         """A closing that `path` is a part of."""
         if not self._under_way:
             return None
         return next((self._under_way[at] for at in upwards(path) if at in self._under_way), None)
 
-    def holder(self, command: DirectoryCommand) -> Closing | None:
+    def holder(self, command: DirectoryCommand) -> SubtreeClosing | None:
         """What `command` has to wait for: a closing that it is about, or that it would close around."""
         if isinstance(command, CloseAgent | CloseTree) and command.path in self._below:
             return next(iter(self._below[command.path].values()))
         return self.around(command.path)
 
-    def begin(self, closing: Closing) -> None:
+    def begin(self, closing: SubtreeClosing) -> None:
         path = closing.ask.path
         self._under_way[path] = closing
         for at in upwards(path):

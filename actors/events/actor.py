@@ -6,22 +6,22 @@ from ...types import Address
 from ..containing import refused
 from ..effects import Effect, Send
 from ..ledger.log.commit_log import Publish
-from ..ledger.protocol import Refused
+from ..ledger.protocol import RequestRefused
 from ..shell import ActorShell, Contained
 from ..storage.protocol import Answer, Ask
-from .buffer import EventRing, Key
-from .protocol import Announce, ConfigureEvents, ForgetPull, GoOn, PullEvents
+from .buffer import EventBuffer, Key
+from .protocol import Announce, ConfigureEvents, ForgetPull, NextDelivery, PullEvents
 
 
 class EventBus(ActorShell):
     """Told once where the store's events end; then news in, answers to pulls out."""
 
     role = "events"
-    ring: EventRing
+    ring: EventBuffer
 
     def decide(self, message: object, sender: Address) -> Iterable[Effect]:  # noqa: ARG002
         if type(message) is ConfigureEvents:
-            self.ring = EventRing(last=message.last, keep=message.keep)
+            self.ring = EventBuffer(last=message.last, keep=message.keep)
             return ()
         self.ring.now = self.clock()
         effects = self.handled(message)
@@ -36,7 +36,7 @@ class EventBus(ActorShell):
                 return self.ring.announce(message)
             case PullEvents():
                 return self.ring.pull(message) or ()
-            case GoOn():
+            case NextDelivery():
                 return self.ring.go_on()
             case Answer():
                 return self.answered(message)
@@ -57,6 +57,7 @@ class EventBus(ActorShell):
         key: Key = answer.request  # type: ignore[assignment]
         if answer.error is not None:
             return [
-                Send(pull.reply_to, Refused(pull.request, answer.error)) for pull in self.ring.refused(key)
+                Send(pull.reply_to, RequestRefused(pull.request, answer.error))
+                for pull in self.ring.refused(key)
             ]
         return self.ring.found(key, answer.value)  # type: ignore[arg-type]

@@ -28,12 +28,12 @@ from ...persistence.queries import EventPage, ListEvents
 from ...persistence.rows import EventRow
 from ...types import RequestId, Timestamp
 from ..effects import Effect, Send, StartTimer
-from .protocol import MISSED, Announce, Cursor, EventsPulled, GoOn, PullEvents
+from .protocol import MISSED, Announce, Cursor, EventsPulled, NextDelivery, PullEvents
 
-MOST_BYTES = 16 << 20
+BUFFER_BYTES = 16 << 20
 """Of what the events in the ring tell, whatever their number."""
 
-PORTION = 1_000
+READERS_IN_PORTION = 1_000
 """Events that are handed over before others have their turn; reading one takes some microseconds."""
 
 ANSWER = 8
@@ -99,7 +99,7 @@ class _Listened(Struct, eq=False):
     waiting: dict[RequestId, PullEvents]
 
 
-class _Question(Struct, eq=False):
+class _OpenPull(Struct, eq=False):
     """Asked of the store once, for all who need the same."""
 
     asked: Cursor  # the last event when it was asked: the answer has all up to it
@@ -110,7 +110,7 @@ Key: TypeAlias = tuple[str, int, int]
 """Names a question to the store: under what, after which number, how many."""
 
 
-class EventRing:
+class EventBuffer:
     """Events in, answers out. `now` is told before each command."""
 
     def __init__(self, *, last: int, keep: int) -> None:
@@ -124,11 +124,11 @@ class EventRing:
         self._listened: dict[str, _Listened] = {}
         self._pulls: dict[RequestId, PullEvents] = {}  # all that were not answered
         self._due: deque[tuple[PullEvents, EventsPulled | None]] = deque()  # to be answered now
-        self._questions: dict[Key, _Question] = {}
+        self._questions: dict[Key, _OpenPull] = {}
         self._unasked: deque[Key] = deque()
         self._ready = 0  # of those due, the answers that came from the store
-        self._left = PORTION  # of the portion under way
-        self._pausing = False  # others have their turn: `GoOn` is on its way
+        self._left = READERS_IN_PORTION  # of the portion under way
+        self._pausing = False  # others have their turn: `NextDelivery` is on its way
 
     # Events
 
@@ -185,7 +185,7 @@ class EventRing:
         kept = self._kept
         while kept and (
             len(kept) > self._keep
-            or (self._bytes > MOST_BYTES and len(kept) > 1)
+            or (self._bytes > BUFFER_BYTES and len(kept) > 1)
             or kept.first[0] < (deleted, 0)
         ):
             self._before, event, listened = kept.remove_first()
@@ -230,7 +230,7 @@ class EventRing:
     def go_on(self) -> list[Effect]:
         """Others have had their turn: hand out the next portion."""
         self._pausing = False
-        self._left = PORTION
+        self._left = READERS_IN_PORTION
         return self._hand_out()
 
     def _hand_out(self) -> list[Effect]:
@@ -249,7 +249,7 @@ class EventRing:
                 effects.append(Send(pull.reply_to, answer))
         if self._left <= 0 and not self._pausing:
             self._pausing = True
-            effects.append(StartTimer(0.0, GoOn()))
+            effects.append(StartTimer(0.0, NextDelivery()))
         return effects
 
     def _answer(self, pull: PullEvents) -> EventsPulled | None:
@@ -342,7 +342,7 @@ class EventRing:
         key = _key(pull)
         question = self._questions.get(key)
         if question is None:
-            question = self._questions[key] = _Question(self.last, [])
+            question = self._questions[key] = _OpenPull(self.last, [])
             self._unasked.append(key)
         question.pulls.append(pull)
 

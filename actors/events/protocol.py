@@ -75,8 +75,8 @@ class EventsPulled(Struct, frozen=True):
     last: Cursor
 
 
-class GoOn(Struct, frozen=True):
+class NextDelivery(Struct, frozen=True):
     """To itself, by timer: others had their turn, and the next portion of answers can be handed out."""
 
 
-EventCommand: TypeAlias = ConfigureEvents | Publish | Announce | PullEvents | ForgetPull | GoOn
+EventCommand: TypeAlias = ConfigureEvents | Publish | Announce | PullEvents | ForgetPull | NextDelivery

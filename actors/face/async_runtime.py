@@ -24,26 +24,26 @@ from ..agent.turn import result_of
 from ..events.buffer import cursor_of
 from ..events.protocol import Cursor, ForgetPull
 from ..handle import Handle
-from ..ledger.protocol import ForgetRequest, RunEnded
+from ..ledger.protocol import ForgetRequest, RunOutcome
 from ..models import AgentInfo, AgentInfos, Event, Explanation, Outcome, RunInfo, Stats, weight_of_run
 from . import requests
 from .engine import Engine, Settings, checked_drain, failure_of
 from .explain import explain
 from .replies import Standing
-from .requests import UNSET, Call, Encoded
+from .requests import UNSET, Encoded, Request
 from .runtime import END_MARGIN, stats_of
 from .state_view import decode_aside
-from .waiting import Awaited
+from .waiting import AwaitedRuns
 
 SORTED_AT_ONCE = 1_000
 """Handles of runs that are looked at before the loop gets its turn."""
 
 
-async def heard(awaited: Awaited[Any], answer: Any) -> None:
+async def heard(awaited: AwaitedRuns[Any], answer: Any) -> None:
     """An answer that may bring a large result. Raises the error that it brings."""
     outcome: Outcome | None = None
     try:
-        if isinstance(answer, RunEnded):
+        if isinstance(answer, RunOutcome):
             (outcome,) = await outcomes_of([answer.run])
     finally:  # also when nobody waits any more: then it has ended all the same
         awaited.hear(answer, outcome)
@@ -214,7 +214,7 @@ class AsyncRuntime(Handle):
         """See `Runtime.wait`."""
         listed, seconds = requests.checked_wait(runs, timeout, until, AsyncRun)
         self._refuse_to_wait()
-        awaited: Awaited[AsyncRun] = Awaited(self, until, seconds)
+        awaited: AwaitedRuns[AsyncRun] = AwaitedRuns(self, until, seconds)
         for begin in range(0, len(listed), SORTED_AT_ONCE):
             awaited.add(listed[begin : begin + SORTED_AT_ONCE])
             if begin:
@@ -251,13 +251,13 @@ class AsyncRuntime(Handle):
 
     # The way in
 
-    def _call(self, call: Call, callback: Callable[[Any], None]) -> RequestId:
+    def _call(self, call: Request, callback: Callable[[Any], None]) -> RequestId:
         if self._engine is None:
             raise RuntimeClosing("the runtime was not started")
         self._engine.refuse_other_loops()
         return self._engine.post(call, callback)
 
-    def _post(self, call: Call) -> tuple[RequestId, "asyncio.Future[Any]"]:
+    def _post(self, call: Request) -> tuple[RequestId, "asyncio.Future[Any]"]:
         answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         return self._call(call, _setter(answered)), answered
 
@@ -266,7 +266,7 @@ class AsyncRuntime(Handle):
         if self._engine is not None:
             self._engine.refuse_in_turn()
 
-    async def _accepted(self, call: Call) -> Any:
+    async def _accepted(self, call: Request) -> Any:
         """See `Runtime._accepted`."""
         answer = await self._ask(call)
         inputs = requests.recorded_input(call, answer)
@@ -274,7 +274,7 @@ class AsyncRuntime(Handle):
             requests.refuse_other_input(answer, await compared(*inputs))
         return answer
 
-    async def _ask(self, call: Call) -> Any:
+    async def _ask(self, call: Request) -> Any:
         _, answered = self._post(call)
         return _granted(await answered)
 
@@ -420,7 +420,7 @@ class AsyncRun(Handle):
 class AsyncEventStream(AsyncIterator[Event]):
     """Events as they happen; `aclose` ends it. `page` is how many are asked for at a time."""
 
-    page: int = requests.PAGE
+    page: int = requests.AGENTS_IN_PAGE
 
     def __init__(
         self, runtime: AsyncRuntime, under: str, since: int | Cursor | None, *, follow: bool

@@ -20,15 +20,15 @@ from ...seconds import checked_seconds
 from ...types import Address, Durability, RequestId, Role
 from ..agent.executing import in_child, slot_holder
 from ..agent.kind import attempts_of, is_registered, kind_of, kinds_of_module, listeners, register
-from ..environment import REAL, World
+from ..environment import REAL_ENVIRONMENT, Environment
 from ..ledger.protocol import KindRegistered
 from ..shell import log
 from ..supervisor.actor import Supervisor
 from ..supervisor.protocol import CloseRuntime, StartRuntime
 from ..systems.local import LocalSystemBase
 from ..watchdog import Watchdog
-from .replies import AttendCallers, Gateway, Relay, new_callers
-from .requests import Call
+from .replies import Gateway, Relay, ServeReplies, new_pending_replies
+from .requests import Request
 
 
 class Settings:
@@ -66,11 +66,14 @@ class Engine:
     """The actors, from the outside."""
 
     def __init__(
-        self, settings: Settings, loop: asyncio.AbstractEventLoop | None, world: World = REAL
+        self,
+        settings: Settings,
+        loop: asyncio.AbstractEventLoop | None,
+        world: Environment = REAL_ENVIRONMENT,
     ) -> None:
         self.settings = settings
         self.world = world
-        self.callers = new_callers()
+        self.callers = new_pending_replies()
         self.callers.failure = self._unstarted = RuntimeClosing("the runtime was not started")
         self._pid = 0  # of the process that has the actors, once there are any
         self._loop = loop
@@ -95,7 +98,7 @@ class Engine:
         self._system = ActorSystem(systemBase=self._base, transientUnique=True)
         self._gateway = self._system.createActor(Gateway)
         self._supervisor = self._system.createActor(Supervisor)
-        self._base.post(self._gateway, AttendCallers(self.callers))
+        self._base.post(self._gateway, ServeReplies(self.callers))
         settings = self.settings
         start = StartRuntime(
             self.callers.expect(begun),
@@ -127,7 +130,7 @@ class Engine:
             self._watchdog = self.world.watchdog(self._base.loop)
             self._watchdog.start()
 
-    def post(self, call: Call, callback: Callable[[Any], None]) -> RequestId:
+    def post(self, call: Request, callback: Callable[[Any], None]) -> RequestId:
         """Ask; `callback` gets the answer, on the loop's thread. Raises if nothing can be asked."""
         if self.forked:
             raise RuntimeClosing("this process was forked from the one that has the runtime")

@@ -3,7 +3,7 @@
 from ...types import Timestamp
 from ..ledger.protocol import AgentDescribed, AwaitedRun, LiveAgent
 from ..models import Explanation, WaitsFor
-from ..processes.protocol import PlacesReport
+from ..processes.protocol import PermitsReport
 from ..residency.protocol import Residence, ResidencyReport
 from ..slots.protocol import SlotReport
 
@@ -34,7 +34,7 @@ class _Reason:
 
 
 def explain(
-    described: AgentDescribed, residency: ResidencyReport, slots: SlotReport, places: PlacesReport
+    described: AgentDescribed, residency: ResidencyReport, slots: SlotReport, places: PermitsReport
 ) -> Explanation:
     """The agent as the ledger, the residency, the slots and the room of processes see it."""
     agent = described.agent
@@ -63,7 +63,7 @@ def _of_turn(
     home: Residence,
     residency: ResidencyReport,
     slots: SlotReport,
-    places: PlacesReport,
+    places: PermitsReport,
 ) -> _Reason:
     """While a turn of it is under way."""
     run = f"run {agent.running}"

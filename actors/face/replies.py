@@ -14,13 +14,13 @@ from thespian.actors import Actor, ActorAddress
 
 from ...errors import GreenroomError
 from ...types import Address, RequestId
-from ..ledger.protocol import Refused
+from ..ledger.protocol import RequestRefused
 from ..supervisor.protocol import RuntimeFailed
 
 Callback = Callable[[Any], None]
 
 
-class Callers(Struct):
+class PendingReplies(Struct):
     """Who waits for an answer. Shared by the callers and the gateway, and by nobody else."""
 
     waiting: dict[Any, Callback] = {}
@@ -39,7 +39,7 @@ class Callers(Struct):
         kept = self.waiting.pop(but, None)
         while self.waiting:
             request, callback = self.waiting.popitem()
-            callback(Refused(request, error))
+            callback(RequestRefused(request, error))
         if kept is not None:
             self.waiting[but] = kept
 
@@ -53,10 +53,10 @@ class Standing(Struct, frozen=True):
         self.callback(answer)
 
 
-class AttendCallers(Struct, frozen=True):
+class ServeReplies(Struct, frozen=True):
     """To the gateway, once: whom it answers."""
 
-    callers: Callers
+    callers: PendingReplies
 
 
 class Relay(Struct, frozen=True):
@@ -69,12 +69,12 @@ class Relay(Struct, frozen=True):
 class Gateway(Actor):
     """Answers in, callbacks out. A page less than the other actors: it decides nothing."""
 
-    callers: Callers
+    callers: PendingReplies
 
     def receiveMessage(self, message: Any, sender: ActorAddress) -> None:  # noqa: N802, ARG002
         if type(message) is Relay:
             self.send(message.to, message.message)
-        elif type(message) is AttendCallers:
+        elif type(message) is ServeReplies:
             self.callers = message.callers
         elif type(message) is RuntimeFailed:
             self.callers.give_up(message.error, but=message.closing)
@@ -87,6 +87,6 @@ class Gateway(Actor):
                 callback(message)
 
 
-def new_callers() -> Callers:
+def new_pending_replies() -> PendingReplies:
     """Nobody waits yet."""
-    return Callers({}, count(1))
+    return PendingReplies({}, count(1))

@@ -1,6 +1,6 @@
 """The public calls as commands: what a caller gave is checked and turned into bytes here, at the call.
 
-Both runtimes, blocking and asyncio, make their calls of these. A `Call` says whom to ask and makes the
+Both runtimes, blocking and asyncio, make their calls of these. A `Request` says whom to ask and makes the
 command; everything that can be wrong with a value raises before anything is sent.
 """
 
@@ -40,7 +40,7 @@ from ..ledger.protocol import (
     DescribeState,
     InterruptTree,
 )
-from ..processes.protocol import DescribePlaces
+from ..processes.protocol import DescribePermits
 from ..residency.protocol import DescribeResidency
 from ..slots.protocol import DescribeSlots
 
@@ -61,11 +61,11 @@ MOST_RUN_ID = 200
 MOST_IN_PAGE = 1_000
 """Agents in one answer; longer lists are asked for in several."""
 
-PAGE = 1_000
+AGENTS_IN_PAGE = 1_000
 """Agents that are looked at in one step of a search among all; events that are handed over at once."""
 
 
-class Call(Struct, frozen=True):
+class Request(Struct, frozen=True):
     """Whom to ask, and the command for a request number and the address that answers go to.
 
     `relayed`: the command says nothing of an address; it is answered to its sender. `reads`: it asks for
@@ -98,7 +98,7 @@ def spawn(
     input: object,
     run_id: object,
     durability: object,
-) -> Call:
+) -> Request:
     """`Runtime.spawn`."""
     where, level = check_path(path), _level(durability)
     found = kind_of(kind, where)
@@ -108,7 +108,7 @@ def spawn(
         raise ValueError("run_id= names the first run, which there is only with input=")
     named = _new_run_id(run_id)
     name, version = found.name, found.version
-    return Call(
+    return Request(
         "directory",
         lambda request, to: SpawnAgent(
             request, to, where, name, version, settings, first, named, durability=level
@@ -117,7 +117,7 @@ def spawn(
     )
 
 
-def followup(path: str, input: object, *, run_id: object, durability: object) -> Call:
+def followup(path: str, input: object, *, run_id: object, durability: object) -> Request:
     """`AgentRef.followup`."""
     path = plain(path)
     payload, named, level = (
@@ -125,95 +125,99 @@ def followup(path: str, input: object, *, run_id: object, durability: object) ->
         _new_run_id(run_id),
         _level(durability),
     )
-    return Call(
+    return Request(
         "directory",
         lambda request, to: SubmitRun(request, to, path, payload, named, durability=level),
         input=payload,
     )
 
 
-def send(path: str, body: object, *, durability: object) -> Call:
+def send(path: str, body: object, *, durability: object) -> Request:
     """`AgentRef.send`."""
     path = plain(path)
     payload, level = _payload(body, f"the message to {path}"), _level(durability)
-    return Call("directory", lambda request, to: SubmitMessage(request, to, path, payload, None, level))
+    return Request("directory", lambda request, to: SubmitMessage(request, to, path, payload, None, level))
 
 
-def locate(path: object) -> Call:
+def locate(path: object) -> Request:
     """`Runtime.agent`: whether there is such an agent, open or closed."""
     where = check_path(path)
-    return Call("directory", lambda request, to: LocateAgent(request, to, where, closed=True), reads=True)
+    return Request(
+        "directory", lambda request, to: LocateAgent(request, to, where, closed=True), reads=True
+    )
 
 
-def interrupt(path: str, run_id: object, *, cascade: bool) -> Call:
+def interrupt(path: str, run_id: object, *, cascade: bool) -> Request:
     """`AgentRef.interrupt` and `Run.interrupt`."""
     path = plain(path)
     if not isinstance(cascade, bool):
         raise TypeError(f"cascade= is True or False, not {shown(cascade)}")
     named, wide = _run_id(run_id), cascade
-    return Call("directory", lambda request, to: InterruptAgent(request, to, path, named, wide))
+    return Request("directory", lambda request, to: InterruptAgent(request, to, path, named, wide))
 
 
-def close(path: str, *, erase: bool) -> Call:
+def close(path: str, *, erase: bool) -> Request:
     """`AgentRef.close` and `AgentRef.delete`."""
     path = plain(path)
-    return Call("directory", lambda request, to: CloseAgent(request, to, path, erase))
+    return Request("directory", lambda request, to: CloseAgent(request, to, path, erase))
 
 
-def interrupt_many(under: object) -> Call:
+def interrupt_many(under: object) -> Request:
     """`Runtime.interrupt_many`."""
     where = check_under(under)
-    return Call("ledger", lambda request, to: InterruptTree(request, to, where))
+    return Request("ledger", lambda request, to: InterruptTree(request, to, where))
 
 
-def close_many(under: object, *, erase: bool) -> Call:
+def close_many(under: object, *, erase: bool) -> Request:
     """`Runtime.close_many` and `Runtime.delete_many`."""
     where = check_under(under)
-    return Call("directory", lambda request, to: CloseTree(request, to, where, erase))
+    return Request("directory", lambda request, to: CloseTree(request, to, where, erase))
 
 
-def evict(path: str) -> Call:
+def evict(path: str) -> Request:
     """`AgentRef.evict`."""
     path = plain(path)
-    return Call("directory", lambda request, to: EvictPath(request, to, path))
+    return Request("directory", lambda request, to: EvictPath(request, to, path))
 
 
-def pin(path: str, *, pinned: bool) -> Call:
+def pin(path: str, *, pinned: bool) -> Request:
     """`AgentRef.pin` and `AgentRef.unpin`."""
     path = plain(path)
-    return Call("directory", lambda request, to: PinPath(request, to, path, pinned))
+    return Request("directory", lambda request, to: PinPath(request, to, path, pinned))
 
 
-def info(path: str) -> Call:
+def info(path: str) -> Request:
     """`AgentRef.info`."""
     path = plain(path)
-    return Call("ledger", lambda request, to: DescribeAgent(request, to, path), reads=True)
+    return Request("ledger", lambda request, to: DescribeAgent(request, to, path), reads=True)
 
 
-def state(path: str) -> Call:
+def state(path: str) -> Request:
     """`AgentRef.state`."""
     path = plain(path)
-    return Call("ledger", lambda request, to: DescribeState(request, to, path), reads=True)
+    return Request("ledger", lambda request, to: DescribeState(request, to, path), reads=True)
 
 
-def find_run(run_id: object) -> Call:
+def find_run(run_id: object) -> Request:
     """`Runtime.run` and `Run.status`."""
     named = _run_id(run_id)
     if named is None:
         raise TypeError("a run id is a str, not None")
-    return Call("ledger", lambda request, to: DescribeRun(request, to, named), reads=True)
+    return Request("ledger", lambda request, to: DescribeRun(request, to, named), reads=True)
 
 
-def await_run(run_id: str) -> Call:
+def await_run(run_id: str) -> Request:
     """`Run.outcome`."""
     named = RunId(plain(run_id))
-    return Call("ledger", lambda request, to: AwaitRun(request, to, named), reads=True)
+    return Request("ledger", lambda request, to: AwaitRun(request, to, named), reads=True)
 
 
-def await_runs(run_ids: tuple[str, ...], *, tell_sought: bool, look: bool) -> Call:
+def await_runs(run_ids: tuple[str, ...], *, tell_sought: bool, look: bool) -> Request:
     """`Runtime.wait`: answered for each run as it ends."""
     named: tuple[RunId, ...] = run_ids  # type: ignore[assignment]
-    return Call("ledger", lambda request, to: AwaitRuns(request, to, named, tell_sought, look), reads=True)
+    return Request(
+        "ledger", lambda request, to: AwaitRuns(request, to, named, tell_sought, look), reads=True
+    )
 
 
 def page(
@@ -224,50 +228,50 @@ def page(
     *,
     resident: bool = False,
     after_id: AgentId | None = None,
-) -> Call:
+) -> Request:
     """One page of `Runtime.list`: of those with `status` there may be few among many, so look at many."""
     under, after = check_under(under), None if after is None else check_path(after)
     limit = min(plain_int(limit), MOST_IN_PAGE)
     status = None if status is None else plain(status)  # type: ignore[assignment]
     if status in ("idle", "failed"):
-        limit = max(limit, PAGE)
-    return Call(
+        limit = max(limit, AGENTS_IN_PAGE)
+    return Request(
         "ledger",
         lambda request, to: DescribeAgents(request, to, under, status, after, limit, resident, after_id),
         reads=True,
     )
 
 
-def pull(under: str, since: int | Cursor | None, *, wait: bool, limit: int = PAGE) -> Call:
+def pull(under: str, since: int | Cursor | None, *, wait: bool, limit: int = AGENTS_IN_PAGE) -> Request:
     """The next events of `Runtime.events`, at most `limit`."""
     under, since = check_under(under), plain_int(since) if isinstance(since, int) else since
-    return Call("events", lambda n, to: PullEvents(n, to, under, since, limit, wait), reads=True)
+    return Request("events", lambda n, to: PullEvents(n, to, under, since, limit, wait), reads=True)
 
 
-def describe_ledger() -> Call:
+def describe_ledger() -> Request:
     """The ledger's part of `Runtime.stats`."""
-    return Call("ledger", DescribeLedger, reads=True)
+    return Request("ledger", DescribeLedger, reads=True)
 
 
-def describe_residency(*agent_ids: AgentId) -> Call:
+def describe_residency(*agent_ids: AgentId) -> Request:
     """The residency's part of `Runtime.stats`, or of an agent's `explain`."""
-    return Call("residency", lambda n, _: DescribeResidency(n, agent_ids), relayed=True, reads=True)
+    return Request("residency", lambda n, _: DescribeResidency(n, agent_ids), relayed=True, reads=True)
 
 
-def describe_slots(agent_id: AgentId | None = None) -> Call:
+def describe_slots(agent_id: AgentId | None = None) -> Request:
     """The slots' part of the same."""
-    return Call("slots", lambda n, _: DescribeSlots(n, agent_id), relayed=True, reads=True)
+    return Request("slots", lambda n, _: DescribeSlots(n, agent_id), relayed=True, reads=True)
 
 
-def describe_places(agent_id: AgentId) -> Call:
+def describe_places(agent_id: AgentId) -> Request:
     """What a process of the agent waits for."""
-    return Call("supervisor", lambda n, to: DescribePlaces(n, to, agent_id), reads=True)
+    return Request("supervisor", lambda n, to: DescribePermits(n, to, agent_id), reads=True)
 
 
 # Ids that were given before
 
 
-def recorded_input(call: Call, answer: Any) -> tuple[Payload, Payload] | None:
+def recorded_input(call: Request, answer: Any) -> tuple[Payload, Payload] | None:
     """The recorded and the given input, if the run of an answered call was there before."""
     known: RunRow | None = answer.known
     return None if known is None or call.input is None else (known.input, call.input)

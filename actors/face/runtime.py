@@ -23,9 +23,9 @@ from . import requests
 from .engine import Engine, Settings, checked_drain, failure_of
 from .explain import explain
 from .replies import Standing
-from .requests import UNSET, Call
+from .requests import UNSET, Request
 from .state_view import decode
-from .waiting import Awaited
+from .waiting import AwaitedRuns
 
 END_MARGIN = 120.0
 """Seconds that `close` waits for the actors beyond the drain time; they bound themselves below that."""
@@ -224,7 +224,7 @@ class Runtime(Handle):
         runtime.
         """
         listed, seconds = requests.checked_wait(runs, timeout, until, Run)
-        awaited: Awaited[Run] = Awaited(self, until, seconds)
+        awaited: AwaitedRuns[Run] = AwaitedRuns(self, until, seconds)
         awaited.add(listed)
         if awaited.over:
             return awaited.ended
@@ -262,7 +262,7 @@ class Runtime(Handle):
 
     # The way in
 
-    def _accepted(self, call: Call) -> Any:
+    def _accepted(self, call: Request) -> Any:
         """The answer to a call that gives a run; refused if its id names one with another input."""
         answer = self._ask(call)
         inputs = requests.recorded_input(call, answer)
@@ -270,7 +270,7 @@ class Runtime(Handle):
             requests.refuse_other_input(answer, difference(*inputs))
         return answer
 
-    def _ask(self, call: Call, timeout: float | None = None) -> Any:
+    def _ask(self, call: Request, timeout: float | None = None) -> Any:
         answers: SimpleQueue[Any] = self._engine.world.answers()
         request = self._post(call, answers.put)
         try:
@@ -283,7 +283,7 @@ class Runtime(Handle):
             raise error
         return answer
 
-    def _post(self, call: Call, callback: Any) -> Any:
+    def _post(self, call: Request, callback: Any) -> Any:
         self._refuse_in_turn()
         return self._engine.post(call, callback)
 

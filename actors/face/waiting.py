@@ -11,17 +11,17 @@ from queue import Empty
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from ...types import RequestId, Seconds
-from ..ledger.protocol import ForgetRuns, RunEnded, RunsSought
+from ..ledger.protocol import ForgetRuns, RunOutcome, RunsSought
 from ..models import Outcome
 from . import requests
 from .engine import failure_of
 from .replies import Standing
-from .requests import Call
+from .requests import Request
 
 Until = Literal["all", "any"]
 
 
-class Handle(Protocol):
+class RunHandle(Protocol):
     """A run as its caller holds it; `_ended` is how it ended, once that was seen."""
 
     run_id: str
@@ -29,10 +29,10 @@ class Handle(Protocol):
     _runtime: Any
 
 
-H = TypeVar("H", bound=Handle)
+H = TypeVar("H", bound=RunHandle)
 
 
-class Awaited(Generic[H]):
+class AwaitedRuns(Generic[H]):
     """The handles of one wait, in the order given. `timeout` 0: it looks, and does not wait."""
 
     def __init__(self, runtime: Any, until: Until, timeout: Seconds | None) -> None:
@@ -70,7 +70,7 @@ class Awaited(Generic[H]):
         return not self._open or (self._until == "any" and bool(self._seen))
 
     @property
-    def call(self) -> Call:
+    def call(self) -> Request:
         """Asks for the ends of those that are open. Some are told at once; for one run that is all."""
         self._sought = not self._looks and (self._until == "all" or len(self._open) == 1)
         return requests.await_runs(tuple(self._open), tell_sought=not self._sought, look=self._looks)
@@ -89,7 +89,7 @@ class Awaited(Generic[H]):
             raise error
         if isinstance(answer, RunsSought):
             self._sought, self._unread = True, answer.unread
-        elif isinstance(answer, RunEnded) and answer.run.run_id in self._open:
+        elif isinstance(answer, RunOutcome) and answer.run.run_id in self._open:
             self._end(outcome or Outcome.of(answer.run))
 
     def leave(self, request: RequestId, next_answer: Callable[[], Any]) -> None:

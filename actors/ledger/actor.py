@@ -1,4 +1,4 @@
-"""The actor around the ledger and its journal: the only one that talks to the two disk actors."""
+"""The actor around the ledger and its commit log: the only one that talks to the two disk actors."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
@@ -11,7 +11,7 @@ from ...types import Address, Seconds
 from ..containing import bug_in, refused
 from ..effects import Effect, Send, StartTimer
 from ..events.protocol import Announce
-from ..residency.protocol import AgentEntered, AgentLeft, LoadFailed, OpeningDeferred
+from ..residency.protocol import AgentActivated, AgentPassivated, LoadFailed, OpeningDeferred
 from ..shell import ActorShell, Contained, log
 from ..storage.protocol import (
     Answer,
@@ -22,11 +22,11 @@ from ..storage.protocol import (
     StoreClosed,
     StoreMisplaced,
 )
-from .admission import PORTION, STALLED, Door, LetIn, LookAtDoor
+from .admission import REQUESTS_IN_PORTION, STALLED, Admission, AdmitNext, CheckAdmission
 from .audit import Mark, broken_invariant, mark_of
-from .errands import GoOn
-from .ledger import CallAgain, Ledger
-from .log.commit_log import Journal, ReadAgain, first_seq
+from .errands import NextPortion
+from .ledger import ActivateAgain, Ledger
+from .log.commit_log import CommitLog, ReadAgain, first_seq
 from .protocol import (
     AcceptMessage,
     AcceptRun,
@@ -55,9 +55,9 @@ from .protocol import (
     OpeningRecorded,
     RecordClose,
     RecordSpawn,
-    Refused,
     ReportDivergence,
     ReportProgress,
+    RequestRefused,
     RunAccepted,
     RunsInterrupted,
     SessionCancelled,
@@ -89,7 +89,7 @@ class LedgerActor(ActorShell):
 
     role = "ledger"
     ledger: Ledger
-    journal: Journal
+    commit_log: CommitLog
     closing: Address | None = None
     closed_stores = 0
     patience_ends: Seconds = 0.0  # with a store that cannot be written, while closing
@@ -98,7 +98,7 @@ class LedgerActor(ActorShell):
     def __init__(self) -> None:
         super().__init__()
         self.held: list[tuple[TakeRun, Address]] = []  # until the disk has caught up
-        self.door = Door()
+        self.door = Admission()
         self.batches = 0  # that were written
         self.stalled = False  # none was, for long
 
@@ -113,22 +113,22 @@ class LedgerActor(ActorShell):
         effects = handler(self, message, sender)
         if self.closed_stores:
             return effects
-        journal = self.journal
-        batch = journal.take_batch() if journal.urgent > journal.sent else []
+        commit_log = self.commit_log
+        batch = commit_log.take_batch() if commit_log.urgent > commit_log.sent else []
         ledger = self.ledger
-        writes = journal.unwritten or journal.asking or ledger.told.waiting
+        writes = commit_log.unwritten or commit_log.asking or ledger.told.waiting
         if self.closing is not None and not (writes or ledger.errands or self.door):
             batch = [*batch, *self.close_stores()]
         return [*effects, *batch] if batch else effects
 
     def contain(self, message: object, sender: Address, error: BaseException) -> Contained:
         """A request is refused; the runs of an agent whose session's news cannot be handled fail."""
-        if isinstance(message, LetIn):
+        if isinstance(message, AdmitNext):
             message = message.ask
-        elif isinstance(message, GoOn):
+        elif isinstance(message, NextPortion):
             message = self.ledger.errands.broken
         elif isinstance(message, Answer):
-            message = self.journal.broken
+            message = self.commit_log.broken
         kind = type(message)
         if kind not in ASKED and kind not in OF_AN_AGENT:
             return super().contain(message, sender, error)
@@ -146,20 +146,20 @@ class LedgerActor(ActorShell):
 
     def configure(self, message: ConfigureLedger) -> list[Effect]:
         unfinished = message.unfinished
-        self.journal = Journal(durability=message.durability, next_seq=first_seq(unfinished))
+        self.commit_log = CommitLog(durability=message.durability, next_seq=first_seq(unfinished))
         self.ledger = Ledger(
-            self.journal,
+            self.commit_log,
             unfinished,
             backlog=message.backlog,
             attempts_of=message.attempts_of,
             store=message.store,
         )
         self.ledger.now = self.clock()
-        return [*self.ledger.recover(unfinished), *self.journal.take_batch()]
+        return [*self.ledger.recover(unfinished), *self.commit_log.take_batch()]
 
     def take_run(self, message: TakeRun, sender: Address) -> Iterable[Effect]:
         """Begin a turn, or hold it up until the disk has caught up."""
-        if self.journal.debt.crowded and not self.ledger.closing:
+        if self.commit_log.debt.crowded and not self.ledger.closing:
             self.held.append((message, sender))
             return ()
         return self.ledger.take_run(message, sender)
@@ -172,7 +172,7 @@ class LedgerActor(ActorShell):
         nobody = not self.door
         if not self.door.comes(ask, shut=shut):
             return self.accept(ask)
-        return [StartTimer(STALLED, LookAtDoor(self.batches))] if nobody else []
+        return [StartTimer(STALLED, CheckAdmission(self.batches))] if nobody else []
 
     def accept(self, ask: RecordSpawn | AcceptRun | AcceptMessage) -> Iterable[Effect]:
         if type(ask) is AcceptRun:
@@ -189,18 +189,21 @@ class LedgerActor(ActorShell):
         everybody = self.stalled or self.ledger.sealed or self.ledger.health.problem is not None
         if not everybody and self.ledger.far_behind:
             return []
-        return [Send("ledger", news) for news in self.door.open(PORTION if everybody else self.ledger.room)]
+        return [
+            Send("ledger", news)
+            for news in self.door.open(REQUESTS_IN_PORTION if everybody else self.ledger.room)
+        ]
 
-    def let_in(self, news: LetIn) -> list[Effect]:
+    def let_in(self, news: AdmitNext) -> list[Effect]:
         effects = [*self.accept(self.door.entered(news))]
         return effects + self.open_door()
 
-    def look_at_door(self, news: LookAtDoor) -> list[Effect]:
+    def look_at_door(self, news: CheckAdmission) -> list[Effect]:
         """A disk that has written nothing for long is not waited for."""
         if not self.door:
             return []
         self.stalled = news.batches == self.batches
-        return [*self.open_door(), StartTimer(STALLED, LookAtDoor(self.batches))]
+        return [*self.open_door(), StartTimer(STALLED, CheckAdmission(self.batches))]
 
     def record_close(self, ask: RecordClose) -> list[Effect]:
         self.door.closes(ask.agents)
@@ -209,7 +212,7 @@ class LedgerActor(ActorShell):
     def ask(self, message: Ask, sender: Address) -> Iterable[Effect]:
         if type(message.query) is LoadAgent:
             return self.ledger.load(message, sender)
-        return self.journal.ask(message.request, sender, message.query)
+        return self.commit_log.ask(message.request, sender, message.query)
 
     # The writer's answers
 
@@ -222,7 +225,7 @@ class LedgerActor(ActorShell):
             seconds = self.clock() - over.began
             log.warning("the store can be written again, after %.1f s and %d tries", seconds, over.tries)
             effects += self.ledger.store_healed(over)
-        return [*effects, *self.open_door(), *([] if self.journal.debt.crowded else self.release())]
+        return [*effects, *self.open_door(), *([] if self.commit_log.debt.crowded else self.release())]
 
     def release(self) -> list[Effect]:
         """Let the turns begin that were held up."""
@@ -233,7 +236,7 @@ class LedgerActor(ActorShell):
         """Keep everything, say so, try again: nobody hears "durable" of what is not."""
         if message.of_record:
             return self.record_failed(message)
-        self.journal.rejected()
+        self.commit_log.rejected()
         if message.fatal:
             return [Send("supervisor", StoreFailing(message.problem, True, message.error))]
         return [*self.failing(message.problem), *(self.nobody_waits() if message.misplaced else ())]
@@ -246,8 +249,8 @@ class LedgerActor(ActorShell):
             f"what was asked for was accepted, and cannot be recorded: {health.told} It is recorded if "
             "that is put right while this runtime lives, and lost if not.",
         )
-        waiting = self.journal.give_up_waiting(ANSWERS)
-        return [Send(send.to, Refused(send.message.request, error)) for send in waiting]  # type: ignore[attr-defined]
+        waiting = self.commit_log.give_up_waiting(ANSWERS)
+        return [Send(send.to, RequestRefused(send.message.request, error)) for send in waiting]  # type: ignore[attr-defined]
 
     def misplaced(self, message: StoreMisplaced) -> list[Effect]:
         """The writer has seen it with nothing to write; a batch that fails for it says so by itself."""
@@ -277,7 +280,7 @@ class LedgerActor(ActorShell):
 
         If its place in the books is not sound, or somebody was told of it, stop.
         """
-        records = self.journal.narrow_down()
+        records = self.commit_log.narrow_down()
         if records is None:
             return []
         what = ", ".join(sorted({type(record).__name__ for record in records}))
@@ -285,7 +288,7 @@ class LedgerActor(ActorShell):
         withdrawn = withdraw(self.ledger, message.problem)
         if withdrawn is not None:
             log.error("%s. Its request is refused and all else goes on. Please report this", problem)
-            return [*withdrawn, *self.journal.resume()]
+            return [*withdrawn, *self.commit_log.resume()]
         broken = broken_by(message.problem)
         problem = f"{problem} ({broken} does not hold)" if broken else problem
         return [Send("supervisor", StoreFailing(problem, True, InternalError(problem)))]
@@ -294,7 +297,7 @@ class LedgerActor(ActorShell):
         episode = self.ledger.health.episode
         if episode is None or episode.tries != message.tries:
             return []
-        return self.journal.resume() or self.journal.probe()
+        return self.commit_log.resume() or self.commit_log.probe()
 
     # The end
 
@@ -307,8 +310,8 @@ class LedgerActor(ActorShell):
         self.patience_ends = self.uptime() + message.patience
         self.ledger.sealed = True
         refused = self.open_door()
-        self.journal.flush()
-        return [*refused, *self.journal.resume(), StartTimer(message.patience, _GiveUp())]
+        self.commit_log.flush()
+        return [*refused, *self.commit_log.resume(), StartTimer(message.patience, _GiveUp())]
 
     def give_up(self) -> list[Effect]:
         """While closing: what cannot be written by now is left behind."""
@@ -325,7 +328,7 @@ class LedgerActor(ActorShell):
         self.closed_stores += 1
         if self.closed_stores == 2:  # the reader's
             return [Send("writer", CloseStore())]
-        lost = self.journal.unwritten
+        lost = self.commit_log.unwritten
         problem = message.problem
         if lost:
             problem = f"{lost} commits could not be written: {problem or self.ledger.health.told}"
@@ -339,8 +342,8 @@ HANDLERS: dict[type, Handler] = {
     RecordSpawn: lambda room, ask, _: room.hand_in(ask),
     AcceptRun: lambda room, ask, _: room.hand_in(ask),
     AcceptMessage: lambda room, ask, _: room.hand_in(ask),
-    LetIn: lambda room, news, _: room.let_in(news),
-    LookAtDoor: lambda room, timer, _: room.look_at_door(timer),
+    AdmitNext: lambda room, news, _: room.let_in(news),
+    CheckAdmission: lambda room, timer, _: room.look_at_door(timer),
     RecordClose: lambda room, ask, _: room.record_close(ask),
     InterruptRuns: lambda room, ask, _: room.ledger.interrupt(ask),
     InterruptTree: lambda room, ask, _: room.ledger.interrupt_tree(ask),
@@ -348,7 +351,7 @@ HANDLERS: dict[type, Handler] = {
     AwaitRuns: lambda room, ask, _: room.ledger.await_runs(ask),
     ForgetRequest: lambda room, news, _: room.ledger.forget(news),
     ForgetRuns: lambda room, news, _: room.ledger.forget_runs(news),
-    GoOn: lambda room, news, _: room.ledger.go_on(news.number),
+    NextPortion: lambda room, news, _: room.ledger.go_on(news.number),
     DescribeAgent: lambda room, ask, _: room.ledger.view.agent(ask),
     DescribeAgents: lambda room, ask, _: room.ledger.describe_agents(ask),
     DescribeState: lambda room, ask, _: room.ledger.view.state(ask),
@@ -357,13 +360,13 @@ HANDLERS: dict[type, Handler] = {
     Ask: LedgerActor.ask,
     OpeningRecorded: lambda room, news, _: room.ledger.load_now(news.ask, news.residency),
     # sessions, and the residency about them
-    AgentEntered: lambda room, news, _: room.ledger.entered(news),
+    AgentActivated: lambda room, news, _: room.ledger.entered(news),
     SessionStarted: lambda room, news, _: room.ledger.session_started(news),
     SessionFailed: lambda room, news, _: room.ledger.session_failed(news),
     OpeningDeferred: lambda room, news, _: room.ledger.opening_deferred(news),
     SessionCancelled: lambda room, news, _: room.ledger.session_cancelled(news),
     LoadFailed: lambda room, news, _: room.ledger.load_failed(news),
-    AgentLeft: lambda room, news, _: room.ledger.left(news),
+    AgentPassivated: lambda room, news, _: room.ledger.left(news),
     TakeRun: LedgerActor.take_run,
     Checkpoint: lambda room, ask, session: room.ledger.checkpoint(ask, session),
     ReportDivergence: lambda room, news, _: room.ledger.diverged(news),
@@ -373,15 +376,15 @@ HANDLERS: dict[type, Handler] = {
     TurnWaits: lambda room, news, _: room.ledger.turn_waits(news),
     TurnResumes: lambda room, ask, session: room.ledger.turn_resumes(ask, session),
     Outran: lambda room, timer, _: room.ledger.outran(timer),
-    CallAgain: lambda room, timer, _: room.ledger.call_again(timer),
+    ActivateAgain: lambda room, timer, _: room.ledger.call_again(timer),
     KindRegistered: lambda room, news, _: room.ledger.kind_registered(news),
     # the disks
     BatchWritten: lambda room, news, _: room.batch_written(news),
     BatchFailed: lambda room, news, _: room.batch_failed(news),
     StoreMisplaced: lambda room, news, _: room.misplaced(news),
     _RetryBatch: lambda room, timer, _: room.retry(timer),
-    Answer: lambda room, answer, _: room.journal.answered(answer),
-    ReadAgain: lambda room, timer, _: room.journal.read_again(timer),
+    Answer: lambda room, answer, _: room.commit_log.answered(answer),
+    ReadAgain: lambda room, timer, _: room.commit_log.read_again(timer),
     # the end, from the supervisor
     StopBeginning: LedgerActor.stop_beginning,
     InterruptTurns: lambda room, ask, _: room.ledger.interrupt_turns(ask),
@@ -414,7 +417,7 @@ ASKED: dict[type, Callable[[Ledger, Any], Iterable[Effect]]] = {
 """Requests that a bug refuses, and what else is to be told then."""
 
 OF_AN_AGENT = (
-    AgentEntered,
+    AgentActivated,
     SessionStarted,
     SessionFailed,
     LoadFailed,

@@ -17,7 +17,7 @@ from .protocol import AcceptMessage, AcceptRun, RecordSpawn
 MOST_HANDED_IN = 50_000
 """Records that are not on disk, beyond which nobody outside may hand in more: 25,000 pieces of work."""
 
-PORTION = 64
+REQUESTS_IN_PORTION = 64
 """Asks that are let in at a time, with others' turn in between."""
 
 STALLED: Seconds = 2.0
@@ -26,19 +26,19 @@ STALLED: Seconds = 2.0
 Ask: TypeAlias = RecordSpawn | AcceptRun | AcceptMessage
 
 
-class LetIn(Struct, frozen=True):
+class AdmitNext(Struct, frozen=True):
     """To the ledger, from itself: this ask waited at the door and is to be decided now."""
 
     ask: Ask
 
 
-class LookAtDoor(Struct, frozen=True, gc=False):
+class CheckAdmission(Struct, frozen=True, gc=False):
     """To the ledger, from a timer: is the disk still at the batch of this number?"""
 
     batches: int
 
 
-class Door:
+class Admission:
     """Asks in, those whose time has come out, in order."""
 
     def __init__(self) -> None:
@@ -57,18 +57,18 @@ class Door:
         self._waiting.append(ask)
         return True
 
-    def open(self, room: int) -> list[LetIn]:
+    def open(self, room: int) -> list[AdmitNext]:
         """The next ones, at most `room`, once those before them were decided."""
-        count = 0 if self._let_in else min(room, PORTION, len(self._waiting))
+        count = 0 if self._let_in else min(room, REQUESTS_IN_PORTION, len(self._waiting))
         self._let_in += count
-        return [LetIn(self._waiting.popleft()) for _ in range(count)]
+        return [AdmitNext(self._waiting.popleft()) for _ in range(count)]
 
     def closes(self, agents: tuple[tuple[AgentId, str], ...]) -> None:
         """These agents are closed: what waits here for them comes too late."""
         if self:
             self._closed.update(agent_id for agent_id, _ in agents)
 
-    def entered(self, news: LetIn) -> Ask:
+    def entered(self, news: AdmitNext) -> Ask:
         """What is to be decided, as it is by now."""
         ask = news.ask
         if not isinstance(ask, RecordSpawn) and ask.agent_id in self._closed:

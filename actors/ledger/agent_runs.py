@@ -26,7 +26,7 @@ class OpenRun(Struct, eq=False):
     durability: Durability  # that of its acceptance, and so of its beginning
     recovered: bool = False  # it was open when the store was opened
     before: RunRow | None = None  # its row before the turn under way, which counts until that has begun
-    begun_by: int = 0  # the journal's entry that says so; its turn starts when that is durable
+    begun_by: int = 0  # the commit log's entry that says so; its turn starts when that is durable
     beginning: Send | None = None  # … and this is sent
     state: str = "queued"  # "waiting", "queued", "running", "interrupting", "ended"
     interrupted: str | None = None  # why, once its turn was told to end
@@ -51,7 +51,7 @@ class OpenRun(Struct, eq=False):
         return waiters
 
 
-class Desk(Struct):
+class AgentRuns(Struct):
     """One agent's open runs in order, and where its session stands."""
 
     agent_id: AgentId

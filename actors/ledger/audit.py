@@ -16,7 +16,7 @@ Mark: TypeAlias = tuple[int, int, int, int]
 
 def mark_of(ledger: "Ledger") -> Mark:
     """Where the ledger stands before a message. O(1)."""
-    return ledger.journal.last, len(ledger.runs), len(ledger.desks), ledger.known
+    return ledger.commit_log.last, len(ledger.runs), len(ledger.desks), ledger.known
 
 
 def broken_invariant(ledger: "Ledger", before: Mark) -> str | None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from ...types import AgentId
 
-MOST = 4_096
+MOST_ERASURES = 4_096
 """How many are kept before it is looked for some that no session needs to hear of any more."""
 
 
@@ -22,7 +22,7 @@ class Erasures:
 
     def add(self, agents: Iterable[AgentId], told: Iterable[int]) -> None:
         """These were deleted; `told` are the counts of which the sessions in memory know."""
-        if len(self._ids) >= MOST:
+        if len(self._ids) >= MOST_ERASURES:
             all_know = min(told, default=self.count)
             del self._ids[: max(0, all_know - self._forgotten)]
             self._forgotten = max(self._forgotten, all_know)

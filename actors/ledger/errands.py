@@ -1,7 +1,7 @@
 """Long work in portions, so that nobody waits for the whole of it.
 
 An errand is an iterator of steps, and a step is what it asks for. A portion of them is done at a time; for
-the next one the ledger sends itself `GoOn`, behind whatever came meanwhile. Decision 0034 says why, and
+the next one the ledger sends itself `NextPortion`, behind whatever came meanwhile. Decision 0034 says why, and
 what is to be kept in mind: between two portions anything may happen.
 """
 
@@ -11,23 +11,23 @@ from msgspec import Struct
 
 from ..effects import Effect, Send
 
-PORTION = 16
+STEPS_IN_PORTION = 16
 """Steps at a time. The dearest step, the end of a run, takes some 30 µs."""
 
-LIGHT = 200
+LIGHT_STEPS = 200
 """Things that are looked at in one step, where most of them need nothing to be done."""
 
 
-class GoOn(Struct, frozen=True, gc=False):
+class NextPortion(Struct, frozen=True, gc=False):
     """To the ledger, from itself: do the next portion of an errand."""
 
     number: int
 
 
-class Errands:
+class Portions:
     """What is under way."""
 
-    def __init__(self, portion: int = PORTION) -> None:
+    def __init__(self, portion: int = STEPS_IN_PORTION) -> None:
         self._portion = portion
         self._under_way: dict[int, Iterator[Iterable[Effect]]] = {}
         self._recording: set[int] = set()  # those that bring forth records
@@ -71,7 +71,7 @@ class Errands:
                 self._over(number)
                 return effects
             effects += step
-        effects.append(Send("ledger", GoOn(number)))
+        effects.append(Send("ledger", NextPortion(number)))
         return effects
 
     def _over(self, number: int) -> object:
@@ -83,4 +83,4 @@ class Errands:
     def release(self) -> list[Effect]:
         """The disk has caught up a little, or cannot be written at all: go on with those that wait."""
         held, self._held = self._held, []
-        return [Send("ledger", GoOn(number)) for number in held]
+        return [Send("ledger", NextPortion(number)) for number in held]

@@ -2,7 +2,7 @@
 
 from collections import deque
 
-KEPT = 1_000
+SAMPLES_KEPT = 1_000
 """Measurements of each name; older ones are forgotten."""
 
 
@@ -16,7 +16,7 @@ class Latencies:
         """One more measurement. A clock that was set back counts as no time."""
         kept = self._seconds.get(name)
         if kept is None:
-            kept = self._seconds[name] = deque(maxlen=KEPT)
+            kept = self._seconds[name] = deque(maxlen=SAMPLES_KEPT)
         kept.append(max(0.0, seconds))
 
     def percentiles(self) -> dict[str, tuple[float, float]]:

@@ -1,7 +1,7 @@
 """Which runs there are, who executes them, how they ended: decided here and nowhere else.
 
 Owns the desks of the agents that anything is going on with, the open runs and who waits for them, and
-the order of acceptance. Writes through the `Journal` that it is given. Does not know slots, sessions or
+the order of acceptance. Writes through the `CommitLog` that it is given. Does not know slots, sessions or
 how a turn is executed: a session that holds a slot *takes* its run here, and brings back its end.
 
 That every run gets exactly one outcome (G2) is this: an outcome is written by `_end` alone, which takes
@@ -43,7 +43,7 @@ from ...persistence.records import (
 )
 from ...persistence.rows import AgentImage, MessageRow, RunRow, Unfinished
 from ...run_ids import plain_id, stem_of
-from ...stored_text import tellable
+from ...stored_text import storable_text
 from ...types import (
     Address,
     AgentId,
@@ -58,21 +58,21 @@ from ...types import (
 from ..effects import Effect, Send, StartTimer
 from ..events.protocol import MISSED
 from ..residency.protocol import (
-    AgentEntered,
-    AgentLeft,
-    DismissAgent,
+    ActivateAgent,
+    AgentActivated,
+    AgentPassivated,
+    CancelActivation,
     LoadFailed,
     OpeningDeferred,
-    SummonAgent,
 )
 from ..storage.protocol import Answer, Ask, BatchWritten
 from .admission import MOST_HANDED_IN
-from .agent_runs import Desk, OpenRun
+from .agent_runs import AgentRuns, OpenRun
 from .erasures import Erasures
-from .errands import LIGHT, Errands
+from .errands import LIGHT_STEPS, Portions
 from .latencies import Latencies
-from .log.commit_log import Journal
-from .log.commits import Commit, Fact
+from .log.commit_log import CommitLog
+from .log.commits import Commit, NewEvent
 from .progress import Progress
 from .protocol import (
     AcceptMessage,
@@ -102,12 +102,12 @@ from .protocol import (
     OutgoingMessage,
     RecordClose,
     RecordSpawn,
-    Refused,
     ReportDivergence,
     ReportProgress,
+    RequestRefused,
     RunAccepted,
     RunBegun,
-    RunEnded,
+    RunOutcome,
     RunPending,
     RunsInterrupted,
     RunsSought,
@@ -124,9 +124,9 @@ from .protocol import (
     TurnSettled,
     TurnWaits,
 )
-from .queries import View
-from .recent_runs import Lately
-from .store_outage import Episode, Health
+from .queries import LedgerQueries
+from .recent_runs import RecentRuns
+from .store_outage import Episode, StoreOutage
 from .suspects import (
     CRASHED,
     NEVER_KNOWN,
@@ -146,24 +146,24 @@ from .suspects import (
 from .suspects import (
     place as place_of,
 )
-from .sweep import Sweep
-from .underway import UnderWay
-from .waits import Waits
+from .sweep import InterruptSweep
+from .underway import RunningTurns
+from .waits import WaitsForGraph
 
-BEGINS_AGAIN: Seconds = 1.0
+RESTART_DELAY: Seconds = 1.0
 """After a turn or an opening was cancelled from outside of greenroom: mostly the program is ending."""
 
 CLOSED = "the runtime closed before its turn ended"
 CANCELLED = "its turn was cancelled from outside of greenroom, as if the program around it ended"
 
 
-class CallAgain(Struct, frozen=True):
+class ActivateAgain(Struct, frozen=True):
     """To the ledger, from a timer: what was cancelled from outside may begin again."""
 
     agent_id: AgentId
 
 
-LOOKED_UP = 64
+RUNS_IN_LOOKUP = 64
 """Runs in one question to the disk, of those that somebody waits for."""
 
 RECORDS_OF_A_PIECE = 2
@@ -172,7 +172,7 @@ RECORDS_OF_A_PIECE = 2
 MOST_AHEAD = 10_000
 """Records that are not on disk, beyond which an errand waits: the disk is kept busy with half of them."""
 
-WAITERS = 16
+WAITS_IN_STEP = 16
 """Open runs that are waited for in one step."""
 
 
@@ -181,25 +181,25 @@ class Ledger:
 
     def __init__(
         self,
-        journal: Journal,
+        commit_log: CommitLog,
         unfinished: Unfinished,
         *,
         backlog: int,
         attempts_of: Callable[[str], int | None],
         store: str = "",
     ) -> None:
-        self.journal = journal
-        self.health = Health(store)
+        self.commit_log = commit_log
+        self.health = StoreOutage(store)
         self.told = Progress()
-        self.desks: dict[AgentId, Desk] = {}
+        self.desks: dict[AgentId, AgentRuns] = {}
         self.runs: dict[RunId, OpenRun] = {}
         self.suspects = Suspects()
         self._beside: dict[int, set[RunId]] = {}  # by serial: the suspects whose doubts name this run
         self._witnesses: dict[int, OpenRun] = {}  # these runs
         # open runs that are older than the crash before this opening, if there was one
         self._older = len(unfinished.runs) if unfinished.crashed else 0
-        self.view = View(journal, self.desks, self.runs, self.suspects, self._held_back)
-        self.waits = Waits(self.desks, self.runs)
+        self.view = LedgerQueries(commit_log, self.desks, self.runs, self.suspects, self._held_back)
+        self.waits = WaitsForGraph(self.desks, self.runs)
         self.known = unfinished.known
         self._backlog = backlog
         self._attempts_of = attempts_of  # of a kind by name; None if it is not registered here
@@ -209,11 +209,11 @@ class Ledger:
         self._lookups: dict[RunId, deque[AcceptRun | RecordSpawn]] = {}
         self._looked_for: set[RequestId] = set()  # who waits for a run that is being looked up
         self._postponed: set[AgentId] = set()  # their next run begins when the store can be written again
-        self._sweeps: list[Sweep] = []  # interrupts under way
-        self._swept_last: Sweep | None = None
-        self.errands = Errands()
-        self._turns = UnderWay()
-        self._lately = Lately()
+        self._sweeps: list[InterruptSweep] = []  # interrupts under way
+        self._swept_last: InterruptSweep | None = None
+        self.errands = Portions()
+        self._turns = RunningTurns()
+        self._lately = RecentRuns()
         self._erasures = Erasures()
         self._latencies = Latencies()  # of commits, of runs until they begin, of turns
         self._closing: str | None = None
@@ -273,12 +273,12 @@ class Ledger:
             for place, desk in enumerate(list(self.desks.values())):
                 if desk.kind_missing and desk.kind == news.name:
                     yield [*self._judge(desk), *self._call(desk)]
-                elif place % LIGHT == 0:
+                elif place % LIGHT_STEPS == 0:
                     yield []
 
         return self.errands.begin(calls())
 
-    def _judge(self, desk: Desk, *, first: bool = False) -> list[Effect]:
+    def _judge(self, desk: AgentRuns, *, first: bool = False) -> list[Effect]:
         """Fail the queued runs that were cut off and may not begin again; `first`: up to one that may."""
         attempts = self._attempts_of(desk.kind)
         effects: list[Effect] = []
@@ -299,7 +299,7 @@ class Ledger:
 
     # Suspects
 
-    def _may_begin(self, desk: Desk, *, now: bool = False) -> bool:
+    def _may_begin(self, desk: AgentRuns, *, now: bool = False) -> bool:
         """Whether the agent's next run may begin (`now`: it does), as far as suspects go.
 
         One that may not is called when its time has come.
@@ -448,11 +448,11 @@ class Ledger:
         """
         return self._older > 0
 
-    def _may_open(self, desk: Desk) -> bool:
+    def _may_open(self, desk: AgentRuns) -> bool:
         """Whether the agent's session may open now; from here on it does."""
         return not self.cautious or (bool(desk.queue) and self._may_begin(desk, now=True))
 
-    def _opens(self, desk: Desk, then: Send) -> list[Effect]:
+    def _opens(self, desk: AgentRuns, then: Send) -> list[Effect]:
         """Record that the session opens for the run that is next: it is at work from here on."""
         assert desk.queue
         run = desk.opens_for = desk.queue[0]
@@ -462,7 +462,7 @@ class Ledger:
         effects = self._commit((SetRun.of(run.row),), (), run.durability, then)
         return [*effects, self._time_solo(run)] if alone else effects
 
-    def _opening_over(self, desk: Desk) -> list[Effect]:
+    def _opening_over(self, desk: AgentRuns) -> list[Effect]:
         """The session is open, or is not to be: its run is not at work before its turn begins."""
         run, desk.opens_for = desk.opens_for, None
         if run is None or run.state != "queued":
@@ -487,7 +487,7 @@ class Ledger:
         return self._refuse_spawn(ask, refusal) if refusal else self._spawn(ask)
 
     def _refuse_spawn(self, ask: RecordSpawn, error: GreenroomError) -> list[Effect]:
-        return [*self.not_spawned(ask), Send(ask.reply_to, Refused(ask.request, error))]
+        return [*self.not_spawned(ask), Send(ask.reply_to, RequestRefused(ask.request, error))]
 
     def not_spawned(self, ask: RecordSpawn) -> list[Effect]:
         """What the directory is told of a spawn that is not recorded."""
@@ -515,13 +515,15 @@ class Ledger:
         self.known += 1
         self._spawning += 1
         records: tuple[Record, ...] = (AddAgent(row),)
-        facts: tuple[Fact, ...] = (Fact(self.now, "agent.spawned", row.path, None, _json(kind=row.kind)),)
+        facts: tuple[NewEvent, ...] = (
+            NewEvent(self.now, "agent.spawned", row.path, None, _json(kind=row.kind)),
+        )
         run_id = None
         if ask.input is not None:
             run = self._new_run(desk, ask.input, ask.run_id, ask.durability)
             run_id = run.row.run_id
             records += (AddRun(run.row),)
-            facts += (Fact(self.now, "run.accepted", row.path, run_id),)
+            facts += (NewEvent(self.now, "run.accepted", row.path, run_id),)
         reply = AgentSpawned(ask.request, row.agent_id, row.path, run_id)
         effects = [
             *self._commit(records, facts, self._level(ask), Send(ask.reply_to, reply)),
@@ -555,7 +557,7 @@ class Ledger:
             runs = deque(desk.open_runs())
             if desk.running:  # its session is about to go, and nothing that it reports counts any more
                 yield [*self._end(desk, desk.running, "interrupted", reason), *self._count_turns()]
-            yield [Send("residency", DismissAgent(agent_id, gone=True))]
+            yield [Send("residency", CancelActivation(agent_id, gone=True))]
             while runs:
                 run = runs.popleft()
                 if run.state != "ended":
@@ -565,14 +567,14 @@ class Ledger:
                     self._spawning -= 1
                 del self.desks[agent_id]
         records: list[Record] = []
-        facts: list[Fact] = []
+        facts: list[NewEvent] = []
         for agent_id, path in ask.agents:
             records.append(
                 EraseAgent(agent_id, path)
                 if ask.erase
                 else SetAgent(agent_id, "closed", None, self.now, path)
             )
-            facts.append(Fact(self.now, "agent.deleted" if ask.erase else "agent.closed", path))
+            facts.append(NewEvent(self.now, "agent.deleted" if ask.erase else "agent.closed", path))
         self.known -= 0 if ask.over else len(ask.agents)
         if ask.erase:
             self._lately.forget()
@@ -583,7 +585,7 @@ class Ledger:
         done = Send("directory", CloseRecorded(ask.closing))
         yield [
             *recorded,
-            *self.journal.tell(self.journal.urgent, "process" if ask.written else "memory", done),
+            *self.commit_log.tell(self.commit_log.urgent, "process" if ask.written else "memory", done),
         ]
 
     # Accepting
@@ -593,18 +595,18 @@ class Ledger:
             return self._same_run(ask, self.runs[ask.run_id].row)
         refusal = self._refusal(ask)
         if refusal:
-            return [Send(ask.reply_to, Refused(ask.request, refusal))]
+            return [Send(ask.reply_to, RequestRefused(ask.request, refusal))]
         if ask.run_id is not None and not ask.fresh:
             return self._look_up(ask.run_id, ask)
         if ask.closed:
-            return [Send(ask.reply_to, Refused(ask.request, AgentClosed(ask.path)))]
+            return [Send(ask.reply_to, RequestRefused(ask.request, AgentClosed(ask.path)))]
         return self._accept(ask)
 
     def _accept(self, ask: AcceptRun) -> list[Effect]:
         desk = self._desk(ask.agent_id, ask.path, ask.kind)
         run = self._new_run(desk, ask.input, ask.run_id, ask.durability, ask.started_by)
         run_id = run.row.run_id
-        facts = (Fact(self.now, "run.accepted", ask.path, run_id),)
+        facts = (NewEvent(self.now, "run.accepted", ask.path, run_id),)
         reply = RunAccepted(ask.request, run_id, ask.path)
         return [
             *self._commit((AddRun(run.row),), facts, self._level(ask), Send(ask.reply_to, reply)),
@@ -614,14 +616,14 @@ class Ledger:
     def _same_run(self, ask: AcceptRun, row: RunRow) -> list[Effect]:
         """The run id is known. What a turn started before is its own, whoever has the path by now."""
         if ask.started_by is None and row.agent_id != ask.agent_id:
-            return [Send(ask.reply_to, Refused(ask.request, RunIdTaken(row.run_id, row.path)))]
+            return [Send(ask.reply_to, RequestRefused(ask.request, RunIdTaken(row.run_id, row.path)))]
         reply = RunAccepted(ask.request, row.run_id, row.path, row)
         return self._tell_accepted(row, ask.durability, Send(ask.reply_to, reply))
 
     def _tell_accepted(self, row: RunRow, durability: Durability | None, reply: Send) -> list[Effect]:
         """Tell of a run that was accepted before, once that is as durable as it is to be now."""
-        level = durability or self.journal.durability
-        return self.journal.tell(self.journal.accepted_by(row.run_id), level, reply)
+        level = durability or self.commit_log.durability
+        return self.commit_log.tell(self.commit_log.accepted_by(row.run_id), level, reply)
 
     def _look_up(self, run_id: RunId, ask: AcceptRun | RecordSpawn) -> list[Effect]:
         """A run id from outside: find out whether it names a run already, once for all who ask."""
@@ -630,7 +632,7 @@ class Ledger:
             waiting.append(ask)
             return []
         self._lookups[run_id] = deque([ask])
-        return self.journal.ask(run_id, self._looked_up, FindRuns((run_id,)))
+        return self.commit_log.ask(run_id, self._looked_up, FindRuns((run_id,)))
 
     def _looked_up(self, answer: Answer) -> Iterable[Effect]:
         found: RunRow | None = answer.value[0] if answer.error is None else None  # type: ignore[index]
@@ -662,12 +664,12 @@ class Ledger:
     def _refuse(self, ask: AcceptRun | RecordSpawn, error: GreenroomError) -> list[Effect]:
         if isinstance(ask, RecordSpawn):
             return self._refuse_spawn(ask, error)
-        return [Send(ask.reply_to, Refused(ask.request, error))]
+        return [Send(ask.reply_to, RequestRefused(ask.request, error))]
 
     def accept_message(self, ask: AcceptMessage) -> list[Effect]:
         refusal = self._refusal(ask) or (AgentClosed(ask.path) if ask.closed else None)
         if refusal:
-            return [Send(ask.reply_to, Refused(ask.request, refusal))]
+            return [Send(ask.reply_to, RequestRefused(ask.request, refusal))]
         reply = Send(ask.reply_to, MessageAccepted(ask.request))
         message = OutgoingMessage(ask.agent_id, ask.path, ask.body)
         records, facts = self._post((message,), ask.sender)
@@ -675,15 +677,15 @@ class Ledger:
 
     def _post(
         self, messages: tuple[OutgoingMessage, ...], sender: str | None, sender_id: AgentId | None = None
-    ) -> tuple[tuple[Record, ...], tuple[Fact, ...]]:
+    ) -> tuple[tuple[Record, ...], tuple[NewEvent, ...]]:
         """Put messages into inboxes: on disk, and at once where the agent is in memory."""
         records: list[Record] = []
-        facts: list[Fact] = []
+        facts: list[NewEvent] = []
         for message in messages:
             serial = self._next_serial()
             row = MessageRow(serial, message.agent_id, message.body, sender, self.now, sender_id)
             records.append(AddMessage(row))
-            facts.append(Fact(self.now, "message.accepted", message.path, None, _json(sender=sender)))
+            facts.append(NewEvent(self.now, "message.accepted", message.path, None, _json(sender=sender)))
             desk = self.desks.get(message.agent_id)
             if desk is not None and (desk.present or desk.offered):
                 desk.post(row)
@@ -696,12 +698,12 @@ class Ledger:
             return RuntimeClosing()
         of_a_turn = isinstance(ask.request, tuple)
         # The door is for those outside: what was accepted never fails because others wait.
-        if not of_a_turn and (self._pieces() >= self._backlog or self.journal.debt.heavy):
+        if not of_a_turn and (self._pieces() >= self._backlog or self.commit_log.debt.heavy):
             return BacklogFull(path, self._backlog)
         if of_a_turn and not self._under_way(*ask.request[:2]):  # type: ignore[index]
             # its turn was ended meanwhile, with the runtime or with its agent
             return RuntimeClosing() if self._closing is not None else AgentClosed(path)
-        if of_a_turn or (ask.durability or self.journal.durability) == "memory":
+        if of_a_turn or (ask.durability or self.commit_log.durability) == "memory":
             return None
         return self.health.refusal(path)
 
@@ -715,13 +717,13 @@ class Ledger:
 
         So a writer that has fallen behind holds up what is accepted, and memory is bounded.
         """
-        unwritten = self.journal.debt
+        unwritten = self.commit_log.debt
         return len(self.runs) + unwritten.pieces + max(self._spawning, unwritten.agents)
 
     @property
     def far_behind(self) -> bool:
         """Whether the disk alone is what new work would have to wait for."""
-        debt = self.journal.debt
+        debt = self.commit_log.debt
         if self.sealed or self.health.problem is not None:
             return False
         if len(self.runs) + self._spawning >= self._backlog:  # then other work is, too
@@ -731,7 +733,7 @@ class Ledger:
     @property
     def room(self) -> int:
         """How many pieces of work may be handed in before the disk is far behind."""
-        debt = self.journal.debt
+        debt = self.commit_log.debt
         left = min(self._backlog - self._pieces(), (MOST_HANDED_IN - debt.records) // RECORDS_OF_A_PIECE)
         return max(1, left)
 
@@ -741,9 +743,11 @@ class Ledger:
 
     def _unless_crowded(self) -> Durability | None:
         """The level of what may come as often as somebody likes: beyond the bound it waits for the disk."""
-        return "process" if self.journal.debt.crowded and self.journal.durability == "memory" else None
+        return (
+            "process" if self.commit_log.debt.crowded and self.commit_log.durability == "memory" else None
+        )
 
-    def unrecord(self, desk: Desk, run: OpenRun) -> list[Effect]:
+    def unrecord(self, desk: AgentRuns, run: OpenRun) -> list[Effect]:
         """The store refused to record this run, which nobody was told of: as if it had never come."""
         effects: list[Effect] = []
         del self.runs[run.row.run_id]
@@ -760,7 +764,7 @@ class Ledger:
             desk.drop(run)
         return [*effects, *self._settle(desk), *self._call(desk), *self._count_turns()]
 
-    def unspawn(self, desk: Desk) -> list[Effect]:
+    def unspawn(self, desk: AgentRuns) -> list[Effect]:
         """The same for an agent, with its runs."""
         for run in desk.open_runs():
             del self.runs[run.row.run_id]
@@ -772,7 +776,7 @@ class Ledger:
         self.known -= 1
         self.desks.pop(desk.agent_id, None)
         return [
-            Send("residency", DismissAgent(desk.agent_id, gone=True)),
+            Send("residency", CancelActivation(desk.agent_id, gone=True)),
             Send("directory", SpawnWithdrawn(desk.agent_id, desk.path)),
             *self._count_turns(),
         ]
@@ -812,7 +816,7 @@ class Ledger:
             run.row = replace(run.row, attempt=attempt, started_at=self.now, at_work=True, alone=alone)
             begun = BeginRun(row.run_id, desk.agent_id, attempt, self.now, alone)
             data = _json(attempt=attempt, **({"recovered": True} if run.recovered else {}))
-            fact = Fact(self.now, "run.started", desk.path, row.run_id, data)
+            fact = NewEvent(self.now, "run.started", desk.path, row.run_id, data)
             told = replace(run.row, stem=row.stem or stem_of(self._nonce, row.serial, row.accepted_at))
             erased = self._erasures.since(desk.erasures)
             mail = tuple(message for message in self._mail(desk) if message.sender_id not in erased)
@@ -824,7 +828,7 @@ class Ledger:
             # The code may end the process: this attempt counts from before its first line on.
             begins = self._commit((begun,), (fact,), run.durability, go)
             if run.durability != "memory":
-                run.begun_by, run.beginning = self.journal.last, go
+                run.begun_by, run.beginning = self.commit_log.last, go
             return [*begins, self._time_solo(run)] if alone else begins
 
         if not row.awaits:
@@ -847,7 +851,7 @@ class Ledger:
             ids = zip(row.awaits, found, strict=True)
             yield from begin(tuple(ended or self._erased(run_id) for run_id, ended in ids))
 
-        return [*effects, *self.journal.ask(row.run_id, with_results, FindRuns(row.awaits))]
+        return [*effects, *self.commit_log.ask(row.run_id, with_results, FindRuns(row.awaits))]
 
     def _erased(self, run_id: RunId) -> RunRow:
         """Stands for a run whose agent was deleted, so that the outcomes around it keep their places."""
@@ -863,7 +867,7 @@ class Ledger:
         effects: list[Effect] = []
         for desk in self._turns:
             run = desk.running
-            if run is None or run.beginning is None or self.journal.is_written(run.begun_by):
+            if run is None or run.beginning is None or self.commit_log.is_written(run.begun_by):
                 continue
             session = desk.executor
             if run.interrupted is not None:
@@ -879,16 +883,16 @@ class Ledger:
         assert run.before is not None
         if run.row.attempt == run.before.attempt:  # the outcomes that it goes on with are being read
             return False
-        return run.beginning is None or self.journal.is_written(run.begun_by)
+        return run.beginning is None or self.commit_log.is_written(run.begun_by)
 
-    def _call_off(self, desk: Desk, run: OpenRun) -> None:
+    def _call_off(self, desk: AgentRuns, run: OpenRun) -> None:
         """A turn that has not begun is not to."""
         if run.beginning is not None:
             begun: RunBegun = run.beginning.message  # type: ignore[assignment]
-            self.journal.call_off(run.begun_by, run.beginning)
+            self.commit_log.call_off(run.begun_by, run.beginning)
             desk.mail = [*begun.inbox, *desk.mail]
 
-    def _put_back(self, desk: Desk, run: OpenRun, *, begun: bool = True) -> list[Effect]:
+    def _put_back(self, desk: AgentRuns, run: OpenRun, *, begun: bool = True) -> list[Effect]:
         """Queue a run again whose turn is over without an end; it counts only if its code has `begun`."""
         assert run.before is not None
         if not self._has_begun(run):
@@ -904,7 +908,7 @@ class Ledger:
         effects = self._commit((SetRun.of(run.row),), (), run.durability)
         return [*effects, *self._no_longer_alone(run)]
 
-    def _postpone(self, desk: Desk, session: Address) -> list[Effect]:
+    def _postpone(self, desk: AgentRuns, session: Address) -> list[Effect]:
         desk.called = False
         self._postponed.add(desk.agent_id)
         return [Send(session, NothingToRun(desk.agent_id))]
@@ -912,13 +916,13 @@ class Ledger:
     def store_healed(self, over: Episode) -> list[Effect]:
         """It can be written again: record that, and let go on what waited for it."""
         data = _json(problem=over.problem, since=over.began, tries=over.tries)
-        effects = self._commit((), (Fact(self.now, "store.healed", "/", None, data),))
+        effects = self._commit((), (NewEvent(self.now, "store.healed", "/", None, data),))
         postponed, self._postponed = self._postponed, set()
         calls = (self._call(self.desks[each]) for each in sorted(postponed) if each in self.desks)
         return effects + self.errands.begin(calls)
 
     @staticmethod
-    def _mail(desk: Desk) -> tuple[MessageRow, ...]:
+    def _mail(desk: AgentRuns) -> tuple[MessageRow, ...]:
         mail, desk.mail = tuple(desk.mail), ()
         return mail
 
@@ -947,8 +951,10 @@ class Ledger:
             after = ask.after
             row = self._run_row(desk, after.input, after.run_id, after.awaits, started_by=run.row.serial)
             records += (AddRun(row),)
-            facts += (Fact(self.now, "run.accepted", desk.path, row.run_id, _json(after=run.row.run_id)),)
-            continuation = OpenRun(row, (), self.journal.durability)
+            facts += (
+                NewEvent(self.now, "run.accepted", desk.path, row.run_id, _json(after=run.row.run_id)),
+            )
+            continuation = OpenRun(row, (), self.commit_log.durability)
             self.runs[row.run_id] = continuation
         effects = self._end(
             desk, run, ask.status, ask.error, ask.result, records, facts, error_type=ask.error_type
@@ -960,7 +966,7 @@ class Ledger:
         settled = Send(session, TurnSettled(ask.agent_id, more, desk.goes_on))
         return [*effects, settled, *self._count_turns()]
 
-    def _cut_off(self, ask: EndTurn, desk: Desk, run: OpenRun, session: Address) -> list[Effect]:
+    def _cut_off(self, ask: EndTurn, desk: AgentRuns, run: OpenRun, session: Address) -> list[Effect]:
         """A turn was cut off, and by no crash: its run begins again, with the next runtime or soon.
 
         A turn that was cancelled from outside mostly ends with its program, and is not begun once more just
@@ -975,11 +981,11 @@ class Ledger:
             effects += self._call_again(desk)
         return [*effects, settled, *self._count_turns()]
 
-    def _call_again(self, desk: Desk) -> list[Effect]:
+    def _call_again(self, desk: AgentRuns) -> list[Effect]:
         """Have the agent's next run begin in a while."""
-        return [StartTimer(BEGINS_AGAIN, CallAgain(desk.agent_id))] if self._closing is None else []
+        return [StartTimer(RESTART_DELAY, ActivateAgain(desk.agent_id))] if self._closing is None else []
 
-    def call_again(self, news: CallAgain) -> list[Effect]:
+    def call_again(self, news: ActivateAgain) -> list[Effect]:
         desk = self.desks.get(news.agent_id)
         return [] if desk is None or desk.running else self._call(desk)
 
@@ -989,7 +995,9 @@ class Ledger:
             over: GreenroomError = RuntimeClosing()
             if self._closing is None:
                 over = GreenroomError(f"run {ask.run_id} is over: nothing more of its turn is kept")
-            return [Send(session, Refused(ask.request, over))]  # code on a thread would wait for ever
+            return [
+                Send(session, RequestRefused(ask.request, over))
+            ]  # code on a thread would wait for ever
         records, facts = self._changes(ask, desk)
         if ask.divides and desk.running is not None:
             run = desk.running
@@ -998,7 +1006,9 @@ class Ledger:
         reply = Send(session, CheckpointRecorded(ask.request))
         return self._commit(records, facts, self._unless_crowded(), reply)
 
-    def _desk_of(self, ask: Checkpoint | ReportDivergence | ReportProgress | TurnResumes) -> Desk | None:
+    def _desk_of(
+        self, ask: Checkpoint | ReportDivergence | ReportProgress | TurnResumes
+    ) -> AgentRuns | None:
         """Where the turn that says this is under way; None if it is over, or was begun again since."""
         desk = self.desks.get(ask.agent_id)
         if desk is None or desk.running is None or desk.incarnation != ask.incarnation:
@@ -1006,8 +1016,8 @@ class Ledger:
         return desk if desk.running.row.run_id == ask.run_id else None
 
     def _changes(
-        self, ask: EndTurn | Checkpoint, desk: Desk
-    ) -> tuple[tuple[Record, ...], tuple[Fact, ...]]:
+        self, ask: EndTurn | Checkpoint, desk: AgentRuns
+    ) -> tuple[tuple[Record, ...], tuple[NewEvent, ...]]:
         records, facts = self._post(ask.outbox, desk.path, desk.agent_id)
         if ask.snapshot is not None:
             records += (PutSnapshot(desk.agent_id, ask.snapshot),)
@@ -1028,8 +1038,8 @@ class Ledger:
         Where nobody would be served by waiting for the disk, it is not waited for: what is too much then
         is dropped.
         """
-        told, debt = self.told, self.journal.debt
-        waits = self.journal.durability != "memory" and self.health.problem is None and not self.closing
+        told, debt = self.told, self.commit_log.debt
+        waits = self.commit_log.durability != "memory" and self.health.problem is None and not self.closing
         effects: list[Effect] = []
         while (line := told.next) is not None:
             room = told.room(waits=waits)
@@ -1042,7 +1052,7 @@ class Ledger:
                 if not line.reports:
                     facts += self._dropped(line.run)
                 effects += self._commit((), facts)
-                told.recorded(self.journal.last, len(facts))
+                told.recorded(self.commit_log.last, len(facts))
             if not line.reports and line.end is not None:
                 effects += self.end_turn(*line.end)
         if told.pause():
@@ -1053,18 +1063,18 @@ class Ledger:
         self.told.go_on()
         return self.record_progress()
 
-    def _dropped(self, run: OpenRun) -> tuple[Fact, ...]:
+    def _dropped(self, run: OpenRun) -> tuple[NewEvent, ...]:
         """Say how much of what a run told was not recorded."""
         if not run.untold:
             return ()
         count, run.untold = run.untold, 0
-        return (Fact(self.now, MISSED, run.row.path, run.row.run_id, _json(dropped=count)),)
+        return (NewEvent(self.now, MISSED, run.row.path, run.row.run_id, _json(dropped=count)),)
 
     def diverged(self, ask: ReportDivergence) -> list[Effect]:
         desk = self._desk_of(ask)
         if desk is None:
             return []
-        fact = Fact(self.now, "run.diverged", desk.path, ask.run_id, ask.data)
+        fact = NewEvent(self.now, "run.diverged", desk.path, ask.run_id, ask.data)
         return self._commit((), (fact,), self._unless_crowded())
 
     # Interrupting
@@ -1079,35 +1089,35 @@ class Ledger:
             runs = deque() if desk is None else deque(desk.open_runs())
         else:
             runs = deque() if named is None else deque([named])
-        sweep = Sweep(ask.reason, self._serial, ask.path, ask.agent_id, ask.run_id, ask.cascade)
+        sweep = InterruptSweep(ask.reason, self._serial, ask.path, ask.agent_id, ask.run_id, ask.cascade)
         return self._sweep(sweep, runs, ask)
 
     def interrupt_tree(self, ask: InterruptTree) -> list[Effect]:
         """End the runs that are open now of all agents at or below a path, in portions."""
-        sweep = Sweep(ask.reason, self._serial, ask.under, cascade=True)
+        sweep = InterruptSweep(ask.reason, self._serial, ask.under, cascade=True)
         return self._sweep(sweep, deque(self.runs.values()), ask)
 
     def _sweep(
-        self, sweep: Sweep, runs: deque[OpenRun], ask: InterruptRuns | InterruptTree
+        self, sweep: InterruptSweep, runs: deque[OpenRun], ask: InterruptRuns | InterruptTree
     ) -> list[Effect]:
         """End those of these runs that the sweep covers. None of them begins from now on."""
 
-        def interrupt(desk: Desk, run: OpenRun) -> list[Effect]:
-            before = self.journal.last
+        def interrupt(desk: AgentRuns, run: OpenRun) -> list[Effect]:
+            before = self.commit_log.last
             effects = [*self._interrupt(desk, run, sweep.reason), *self._settle(desk)]
-            if self.journal.last > before:
-                sweep.recorded = self.journal.last
+            if self.commit_log.last > before:
+                sweep.recorded = self.commit_log.last
             return effects
 
         def steps() -> Iterator[list[Effect]]:
             yield from self._swept(sweep, runs, interrupt)
             reply = Send(ask.reply_to, RunsInterrupted(ask.request, sweep.count))
-            yield self.journal.tell(sweep.recorded, self.journal.durability, reply)
+            yield self.commit_log.tell(sweep.recorded, self.commit_log.durability, reply)
 
         return self.errands.begin(steps(), records=True, asked=ask)
 
     def _swept(
-        self, sweep: Sweep, runs: deque[OpenRun], end: Callable[[Desk, OpenRun], list[Effect]]
+        self, sweep: InterruptSweep, runs: deque[OpenRun], end: Callable[[AgentRuns, OpenRun], list[Effect]]
     ) -> Iterator[list[Effect]]:
         """End those of these runs that the sweep covers. Until it is over none of them begins."""
         self._sweeps.append(sweep)
@@ -1120,7 +1130,7 @@ class Ledger:
                     yield end(self.desks[run.row.agent_id], run)
                     continue
                 looked_at += 1
-                if looked_at % LIGHT == 0:
+                if looked_at % LIGHT_STEPS == 0:
                     yield []
         finally:
             self._sweeps.remove(sweep)
@@ -1136,7 +1146,7 @@ class Ledger:
         held = self._swept_last.held if self._swept_last is not None else {}
         return [effect for agent_id in held for effect in self._call_held(agent_id)]
 
-    def _interrupt(self, desk: Desk, run: OpenRun, reason: str) -> list[Effect]:
+    def _interrupt(self, desk: AgentRuns, run: OpenRun, reason: str) -> list[Effect]:
         if run is not desk.running:
             return self._end(desk, run, "interrupted", reason)
         if run.interrupted is not None:
@@ -1177,9 +1187,9 @@ class Ledger:
                 self.desks.pop(query.agent_id, None)
             yield Send(residency, replace(answer, request=ask.request))
 
-        return self.journal.ask(ask.request, found, query)
+        return self.commit_log.ask(ask.request, found, query)
 
-    def entered(self, news: AgentEntered) -> list[Effect]:
+    def entered(self, news: AgentActivated) -> list[Effect]:
         desk = self.desks.get(news.agent_id)
         if desk is None:
             return []
@@ -1187,7 +1197,7 @@ class Ledger:
             self._met(desk, news.incarnation)
         return []
 
-    def _met(self, desk: Desk, incarnation: Incarnation) -> None:
+    def _met(self, desk: AgentRuns, incarnation: Incarnation) -> None:
         """There is such a session."""
         if desk.offered:
             desk.offered, desk.present = False, True
@@ -1195,7 +1205,7 @@ class Ledger:
         desk.incarnation, desk.haunted = incarnation, False
 
     @staticmethod
-    def _incarnation(desk: Desk, incarnation: Incarnation) -> tuple[Record, ...]:
+    def _incarnation(desk: AgentRuns, incarnation: Incarnation) -> tuple[Record, ...]:
         """Record a session's number, with the first of its news that are recorded."""
         if incarnation <= desk.recorded:
             return ()
@@ -1210,7 +1220,7 @@ class Ledger:
         desk.opening = False
         first = news.incarnation == 1 or news.healed
         kind = "agent.started" if first else "agent.reloaded"
-        fact = Fact(self.now, kind, desk.path, None, _json(incarnation=news.incarnation))
+        fact = NewEvent(self.now, kind, desk.path, None, _json(incarnation=news.incarnation))
         records = self._incarnation(desk, news.incarnation)
         if news.healed:
             records += (SetAgent(desk.agent_id, "idle", None, self.now),)
@@ -1250,7 +1260,7 @@ class Ledger:
             return []
         desk.present = False
         error_type = type(news.error).__qualname__
-        effects = self._fail_start(desk, tellable(str(news.error)), error_type=error_type)
+        effects = self._fail_start(desk, storable_text(str(news.error)), error_type=error_type)
         self._tidy(desk)
         return effects
 
@@ -1263,24 +1273,26 @@ class Ledger:
         for run in desk.open_runs():
             effects += self._end(desk, run, "failed", problem, error_type="InternalError")
         desk.called = False  # a run that comes from here on has a session of its own
-        return [*effects, Send("residency", DismissAgent(agent_id, gone=True)), *self._count_turns()]
+        return [*effects, Send("residency", CancelActivation(agent_id, gone=True)), *self._count_turns()]
 
     def _fail_start(
-        self, desk: Desk, error: str, records: tuple[Record, ...] = (), *, error_type: str | None
+        self, desk: AgentRuns, error: str, records: tuple[Record, ...] = (), *, error_type: str | None
     ) -> list[Effect]:
         """No session: the runs that wait for one fail, the next one tries again."""
         desk.opening, desk.called, desk.opens_for = False, False, None
         records += (SetAgent(desk.agent_id, "failed", error, self.now),)
-        facts = (Fact(self.now, "agent.start_failed", desk.path, None, _json(error=error)),)
+        facts = (NewEvent(self.now, "agent.start_failed", desk.path, None, _json(error=error)),)
         effects = self._commit(records, facts)
-        sweep = Sweep(f"its agent could not start: {error}", self._serial, desk.path, desk.agent_id)
+        sweep = InterruptSweep(
+            f"its agent could not start: {error}", self._serial, desk.path, desk.agent_id
+        )
 
-        def fail(desk: Desk, run: OpenRun) -> list[Effect]:
+        def fail(desk: AgentRuns, run: OpenRun) -> list[Effect]:
             return self._end(desk, run, "failed", sweep.reason, error_type=error_type)
 
         return effects + self.errands.begin(self._swept(sweep, deque(desk.queued), fail), records=True)
 
-    def left(self, news: AgentLeft) -> list[Effect]:
+    def left(self, news: AgentPassivated) -> list[Effect]:
         desk = self.desks.get(news.agent_id)
         if desk is None or news.incarnation != desk.incarnation:
             return []
@@ -1288,7 +1300,7 @@ class Ledger:
         desk.mail = ()
         effects = self._opening_over(desk)
         records = self._incarnation(desk, news.incarnation)
-        facts = (Fact(self.now, "agent.evicted", desk.path),) if news.evicted else ()
+        facts = (NewEvent(self.now, "agent.evicted", desk.path),) if news.evicted else ()
         if records or facts:
             effects += self._commit(records, facts, lazy=True)
         ended = self.told.end_of(desk.running.row.run_id) if desk.running else None
@@ -1319,7 +1331,7 @@ class Ledger:
         if run is not None:
             refusal = self.waits.refusal(ask.request, run)
             if refusal is not None:
-                return [Send(ask.reply_to, Refused(ask.request, refusal))]
+                return [Send(ask.reply_to, RequestRefused(ask.request, refusal))]
             run.waiters[ask.request] = ask.reply_to
             asker = self.waits.asker(ask.request)
             if asker is not None:
@@ -1338,17 +1350,17 @@ class Ledger:
                 yield from self.await_run(ask)
             elif row is None:
                 error = answer.error or RunNotFound(ask.run_id)
-                yield Send(ask.reply_to, Refused(ask.request, error))
+                yield Send(ask.reply_to, RequestRefused(ask.request, error))
             else:
-                yield from self._tell_end(ask, row, self.journal.ended_by(ask.run_id))
+                yield from self._tell_end(ask, row, self.commit_log.ended_by(ask.run_id))
 
         self._looked_for.add(ask.request)
-        return self.journal.ask(ask.request, found, FindRuns((ask.run_id,)), asked=ask)
+        return self.commit_log.ask(ask.request, found, FindRuns((ask.run_id,)), asked=ask)
 
     def _tell_end(self, ask: AwaitRun | AwaitRuns, row: RunRow, commit: int) -> list[Effect]:
         """Tell of a run that has ended, once its end is as durable as was promised."""
-        news = Send(ask.reply_to, RunEnded(ask.request, row))
-        told = self.journal.tell(commit, self.journal.level_of(commit), news)
+        news = Send(ask.reply_to, RunOutcome(ask.request, row))
+        told = self.commit_log.tell(commit, self.commit_log.level_of(commit), news)
         pending = isinstance(ask, AwaitRun) and ask.tell_pending and not told
         return [Send(ask.reply_to, RunPending(ask.request))] if pending else told
 
@@ -1370,7 +1382,7 @@ class Ledger:
                 unread.append(run_id)
             elif not ask.look:
                 run.waiters[ask.request] = ask.reply_to
-            if place % WAITERS == 0:
+            if place % WAITS_IN_STEP == 0:
                 yield []
         if ask.tell_sought or ask.look:
             yield [Send(ask.reply_to, RunsSought(ask.request, len(unread)))]
@@ -1381,13 +1393,13 @@ class Ledger:
         if not unread:
             self._looked_for.discard(ask.request)
             return []
-        some = tuple(unread[-LOOKED_UP:])
-        del unread[-LOOKED_UP:]
+        some = tuple(unread[-RUNS_IN_LOOKUP:])
+        del unread[-RUNS_IN_LOOKUP:]
 
         def found(answer: Answer) -> list[Effect]:
             return self.errands.begin(self._tell_awaited(ask, some, answer, unread), asked=ask)
 
-        return self.journal.ask(ask.request, found, FindRuns(some), asked=ask)
+        return self.commit_log.ask(ask.request, found, FindRuns(some), asked=ask)
 
     def _tell_awaited(
         self, ask: AwaitRuns, some: tuple[RunId, ...], answer: Answer, unread: list[RunId]
@@ -1401,23 +1413,23 @@ class Ledger:
                     self.runs[run_id].waiters[ask.request] = ask.reply_to
             elif row is None:
                 error = answer.error or RunNotFound(run_id)
-                yield [Send(ask.reply_to, Refused(ask.request, error))]
+                yield [Send(ask.reply_to, RequestRefused(ask.request, error))]
             else:
-                yield self._tell_end(ask, row, self.journal.ended_by(run_id))
+                yield self._tell_end(ask, row, self.commit_log.ended_by(run_id))
         if not unread and ask.look:
             yield [Send(ask.reply_to, RunsSought(ask.request, 0))]
         yield self._read_awaited(ask, unread)
 
     def forget_runs(self, ask: ForgetRuns) -> list[Effect]:
         self._looked_for.discard(ask.request)
-        self.journal.forget(ask.request)
+        self.commit_log.forget(ask.request)
 
         def steps() -> Iterator[list[Effect]]:
             for place, run_id in enumerate(ask.run_ids):
                 run = self.runs.get(run_id)
                 if run is not None and run.asked:
                     run.asked.pop(ask.request, None)
-                if place % LIGHT == 0:
+                if place % LIGHT_STEPS == 0:
                     yield []
 
         return self.errands.begin(steps())
@@ -1428,7 +1440,7 @@ class Ledger:
             run.asked.pop(ask.request, None)
             self._awaits_no_more(ask.request)
         self._looked_for.discard(ask.request)
-        self.journal.forget(ask.request)
+        self.commit_log.forget(ask.request)
         return []
 
     def _awaits_no_more(self, request: RequestId) -> None:
@@ -1450,8 +1462,8 @@ class Ledger:
             agents=self.known,
             running=running,
             queued=len(self.runs) - running,
-            commits=self.journal.commits,
-            unwritten=self.journal.unwritten,
+            commits=self.commit_log.commits,
+            unwritten=self.commit_log.unwritten,
             events_dropped=self.told.dropped,
             store_problem=self.health.problem,
             latencies=self._latencies.percentiles(),
@@ -1498,7 +1510,7 @@ class Ledger:
     def written(self, news: BatchWritten) -> list[Effect]:
         """A batch is on disk."""
         self._latencies.add("commit", news.seconds)
-        effects = self.journal.written(news.number)
+        effects = self.commit_log.written(news.number)
         self.told.written(news.number)
         return [*effects, *self.record_progress(), *self.errands.release()]
 
@@ -1507,7 +1519,7 @@ class Ledger:
 
         A disk that cannot be written holds up none: what it cannot take is bounded by what was accepted.
         """
-        behind = self.journal.debt.records >= MOST_AHEAD and self.health.problem is None
+        behind = self.commit_log.debt.records >= MOST_AHEAD and self.health.problem is None
         return self.errands.go_on(number, behind=behind)
 
     def _count_turns(self) -> list[Effect]:
@@ -1518,38 +1530,38 @@ class Ledger:
 
     # What all of the above is made of
 
-    def _desk(self, agent_id: AgentId, path: str, kind: str) -> Desk:
+    def _desk(self, agent_id: AgentId, path: str, kind: str) -> AgentRuns:
         desk = self.desks.get(agent_id)
         if desk is None:
-            desk = self.desks[agent_id] = Desk(agent_id, path, kind)
+            desk = self.desks[agent_id] = AgentRuns(agent_id, path, kind)
             desk.erasures = self._erasures.count
         elif not desk.path:
             desk.path, desk.kind = path, kind
         return desk
 
-    def _tidy(self, desk: Desk) -> None:
+    def _tidy(self, desk: AgentRuns) -> None:
         if desk.at_rest and not desk.called:
             self.desks.pop(desk.agent_id, None)
 
-    def _settle(self, desk: Desk) -> list[Effect]:
+    def _settle(self, desk: AgentRuns) -> list[Effect]:
         """After runs were taken away: call off a call that has lost its reason."""
         effects: list[Effect] = []
         if desk.called and not desk.queue and not desk.running:
             desk.called = False
-            effects.append(Send("residency", DismissAgent(desk.agent_id)))
+            effects.append(Send("residency", CancelActivation(desk.agent_id)))
         self._tidy(desk)
         return effects
 
     def _new_run(
         self,
-        desk: Desk,
+        desk: AgentRuns,
         input: Payload,
         run_id: RunId | None,
         durability: Durability | None,
         started_by: int | None = None,
     ) -> OpenRun:
         row = self._run_row(desk, input, run_id, started_by=started_by)
-        run = OpenRun(row, (), durability or self.journal.durability)
+        run = OpenRun(row, (), durability or self.commit_log.durability)
         self.runs[row.run_id] = run
         self._lately.accepted(row.run_id)
         desk.push(run)
@@ -1557,7 +1569,7 @@ class Ledger:
 
     def _run_row(
         self,
-        desk: Desk,
+        desk: AgentRuns,
         input: Payload,
         run_id: RunId | None,
         awaits: tuple[RunId, ...] = (),
@@ -1581,7 +1593,7 @@ class Ledger:
         self._serial += 1
         return serial
 
-    def _join(self, desk: Desk, run: OpenRun) -> None:
+    def _join(self, desk: AgentRuns, run: OpenRun) -> None:
         """Queue a run, or have it wait for those that it continues."""
         waiting_for: set[RunId] = set()
         for awaited in run.row.awaits:
@@ -1598,7 +1610,7 @@ class Ledger:
             desk.push(run)
 
     def _call(
-        self, desk: Desk, *, open_only: bool = False, image: AgentImage | None = None
+        self, desk: AgentRuns, *, open_only: bool = False, image: AgentImage | None = None
     ) -> list[Effect]:
         """Have the agent brought into memory; with a run waiting, have its session take it.
 
@@ -1613,17 +1625,17 @@ class Ledger:
         desk.called = desk.called or not open_only
         desk.offered = desk.offered or image is not None
         goes_on = desk.goes_on and not open_only
-        return [Send("residency", SummonAgent(desk.agent_id, desk.path, not open_only, image, goes_on))]
+        return [Send("residency", ActivateAgent(desk.agent_id, desk.path, not open_only, image, goes_on))]
 
     def _end(
         self,
-        desk: Desk,
+        desk: AgentRuns,
         run: OpenRun,
         status: str,
         error: str | None,
         result: Payload | None = None,
         records: tuple[Record, ...] = (),
-        facts: tuple[Fact, ...] = (),
+        facts: tuple[NewEvent, ...] = (),
         *,
         data: dict[str, object] | None = None,
         error_type: str | None = None,
@@ -1661,14 +1673,14 @@ class Ledger:
         if crashed or was_at_work:
             desk.suspected = crashed
         told = {"error": error} if error else {}
-        fact = Fact(self.now, f"run.{status}", row.path, row.run_id, _json(**told, **(data or {})))
+        fact = NewEvent(self.now, f"run.{status}", row.path, row.run_id, _json(**told, **(data or {})))
         waiters = run.asked.items() if run.asked else ()
-        news = tuple([Send(to, RunEnded(request, row)) for request, to in waiters])
+        news = tuple([Send(to, RunOutcome(request, row)) for request, to in waiters])
         for request in run.asked:
             self._awaits_no_more(request)
         known = tuple(SetRun.of(other.row) for other in concerned)
         effects += self._commit((*records, ended, *known), (*facts, fact), run.durability, *news)
-        self._lately.add(row, self.journal.last)
+        self._lately.add(row, self.commit_log.last)
         for continuation in run.continuations:
             if isinstance(continuation.waiting_for, set):
                 continuation.waiting_for.discard(row.run_id)
@@ -1689,17 +1701,19 @@ class Ledger:
     def _commit(
         self,
         records: tuple[Record, ...],
-        facts: tuple[Fact, ...],
+        facts: tuple[NewEvent, ...],
         durability: Durability | None = None,
         *then: Send,
         lazy: bool = False,
     ) -> list[Effect]:
-        level = durability or self.journal.durability
-        return self.journal.commit(Commit(records, facts, level, then, lazy))
+        level = durability or self.commit_log.durability
+        return self.commit_log.commit(Commit(records, facts, level, then, lazy))
 
 
 def _json(**data: object) -> bytes:
     try:
         return msgspec.json.encode(data)
     except UnicodeEncodeError:  # a text of somebody's holds halves of characters
-        return msgspec.json.encode({k: tellable(v) if isinstance(v, str) else v for k, v in data.items()})
+        return msgspec.json.encode(
+            {k: storable_text(v) if isinstance(v, str) else v for k, v in data.items()}
+        )

@@ -1,4 +1,4 @@
-"""What turns tell while they go on, on its way into the journal.
+"""What turns tell while they go on, on its way into the commit log.
 
 Owns it from when a turn's session reports it until it is recorded. `emit` cannot be waited for, so a turn
 may tell as much as it likes; here that is bounded and fair: each turn in its turn, a portion before
@@ -13,10 +13,10 @@ from msgspec import Struct
 
 from ...types import Address, RunId, Timestamp
 from .agent_runs import OpenRun
-from .log.commits import Fact
+from .log.commits import NewEvent
 from .protocol import EVENT_BYTES, MOST_TOLD_BYTES, EndTurn, ReportProgress
 
-PORTION = 1_000
+EVENTS_IN_PORTION = 1_000
 """Events that are recorded before others have their turn on the loop."""
 
 SHARE = 100
@@ -28,7 +28,7 @@ END = 20
 MOST_UNWRITTEN = 2_000
 """Events that are recorded and not on disk: what is recorded behind them waits for so many at most."""
 
-MOST_BYTES = 2 * MOST_TOLD_BYTES
+MOST_PROGRESS_BYTES = 2 * MOST_TOLD_BYTES
 """Of what waits here, all turns together."""
 
 Told: TypeAlias = tuple[bytes, ...]
@@ -62,7 +62,7 @@ class Progress:
         self._lines: OrderedDict[RunId, Line] = OrderedDict()  # none is empty; the next one first
         self._commits: deque[tuple[int, int]] = deque()  # that are not on disk, and their events
         self._bytes = 0
-        self._left = PORTION  # of the portion under way
+        self._left = EVENTS_IN_PORTION  # of the portion under way
 
     @property
     def waiting(self) -> bool:
@@ -73,7 +73,7 @@ class Progress:
         """A turn tells this."""
         told, size, dropped = report.told, report.size, report.dropped
         line = self._lines.get(report.run_id) or Line(run, deque())
-        room = min(MOST_TOLD_BYTES - line.bytes, MOST_BYTES - self._bytes)
+        room = min(MOST_TOLD_BYTES - line.bytes, MOST_PROGRESS_BYTES - self._bytes)
         if size > room:
             told, size = _fitting(told, room)
             dropped += len(report.told) - len(told)
@@ -102,9 +102,9 @@ class Progress:
 
     def room(self, *, waits: bool) -> int:
         """How many events can be recorded now; `waits`: no more than the disk keeps up with."""
-        return MOST_UNWRITTEN - self.unwritten if waits else PORTION
+        return MOST_UNWRITTEN - self.unwritten if waits else EVENTS_IN_PORTION
 
-    def take(self, line: Line, most: int) -> tuple[Fact, ...]:
+    def take(self, line: Line, most: int) -> tuple[NewEvent, ...]:
         """Some of what the next turn has told; the one after it is next then."""
         row, report = line.run.row, line.reports[0]
         told = report.told[report.recorded : report.recorded + min(most, SHARE)]
@@ -120,7 +120,7 @@ class Progress:
             self._lines.move_to_end(row.run_id)
         else:
             self._close(line)
-        return tuple([Fact(report.at, "run.progress", row.path, row.run_id, data) for data in told])
+        return tuple([NewEvent(report.at, "run.progress", row.path, row.run_id, data) for data in told])
 
     def drop(self, line: Line) -> None:
         """What this turn has told is not recorded."""
@@ -175,7 +175,7 @@ class Progress:
 
     def go_on(self) -> None:
         """Others have had their turn."""
-        self.pausing, self._left = False, PORTION
+        self.pausing, self._left = False, EVENTS_IN_PORTION
 
 
 def size_of(told: Told) -> int:

@@ -5,7 +5,7 @@ be lost is put in one order. Sessions *pull*: an agent that holds a slot asks fo
 a run can end without anybody having to catch it up on its way.
 
 A question names itself by `request` and says where the answer goes by `reply_to`. Every question that
-can be refused is answered by `Refused` instead, and then nothing of it was recorded.
+can be refused is answered by `RequestRefused` instead, and then nothing of it was recorded.
 """
 
 from collections.abc import Callable
@@ -147,9 +147,9 @@ class InterruptTree(Struct, frozen=True):
 
 
 class AwaitRun(Struct, frozen=True):
-    """Answered by `RunEnded` when the run has an outcome, at once if it has; `RunNotFound` refused.
+    """Answered by `RunOutcome` when the run has an outcome, at once if it has; `RunNotFound` refused.
 
-    With `tell_pending`, a run that is still open is told at once by `RunPending`, before `RunEnded`.
+    With `tell_pending`, a run that is still open is told at once by `RunPending`, before `RunOutcome`.
     """
 
     request: RequestId
@@ -159,7 +159,7 @@ class AwaitRun(Struct, frozen=True):
 
 
 class AwaitRuns(Struct, frozen=True):
-    """Answered by a `RunEnded` for each of the runs when it has an outcome, at once if it has.
+    """Answered by a `RunOutcome` for each of the runs when it has an outcome, at once if it has.
 
     One that there is not is `RunNotFound` refused. With `tell_sought`, `RunsSought` says that all was told
     that needs no disk. With `look` that as well, but runs that are open are not told of later; a second
@@ -407,7 +407,7 @@ class CloseLedger(Struct, frozen=True, gc=False):
 # Events and replies
 
 
-class Refused(Struct, frozen=True):
+class RequestRefused(Struct, frozen=True):
     """The question could not be granted and nothing of it was recorded."""
 
     request: RequestId
@@ -441,7 +441,7 @@ class SpawnWithdrawn(Struct, frozen=True, gc=False):
 
 
 class CloseRecorded(Struct, frozen=True, gc=False):
-    """To the directory: the agents of a `RecordClose` are gone, here and in the journal."""
+    """To the directory: the agents of a `RecordClose` are gone, here and in the commit log."""
 
     closing: str
 
@@ -482,7 +482,7 @@ class RunsSought(Struct, frozen=True, gc=False):
     unread: int
 
 
-class RunEnded(Struct, frozen=True, gc=False):
+class RunOutcome(Struct, frozen=True, gc=False):
     request: RequestId
     run: RunRow
 

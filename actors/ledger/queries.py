@@ -16,10 +16,10 @@ from ...persistence.rows import AgentImage, AgentRow
 from ...types import AgentId, RunId
 from ..effects import Effect, Send
 from ..storage.protocol import Answer
-from .agent_runs import Desk, OpenRun
-from .errands import LIGHT
-from .log.commit_log import Journal
-from .log.memtable import AgentPage
+from .agent_runs import AgentRuns, OpenRun
+from .errands import LIGHT_STEPS
+from .log.commit_log import CommitLog
+from .log.memtable import PageOfAgents
 from .protocol import (
     AgentDescribed,
     AgentsDescribed,
@@ -29,7 +29,7 @@ from .protocol import (
     DescribeRun,
     DescribeState,
     LiveAgent,
-    Refused,
+    RequestRefused,
     RunDescribed,
     StateDescribed,
 )
@@ -39,25 +39,27 @@ LIVE = frozenset({"starting", "queued", "running", "waiting", "interrupting"})
 """Statuses that only an agent with a desk can have."""
 
 
-class View:
+class LedgerQueries:
     """Answers questions about agents and runs."""
 
     def __init__(
         self,
-        journal: Journal,
-        desks: Mapping[AgentId, Desk],
+        commit_log: CommitLog,
+        desks: Mapping[AgentId, AgentRuns],
         runs: Mapping[RunId, OpenRun],
         suspects: Suspects,
         held_back: Callable[[OpenRun], OpenRun | None] = lambda _: None,
     ) -> None:
         self._held_back = held_back
-        self._journal, self._desks, self._runs, self._suspects = journal, desks, runs, suspects
+        self._journal, self._desks, self._runs, self._suspects = commit_log, desks, runs, suspects
 
     def agent(self, ask: DescribeAgent) -> list[Effect]:
         def found(answer: Answer) -> Iterable[Effect]:
             row: AgentRow | None = answer.value  # type: ignore[assignment]
             if answer.error or row is None:
-                yield Send(ask.reply_to, Refused(ask.request, answer.error or AgentNotFound(ask.path)))
+                yield Send(
+                    ask.reply_to, RequestRefused(ask.request, answer.error or AgentNotFound(ask.path))
+                )
             else:
                 agent = self._live(row)
                 if agent.running:
@@ -66,7 +68,7 @@ class View:
 
         return self._journal.ask(ask.request, found, FindAgent(ask.path), asked=ask)
 
-    def _awaited_in_turn(self, desk: Desk) -> tuple[AwaitedRun, ...]:
+    def _awaited_in_turn(self, desk: AgentRuns) -> tuple[AwaitedRun, ...]:
         """The open runs whose end its turn waits for."""
         return self._awaited(desk.awaited.values() if desk.awaited else ())
 
@@ -81,7 +83,7 @@ class View:
 
         def listed(answer: Answer) -> Iterable[Effect]:
             if answer.error is not None:
-                yield Send(ask.reply_to, Refused(ask.request, answer.error))
+                yield Send(ask.reply_to, RequestRefused(ask.request, answer.error))
             else:
                 yield self._page(ask, answer.value)  # type: ignore[arg-type]
 
@@ -99,7 +101,7 @@ class View:
         desks = deque(self._desks.values())
         first: list[tuple[str, AgentId]] = []
         while desks:
-            some = [desks.popleft() for _ in range(min(LIGHT, len(desks)))]
+            some = [desks.popleft() for _ in range(min(LIGHT_STEPS, len(desks)))]
             matching = [
                 (desk.path, desk.agent_id)
                 for desk in some
@@ -116,14 +118,14 @@ class View:
 
         def found(answer: Answer) -> Iterable[Effect]:
             if answer.error is not None:
-                yield Send(ask.reply_to, Refused(ask.request, answer.error))
+                yield Send(ask.reply_to, RequestRefused(ask.request, answer.error))
                 return
             rows: tuple[AgentRow, ...] = answer.value  # type: ignore[assignment]
-            yield self._page(ask, AgentPage(rows, edge))
+            yield self._page(ask, PageOfAgents(rows, edge))
 
         yield self._journal.ask(ask.request, found, FindAgents(ids), asked=ask)
 
-    def _page(self, ask: DescribeAgents, page: AgentPage) -> Send:
+    def _page(self, ask: DescribeAgents, page: PageOfAgents) -> Send:
         agents = tuple(self._live(row) for row in page.rows)
         if ask.status is not None:
             agents = tuple(agent for agent in agents if agent.status == ask.status)
@@ -168,14 +170,18 @@ class View:
         def loaded(answer: Answer) -> Iterable[Effect]:
             image: AgentImage | None = answer.value  # type: ignore[assignment]
             if answer.error or image is None:
-                yield Send(ask.reply_to, Refused(ask.request, answer.error or AgentNotFound(ask.path)))
+                yield Send(
+                    ask.reply_to, RequestRefused(ask.request, answer.error or AgentNotFound(ask.path))
+                )
             else:
                 yield Send(ask.reply_to, StateDescribed(ask.request, image))
 
         def found(answer: Answer) -> Iterable[Effect]:
             row: AgentRow | None = answer.value  # type: ignore[assignment]
             if answer.error or row is None:
-                yield Send(ask.reply_to, Refused(ask.request, answer.error or AgentNotFound(ask.path)))
+                yield Send(
+                    ask.reply_to, RequestRefused(ask.request, answer.error or AgentNotFound(ask.path))
+                )
             else:
                 yield from self._journal.ask(ask.request, loaded, LoadAgent(row.agent_id), asked=ask)
 
@@ -191,7 +197,7 @@ class View:
             row = answer.value[0] if answer.error is None else None  # type: ignore[index]
             if row is None:
                 error = answer.error or RunNotFound(ask.run_id)
-                yield Send(ask.reply_to, Refused(ask.request, error))
+                yield Send(ask.reply_to, RequestRefused(ask.request, error))
             else:
                 yield Send(ask.reply_to, RunDescribed(ask.request, row))
 

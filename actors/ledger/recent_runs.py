@@ -9,14 +9,14 @@ from collections import OrderedDict
 from ...persistence.rows import RunRow
 from ...types import RunId
 
-MOST = 16_384
+MOST_RUNS = 16_384
 """Runs."""
 
-LARGEST = 512
+LARGEST_RUN_BYTES = 512
 """Bytes of one run's input, result and error; what is larger is read from the store."""
 
 
-class Lately:
+class RecentRuns:
     """Ended runs in, the newest of them out."""
 
     def __init__(self) -> None:
@@ -24,9 +24,9 @@ class Lately:
 
     def add(self, row: RunRow, commit: int) -> None:
         """This run has ended, by the commit of that number."""
-        if len(row.input) + len(row.result or b"") + len(row.error or "") <= LARGEST:
+        if len(row.input) + len(row.result or b"") + len(row.error or "") <= LARGEST_RUN_BYTES:
             self._rows[row.run_id] = row, commit
-            if len(self._rows) > MOST:
+            if len(self._rows) > MOST_RUNS:
                 self._rows.popitem(last=False)
 
     def get(self, run_id: RunId) -> tuple[RunRow, int] | None:

@@ -23,7 +23,7 @@ class Episode(Struct, frozen=True):
     tries: int
 
 
-class Health:
+class StoreOutage:
     """Told how each try went. `problem` is None while the store can be written."""
 
     def __init__(self, store: str = "") -> None:

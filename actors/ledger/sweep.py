@@ -7,7 +7,7 @@ from ...persistence.rows import RunRow
 from ...types import AgentId, RunId
 
 
-class Sweep(Struct, eq=False):
+class InterruptSweep(Struct, eq=False):
     """Runs that are being ended, portion by portion."""
 
     reason: str

@@ -7,25 +7,25 @@ from collections import OrderedDict
 from collections.abc import Iterator
 
 from ...types import AgentId
-from .agent_runs import Desk
+from .agent_runs import AgentRuns
 
-FEW = 64
+FIRST_BOUND = 64
 
 
-class UnderWay:
+class RunningTurns:
     """Desks in, those where a turn is under way out. Each operation is O(1) amortised, or O(turns)."""
 
     def __init__(self) -> None:
-        self._desks: OrderedDict[AgentId, Desk] = OrderedDict()  # and some where it is over
-        self._bound = FEW
+        self._desks: OrderedDict[AgentId, AgentRuns] = OrderedDict()  # and some where it is over
+        self._bound = FIRST_BOUND
 
-    def begun(self, desk: Desk) -> None:
+    def begun(self, desk: AgentRuns) -> None:
         """A turn of this agent begins."""
         self._desks[desk.agent_id] = desk
         if len(self._desks) > self._bound:
-            self._bound = 2 * sum(1 for _ in self) + FEW
+            self._bound = 2 * sum(1 for _ in self) + FIRST_BOUND
 
-    def __iter__(self) -> Iterator[Desk]:
+    def __iter__(self) -> Iterator[AgentRuns]:
         running = [(agent_id, desk) for agent_id, desk in self._desks.items() if desk.running is not None]
         if len(running) < len(self._desks):
             self._desks = OrderedDict(running)

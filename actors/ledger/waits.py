@@ -14,16 +14,16 @@ from typing import TypeVar
 
 from ...errors import WouldDeadlock
 from ...types import AgentId, RequestId, RunId
-from .agent_runs import Desk, OpenRun
+from .agent_runs import AgentRuns, OpenRun
 
 N = TypeVar("N", bound=Hashable)
 WAITS_FOR, GOES_ON_AFTER, BEGINS_AFTER = "waits for", "goes on after", "begins after"
 
 
-class Waits:
+class WaitsForGraph:
     """The graph of waits. Its edges are looked up, not kept: they change with nearly every message."""
 
-    def __init__(self, desks: Mapping[AgentId, Desk], runs: Mapping[RunId, OpenRun]) -> None:
+    def __init__(self, desks: Mapping[AgentId, AgentRuns], runs: Mapping[RunId, OpenRun]) -> None:
         self._desks, self._runs = desks, runs
 
     def refusal(self, request: RequestId, awaited: OpenRun) -> WouldDeadlock | None:
@@ -38,7 +38,7 @@ class Waits:
         circle = [(WAITS_FOR, waiter), *((self._how(run, other), run) for run, other in pairwise(path))]
         return WouldDeadlock(tuple((how, run.row.run_id, run.row.path) for how, run in circle))
 
-    def asker(self, request: RequestId) -> Desk | None:
+    def asker(self, request: RequestId) -> AgentRuns | None:
         """Where the turn is under way that asks by this request; None for somebody outside."""
         if not isinstance(request, tuple):
             return None

@@ -11,8 +11,8 @@ from ...errors import InternalError
 from ...persistence.records import AddAgent, AddEvent, AddMessage, AddRun, Record
 from ...persistence.rows import AgentRow, MessageRow, RunRow
 from ..effects import Effect, Send
-from .agent_runs import Desk, OpenRun
-from .protocol import AgentSpawned, MessageAccepted, Refused, RunAccepted, RunBegun
+from .agent_runs import AgentRuns, OpenRun
+from .protocol import AgentSpawned, MessageAccepted, RequestRefused, RunAccepted, RunBegun
 
 if TYPE_CHECKING:
     from .ledger import Ledger
@@ -36,7 +36,7 @@ def withdraw(ledger: "Ledger", problem: str) -> list[Effect] | None:
     """Take back the oldest commit that is not on disk, and refuse its request. None if that is unsound."""
     if broken_by(problem) is not None:
         return None
-    match [record for record in ledger.journal.oldest if type(record) is not AddEvent]:
+    match [record for record in ledger.commit_log.oldest if type(record) is not AddEvent]:
         case [AddRun(row)]:
             return _run(ledger, row, problem)
         case [AddAgent(row)] | [AddAgent(row), AddRun()]:
@@ -51,7 +51,7 @@ def _run(ledger: "Ledger", row: RunRow, problem: str) -> list[Effect] | None:
     desk, run = ledger.desks.get(row.agent_id), ledger.runs.get(row.run_id)
     if desk is None or run is None or run.row.serial != row.serial or not _untold(ledger, desk, run):
         return None
-    news = ledger.journal.withdraw(lambda record: _is_of_run(record, row), _is_told_at_once)
+    news = ledger.commit_log.withdraw(lambda record: _is_of_run(record, row), _is_told_at_once)
     if news is None:
         return None
     error = _error("run", problem)
@@ -63,7 +63,7 @@ def _agent(ledger: "Ledger", row: AgentRow, problem: str) -> list[Effect] | None
     runs = [] if desk is None else desk.open_runs()
     if desk is None or not all(_untold(ledger, desk, run) for run in runs):
         return None
-    news = ledger.journal.withdraw(lambda record: _is_of_agent(record, row), _is_told_at_once)
+    news = ledger.commit_log.withdraw(lambda record: _is_of_agent(record, row), _is_told_at_once)
     if news is None:
         return None
     error = _error("agent", problem)
@@ -75,7 +75,7 @@ def _message(ledger: "Ledger", row: MessageRow, problem: str) -> list[Effect] | 
     desk = ledger.desks.get(row.agent_id)
     if desk is not None and (desk.present or desk.offered) and row not in desk.mail:
         return None  # a session has it
-    news = ledger.journal.withdraw(lambda record: record == AddMessage(row), _is_told_at_once)
+    news = ledger.commit_log.withdraw(lambda record: record == AddMessage(row), _is_told_at_once)
     if news is None:
         return None
     if desk is not None:
@@ -83,11 +83,11 @@ def _message(ledger: "Ledger", row: MessageRow, problem: str) -> list[Effect] | 
     return _refused(news, _error("message", problem))
 
 
-def _untold(ledger: "Ledger", desk: Desk, run: OpenRun) -> bool:
+def _untold(ledger: "Ledger", desk: AgentRuns, run: OpenRun) -> bool:
     """Whether nothing goes on with this run but what waits for the disk."""
     if run.continuations or run.row.awaits:
         return False
-    begins = run.beginning is not None and not ledger.journal.is_written(run.begun_by)
+    begins = run.beginning is not None and not ledger.commit_log.is_written(run.begun_by)
     return begins if run is desk.running else True
 
 
@@ -111,11 +111,13 @@ def _is_told_at_once(news: Send) -> bool:
 
 def _refused(news: list[Send], error: InternalError) -> list[Effect]:
     answers = (send for send in news if not isinstance(send.message, RunBegun))
-    return [Send(send.to, Refused(send.message.request, error)) for send in answers]  # type: ignore[attr-defined]
+    return [Send(send.to, RequestRefused(send.message.request, error)) for send in answers]  # type: ignore[attr-defined]
 
 
 def _waiters(run: OpenRun, error: InternalError) -> list[Effect]:
-    return [Send(to, Refused(request, error)) for request, to in (run.asked.items() if run.asked else ())]
+    return [
+        Send(to, RequestRefused(request, error)) for request, to in (run.asked.items() if run.asked else ())
+    ]
 
 
 def _error(what: str, problem: str) -> InternalError:

@@ -1,4 +1,4 @@
-"""The processes' room: the actor around the table, with the warden for its hands.
+"""The processes' room: the actor around the table, with the reaper for its hands.
 
 The supervisor makes it when a program is first to be started, or when the store has records of processes;
 a runtime without such agents does not have it. It needs an asyncio loop, as a session does.
@@ -18,11 +18,11 @@ from .orphans import end_left
 from .protocol import (
     CloseStreams,
     ConfigureProcesses,
-    DescribePlaces,
-    DismissWarden,
+    DescribePermits,
+    DismissReaper,
     EndAllProcesses,
     EndErased,
-    EndLeft,
+    EndOrphans,
     EndProcess,
     EndSession,
     Exited,
@@ -30,21 +30,21 @@ from .protocol import (
     Forked,
     ForkProcess,
     Gone,
-    LeftEnded,
-    OpenGate,
-    RestProcess,
+    LiftStartBarrier,
+    NotSignalled,
+    OrphansEnded,
+    ReaperLost,
     Running,
+    SetProcessIdle,
     SignalProcess,
     StartProcess,
-    Stuck,
-    WardenLost,
 )
-from .reaper_client import Hands, close_streams
+from .reaper_client import ReaperClient, close_streams
 from .records import WriteAgain
-from .table import ProcessTable, Say, _LookAgain, _TimeIsUp
+from .table import ProcessTable, Say, _EndDeadline, _LookAgain
 
 
-class ProcessRoom(ActorShell):
+class ProcessManager(ActorShell):
     """Told once which opening of the store this is; then commands, and news of processes."""
 
     role = "processes"
@@ -53,7 +53,7 @@ class ProcessRoom(ActorShell):
         super().__init__()
         self.table = ProcessTable()
         self.token = secrets.token_hex(8)
-        self.hands: Hands
+        self.hands: ReaperClient
         self.file = ""
         self.tasks: set[asyncio.Task[None]] = set()
 
@@ -68,7 +68,7 @@ class ProcessRoom(ActorShell):
                 return table.kept(message)
             case Running():
                 return table.running(message.number)
-            case RestProcess():
+            case SetProcessIdle():
                 return table.rest(message)
             case Exited():
                 return table.exited(message.number, message.code)
@@ -78,29 +78,29 @@ class ProcessRoom(ActorShell):
                 return table.gone(message.number)
             case Failed():
                 return table.failed(message)
-            case Stuck():
+            case NotSignalled():
                 return table.stuck(message)
             case EndSession():
                 return table.end_session(message.agent_id, message.incarnation)
             case EndErased():
                 return table.end_erased(message.agent_ids)
-            case LeftEnded():
+            case OrphansEnded():
                 return table.left_ended(message)
-            case WardenLost():
+            case ReaperLost():
                 return table.warden_lost(message)
-            case _TimeIsUp():
+            case _EndDeadline():
                 return table.time_is_up(message)
             case WriteAgain():
                 return table.write_again()
             case _LookAgain():
                 return table.look_again()
-            case DescribePlaces():
+            case DescribePermits():
                 return table.describe(message)
             case EndAllProcesses():
                 return table.end_all(sender)
             case ConfigureProcesses():
                 self.file = file_of(message.store)
-                self.hands = Hands(self.token, self.tell_myself)
+                self.hands = ReaperClient(self.token, self.tell_myself)
                 return table.configure(message, this_process(), self.token, self.file)
             case _:
                 raise TypeError(f"the processes' room knows no {type(message).__name__}")
@@ -110,17 +110,17 @@ class ProcessRoom(ActorShell):
 
     def perform(self, effect: Any) -> None:
         match effect:
-            case DismissWarden():
+            case DismissReaper():
                 self.start(self.farewell(effect))
             case ForkProcess():
                 self.hands.fork(effect)
-            case OpenGate():
+            case LiftStartBarrier():
                 self.hands.go(effect.number)
             case SignalProcess():
                 self.hands.signal(effect.number, effect.signal)
             case CloseStreams():
                 close_streams(effect.streams)
-            case EndLeft():
+            case EndOrphans():
                 self.start(self.end_left(effect))
             case Say():
                 (log.error if effect.grave else log.warning)("%s", effect.text)
@@ -140,11 +140,11 @@ class ProcessRoom(ActorShell):
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
-    async def end_left(self, effect: EndLeft) -> None:
-        call: Callable[[], LeftEnded] = lambda: end_left(effect.rows, self.file, owned=effect.owned)  # noqa: E731
+    async def end_left(self, effect: EndOrphans) -> None:
+        call: Callable[[], OrphansEnded] = lambda: end_left(effect.rows, self.file, owned=effect.owned)  # noqa: E731
         self.tell_myself(await run_in_thread(call, "ends what is left"))
 
-    async def farewell(self, effect: DismissWarden) -> None:
+    async def farewell(self, effect: DismissReaper) -> None:
         await self.hands.gone()
         self.send(effect.to, effect.message)
 

@@ -1,4 +1,4 @@
-"""What is left of processes that no warden of ours has: found in `/proc`, ended by pidfd, never by guess.
+"""What is left of processes that no reaper of ours has: found in `/proc`, ended by pidfd, never by guess.
 
 On a thread. A process is ended if it is the one that a record names (pid and start agree), if it is in
 that one's group or session, or if it carries the record's mark in its environment. Before anything is
@@ -17,12 +17,12 @@ from msgspec import Struct
 
 from ...persistence.lease import held_here, instant, start_of, this_process
 from ...persistence.lease_rules import Process
-from ...persistence.processes import LeftRow, ProcessRow, Verdict, judge
+from ...persistence.processes import OrphanRecord, OrphanVerdict, ProcessRow, judge
 from ...types import Seconds
-from .protocol import LeftEnded
+from .protocol import OrphansEnded
 
-GRACE: Seconds = 2.0
-ROUNDS = 4
+TERM_GRACE_SECONDS: Seconds = 2.0
+SEARCH_ROUNDS = 4
 """Looks at the system while something is ended: what is ended may have started more."""
 
 
@@ -36,7 +36,7 @@ class Seen(Struct, frozen=True):
     mark: str  # "" where it has none, or hides it
 
 
-def end_left(rows: Sequence[LeftRow], file: str, *, owned: bool) -> LeftEnded:
+def end_left(rows: Sequence[OrphanRecord], file: str, *, owned: bool) -> OrphansEnded:
     """Judge each of `rows`; end what is there and nobody owns. Takes seconds if that does not want to go.
 
     `file` is what the store is now. `owned`: nobody else owns them, whatever the records say.
@@ -46,9 +46,9 @@ def end_left(rows: Sequence[LeftRow], file: str, *, owned: bool) -> LeftEnded:
     wanted = [row for row in rows if verdicts[row.number] != "spared"]
     spared = {row.token for row in rows if verdicts[row.number] == "spared" and row.token}
     problems: dict[int, str] = {}
-    # only a dead owner's warden is ended: a live one has others' processes, or is our own next one
+    # only a dead owner's reaper is ended: a live one has others' processes, or is our own next one
     wardens = {} if owned else {row.token: row.number for row in reversed(wanted) if row.token is not None}
-    for turn in range(ROUNDS):
+    for turn in range(SEARCH_ROUNDS):
         found = list(_of(wanted, verdicts, spared, wardens))
         if not found:
             problems = {}
@@ -59,10 +59,10 @@ def end_left(rows: Sequence[LeftRow], file: str, *, owned: bool) -> LeftEnded:
         for number, one in _of(wanted, verdicts, spared, wardens):
             problems.setdefault(number, f"process {one.pid} does not go")
     cleared = {number: verdict for number, verdict in verdicts.items() if number not in problems}
-    return LeftEnded({number: str(verdict) for number, verdict in cleared.items()}, problems)
+    return OrphansEnded({number: str(verdict) for number, verdict in cleared.items()}, problems)
 
 
-def _judge(row: LeftRow, me: Process, file: str, *, owned: bool) -> Verdict:
+def _judge(row: OrphanRecord, me: Process, file: str, *, owned: bool) -> OrphanVerdict:
     if not isinstance(row, ProcessRow):
         return "torn"
     owner = row.owner.process
@@ -78,7 +78,10 @@ def _judge(row: LeftRow, me: Process, file: str, *, owned: bool) -> Verdict:
 
 
 def _of(
-    rows: Iterable[LeftRow], verdicts: dict[int, Verdict], spared: set[str], wardens: dict[str, int]
+    rows: Iterable[OrphanRecord],
+    verdicts: dict[int, OrphanVerdict],
+    spared: set[str],
+    wardens: dict[str, int],
 ) -> Iterator[tuple[int, Seen]]:
     """The processes that belong to `rows`, each with its record's number."""
     marks: dict[str, int] = {}
@@ -153,7 +156,7 @@ def _end(found: Iterable[tuple[int, Seen]], *, patient: bool) -> dict[int, str]:
                     pass
                 except OSError as error:
                     problems[number] = f"it cannot be ended: {error.strerror}"
-            for descriptor in _ended(descriptors, GRACE):
+            for descriptor in _ended(descriptors, TERM_GRACE_SECONDS):
                 os.close(descriptor)
                 del descriptors[descriptor]
             if not descriptors:

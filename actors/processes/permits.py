@@ -7,7 +7,7 @@ process is forked until nothing of it is left.
 from collections import OrderedDict, deque
 
 
-class Places:
+class Permits:
     """The places of one kind, by the numbers of processes."""
 
     def __init__(self) -> None:

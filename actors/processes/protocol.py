@@ -9,14 +9,14 @@ from typing import Any, TypeAlias
 from msgspec import Struct
 
 from ...errors import GreenroomError
-from ...persistence.processes import LeftRow
+from ...persistence.processes import OrphanRecord
 from ...types import Address, AgentId, Incarnation, RequestId, Timestamp
 
 Key: TypeAlias = tuple[AgentId, Incarnation, int]
 """Whose process: the session, and which of its own it is."""
 
 
-class Program:
+class ProgramToStart:
     """What is to be executed. It may hold secrets, so it never tells anybody what it holds."""
 
     __slots__ = ("argv", "cwd", "env", "limits")
@@ -38,7 +38,7 @@ class ConfigureProcesses(Struct, frozen=True):
 
     epoch: int
     store: str
-    left: tuple[LeftRow, ...] = ()
+    left: tuple[OrphanRecord, ...] = ()
 
 
 class StartProcess(Struct, frozen=True):
@@ -52,13 +52,13 @@ class StartProcess(Struct, frozen=True):
     reply_to: Address
     path: str
     kind: str
-    program: Program
+    program: ProgramToStart
     streams: tuple[int, int, int]  # descriptors: its standard input, output and error
     places: int | None = None
     wait: bool = True
 
 
-class RestProcess(Struct, frozen=True):
+class SetProcessIdle(Struct, frozen=True):
     """The process has nothing to do from now on (or has again): it may be asked for its place."""
 
     request: Key
@@ -85,8 +85,8 @@ class EndErased(Struct, frozen=True):
     agent_ids: tuple[AgentId, ...]
 
 
-class DescribePlaces(Struct, frozen=True):
-    """Answered by `PlacesReport`: what a process of this agent waits for, if one waits."""
+class DescribePermits(Struct, frozen=True):
+    """Answered by `PermitsReport`: what a process of this agent waits for, if one waits."""
 
     request: RequestId
     reply_to: Address
@@ -115,7 +115,7 @@ class ProcessRefused(Struct, frozen=True):
     full: bool = False
 
 
-class PlaceWanted(Struct, frozen=True):
+class PermitWanted(Struct, frozen=True):
     """Another of its kind waits for a place: end this one if it has nothing to do."""
 
     request: Key
@@ -140,7 +140,7 @@ class AllProcessesEnded(Struct, frozen=True):
     left: int = 0
 
 
-class PlacesReport(Struct, frozen=True):
+class PermitsReport(Struct, frozen=True):
     """`holders` are the paths that hold places of the kind, longest first; at most the first 100 are named.
 
     Without `places` nothing of the agent waits for one. It may still wait for the end of what a dead owner
@@ -155,13 +155,13 @@ class PlacesReport(Struct, frozen=True):
     haunted: bool = False
 
 
-SessionCommand: TypeAlias = StartProcess | RestProcess | EndProcess | EndSession
+SessionCommand: TypeAlias = StartProcess | SetProcessIdle | EndProcess | EndSession
 ProcessCommand: TypeAlias = (
-    SessionCommand | ConfigureProcesses | EndErased | DescribePlaces | EndAllProcesses
+    SessionCommand | ConfigureProcesses | EndErased | DescribePermits | EndAllProcesses
 )
-ProcessNews: TypeAlias = ProcessStarted | ProcessRefused | PlaceWanted | ProcessExited | ProcessGone
+ProcessNews: TypeAlias = ProcessStarted | ProcessRefused | PermitWanted | ProcessExited | ProcessGone
 
-# What the warden tells, by number
+# What the reaper tells, by number
 
 
 class Forked(Struct, frozen=True):
@@ -192,27 +192,27 @@ class Gone(Struct, frozen=True):
     number: int
 
 
-class Stuck(Struct, frozen=True):
+class NotSignalled(Struct, frozen=True):
     """It could not be signalled."""
 
     number: int
     problem: str
 
 
-class WardenLost(Struct, frozen=True):
+class ReaperLost(Struct, frozen=True):
     """Its socket has ended, and all its children with it as far as the system sees to that.
 
-    `numbers`: those that it was asked for and that were not gone. There may be another warden by now.
+    `numbers`: those that it was asked for and that were not gone. There may be another reaper by now.
     """
 
     numbers: tuple[int, ...]
 
 
-WardenNews: TypeAlias = Forked | Failed | Running | Exited | Gone | Stuck | WardenLost
+ReaperNews: TypeAlias = Forked | Failed | Running | Exited | Gone | NotSignalled | ReaperLost
 
 
-class LeftEnded(Struct, frozen=True):
-    """Of processes that no warden of ours has: by number a verdict, or why it is there still."""
+class OrphansEnded(Struct, frozen=True):
+    """Of processes that no reaper of ours has: by number a verdict, or why it is there still."""
 
     verdicts: dict[int, str]
     problems: dict[int, str]
@@ -224,7 +224,7 @@ class LeftEnded(Struct, frozen=True):
 class ForkProcess(Struct, frozen=True):
     number: int
     mark: str
-    program: Any  # a `Program`
+    program: Any  # a `ProgramToStart`
     streams: tuple[int, int, int]
 
 
@@ -234,7 +234,7 @@ class CloseStreams(Struct, frozen=True):
     streams: tuple[int, int, int]
 
 
-class OpenGate(Struct, frozen=True):
+class LiftStartBarrier(Struct, frozen=True):
     number: int
 
 
@@ -243,21 +243,21 @@ class SignalProcess(Struct, frozen=True):
     signal: int
 
 
-class EndLeft(Struct, frozen=True):
-    """Look what became of these, end what nobody owns, and say so by `LeftEnded`. On a thread.
+class EndOrphans(Struct, frozen=True):
+    """Look what became of these, end what nobody owns, and say so by `OrphansEnded`. On a thread.
 
     `owned`: it is certain that nobody else owns them, whatever the records say.
     """
 
-    rows: tuple[LeftRow, ...]
+    rows: tuple[OrphanRecord, ...]
     owned: bool = False
 
 
-class DismissWarden(Struct, frozen=True):
-    """Nothing will be started any more: tell `to` when the warden has gone."""
+class DismissReaper(Struct, frozen=True):
+    """Nothing will be started any more: tell `to` when the reaper has gone."""
 
     to: Address
     message: AllProcessesEnded
 
 
-Deed: TypeAlias = ForkProcess | CloseStreams | OpenGate | SignalProcess | EndLeft | DismissWarden
+Deed: TypeAlias = ForkProcess | CloseStreams | LiftStartBarrier | SignalProcess | EndOrphans | DismissReaper

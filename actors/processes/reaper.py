@@ -1,4 +1,4 @@
-"""The warden: a small process that has all processes of a runtime for its children, and outlives them.
+"""The reaper: a small process that has all processes of a runtime for its children, and outlives them.
 
 Run as `python -I -S warden.py SOCKET`, never imported; it uses the standard library alone. It decides
 nothing: it forks, lets go, signals and tells. Why it is a process of its own: it has one thread, so what
@@ -39,15 +39,15 @@ from typing import Any
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 MARK = "GREENROOM_PROCESS"
-LOOK = 2.0  # seconds between two looks whether the runtime lives
-GRACE = 2.0  # seconds between SIGTERM and SIGKILL when it is gone
+POLL_SECONDS = 2.0  # seconds between two looks whether the runtime lives
+REAPER_GRACE_SECONDS = 2.0  # seconds between SIGTERM and SIGKILL when it is gone
 
 
 def main() -> None:
     channel = socket.socket(fileno=int(sys.argv[1]))
     os.set_inheritable(channel.fileno(), False)
     prctl(PR_SET_CHILD_SUBREAPER, 1)
-    Warden(channel).work()
+    Reaper(channel).work()
 
 
 class Job:
@@ -62,7 +62,7 @@ class Job:
         self.signal: int | None = None  # the last one it was sent
 
 
-class Warden:
+class Reaper:
     """All jobs of one runtime."""
 
     def __init__(self, channel: socket.socket) -> None:
@@ -92,7 +92,7 @@ class Warden:
         """Until the runtime is gone."""
         try:
             while not self.told_to_end and os.getppid() == self.runtime:
-                for descriptor, _ in self.poll.poll(LOOK * 1000):
+                for descriptor, _ in self.poll.poll(POLL_SECONDS * 1000):
                     if descriptor == self.channel.fileno():
                         if not self.hear():
                             return
@@ -153,7 +153,7 @@ class Warden:
         gate, opener, errors, error = pipes
         if pid == 0:
             try:
-                os.close(opener)  # or it would keep its own gate open when the warden is gone
+                os.close(opener)  # or it would keep its own gate open when the reaper is gone
                 prepare_and_execute(program, gate, descriptors[1:], warden)
             except BaseException as problem:
                 said = f"{program['argv'][0]}: {getattr(problem, 'strerror', None) or problem}"
@@ -251,7 +251,10 @@ class Warden:
 
     def end_all(self) -> None:
         """The runtime is gone: end everything, politely at first, and go."""
-        for number, patience in ((signal.SIGTERM, GRACE), (signal.SIGKILL, 2 * GRACE)):
+        for number, patience in (
+            (signal.SIGTERM, REAPER_GRACE_SECONDS),
+            (signal.SIGKILL, 2 * REAPER_GRACE_SECONDS),
+        ):
             until = time.monotonic() + patience
             while time.monotonic() < until:
                 pids = children()
@@ -282,7 +285,7 @@ def prepare_and_execute(program: dict[str, Any], gate: int, streams: list[int], 
     for target, descriptor in enumerate(streams):
         os.dup2(descriptor, target)
     if not os.read(gate, 1):
-        return  # the warden is gone, or the runtime wants nothing of this any more
+        return  # the reaper is gone, or the runtime wants nothing of this any more
     if program["cwd"] is not None:
         os.chdir(program["cwd"])
     for name, value in program["limits"].items():

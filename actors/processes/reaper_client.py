@@ -1,7 +1,7 @@
-"""The room's hands: the warden, made when it is first needed, and the socket to it.
+"""The room's hands: the reaper, made when it is first needed, and the socket to it.
 
-All on the loop. What the warden tells comes out as `WardenNews`. Packets that the socket does not take at
-once wait here; the warden is quick, so they are few.
+All on the loop. What the reaper tells comes out as `ReaperNews`. Packets that the socket does not take at
+once wait here; the reaper is quick, so they are few.
 """
 
 import asyncio
@@ -17,35 +17,45 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from .protocol import Exited, Failed, Forked, ForkProcess, Gone, Running, Stuck, WardenLost, WardenNews
+from .protocol import (
+    Exited,
+    Failed,
+    Forked,
+    ForkProcess,
+    Gone,
+    NotSignalled,
+    ReaperLost,
+    ReaperNews,
+    Running,
+)
 
-SCRIPT = Path(__file__).with_name("warden.py")
-LARGEST = 65_536
-"""Bytes of a packet from the warden; it cuts what it tells."""
+SCRIPT = Path(__file__).with_name("reaper.py")
+LARGEST_MESSAGE = 65_536
+"""Bytes of a packet from the reaper; it cuts what it tells."""
 
-_NEWS: dict[str, Callable[..., WardenNews]] = {
+_NEWS: dict[str, Callable[..., ReaperNews]] = {
     "forked": Forked,
     "failed": Failed,
     "running": Running,
     "exited": Exited,
     "gone": Gone,
-    "stuck": Stuck,
+    "stuck": NotSignalled,
 }
 
 
-class Hands:
-    """One warden at a time, for one room."""
+class ReaperClient:
+    """One reaper at a time, for one room."""
 
-    def __init__(self, token: str, heard: Callable[[WardenNews], None]) -> None:
+    def __init__(self, token: str, heard: Callable[[ReaperNews], None]) -> None:
         self._token, self._heard = token, heard
         self._loop = asyncio.get_running_loop()
         self._channel: socket.socket | None = None
         self._warden: subprocess.Popen[bytes] | None = None
         self._unsent: deque[tuple[bytes, tuple[int, ...]]] = deque()
-        self._asked: dict[int, None] = {}  # of this warden, and not gone
+        self._asked: dict[int, None] = {}  # of this reaper, and not gone
 
     def fork(self, order: ForkProcess) -> None:
-        """Have a program forked, up to its gate. The streams are the warden's from here on."""
+        """Have a program forked, up to its gate. The streams are the reaper's from here on."""
         program = order.program
         description = {
             "argv": program.argv,
@@ -76,14 +86,14 @@ class Hands:
         self._send(["end", number, int(signum)])
 
     def dismiss(self) -> None:
-        """The warden ends what it still has, and goes; it is waited for aside, not to leave a zombie."""
+        """The reaper ends what it still has, and goes; it is waited for aside, not to leave a zombie."""
         self._hang_up()
         warden, self._warden = self._warden, None
         if warden is not None:
             threading.Thread(target=warden.wait, name="greenroom farewell", daemon=True).start()
 
     async def gone(self) -> None:
-        """Dismiss the warden, and wait until it has gone, if that is soon."""
+        """Dismiss the reaper, and wait until it has gone, if that is soon."""
         self._hang_up()
         warden = self._warden
         if warden is not None:
@@ -105,7 +115,7 @@ class Hands:
                     [sys.executable, "-I", "-S", str(SCRIPT), str(its.fileno())],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,  # or whoever reads ours to its end would wait for the warden
+                    stderr=subprocess.DEVNULL,  # or whoever reads ours to its end would wait for the reaper
                     pass_fds=[its.fileno()],
                     env={"GREENROOM_WARDEN": self._token},
                     cwd="/",
@@ -122,7 +132,7 @@ class Hands:
         channel = self._channel
         while channel is not None and channel is self._channel:
             try:
-                packet = channel.recv(LARGEST)
+                packet = channel.recv(LARGEST_MESSAGE)
             except BlockingIOError:
                 return
             except ConnectionError:
@@ -139,7 +149,7 @@ class Hands:
     def _lost(self) -> None:
         asked, self._asked = self._asked, {}
         self.dismiss()
-        self._heard(WardenLost(tuple(asked)))
+        self._heard(ReaperLost(tuple(asked)))
 
     def _send(self, words: list[Any], descriptors: tuple[int, ...] = ()) -> None:
         if self._channel is None:

@@ -11,7 +11,7 @@ from ...types import Seconds
 from ..effects import Effect, Send, StartTimer
 from ..storage.protocol import KeepProcesses, ProcessesKept
 
-LONGEST: Seconds = 2.0
+LONGEST_PAUSE_SECONDS: Seconds = 2.0
 """Between two tries to write."""
 
 
@@ -73,7 +73,11 @@ class Records:
 
     def patience(self) -> list[Effect]:
         """After a failure: when to write again."""
-        return [StartTimer(min(0.1 * 2**self._failures, LONGEST), WriteAgain())] if self._failures else []
+        return (
+            [StartTimer(min(0.1 * 2**self._failures, LONGEST_PAUSE_SECONDS), WriteAgain())]
+            if self._failures
+            else []
+        )
 
     def write_again(self) -> list[Effect]:
         """Try the transaction that failed, with what came since."""

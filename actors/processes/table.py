@@ -4,7 +4,7 @@ Owns every process of this opening from its start until nothing of it is left an
 the records that earlier openings left. Executes nothing: what is to be done comes out as effects.
 
     queued     waits for a place, or until what a dead owner left of its agent is gone
-    forking    the warden was asked for it
+    forking    the reaper was asked for it
     recording  it waits at its gate, its record is being written
     opening    its gate is open, its program is not executed yet
     running    it is
@@ -19,48 +19,48 @@ from typing import Literal, TypeAlias
 from msgspec import Struct
 
 from ...errors import GreenroomError, ProcessFailed, RuntimeClosing
-from ...persistence.lease_rules import LEASE, Instant, Owner, Process
-from ...persistence.processes import WHY, LeftRow, ProcessRow
+from ...persistence.lease_rules import LEASE_SECONDS, Instant, Owner, Process
+from ...persistence.processes import VERDICT_TEXTS, OrphanRecord, ProcessRow
 from ...types import Address, AgentId, Incarnation, Seconds, Timestamp
 from ..effects import Effect, Send, StartTimer
 from ..storage.protocol import ProcessesKept
-from .permits import Places
+from .permits import Permits
 from .protocol import (
     AllProcessesEnded,
     CloseStreams,
     ConfigureProcesses,
     Deed,
-    DescribePlaces,
-    DismissWarden,
-    EndLeft,
+    DescribePermits,
+    DismissReaper,
+    EndOrphans,
     EndProcess,
     Failed,
     Forked,
     ForkProcess,
     Key,
-    LeftEnded,
-    OpenGate,
-    PlacesReport,
-    PlaceWanted,
+    LiftStartBarrier,
+    NotSignalled,
+    OrphansEnded,
+    PermitsReport,
+    PermitWanted,
     ProcessExited,
     ProcessGone,
     ProcessRefused,
     ProcessStarted,
-    RestProcess,
+    ReaperLost,
+    SetProcessIdle,
     SignalProcess,
     StartProcess,
-    Stuck,
-    WardenLost,
 )
 from .records import Records
 
-GRACE: Seconds = 2.0
+END_GRACE_SECONDS: Seconds = 2.0
 """From SIGTERM to SIGKILL."""
 
-PATIENCE: Seconds = 60.0
+START_TIMEOUT_SECONDS: Seconds = 60.0
 """The longest time between two tries of what fails: ending a process, removing a record."""
 
-MOST_NAMED = 100
+MOST_HOLDERS_NAMED = 100
 """Holders of places that a report names."""
 
 Stage: TypeAlias = Literal["queued", "forking", "recording", "opening", "running", "ending", "dropping"]
@@ -73,7 +73,7 @@ class Say(Struct, frozen=True):
     grave: bool = False
 
 
-class _TimeIsUp(Struct, frozen=True):
+class _EndDeadline(Struct, frozen=True):
     """A process that was told to end had its time."""
 
     number: int
@@ -87,7 +87,7 @@ class _LookAgain(Struct, frozen=True):
 Effects: TypeAlias = list["Effect | Deed | Say"]
 
 
-class _Entry:
+class _ProcessEntry:
     """One process of this opening."""
 
     def __init__(self, number: int, ask: StartProcess, since: Timestamp) -> None:
@@ -109,11 +109,11 @@ class ProcessTable:
     """Commands and news in, effects out. `now` is an argument where a record needs it."""
 
     def __init__(self) -> None:
-        self._entries: dict[int, _Entry] = {}
-        self._by_key: dict[Key, _Entry] = {}
-        self._places: dict[str, Places] = {}
-        self._left: dict[int, LeftRow] = {}  # of dead owners, until they are gone
-        self._spared: dict[int, LeftRow] = {}  # of live ones
+        self._entries: dict[int, _ProcessEntry] = {}
+        self._by_key: dict[Key, _ProcessEntry] = {}
+        self._places: dict[str, Permits] = {}
+        self._left: dict[int, OrphanRecord] = {}  # of dead owners, until they are gone
+        self._spared: dict[int, OrphanRecord] = {}  # of live ones
         self._erased: set[int] = set()  # of `_left`: whoever owns them, as their agents were deleted
         self._records = Records()
         self._looks = 0
@@ -136,7 +136,7 @@ class ProcessTable:
         if error is not None:
             return [CloseStreams(ask.streams), Send(ask.reply_to, ProcessRefused(ask.request, error))]
         places = self._places_of(ask)
-        entry = _Entry(self._next, ask, now)
+        entry = _ProcessEntry(self._next, ask, now)
         haunted = any(row.agent_id == entry.agent_id for row in self._left.values())
         if not ask.wait and (haunted or not places.free):
             full = ProcessFailed(ask.path, f"all {ask.places} places for processes of {ask.kind} are taken")
@@ -148,12 +148,12 @@ class ProcessTable:
             return []
         return self._queue(entry)
 
-    def _places_of(self, ask: StartProcess) -> Places:
-        places = self._places.setdefault(ask.kind, Places())
+    def _places_of(self, ask: StartProcess) -> Permits:
+        places = self._places.setdefault(ask.kind, Permits())
         places.limit = ask.places
         return places
 
-    def _queue(self, entry: _Entry) -> Effects:
+    def _queue(self, entry: _ProcessEntry) -> Effects:
         places = self._places_of(entry.ask)
         if places.free:
             places.take(entry.number)
@@ -161,30 +161,30 @@ class ProcessTable:
         places.wait(entry.number)
         return self._ask_for_places(places)
 
-    def _fork(self, entry: _Entry) -> Deed:
+    def _fork(self, entry: _ProcessEntry) -> Deed:
         entry.stage = "forking"
         mark = f"{self._token}.{entry.number}"
         return ForkProcess(entry.number, mark, entry.ask.program, entry.ask.streams)
 
-    def _ask_for_places(self, places: Places) -> Effects:
+    def _ask_for_places(self, places: Permits) -> Effects:
         asked = (self._entries[number].ask for number in places.wanted())
-        return [Send(ask.reply_to, PlaceWanted(ask.request)) for ask in asked]
+        return [Send(ask.reply_to, PermitWanted(ask.request)) for ask in asked]
 
-    def describe(self, ask: DescribePlaces) -> Effects:
+    def describe(self, ask: DescribePermits) -> Effects:
         """Who holds the places that an agent waits for, and how many come before it."""
         mine = (entry for entry in self._entries.values() if entry.agent_id == ask.agent_id)
         entry = next((entry for entry in mine if entry.stage == "queued"), None)
         if entry is None:
-            return [Send(ask.reply_to, PlacesReport(ask.request))]
+            return [Send(ask.reply_to, PermitsReport(ask.request))]
         places = self._places_of(entry.ask)
         if entry.number not in places.waiting:
-            return [Send(ask.reply_to, PlacesReport(ask.request, since=entry.since, haunted=True))]
-        holders = [self._entries[number].ask.path for number in sorted(places.holders)[:MOST_NAMED]]
+            return [Send(ask.reply_to, PermitsReport(ask.request, since=entry.since, haunted=True))]
+        holders = [self._entries[number].ask.path for number in sorted(places.holders)[:MOST_HOLDERS_NAMED]]
         place = places.waiting.index(entry.number)
-        report = PlacesReport(ask.request, places.limit, place, entry.since, tuple(holders))
+        report = PermitsReport(ask.request, places.limit, place, entry.since, tuple(holders))
         return [Send(ask.reply_to, report)]
 
-    def rest(self, told: RestProcess) -> Effects:
+    def rest(self, told: SetProcessIdle) -> Effects:
         entry = self._by_key.get(told.request)
         if entry is None or entry.stage != "running":
             return []
@@ -202,7 +202,7 @@ class ProcessTable:
             ask.path,
             ask.kind,
             Process(me.host, me.boot_id, me.pid_namespace, news.pid, news.started),
-            Owner(me, self._epoch, LEASE, now, False),
+            Owner(me, self._epoch, LEASE_SECONDS, now, False),
             self._token,
             self._file,
         )
@@ -230,7 +230,7 @@ class ProcessTable:
         entry.stage = "ending"
         return effects
 
-    def _refuse(self, entry: _Entry, problem: str | GreenroomError) -> Effects:
+    def _refuse(self, entry: _ProcessEntry, problem: str | GreenroomError) -> Effects:
         if entry.told:
             return []
         entry.told = True
@@ -262,9 +262,9 @@ class ProcessTable:
             self._spared.pop(row.number, None)
             self._left[row.number] = row
             self._erased.add(row.number)
-        return [*effects, EndLeft(rows, owned=True)] if rows else effects
+        return [*effects, EndOrphans(rows, owned=True)] if rows else effects
 
-    def _end(self, entry: _Entry) -> Effects:
+    def _end(self, entry: _ProcessEntry) -> Effects:
         places = self._places_of(entry.ask)
         match entry.stage:
             case "queued":
@@ -284,15 +284,15 @@ class ProcessTable:
                 return self._signal(entry, signal.SIGTERM)
         return []
 
-    def _signal(self, entry: _Entry, number: int) -> Effects:
+    def _signal(self, entry: _ProcessEntry, number: int) -> Effects:
         entry.tries += 1
-        after = min(GRACE * 2 ** (entry.tries - 1), PATIENCE)
+        after = min(END_GRACE_SECONDS * 2 ** (entry.tries - 1), START_TIMEOUT_SECONDS)
         return [
             SignalProcess(entry.number, number),
-            StartTimer(after, _TimeIsUp(entry.number, entry.tries)),
+            StartTimer(after, _EndDeadline(entry.number, entry.tries)),
         ]
 
-    def time_is_up(self, late: _TimeIsUp) -> Effects:
+    def time_is_up(self, late: _EndDeadline) -> Effects:
         """Kill it; again and again, should that not help."""
         entry = self._entries.get(late.number)
         if entry is None or entry.stage != "ending" or entry.tries != late.tries or entry.row is None:
@@ -320,7 +320,7 @@ class ProcessTable:
             effects += self._signal(entry, signal.SIGTERM)
         return effects
 
-    def stuck(self, news: Stuck) -> Effects:
+    def stuck(self, news: NotSignalled) -> Effects:
         if news.number in self._entries:
             self._entries[news.number].problem = news.problem
         return []
@@ -347,12 +347,12 @@ class ProcessTable:
         if entry is not None and self._by_key.get(entry.ask.request) is entry:
             del self._by_key[entry.ask.request]
 
-    # Without a warden
+    # Without a reaper
 
-    def warden_lost(self, news: WardenLost) -> Effects:
+    def warden_lost(self, news: ReaperLost) -> Effects:
         """Its children died with it, where the system sees to that; make sure, by what is known of them."""
         effects: Effects = []
-        rows: list[LeftRow] = []
+        rows: list[OrphanRecord] = []
         for entry in filter(None, map(self._entries.get, news.numbers)):
             if entry.stage == "dropping":
                 continue
@@ -365,15 +365,15 @@ class ProcessTable:
         effects = [effect for effect in effects if not isinstance(effect, SignalProcess)]
         effects.append(Say("the warden of processes has ended, and all programs with it", grave=True))
         if rows:
-            effects.append(EndLeft(tuple(rows), owned=True))
+            effects.append(EndOrphans(tuple(rows), owned=True))
         return effects
 
     def _look_at_left(self) -> Effects:
         erased = tuple(row for row in self._left.values() if row.number in self._erased)
         others = tuple(row for row in self._left.values() if row.number not in self._erased)
-        return [EndLeft(rows, owned) for rows, owned in ((others, False), (erased, True)) if rows]
+        return [EndOrphans(rows, owned) for rows, owned in ((others, False), (erased, True)) if rows]
 
-    def left_ended(self, news: LeftEnded) -> Effects:
+    def left_ended(self, news: OrphansEnded) -> Effects:
         """Some are gone, some are not ours, some would not go: those are tried again."""
         effects: Effects = []
         freed: set[int | None] = set()
@@ -392,7 +392,7 @@ class ProcessTable:
                 continue
             self._records.drop(number)
             if verdict in ("torn", "elsewhere", "there"):
-                why = WHY[verdict]  # type: ignore[index]
+                why = VERDICT_TEXTS[verdict]  # type: ignore[index]
                 said = (
                     "ended what was left of it"
                     if verdict != "elsewhere"
@@ -409,7 +409,7 @@ class ProcessTable:
         if news.problems and not self._looking:
             self._looking = True
             self._looks += 1
-            effects.append(StartTimer(min(2.0 ** (self._looks - 1), PATIENCE), _LookAgain()))
+            effects.append(StartTimer(min(2.0 ** (self._looks - 1), START_TIMEOUT_SECONDS), _LookAgain()))
         haunted = {row.agent_id for row in self._left.values()}
         for entry in list(self._entries.values()):
             waits = entry.stage == "queued" and entry.number not in self._places_of(entry.ask).waiting
@@ -425,7 +425,7 @@ class ProcessTable:
             if entry.stage == "ending" and entry.row is not None
         ]
         effects = self._look_at_left()
-        return [*effects, EndLeft(tuple(ours), owned=True)] if ours else effects
+        return [*effects, EndOrphans(tuple(ours), owned=True)] if ours else effects
 
     # The records
 
@@ -437,7 +437,7 @@ class ProcessTable:
                 effects += [*self._refuse(entry, self._records.lost), *self._end(entry)]
             elif entry.stage == "recording":
                 entry.stage = "opening"
-                effects.append(OpenGate(entry.number))
+                effects.append(LiftStartBarrier(entry.number))
         for number in dropped:
             self._forget(number)
         return [*effects, *self._records.patience(), *self._write(), *self._all_ended()]
@@ -463,4 +463,4 @@ class ProcessTable:
         if self._closing is None or self._closed or self._entries or not self._records.settled:
             return []
         self._closed = True
-        return [DismissWarden(self._closing, AllProcessesEnded(len(self._left)))]
+        return [DismissReaper(self._closing, AllProcessesEnded(len(self._left)))]

@@ -10,9 +10,10 @@ from ..containing import refused
 from ..shell import ActorShell, Contained
 from ..storage.protocol import Answer
 from .protocol import (
+    ActivateAgent,
+    CancelActivation,
     ConfigureResidency,
     DescribeResidency,
-    DismissAgent,
     EvictAgent,
     OpenSession,
     PinAgent,
@@ -24,7 +25,6 @@ from .protocol import (
     SessionOpened,
     SessionReturns,
     SessionWaits,
-    SummonAgent,
     UnloadAll,
 )
 from .table import ResidencyEffect, ResidencyTable, StartSession, ToSession, _PatienceEnded
@@ -55,7 +55,7 @@ class ResidencyLRU(ActorShell):
         match command:
             case SessionIdle():
                 return table.session_idle(command.agent_id, command.incarnation, command.seen, now=now)
-            case SummonAgent():
+            case ActivateAgent():
                 return table.summon(
                     command.agent_id,
                     command.path,
@@ -80,7 +80,7 @@ class ResidencyLRU(ActorShell):
                 return table.session_ended(command.agent_id, command.incarnation, command.seen, now=now)
             case _PatienceEnded():
                 return table.patience_ended(now=now)
-            case DismissAgent():
+            case CancelActivation():
                 return table.dismiss(command.agent_id, gone=command.gone, now=now)
             case EvictAgent():
                 return table.evict(command.agent_id, command.request, command.reply_to, now=now)

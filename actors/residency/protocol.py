@@ -27,11 +27,11 @@ class ConfigureResidency(Struct, frozen=True, gc=False):
     )
 
 
-class SummonAgent(Struct, frozen=True, gc=False):
-    """Make the agent resident if it is not; with `work`, tell its session that there is `Work`.
+class ActivateAgent(Struct, frozen=True, gc=False):
+    """Make the agent resident if it is not; with `work`, tell its session that there is `RunsAvailable`.
 
     From the ledger: with work when the agent has a run to begin, without when it was spawned. With work
-    it is kept until a session has seen its `Work`, or crashed: after an `AgentLeft` that was not orderly
+    it is kept until a session has seen its `RunsAvailable`, or crashed: after an `AgentPassivated` that was not orderly
     summon again. Without, it opens the agent only while there is free room, else `OpeningDeferred` is
     told. Repeating it is harmless. `goes_on`: the run is a continuation, or has begun before. `image`
     comes with the first summons of a new agent and saves the question for it; the ledger keeps what mail
@@ -45,10 +45,10 @@ class SummonAgent(Struct, frozen=True, gc=False):
     goes_on: bool = False
 
 
-class DismissAgent(Struct, frozen=True, gc=False):
+class CancelActivation(Struct, frozen=True, gc=False):
     """The agent has no work any more: forget a summons for work that waits for room.
 
-    A load that has begun goes on; a session is told to `Rest`. `gone` says that the agent was closed: its
+    A load that has begun goes on; a session is told to `RunsCancelled`. `gone` says that the agent was closed: its
     session, if any, ends whatever it does.
     """
 
@@ -102,10 +102,10 @@ class SessionOpened(Struct, frozen=True, gc=False):
 
 
 class SessionIdle(Struct, frozen=True, gc=False):
-    """The session has nothing to do, having seen the first `seen` messages `Work` that it was sent.
+    """The session has nothing to do, having seen the first `seen` messages `RunsAvailable` that it was sent.
 
     Said once it has opened, and again whenever all that it was sent is done, be that nothing: a
-    resident is busy until it said so of every `Work`.
+    resident is busy until it said so of every `RunsAvailable`.
     """
 
     agent_id: AgentId
@@ -135,10 +135,10 @@ class SessionReturns(Struct, frozen=True, gc=False):
 
 
 class SessionAsks(Struct, frozen=True, gc=False):
-    """The session has ended a turn and has more work: may it go on? Answered by `GoOn` or `Unload`.
+    """The session has ended a turn and has more work: may it go on? Answered by `NextEviction` or `Unload`.
 
     Said by one that was told to `AskFirst`, or whose turn ended while it had no place. `goes_on` as in
-    `SummonAgent`.
+    `ActivateAgent`.
     """
 
     agent_id: AgentId
@@ -149,7 +149,7 @@ class SessionAsks(Struct, frozen=True, gc=False):
 class SessionEnded(Struct, frozen=True, gc=False):
     """The session is closed, or could not be opened; it holds no slot and its actor is about to go.
 
-    `seen` counts `Work` as in `SessionIdle`: what came when the session had given up is for the
+    `seen` counts `RunsAvailable` as in `SessionIdle`: what came when the session had given up is for the
     next one.
     """
 
@@ -161,8 +161,8 @@ class SessionEnded(Struct, frozen=True, gc=False):
 # Events and replies
 
 
-class Work(Struct, frozen=True, gc=False):
-    """To a session: ask the ledger for a run when you can. `goes_on` as in `SummonAgent`."""
+class RunsAvailable(Struct, frozen=True, gc=False):
+    """To a session: ask the ledger for a run when you can. `goes_on` as in `ActivateAgent`."""
 
     goes_on: bool = False
 
@@ -177,14 +177,14 @@ class AskFirst(Struct, frozen=True, gc=False):
     """To a session: others wait for room, so ask (`SessionAsks`) before you begin another turn."""
 
 
-class GoOn(Struct, frozen=True, gc=False):
+class NextEviction(Struct, frozen=True, gc=False):
     """To a session: you may begin your next turn. `ask_again`: and ask again after it."""
 
     ask_again: bool = False
 
 
-class Rest(Struct, frozen=True, gc=False):
-    """To a session: the runs that `Work` announced are gone; give up a wait for a slot."""
+class RunsCancelled(Struct, frozen=True, gc=False):
+    """To a session: the runs that `RunsAvailable` announced are gone; give up a wait for a slot."""
 
 
 class Unload(Struct, frozen=True, gc=False):
@@ -196,14 +196,14 @@ class Unload(Struct, frozen=True, gc=False):
     gone: bool = False
 
 
-class AgentEntered(Struct, frozen=True, gc=False):
+class AgentActivated(Struct, frozen=True, gc=False):
     """To the ledger: the agent gets a session, which now opens."""
 
     agent_id: AgentId
     incarnation: Incarnation
 
 
-class AgentLeft(Struct, frozen=True, gc=False):
+class AgentPassivated(Struct, frozen=True, gc=False):
     """To the ledger: the session is over. Unless `orderly`, its actor crashed."""
 
     agent_id: AgentId
@@ -268,29 +268,35 @@ class ResidencyReport(Struct, frozen=True, gc=False):
 
 
 class OpenSession(Struct, frozen=True):
-    """To a new AgentActor, first of all: who you are, whom you work with, and whether there is `Work`.
+    """To a new AgentActor, first of all: who you are, whom you work with, and whether there is `RunsAvailable`.
 
     `ask_first` is `AskFirst`, said at once.
     """
 
     image: AgentImage
     incarnation: Incarnation
-    work: Work | None
+    work: RunsAvailable | None
     ask_first: bool
     roles: dict[Role, Address]
     clock: Callable[[], Timestamp]
 
 
 ResidencyCommand: TypeAlias = (
-    ConfigureResidency | SummonAgent | DismissAgent | EvictAgent | PinAgent | UnloadAll | DescribeResidency
+    ConfigureResidency
+    | ActivateAgent
+    | CancelActivation
+    | EvictAgent
+    | PinAgent
+    | UnloadAll
+    | DescribeResidency
 )
 SessionFact: TypeAlias = (
     SessionOpened | SessionIdle | SessionWaits | SessionReturns | SessionAsks | SessionEnded
 )
-SessionCommand: TypeAlias = Work | Rest | Room | AskFirst | GoOn | Unload
+SessionCommand: TypeAlias = RunsAvailable | RunsCancelled | Room | AskFirst | NextEviction | Unload
 ResidencyEvent: TypeAlias = (
-    AgentEntered
-    | AgentLeft
+    AgentActivated
+    | AgentPassivated
     | OpeningDeferred
     | LoadFailed
     | EvictionAnswered

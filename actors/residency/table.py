@@ -31,31 +31,31 @@ from ..slots.protocol import EndHolder
 from ..storage.protocol import Ask
 from .lru import LRU
 from .protocol import (
-    AgentEntered,
-    AgentLeft,
+    AgentActivated,
+    AgentPassivated,
     AllUnloaded,
     AskFirst,
     EvictionAnswered,
-    GoOn,
     LoadFailed,
+    NextEviction,
     OpeningDeferred,
     PinAnswered,
     Residence,
     ResidencyReport,
-    Rest,
     Room,
+    RunsAvailable,
+    RunsCancelled,
     SessionCommand,
     Stage,
     Unload,
-    Work,
 )
 
 MAX_KEPT_BY = 10
 """How many residents that cannot leave a report names."""
-WORK = Work(), Work(goes_on=True)
-REST = Rest()
+WORK = RunsAvailable(), RunsAvailable(goes_on=True)
+REST = RunsCancelled()
 ASK_FIRST = AskFirst()
-GO_ON, GO_ON_AND_ASK_AGAIN = GoOn(), GoOn(ask_again=True)
+GO_ON, GO_ON_AND_ASK_AGAIN = NextEviction(), NextEviction(ask_again=True)
 
 
 class StartSession(Struct, frozen=True, gc=False):
@@ -64,7 +64,7 @@ class StartSession(Struct, frozen=True, gc=False):
     agent_id: AgentId
     incarnation: Incarnation
     image: AgentImage
-    work: Work | None
+    work: RunsAvailable | None
     ask_first: bool
 
 
@@ -84,7 +84,7 @@ ResidencyEffect: TypeAlias = Effect | StartSession | ToSession
 Effects: TypeAlias = Sequence[ResidencyEffect]
 
 
-class _Entry:
+class _ResidentEntry:
     """An agent that is in memory or on its way there."""
 
     __slots__ = (
@@ -171,13 +171,13 @@ class ResidencyTable:
         self._limit = residents
         self._patience = patience
         self._share = share
-        self._entries: dict[AgentId, _Entry] = {}  # all that follow
-        self._residents: dict[AgentId, _Entry] = {}  # have a place
-        self._away: dict[AgentId, _Entry] = {}  # in memory without one: their turns wait
+        self._entries: dict[AgentId, _ResidentEntry] = {}  # all that follow
+        self._residents: dict[AgentId, _ResidentEntry] = {}  # have a place
+        self._away: dict[AgentId, _ResidentEntry] = {}  # in memory without one: their turns wait
         # Those that wait for room: to be loaded, also from when they still unload, or to go on.
-        self._queue: FairQueue[AgentId, _Entry] = FairQueue()
-        self._unasked: dict[AgentId, _Entry] = {}  # with a session that was not told to ask first
-        self._loads: dict[RequestId, _Entry] = {}
+        self._queue: FairQueue[AgentId, _ResidentEntry] = FairQueue()
+        self._unasked: dict[AgentId, _ResidentEntry] = {}  # with a session that was not told to ask first
+        self._loads: dict[RequestId, _ResidentEntry] = {}
         self._lru = LRU()
         self._coming = 0  # entries that are `coming`
         self._request = 0
@@ -217,7 +217,7 @@ class ResidencyTable:
                 return ()
             if not work and (self._queue or len(self._residents) >= self._limit):
                 return (Send("ledger", OpeningDeferred(agent_id)),)
-            entry = self._entries[agent_id] = _Entry(agent_id, path, now)
+            entry = self._entries[agent_id] = _ResidentEntry(agent_id, path, now)
             entry.goes_on = goes_on
             entry.image, entry.wants_work = image, work
             self._claim(entry, now)
@@ -316,7 +316,7 @@ class ResidencyTable:
             return self._settle(now)
         return self._start(entry, value, now)
 
-    def _start(self, entry: _Entry, image: AgentImage, now: Timestamp) -> Effects:
+    def _start(self, entry: _ResidentEntry, image: AgentImage, now: Timestamp) -> Effects:
         """Start the agent's session, and tell it at once if there is work."""
         agent_id, incarnation = entry.agent_id, Incarnation(image.row.incarnation + 1)
         self._reloads += image.row.incarnation > 0
@@ -327,7 +327,7 @@ class ResidencyTable:
         if not asks:
             self._unasked[agent_id] = entry
         return (
-            Send("ledger", AgentEntered(agent_id, incarnation)),
+            Send("ledger", AgentActivated(agent_id, incarnation)),
             StartSession(agent_id, incarnation, image, WORK[entry.goes_on] if has_work else None, asks),
         )
 
@@ -406,7 +406,7 @@ class ResidencyTable:
             self._claim(entry, now)
         return [*effects, *self._settle(now)]
 
-    def _asked(self, entry: _Entry) -> GoOn:
+    def _asked(self, entry: _ResidentEntry) -> NextEviction:
         """The answer to one that may go on."""
         if self._needed > 0:
             return GO_ON_AND_ASK_AGAIN
@@ -425,7 +425,7 @@ class ResidencyTable:
             # ledger heard of the failed opening from the session itself, so to reload for that has
             # no end.
             entry.wants_work = True
-        left = AgentLeft(agent_id, incarnation, orderly=True, evicted=entry.evicted)
+        left = AgentPassivated(agent_id, incarnation, orderly=True, evicted=entry.evicted)
         return [Send("ledger", left), *self._end(entry, now)]
 
     def session_lost(self, agent_id: AgentId, incarnation: Incarnation, *, now: Timestamp) -> Effects:
@@ -435,7 +435,7 @@ class ResidencyTable:
             return ()
         # Only here: a session that goes in order has given back its slot itself.
         ended = EndHolder(agent_id, incarnation)
-        left = AgentLeft(agent_id, incarnation, orderly=False, evicted=entry.evicted)
+        left = AgentPassivated(agent_id, incarnation, orderly=False, evicted=entry.evicted)
         return [Send("slots", ended), Send("ledger", left), *self._end(entry, now)]
 
     def patience_ended(self, *, now: Timestamp) -> Effects:
@@ -480,7 +480,7 @@ class ResidencyTable:
     def _residence(
         self,
         agent_id: AgentId,
-        entry: _Entry | None,
+        entry: _ResidentEntry | None,
         places: dict[AgentId, int],
         kept_by: tuple[str, ...],
     ) -> Residence:
@@ -500,7 +500,7 @@ class ResidencyTable:
             kept_by=kept_by if waiting else (),
         )
 
-    def _stays(self, entry: _Entry) -> bool:
+    def _stays(self, entry: _ResidentEntry) -> bool:
         return entry.stage != "unloading" and entry.agent_id not in self._lru
 
     # Deciding
@@ -536,18 +536,18 @@ class ResidencyTable:
             self._unasked.clear()
         return effects
 
-    def _claim(self, entry: _Entry, now: Timestamp) -> None:
+    def _claim(self, entry: _ResidentEntry, now: Timestamp) -> None:
         """Queue for a place."""
         entry.claimed = now
         self._queue.push(entry.agent_id, entry, tree_of(entry.path), goes_on=entry.goes_on)
 
-    def _return(self, entry: _Entry, told: SessionCommand | None, now: Timestamp) -> None:
+    def _return(self, entry: _ResidentEntry, told: SessionCommand | None, now: Timestamp) -> None:
         """Have an agent that is in memory without a place queue for one; it is `told` so."""
         self._queue.remove(entry.agent_id)
         entry.told = told
         self._claim(entry, now)
 
-    def _place(self, entry: _Entry, now: Timestamp) -> Effects:
+    def _place(self, entry: _ResidentEntry, now: Timestamp) -> Effects:
         """Give a place to an agent that is in memory without one."""
         del self._away[entry.agent_id]
         self._residents[entry.agent_id] = entry
@@ -559,7 +559,7 @@ class ResidencyTable:
             told = self._asked(entry)
         return () if told is None else (ToSession(entry.agent_id, told),)
 
-    def _load(self, entry: _Entry, now: Timestamp) -> Effects:
+    def _load(self, entry: _ResidentEntry, now: Timestamp) -> Effects:
         """Give the agent a place and ask for its image, if it is not at hand."""
         entry.stage, entry.since, entry.placed = "loading", now, now
         self._residents[entry.agent_id] = entry
@@ -569,7 +569,7 @@ class ResidencyTable:
         self._loads[entry.request] = entry
         return (Send("ledger", Ask(entry.request, LoadAgent(entry.agent_id))),)
 
-    def _work(self, entry: _Entry, *, goes_on: bool) -> Effects:
+    def _work(self, entry: _ResidentEntry, *, goes_on: bool) -> Effects:
         """Tell the session that there is work: from now on it is busy."""
         entry.sent += 1
         entry.has_work, entry.goes_on = True, goes_on
@@ -580,12 +580,14 @@ class ResidencyTable:
                 self._queue.remove(entry.agent_id)
         return (ToSession(entry.agent_id, WORK[goes_on]),)
 
-    def _touch(self, entry: _Entry) -> Effects:
+    def _touch(self, entry: _ResidentEntry) -> Effects:
         if entry.idle and not entry.away:
             self._lru.idle(entry.agent_id)
         return ()
 
-    def _unload(self, entry: _Entry, now: Timestamp, *, evicted: bool, gone: bool = False) -> Effects:
+    def _unload(
+        self, entry: _ResidentEntry, now: Timestamp, *, evicted: bool, gone: bool = False
+    ) -> Effects:
         """Ask the session to go. Never taken back: a new summons is for the next session."""
         assert entry.incarnation is not None
         self._lru.busy(entry.agent_id)
@@ -604,7 +606,7 @@ class ResidencyTable:
         self._patient = ([victim], [])
         return (unload, StartTimer(self._patience, _PatienceEnded()))
 
-    def _end(self, entry: _Entry, now: Timestamp) -> Effects:
+    def _end(self, entry: _ResidentEntry, now: Timestamp) -> Effects:
         """A session is over: answer who waited for that, then give its place to the next."""
         next_in = entry.next_in
         answers = [Send(to, EvictionAnswered(asked, evicted=True)) for to, asked in entry.evictions]
@@ -621,13 +623,13 @@ class ResidencyTable:
             self._claim(entry, now)
         return [*effects, *self._settle(now), *self._all_unloaded()]
 
-    def _call_off(self, entry: _Entry) -> None:
+    def _call_off(self, entry: _ResidentEntry) -> None:
         """An unloading agent is not to be loaded again: its place is for others."""
         self._queue.remove(entry.agent_id)
         entry.next_in = False
         self._set_coming(entry, not (entry.slow or entry.away))
 
-    def _forget(self, entry: _Entry) -> None:
+    def _forget(self, entry: _ResidentEntry) -> None:
         """An agent that has no session yet is not to get one."""
         self._queue.remove(entry.agent_id)
         if entry.request is not None:
@@ -635,7 +637,7 @@ class ResidencyTable:
         self._leave(entry)
         del self._entries[entry.agent_id]
 
-    def _leave(self, entry: _Entry) -> None:
+    def _leave(self, entry: _ResidentEntry) -> None:
         """Take the agent out of memory; that it is called back stands."""
         if entry.stage != "unloading":
             self._queue.remove(entry.agent_id)
@@ -652,12 +654,12 @@ class ResidencyTable:
             else ()
         )
 
-    def _current(self, agent_id: AgentId, incarnation: Incarnation) -> _Entry | None:
+    def _current(self, agent_id: AgentId, incarnation: Incarnation) -> _ResidentEntry | None:
         """The entry that news of a session is about; none if the session is not the current one."""
         entry = self._entries.get(agent_id)
         return entry if entry is not None and entry.incarnation == incarnation else None
 
-    def _set_coming(self, entry: _Entry, coming: bool) -> None:
+    def _set_coming(self, entry: _ResidentEntry, coming: bool) -> None:
         if entry.coming != coming:
             entry.coming = coming
             self._coming += 1 if coming else -1

@@ -20,7 +20,7 @@ MAX_HOLDERS = 100
 """How many holders a report names."""
 
 
-class _Claim:
+class _SlotRequest:
     """One lease that holds a slot or waits for one."""
 
     __slots__ = ("lease", "path", "reply_to", "since", "waits")
@@ -45,9 +45,9 @@ class SlotTable:
 
     def __init__(self, slots: int = 0) -> None:
         self._slots = slots
-        self._holding: dict[Lease, _Claim] = {}  # longest first
-        self._waiting: FairQueue[Lease, _Claim] = FairQueue()
-        self._agents: dict[AgentId, dict[Lease, _Claim]] = {}
+        self._holding: dict[Lease, _SlotRequest] = {}  # longest first
+        self._waiting: FairQueue[Lease, _SlotRequest] = FairQueue()
+        self._agents: dict[AgentId, dict[Lease, _SlotRequest]] = {}
         # A session that crashed may have asked for a slot in a message that arrives only after the
         # news of its end, which comes from somebody else; granted, that slot would never come back.
         # So the ended incarnation is remembered, for the last thousand of such ends. No bound is
@@ -71,7 +71,7 @@ class SlotTable:
             return ()
         if self._ended and self._ended.get(agent_id, -1) >= lease.incarnation:
             return ()
-        claim = _Claim(lease, path, reply_to, now)
+        claim = _SlotRequest(lease, path, reply_to, now)
         if claims is None:
             self._agents[agent_id] = {lease: claim}
         else:
@@ -120,11 +120,11 @@ class SlotTable:
         )
         return (Send(reply_to, report),)
 
-    def _waiting_claim(self, agent_id: AgentId) -> _Claim | None:
+    def _waiting_claim(self, agent_id: AgentId) -> _SlotRequest | None:
         claims = self._agents.get(agent_id, {}).values()
         return next((claim for claim in claims if claim.waits), None)
 
-    def _drop(self, claim: _Claim) -> None:
+    def _drop(self, claim: _SlotRequest) -> None:
         """Take a claim out of all tables."""
         lease = claim.lease
         claims = self._agents[lease.agent_id]

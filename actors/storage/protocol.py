@@ -68,7 +68,7 @@ class WriteBatch(Struct, frozen=True, gc=False):
 class KeepProcesses(Struct, frozen=True):
     """Record processes and forget others, in one transaction. Answered by `ProcessesKept`.
 
-    They belong to no run's commit, so they do not go through the journal.
+    They belong to no run's commit, so they do not go through the commit log.
     """
 
     number: int

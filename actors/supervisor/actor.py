@@ -33,13 +33,13 @@ from ..ledger.protocol import (
 from ..processes.protocol import (
     AllProcessesEnded,
     ConfigureProcesses,
-    DescribePlaces,
+    DescribePermits,
     EndAllProcesses,
     EndErased,
     EndProcess,
     EndSession,
-    PlacesReport,
-    RestProcess,
+    PermitsReport,
+    SetProcessIdle,
     StartProcess,
 )
 from ..residency.actor import ResidencyLRU
@@ -69,7 +69,7 @@ from .protocol import (
     RuntimeStarted,
     StartRuntime,
 )
-from .shutdown import BOUNDS, WHAT_IS_LEFT, Course, Step
+from .shutdown import BOUNDS, WHAT_IS_LEFT, ShutdownSequence, Step
 
 log = logging.getLogger("greenroom")
 
@@ -85,7 +85,7 @@ ON_THREADS: dict[Role, type[ActorShell]] = {"writer": PersistenceActor, "reader"
 PATHS_AT_HAND = 10_000
 """Paths that the directory knows beside those of agents in memory: of whom else was asked for lately."""
 
-PATIENCE = BOUNDS["writing"] - 10.0
+OUTAGE_GRACE_SECONDS = BOUNDS["writing"] - 10.0
 """Seconds, at most, that a store which cannot be written is tried again while closing."""
 
 LEFT_BEHIND = (
@@ -93,7 +93,7 @@ LEFT_BEHIND = (
 )
 
 
-class _TimeIsUp(Struct, frozen=True):
+class _ShutdownDeadline(Struct, frozen=True):
     step: Step
 
 
@@ -111,7 +111,7 @@ class Supervisor(ActorShell):
 
     def __init__(self) -> None:
         super().__init__()
-        self.course = Course()
+        self.course = ShutdownSequence()
 
     def decide(self, message: object, sender: Address) -> Iterable[Effect]:  # noqa: ARG002
         match message:
@@ -137,18 +137,18 @@ class Supervisor(ActorShell):
                 return self.begin(self.course.done("unloading"))
             case AllProcessesEnded():
                 return self.begin(self.course.done("unloading"))
-            case StartProcess() | RestProcess() | EndProcess() | EndSession():
+            case StartProcess() | SetProcessIdle() | EndProcess() | EndSession():
                 return [*self.process_room(), Send("processes", message)]
             case EndErased():
                 return [Send("processes", message)] if "processes" in self.roles else []
-            case DescribePlaces():
+            case DescribePermits():
                 if "processes" in self.roles:
                     return [Send("processes", message)]
-                return [Send(message.reply_to, PlacesReport(message.request))]
+                return [Send(message.reply_to, PermitsReport(message.request))]
             case LedgerClosed():
                 self.unwritten = f"{message.problem} {LEFT_BEHIND}" if message.lost else message.problem
                 return self.begin(self.course.done("writing"))
-            case _TimeIsUp():
+            case _ShutdownDeadline():
                 left = message.step == "unloading" == self.course.step and "processes" in self.roles
                 ends: list[Effect] = [Send("processes", EndAllProcesses())] if left else []
                 return [*ends, *self.begin(self.course.time_is_up(message.step))]
@@ -218,9 +218,9 @@ class Supervisor(ActorShell):
         """Have the room of processes, which most runtimes never need."""
         if "processes" in self.roles:
             return []
-        from ..processes.actor import ProcessRoom
+        from ..processes.actor import ProcessManager
 
-        self.roles["processes"] = self.createActor(ProcessRoom)
+        self.roles["processes"] = self.createActor(ProcessManager)
         unfinished = self.opened.unfinished
         configure = ConfigureProcesses(unfinished.epoch, self.opened.file, unfinished.left)
         meet = Meet(dict(self.roles), self.clock, self.uptime)
@@ -242,7 +242,7 @@ class Supervisor(ActorShell):
             return []
         drain, end = (self.closing.drain, self.closing.interrupt) if self.closing else (0.0, False)
         bound = drain if step == "draining" else BOUNDS.get(step, 0.0)
-        timer = StartTimer(bound, _TimeIsUp(step))
+        timer = StartTimer(bound, _ShutdownDeadline(step))
         match step:
             case "draining":
                 return [Send("ledger", StopBeginning("the runtime is closing")), timer]
@@ -254,7 +254,7 @@ class Supervisor(ActorShell):
             case "writing":
                 # only now: the end of a turn counts that comes while sessions close
                 last = Send("ledger", InterruptTurns(end, final=True))
-                return [last, Send("ledger", CloseLedger(min(drain, PATIENCE))), timer]
+                return [last, Send("ledger", CloseLedger(min(drain, OUTAGE_GRACE_SECONDS))), timer]
             case _:
                 return self.closed()
 

@@ -34,7 +34,7 @@ WHAT_IS_LEFT: dict[Step, str] = {
 }
 
 
-class Course:
+class ShutdownSequence:
     """Where the closing stands. Says when a step is to begin, once each, in order."""
 
     def __init__(self) -> None:

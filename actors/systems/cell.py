@@ -270,7 +270,7 @@ class ThreadCell(Cell):
             super().deliver(message, sender)
         while not self._queue.empty():  # came after its end
             message, sender = self._queue.get()
-            self.base.bury(self.address, message, sender)
+            self.base.to_dead_letters(self.address, message, sender)
 
     def _next(self) -> tuple[Any, ActorAddress]:
         """A wake-up that is due, else the oldest message."""

@@ -9,7 +9,7 @@ same numbers are the same simulation.
 import random
 from collections.abc import Mapping
 
-TEMPERS = (0.02, 0.1, 0.3, 1.0)
+REORDER_PROBABILITIES = (0.02, 0.1, 0.3, 1.0)
 """How often a seed departs from the natural order. A little disorder finds other mistakes than much."""
 
 
@@ -49,7 +49,7 @@ class Seeded(Choices):
         self.seed = seed
         # One seed and its neighbour begin alike without it: their first draws are of the same table.
         self._random = random.Random(f"greenroom {seed}")
-        self._temper = TEMPERS[self._random.randrange(len(TEMPERS))]
+        self._temper = REORDER_PROBABILITIES[self._random.randrange(len(REORDER_PROBABILITIES))]
 
     def _draw(self, number: int, ways: int) -> int:  # noqa: ARG002
         draw = self._random.random

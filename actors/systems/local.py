@@ -161,7 +161,7 @@ class LocalSystemBase(Sources):
                     except AttributeError:  # an address of another system
                         cell = None
                     if cell is None:
-                        self.bury(to, message, sender)
+                        self.to_dead_letters(to, message, sender)
                     elif cell.direct and not isinstance(message, ActorSystemMessage):
                         try:  # what `deliver` does, a call less for each message
                             cell.instance.receiveMessage(message, sender)
@@ -183,7 +183,7 @@ class LocalSystemBase(Sources):
         elif not self._closed:
             self.loop.call_soon_threadsafe(call, *args, context=self.context)
 
-    def bury(self, to: ActorAddress, message: Any, sender: ActorAddress) -> None:
+    def to_dead_letters(self, to: ActorAddress, message: Any, sender: ActorAddress) -> None:
         """A message for an actor that is gone: a dead letter, if somebody collects them."""
         letters = self._dead_letters
         if letters is None or letters is to or isinstance(message, DeadEnvelope | ChildActorExited):
@@ -325,10 +325,10 @@ class LocalSystemBase(Sources):
         if threading.get_ident() == self.thread_id:
             raise ActorSystemFailure(f"{call}() on the loop's own thread would wait for itself; use tell()")
 
-    def external_clone(self) -> "Outsider":
+    def external_clone(self) -> "PrivateContext":
         """`ActorSystem.private`: somebody outside who gets their own answers."""
         self._outsiders += 1
-        return Outsider(self, self._outsider(f"System:ExternalRequester:{self._outsiders}"))
+        return PrivateContext(self, self._outsider(f"System:ExternalRequester:{self._outsiders}"))
 
     # System affairs
 
@@ -394,7 +394,7 @@ class LocalSystemBase(Sources):
         """An actor wants the system to end."""
         threading.Thread(target=self.shutdown, name="greenroom shutdown", daemon=True).start()
 
-    def _send_everybody_home(self) -> list[threading.Thread]:
+    def _stop_all(self) -> list[threading.Thread]:
         threads = [cell.thread for cell in self._cells.values() if isinstance(cell, ThreadCell)]
         for cell in list(self._cells.values()):
             if cell.parent is self.system_address:
@@ -420,7 +420,7 @@ class LocalSystemBase(Sources):
                 gone.put(threads)
 
         def begin() -> None:
-            when_gone(self._send_everybody_home(), time.monotonic() + SHUTDOWN)
+            when_gone(self._stop_all(), time.monotonic() + SHUTDOWN)
 
         self.loop.call_soon_threadsafe(begin)
         self._end(gone.get(timeout=SHUTDOWN + 5.0))
@@ -433,7 +433,7 @@ class LocalSystemBase(Sources):
         """End all actors, on the loop; the loop itself goes on."""
         if next(self._shutdowns) > 0:
             return
-        threads = self._send_everybody_home()
+        threads = self._stop_all()
         deadline = time.monotonic() + SHUTDOWN
         while (self._cells or any(map(_is_alive, threads))) and time.monotonic() < deadline:
             await asyncio.sleep(0.001)
@@ -454,7 +454,7 @@ def _is_alive(thread: threading.Thread) -> bool:
     return thread.is_alive()
 
 
-class Outsider:
+class PrivateContext:
     """A `private()` context's own way in and out."""
 
     def __init__(self, base: LocalSystemBase, cell: ExternalCell) -> None:

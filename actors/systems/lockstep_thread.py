@@ -17,7 +17,7 @@ class Abandoned(BaseException):
     """Raised where a thread waits when its process has died in the simulation: nothing of it goes on."""
 
 
-class Baton:
+class LockstepThread:
     """A thread and the right to run. Made on the loop's side."""
 
     def __init__(self, work: Callable[[], None], name: str) -> None:

@@ -16,9 +16,9 @@ from thespian.system.timing import timePeriodSeconds
 
 from .cell import Cell, ExternalCell, LocalAddress
 from .local import SHUTDOWN, LocalSystemBase
-from .virtual import Stuck, VirtualLoop
+from .virtual import NothingCanHappen, VirtualLoop
 
-PAUSES = (0.0, 0.001, 0.005, 0.02, 0.1)
+DISK_PAUSES = (0.0, 0.001, 0.005, 0.02, 0.1)
 """Seconds that a thread's actor may take before and after it handles a message: a disk, most of all."""
 
 HORIZON = 1e9
@@ -91,7 +91,7 @@ class SimulatedThreadCell(Cell):
             self._next()
             return
         for message, sender in self._waiting:  # came after its end
-            self.base.bury(self.address, message, sender)
+            self.base.to_dead_letters(self.address, message, sender)
         self._waiting.clear()
 
     def send(self, to: ActorAddress, message: Any) -> None:
@@ -126,7 +126,7 @@ class SimulatedSystemBase(LocalSystemBase):
         self,
         loop: VirtualLoop,
         *,
-        pauses: tuple[float, ...] = PAUSES,
+        pauses: tuple[float, ...] = DISK_PAUSES,
         capabilities: dict[str, Any] | None = None,
     ) -> None:
         self.pauses = pauses
@@ -141,7 +141,7 @@ class SimulatedSystemBase(LocalSystemBase):
             cell = getattr(to, "cell", None)
             if cell is None:
                 self.trace_delivery(to, message, sender, "nobody at %s: %s")
-                self.bury(to, message, sender)
+                self.to_dead_letters(to, message, sender)
                 return
             if not isinstance(cell, SimulatedThreadCell):
                 self.trace_delivery(to, message, sender, "%s < %s")
@@ -165,7 +165,7 @@ class SimulatedSystemBase(LocalSystemBase):
             if not isInternalActorSystemMessage(message):
                 return message
         if timeout is None:
-            raise Stuck("nothing can happen any more, and no message came")
+            raise NothingCanHappen("nothing can happen any more, and no message came")
         loop.pass_to(until)
         return None
 
@@ -177,7 +177,7 @@ class SimulatedSystemBase(LocalSystemBase):
 
     def request_shutdown(self) -> None:
         """An actor wants the system to end."""
-        self.loop.call_soon(self._send_everybody_home)
+        self.loop.call_soon(self._stop_all)
 
     def shutdown(self) -> None:
         """End all actors; the loop stays, with what else is on it."""

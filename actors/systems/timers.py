@@ -15,7 +15,7 @@ Item: TypeAlias = Callable[[], None]
 _age = itemgetter(0)
 
 
-class Agenda:
+class TimerQueue:
     """Things to do, in channels. `len` is the number of channels that have something."""
 
     def __init__(self) -> None:

@@ -7,7 +7,7 @@ made when they are read; what happens is kept as it is until then.
 from collections import deque
 from typing import Any
 
-KEPT = 100_000
+STEPS_KEPT = 100_000
 """Lines. Of a longer simulation the newest are kept."""
 
 _TELLING = ("path", "run_id", "agent_id", "number", "role", "step")
@@ -17,7 +17,7 @@ class Trace:
     """What happened, in order."""
 
     def __init__(self) -> None:
-        self._lines: deque[tuple[int, float, str, tuple[Any, ...]]] = deque(maxlen=KEPT)
+        self._lines: deque[tuple[int, float, str, tuple[Any, ...]]] = deque(maxlen=STEPS_KEPT)
         self._count = 0
 
     def add(self, at: float, text: str, *about: Any) -> None:

@@ -29,8 +29,8 @@ from ...borders import is_a
 from ...persistence import chunked_pickle
 from .choices import Choices
 from .isolated import IsolatedLoop, NumberedFuture, NumberedTask
-from .lockstep_thread import Abandoned, Baton
-from .timers import Agenda
+from .lockstep_thread import Abandoned, LockstepThread
+from .timers import TimerQueue
 from .trace import Trace
 
 log = logging.getLogger("greenroom")
@@ -38,7 +38,7 @@ log = logging.getLogger("greenroom")
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
 
-HASTE = 0.01
+TIMER_SLACK = 0.01
 SPANS = (0.0, 0.001, 0.01, 0.1, 1.0)
 """Seconds that a call on a thread may take."""
 
@@ -46,7 +46,7 @@ MOST_STEPS = 1_000_000
 """Of one drive: what takes longer goes round in circles."""
 
 
-class Stuck(RuntimeError):
+class NothingCanHappen(RuntimeError):
     """What was waited for cannot happen any more, or does not within any reasonable number of steps."""
 
 
@@ -72,14 +72,14 @@ class VirtualLoop(IsolatedLoop):
     def __init__(self, choices: Choices, trace: Trace, *, now: float = 0.0) -> None:
         super().__init__()
         self.choices, self.trace = choices, trace
-        self.agenda = Agenda()
+        self.agenda = TimerQueue()
         self.steps = 0
         self.before_step: Callable[[], None] = _nothing
         self.watch_turn: Callable[[Any], Any] = _as_it_is
         self._now = now
         self._plain: deque[asyncio.Handle] = deque()
         self._numbers = itertools.count(1)
-        self._batons: dict[int | None, Baton] = {}
+        self._batons: dict[int | None, LockstepThread] = {}
         self._home = threading.get_ident()
         self.tasks: dict[int, NumberedTask] = {}  # strongly: nothing that is under way ends by chance
 
@@ -208,7 +208,7 @@ class VirtualLoop(IsolatedLoop):
             finally:
                 del self._batons[baton.ident]
 
-        baton = Baton(tracked, name)
+        baton = LockstepThread(tracked, name)
         baton.start()
 
     def wait_on_thread(self, future: "ThreadFuture[Any]") -> None:
@@ -234,7 +234,9 @@ class VirtualLoop(IsolatedLoop):
             first = self.steps
             while not done():
                 if self.steps - first > MOST_STEPS:
-                    raise Stuck(f"{MOST_STEPS:,} steps, and no end of it: something goes round in circles")
+                    raise NothingCanHappen(
+                        f"{MOST_STEPS:,} steps, and no end of it: something goes round in circles"
+                    )
                 if not self._step(until):
                     return done()
         return True
@@ -270,7 +272,7 @@ class VirtualLoop(IsolatedLoop):
     def _run_once(self) -> None:
         """For `run_until_complete`."""
         if not self._step(float("inf")) and not self._stopping:  # type: ignore[attr-defined]
-            raise Stuck("nothing can happen any more")
+            raise NothingCanHappen("nothing can happen any more")
 
     def _step(self, until: float) -> bool:
         """Do what comes next; False if nothing does before `until`."""
@@ -289,7 +291,7 @@ class VirtualLoop(IsolatedLoop):
                 return False
             self._ring(due)
             return True
-        soon = due is not None and due <= min(self._now + HASTE, until)
+        soon = due is not None and due <= min(self._now + TIMER_SLACK, until)
         choice = self.choices.choose(ways + soon)
         if choice == ways and due is not None:
             self._ring(due)
@@ -311,7 +313,7 @@ class VirtualLoop(IsolatedLoop):
         self._plain.clear()
         self._scheduled.clear()
 
-    def bury(self) -> None:
+    def to_dead_letters(self) -> None:
         """Let go of what was abandoned. Its code unwinds now, when nothing it does is seen any more."""
         self.abandon()
         batons = list(self._batons.values())
@@ -355,4 +357,4 @@ def _as_it_is(code: Any) -> Any:
     return code
 
 
-__all__ = ["Abandoned", "Stuck", "VirtualLoop"]
+__all__ = ["Abandoned", "NothingCanHappen", "VirtualLoop"]

@@ -2,15 +2,15 @@
 
 from .examination import CHECKS, examine
 from .repairing import repair
-from .report import Counts, Finding, OwnerSeen, Repair, Report, Severity, Sizes
+from .report import Counts, DoctorReport, Finding, OwnerSeen, Repair, Severity, Sizes
 
 __all__ = [
     "CHECKS",
     "Counts",
+    "DoctorReport",
     "Finding",
     "OwnerSeen",
     "Repair",
-    "Report",
     "Severity",
     "Sizes",
     "examine",

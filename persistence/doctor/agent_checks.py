@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from ...errors import InvalidPath
 from ...paths import check_path
-from .check import BACKUP, Problem, check
+from .check import BACKUP, CheckProblem, check
 from .inspection import Inspection
 
 AHEAD = 86_400.0
@@ -151,7 +151,7 @@ def stateful(store: Inspection) -> Iterator[str]:
     severity="warning",
     advice="See whether this machine's clock is right. What is kept by age is kept too long or too short.",
 )
-def times(store: Inspection) -> Iterator[Problem | str]:
+def times(store: Inspection) -> Iterator[CheckProblem | str]:
     for table, (name, columns) in TIMES.items():
         for column in columns:
             for which, at in store.rows(

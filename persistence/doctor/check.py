@@ -11,7 +11,7 @@ from .report import Severity
 BACKUP = "Put back a backup of the store."
 
 
-class Problem(Struct, frozen=True):
+class CheckProblem(Struct, frozen=True):
     """Something found that differs from its check's usual: None stands for what the check says."""
 
     what: str
@@ -20,7 +20,7 @@ class Problem(Struct, frozen=True):
     repairable: bool | None = None
 
 
-Find: TypeAlias = Callable[[Inspection], Iterable[Problem | str]]
+Find: TypeAlias = Callable[[Inspection], Iterable[CheckProblem | str]]
 
 
 class Check(Struct, frozen=True):

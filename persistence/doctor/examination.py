@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from ...types import Timestamp
 from .. import schema, transient
 from . import agent_checks, file_checks, number_checks, run_checks, value_checks
-from .check import BACKUP, Check, Problem
+from .check import BACKUP, Check, CheckProblem
 from .inspection import Inspection, Progress, inspecting, met, raise_if_stopped
 from .numbers import count, measure
 from .owner import look_for_owner
-from .report import Counts, Finding, OwnerSeen, Report
+from .report import Counts, DoctorReport, Finding, OwnerSeen
 
 CHECKS: tuple[Check, ...] = (
     *file_checks.ANY_VERSION,
@@ -20,7 +20,7 @@ CHECKS: tuple[Check, ...] = (
     *run_checks.CHECKS,
     *value_checks.CHECKS,
 )
-MOST = 10
+MOST_OF_A_FINDING = 10
 """Problems that one check tells singly; the rest is a number."""
 
 
@@ -34,7 +34,7 @@ def examine(
     quick: bool = False,
     now: Timestamp | None = None,
     progress: Progress = no_progress,
-) -> Report:
+) -> DoctorReport:
     """Examine the file `store`, and change nothing in it; a live owner goes on with its work meanwhile.
 
     Each check sees one moment, so what the owner commits meanwhile is no contradiction. `quick` reads no
@@ -42,7 +42,7 @@ def examine(
     Raises `StoreError` for what cannot be examined at all: no file, no store, a newer greenroom's.
     """
 
-    def once() -> Report:
+    def once() -> DoctorReport:
         at = time.time() if now is None else now
         with inspecting(store, now=at, quick=quick, progress=progress) as inspection:
             return _examine(inspection)
@@ -50,7 +50,7 @@ def examine(
     return transient.look(store, once)
 
 
-def _examine(store: Inspection) -> Report:
+def _examine(store: Inspection) -> DoctorReport:
     begun = time.monotonic()
     version = store.version
     checks = [
@@ -66,7 +66,7 @@ def _examine(store: Inspection) -> Report:
     store.progress("sizes")
     with store.one_moment():
         sizes, counts, owner = measure(store), _counts(store), _owner(store)
-    return Report(
+    return DoctorReport(
         store=store.store,
         at=store.now,
         seconds=time.monotonic() - begun,
@@ -85,18 +85,18 @@ def _findings(check: Check, store: Inspection) -> Iterator[Finding]:
     with store.one_moment():
         try:
             for number, problem in enumerate(check.find(store)):
-                if number < MOST:
-                    yield _finding(check, Problem(problem) if isinstance(problem, str) else problem)
+                if number < MOST_OF_A_FINDING:
+                    yield _finding(check, CheckProblem(problem) if isinstance(problem, str) else problem)
                 else:
                     more += 1
         except Exception as error:  # whatever breaks a check is an answer to it
             raise_if_stopped(error)
             yield Finding(check.name, "error", f"this could not be checked: {met(error)}", BACKUP)
     if more:
-        yield _finding(check, Problem(f"and {more:,} more like these"))
+        yield _finding(check, CheckProblem(f"and {more:,} more like these"))
 
 
-def _finding(check: Check, problem: Problem) -> Finding:
+def _finding(check: Check, problem: CheckProblem) -> Finding:
     return Finding(
         check=check.name,
         severity=problem.severity or check.severity,

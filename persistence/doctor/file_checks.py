@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from .. import schema
 from ..keys import key_path
-from .check import BACKUP, Problem, check
+from .check import BACKUP, CheckProblem, check
 from .inspection import Inspection
 from .parts import Parts, made_here
 
@@ -21,11 +21,11 @@ INDEX_IS_WRONG = re.compile(r"(?:missing from|wrong # of entries in) index (\w+)
     "SQLite can read every page, and every index holds exactly the rows of its table.",
     advice=f"{BACKUP} Without one, sqlite3's .recover saves what can still be read.",
 )
-def pages(store: Inspection) -> Iterator[Problem | str]:
+def pages(store: Inspection) -> Iterator[CheckProblem | str]:
     try:
         for (line,) in store.rows(f"PRAGMA {'quick' if store.quick else 'integrity'}_check"):
             if INDEX_IS_WRONG.search(line):
-                yield Problem(line, advice="--repair builds the index again.", repairable=True)
+                yield CheckProblem(line, advice="--repair builds the index again.", repairable=True)
             elif line != "ok":
                 yield line
     except sqlite3.DatabaseError as error:

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 from ...errors import StoreError
 from ...types import Timestamp
 from .. import schema, transient
-from ..keys import Sealer, read_key
+from ..keys import Signer, read_key
 
 Row: TypeAlias = tuple[Any, ...]
 Progress: TypeAlias = Callable[[str], None]
@@ -23,7 +23,7 @@ Progress: TypeAlias = Callable[[str], None]
 
 NEVER_CHANGES = "ro&immutable=1"
 INDEX_IS_READ = "ro&readonly_shm=1"
-TICK = 10_000
+STEPS_BETWEEN_TICKS = 10_000
 """Rows between two words about progress."""
 
 
@@ -57,7 +57,7 @@ class Inspection:
         """`rows`, with a word now and then about how many have passed."""
         for number, row in enumerate(rows, 1):
             yield row
-            if number % TICK == 0:
+            if number % STEPS_BETWEEN_TICKS == 0:
                 self.progress(f"{what}: {number:,}")
 
     @property
@@ -79,9 +79,9 @@ class Inspection:
             if self.connection.in_transaction:
                 self.connection.execute("ROLLBACK")
 
-    def _read_key(self) -> Sealer | None:
+    def _read_key(self) -> Signer | None:
         try:
-            return Sealer(read_key(self.store))
+            return Signer(read_key(self.store))
         except FileNotFoundError:
             self.key_problem = f"there is no key file {self.store}.key"
         except StoreError as error:

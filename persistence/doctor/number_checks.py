@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from ..processes import TornRow, row_of
-from .check import Problem, check
+from .check import CheckProblem, check
 from .inspection import Inspection
 from .owner import look_for_owner
 
@@ -28,10 +28,10 @@ HIGHEST_EPOCH = """SELECT max(n) FROM (
     severity="note",
     advice="Whoever opens the store next takes it over.",
 )
-def owner(store: Inspection) -> Iterator[Problem | str]:
+def owner(store: Inspection) -> Iterator[CheckProblem | str]:
     seen = look_for_owner(store.store, store.connection)
     if seen is not None and not seen.pid:
-        yield Problem(seen.said, "warning", "--repair clears it.", repairable=True)
+        yield CheckProblem(seen.said, "warning", "--repair clears it.", repairable=True)
     elif seen is not None and not seen.alive and not seen.released:
         yield seen.said
 
@@ -95,7 +95,7 @@ def epochs(store: Inspection) -> Iterator[str]:
     severity="note",
     advice="Whoever opens the store next ends what is left of them, and forgets them.",
 )
-def processes(store: Inspection) -> Iterator[Problem | str]:
+def processes(store: Inspection) -> Iterator[CheckProblem | str]:
     cursor = store.connection.execute("SELECT * FROM processes ORDER BY number")
     names = [column[0] for column in cursor.description]
     rows = [row_of(dict(zip(names, found, strict=True))) for found in cursor]
@@ -104,7 +104,7 @@ def processes(store: Inspection) -> Iterator[Problem | str]:
     left = 0
     for row in rows:
         if isinstance(row, TornRow):
-            yield Problem(f"the record of process {row.number} names none: {row.problem}", "warning")
+            yield CheckProblem(f"the record of process {row.number} names none: {row.problem}", "warning")
         elif row.owner.epoch != epoch:
             left += 1
     if left:

@@ -6,12 +6,12 @@ from contextlib import contextmanager
 
 from ...errors import StoreInUse
 from .. import schema
-from ..lease import Claim, admit
+from ..lease import StoreLease, admit
 from ..lease_rules import Owner, owner_of
 from .inspection import stoppable
 from .report import OwnerSeen
 
-LEASE = 60.0
+REPAIR_LEASE_SECONDS = 60.0
 """Seconds that a single repair may take before somebody else may take the store over. That loses nothing:
 the repair finds out in its next transaction, and ends."""
 
@@ -39,7 +39,7 @@ def look_for_owner(store: str, connection: sqlite3.Connection) -> OwnerSeen | No
 @contextmanager
 def writing(
     store: str, first: Callable[[sqlite3.Connection], None]
-) -> Iterator[tuple[sqlite3.Connection, Claim]]:
+) -> Iterator[tuple[sqlite3.Connection, StoreLease]]:
     """The store opened for writing by its owner, its schema up to date; `StoreInUse` if it has another.
 
     `first` is done in a transaction before the store is taken, for what taking it needs.
@@ -52,7 +52,7 @@ def writing(
             admit(store, connection)
             first(connection)
             connection.execute("COMMIT")
-            claim = Claim.take(store, connection, LEASE)
+            claim = StoreLease.take(store, connection, REPAIR_LEASE_SECONDS)
             try:
                 yield connection, claim
             finally:

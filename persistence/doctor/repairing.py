@@ -11,15 +11,15 @@ from collections.abc import Iterator
 from ...errors import StoreError, StoreInUse
 from ...types import Timestamp
 from ..keys import key_path, read_key
-from ..lease import Claim
-from .examination import MOST, examine, no_progress
+from ..lease import StoreLease
+from .examination import MOST_OF_A_FINDING, examine, no_progress
 from .file_checks import files_of
 from .inspection import Inspection, Progress, inspecting, met, raise_if_stopped
 from .owner import look_for_owner, writing
 from .repairs import BEFORE_TAKING, REPAIRS, Bench, Mend
-from .report import Repair, Report
+from .report import DoctorReport, Repair
 
-ROUNDS = 3
+REPAIR_ROUNDS = 3
 """A repair can uncover what another check could not see."""
 
 HINDRANCES = {
@@ -46,7 +46,7 @@ def repair(
     before = after = examine(store, quick=quick, now=now, progress=progress)
     steps: list[str] = []
     backup: str | None = None
-    for _ in range(ROUNDS):
+    for _ in range(REPAIR_ROUNDS):
         wanted = {finding.check for finding in after.findings if finding.repairable}
         if not wanted:
             break
@@ -68,7 +68,7 @@ def repair(
     return Repair(before, after, tuple(steps), backup)
 
 
-def _hindrance(report: Report) -> str | None:
+def _hindrance(report: DoctorReport) -> str | None:
     for finding in report.findings:
         if finding.check in HINDRANCES and not finding.repairable:
             return HINDRANCES[finding.check]
@@ -108,7 +108,9 @@ def _mend(store: str, wanted: set[str], epoch: int | None, progress: Progress) -
     return steps
 
 
-def _in_a_transaction(connection: sqlite3.Connection, claim: Claim, check: str, mend: Mend) -> list[str]:
+def _in_a_transaction(
+    connection: sqlite3.Connection, claim: StoreLease, check: str, mend: Mend
+) -> list[str]:
     claim.renew()
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -130,7 +132,7 @@ def _shortened(steps: Iterator[str]) -> list[str]:
     told: list[str] = []
     more = 0
     for step in steps:
-        if len(told) < MOST:
+        if len(told) < MOST_OF_A_FINDING:
             told.append(step)
         else:
             more += 1

@@ -17,7 +17,7 @@ from .agent_checks import BAD_LAST_RUNS, OF_NOBODY
 from .file_checks import INDEX_IS_WRONG
 from .number_checks import COUNTED, HIGHEST_EPOCH, USED_NUMBERS
 from .parts import LOST_FOUND, Parts, made_here
-from .run_checks import NEVER_QUEUED, QUEUED_TOO_EARLY, TERMINAL, TOLD
+from .run_checks import NEVER_QUEUED, QUEUED_TOO_EARLY, TERMINAL, TERMINAL_EVENTS_OF_RUNS
 
 
 class Bench(Struct, frozen=True):
@@ -148,7 +148,7 @@ def runs_of_closed_agents(store: Bench) -> Iterator[str]:
 
 
 def terminal_events(store: Bench) -> Iterator[str]:
-    store.connection.execute(f"CREATE TEMP TABLE told AS {TOLD}")
+    store.connection.execute(f"CREATE TEMP TABLE told AS {TERMINAL_EVENTS_OF_RUNS}")
     try:
         for run_id, path, status, error, ended_at in store.connection.execute("""
             SELECT r.run_id, a.path, r.status, r.error, r.ended_at

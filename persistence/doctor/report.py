@@ -64,7 +64,7 @@ class Counts(Struct, frozen=True):
     set_aside: int = 0  # rows in `lost_found`
 
 
-class Report(Struct, frozen=True):
+class DoctorReport(Struct, frozen=True):
     """One examination."""
 
     store: str
@@ -87,7 +87,7 @@ class Report(Struct, frozen=True):
 class Repair(Struct, frozen=True):
     """What a repair did: `steps` in order, each a sentence, and the store before and after."""
 
-    before: Report
-    after: Report
+    before: DoctorReport
+    after: DoctorReport
     steps: tuple[str, ...]
     backup: str | None  # the copy of the store as it was; None if nothing was written into it

@@ -6,7 +6,7 @@ import msgspec
 
 from ...types import RunId
 from .agent_checks import OF_NOBODY, SET_ASIDE
-from .check import BACKUP, Problem, check
+from .check import BACKUP, CheckProblem, check
 from .inspection import Inspection
 
 TERMINAL = "('run.completed', 'run.failed', 'run.interrupted')"
@@ -82,8 +82,10 @@ def outcomes(store: Inspection) -> Iterator[str]:
     "Every run that has ended has exactly one terminal event, its last one, and no other run has any (G2).",
     advice="Nothing can tell which of the two is right: the outcome that the run has counts.",
 )
-def terminal_events(store: Inspection) -> Iterator[Problem]:
-    for run_id, status, last, count, kind, final in store.ticking("events of runs", store.rows(TOLD)):
+def terminal_events(store: Inspection) -> Iterator[CheckProblem]:
+    for run_id, status, last, count, kind, final in store.ticking(
+        "events of runs", store.rows(TERMINAL_EVENTS_OF_RUNS)
+    ):
         problem = _told_wrongly(f"run {run_id}", status, last, count, kind, final)
         if problem is not None:
             yield problem
@@ -91,27 +93,29 @@ def terminal_events(store: Inspection) -> Iterator[Problem]:
 
 def _told_wrongly(
     run: str, status: str, last: int | None, count: int | None, kind: str | None, final: int | None
-) -> Problem | None:
+) -> CheckProblem | None:
     """`count` terminal events, `kind` among them; `final` is the number of the last, `last` of any."""
     if not count and status != "accepted":
         advice = "--repair adds the event."
-        return Problem(f"{run} {status}, and no event tells of it", None, advice, repairable=True)
+        return CheckProblem(f"{run} {status}, and no event tells of it", None, advice, repairable=True)
     if not count:
         return None
     if status == "accepted":
         advice = "It is executed again when the store is opened."
-        return Problem(f"{run} has no outcome, and an event {kind}", None, advice)
+        return CheckProblem(f"{run} has no outcome, and an event {kind}", None, advice)
     if count > 1:
         advice = "--repair keeps the first that is right, and sets the others aside."
-        return Problem(f"{run} {status}, and {count} events tell of its end", None, advice, repairable=True)
+        return CheckProblem(
+            f"{run} {status}, and {count} events tell of its end", None, advice, repairable=True
+        )
     if kind != f"run.{status}":
-        return Problem(f"{run} {status}, and its event is {kind}")
+        return CheckProblem(f"{run} {status}, and its event is {kind}")
     if final != last:
-        return Problem(f"{run} has an event after its {kind}", "warning", "Nothing has to be done.")
+        return CheckProblem(f"{run} has an event after its {kind}", "warning", "Nothing has to be done.")
     return None
 
 
-TOLD = f"""
+TERMINAL_EVENTS_OF_RUNS = f"""
     SELECT r.run_id, r.status, e.last, e.count, e.kind, e.final
     FROM runs AS r NOT INDEXED LEFT JOIN (
         SELECT run_id, max(seq) AS last, count(*) FILTER (WHERE type IN {TERMINAL}) AS count,
@@ -132,11 +136,11 @@ its others. So a run without any is no finding, unless nothing was forgotten yet
     advice="--repair puts it where it belongs.",
     repairable=True,
 )
-def superseded(store: Inspection) -> Iterator[Problem | str]:
+def superseded(store: Inspection) -> Iterator[CheckProblem | str]:
     for (run_id,) in store.rows(f"SELECT run_id FROM runs WHERE serial IN ({QUEUED_TOO_EARLY})"):
         yield f"run {run_id} waits for retention, and is still needed"
     for (run_id,) in store.rows(f"SELECT run_id FROM runs WHERE serial IN ({NEVER_QUEUED})"):
-        yield Problem(f"run {run_id} is nobody's last outcome, and is kept for ever", "warning")
+        yield CheckProblem(f"run {run_id} is nobody's last outcome, and is kept for ever", "warning")
 
 
 QUEUED_TOO_EARLY = """

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from ...errors import SnapshotTampered
 from .. import codec
-from ..keys import Place, Places
+from ..keys import ColumnPlace, SignedColumns
 from .check import BACKUP, check
 from .inspection import Inspection
 
@@ -26,41 +26,41 @@ class Column(Struct, frozen=True):
 
     name: str
     statement: str
-    place: Callable[..., Place]
+    place: Callable[..., ColumnPlace]
     of_a_run: bool = False
 
 
-COLUMNS = (
+CHECKED_COLUMNS = (
     Column(
         "config",
         "SELECT config, path, agent_id, path, kind, version, origin, started_by FROM agents",
-        Places.config,
+        SignedColumns.config,
     ),
     Column(
         "input",
         "SELECT input, path, run_id, serial, r.agent_id, path, accepted_at, awaits, r.started_by, stem"
         " FROM runs AS r JOIN agents USING (agent_id)",  # `runs-of-agents` tells of the others
-        Places.input,
+        SignedColumns.input,
         of_a_run=True,
     ),
     Column(
         "result",
         "SELECT result, path, run_id, r.agent_id, r.status"
         " FROM runs AS r LEFT JOIN agents USING (agent_id) WHERE result IS NOT NULL",
-        Places.result,
+        SignedColumns.result,
         of_a_run=True,
     ),
     Column(
         "body",
         "SELECT body, path, serial, i.agent_id, sender, sender_id"
         " FROM inbox AS i LEFT JOIN agents USING (agent_id)",
-        Places.body,
+        SignedColumns.body,
     ),
     Column(
         "state",
         "SELECT data, path, s.agent_id, codec, s.version"
         " FROM snapshots AS s LEFT JOIN agents USING (agent_id)",
-        Places.state,
+        SignedColumns.state,
     ),
 )
 """Everything that `records` seals, at the place that it seals it for."""
@@ -95,7 +95,7 @@ def _problems(store: Inspection) -> Iterator[str | None]:
     """For every value None, or what is wrong with it."""
     if store.sealer is None:
         return
-    for column in COLUMNS:
+    for column in CHECKED_COLUMNS:
         rows = store.rows(column.statement)
         for sealed, path, *fields in store.ticking(f"signatures of {column.name}", rows):
             try:
@@ -123,7 +123,7 @@ def snapshots_readable(store: Inspection) -> Iterator[str]:
     )
     for path, agent_id, tag, version, sealed in store.ticking("snapshots", rows):
         try:
-            data = store.sealer.open(sealed, Places.state(agent_id, tag, version), path or "")
+            data = store.sealer.open(sealed, SignedColumns.state(agent_id, tag, version), path or "")
             codec.decode_state(data, tag)
         except SnapshotTampered:
             continue  # `signatures` says so

@@ -32,7 +32,7 @@ from ...types import AgentId, Incarnation, RunId, Timestamp
 VERSION = 1
 TYPE = "greenroom-export"
 
-LONGEST_LINE = 1 << 30
+LONGEST_DOCUMENT_LINE = 1 << 30
 """Bytes. A value has at most 512 MiB, a third more in base64."""
 LONGEST_HEADER = 64 << 10
 """Bytes of the first line, which is read before it is known what it is sealed with."""
@@ -44,7 +44,7 @@ _HEX = 64
 _TAIL = len(_SEAL) + _HEX + len(b'"}')
 
 
-class Refused(GreenroomError):
+class DocumentRefused(GreenroomError):
     """A document that cannot be imported; nothing was."""
 
     def __init__(self, document: str, problem: str) -> None:
@@ -55,14 +55,14 @@ class Refused(GreenroomError):
         return f"{self.document}: {self.problem}. Nothing was imported."
 
 
-class Value(Struct, frozen=True, omit_defaults=True):
+class StoredValue(Struct, frozen=True, omit_defaults=True):
     """A user's value: `data` is its bytes as base64, `view` what they mean if that is plain data."""
 
     data: str
     view: Any = None
 
     @classmethod
-    def of(cls, data: bytes, view: object = None) -> "Value":
+    def of(cls, data: bytes, view: object = None) -> "StoredValue":
         return cls(b64encode(data).decode("ascii"), view)
 
     @property
@@ -70,7 +70,7 @@ class Value(Struct, frozen=True, omit_defaults=True):
         return b64decode(self.data, validate=True)
 
 
-class State(Struct, frozen=True, omit_defaults=True):
+class StateValue(Struct, frozen=True, omit_defaults=True):
     """An agent's snapshot."""
 
     codec: str
@@ -92,7 +92,7 @@ class Header(Struct, frozen=True, tag=TYPE, tag_field="type"):
     greenroom: str
 
 
-class AgentLine(Struct, frozen=True, tag="agent", tag_field="type"):
+class AgentRecord(Struct, frozen=True, tag="agent", tag_field="type"):
     """An agent; `status` is what it is at rest. `stateful`: it had a state once."""
 
     agent_id: AgentId
@@ -106,12 +106,12 @@ class AgentLine(Struct, frozen=True, tag="agent", tag_field="type"):
     created_at: Timestamp
     updated_at: Timestamp
     stateful: bool
-    config: Value
-    state: State | None
+    config: StoredValue
+    state: StateValue | None
     started_by: int | None = None  # the serial of the run whose turn spawned it
 
 
-class RunLine(Struct, frozen=True, tag="run", tag_field="type"):
+class RunRecord(Struct, frozen=True, tag="run", tag_field="type"):
     """A run; `last` if it is the last outcome of its agent.
 
     `stem` is what the ids of the runs that it started are derived from, if it may start more.
@@ -128,8 +128,8 @@ class RunLine(Struct, frozen=True, tag="run", tag_field="type"):
     started_at: Timestamp | None
     ended_at: Timestamp | None
     last: bool
-    input: Value
-    result: Value | None
+    input: StoredValue
+    result: StoredValue | None
     error_type: str | None = None
     cuts: int = 0
     crashes: int = 0
@@ -139,14 +139,14 @@ class RunLine(Struct, frozen=True, tag="run", tag_field="type"):
     divided_at: int | None = None
 
 
-class MessageLine(Struct, frozen=True, tag="message", tag_field="type"):
+class MessageRecord(Struct, frozen=True, tag="message", tag_field="type"):
     """An unread message."""
 
     serial: int
     agent_id: AgentId
     sender: str | None
     at: Timestamp
-    body: Value
+    body: StoredValue
 
 
 class End(Struct, frozen=True, tag="end", tag_field="type"):
@@ -157,7 +157,7 @@ class End(Struct, frozen=True, tag="end", tag_field="type"):
     messages: int
 
 
-Content: TypeAlias = AgentLine | RunLine | MessageLine
+Content: TypeAlias = AgentRecord | RunRecord | MessageRecord
 Line: TypeAlias = Header | Content | End
 
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -234,35 +234,35 @@ def header_of(file: BinaryIO, document: str) -> Header:
     try:
         line = _decode(file.readline(LONGEST_HEADER))
     except _UNREADABLE as error:
-        raise Refused(document, "it is no export of greenroom") from error
+        raise DocumentRefused(document, "it is no export of greenroom") from error
     if not isinstance(line, Header):
-        raise Refused(document, "it is no export of greenroom: the first line is missing")
+        raise DocumentRefused(document, "it is no export of greenroom: the first line is missing")
     if line.version != VERSION:
         problem = f"it has version {line.version} of the format, this greenroom knows {VERSION}"
-        raise Refused(document, problem)
+        raise DocumentRefused(document, problem)
     return line
 
 
 def lines_of(file: BinaryIO, key: bytes, document: str) -> Iterator[Line]:
-    """All lines, each genuine when it is handed out. Raises `Refused`, also if the end is missing."""
+    """All lines, each genuine when it is handed out. Raises `DocumentRefused`, also if the end is missing."""
     sealing = Sealing(key)
     ended = False
     for number, sealed in enumerate(iter(lambda: _read_line(file, sealing), b""), 1):
         if ended:
-            raise Refused(document, f"there is something after its end, in line {number}")
+            raise DocumentRefused(document, f"there is something after its end, in line {number}")
         body = None if sealed is None else sealing.open(sealed)
         if body is None:
-            raise Refused(document, f"line {number} was altered, or is not where it was")
+            raise DocumentRefused(document, f"line {number} was altered, or is not where it was")
         try:
             line: Line = _decode(body)
         except _UNREADABLE as error:
-            raise Refused(document, f"line {number} cannot be read: {error}") from error
+            raise DocumentRefused(document, f"line {number} cannot be read: {error}") from error
         if isinstance(line, Header) != (number == 1):
-            raise Refused(document, f"line {number} is not where it belongs")
+            raise DocumentRefused(document, f"line {number} is not where it belongs")
         ended = isinstance(line, End)
         yield line
     if not ended:
-        raise Refused(document, "its end is missing")
+        raise DocumentRefused(document, "its end is missing")
 
 
 def _read_line(file: BinaryIO, sealing: Sealing) -> bytes | None:
@@ -275,12 +275,12 @@ def _read_line(file: BinaryIO, sealing: Sealing) -> bytes | None:
     if not sealing.is_next(_pieces(file)):
         return None
     file.seek(begin)
-    return file.readline(LONGEST_LINE)
+    return file.readline(LONGEST_DOCUMENT_LINE)
 
 
 def _pieces(file: BinaryIO) -> Iterator[bytes]:
     """The rest of the line, or as much of it as a line may have."""
-    left = LONGEST_LINE
+    left = LONGEST_DOCUMENT_LINE
     while left and (piece := file.readline(min(PIECE, left))):
         yield piece
         left -= len(piece)

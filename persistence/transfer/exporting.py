@@ -19,19 +19,19 @@ from ...run_ids import stem_of
 from ...types import Payload, RunId
 from .. import codec, safe_unpickle
 from ..doctor.inspection import Inspection, Progress, inspecting
-from ..keys import Place, Sealer, places_of, read_key
+from ..keys import ColumnPlace, Signer, read_key, signed_columns_of
 from ..lease import NUMBERS_GONE
 from .document import (
     VERSION,
-    AgentLine,
+    AgentRecord,
     End,
     Header,
     Line,
-    MessageLine,
-    RunLine,
+    MessageRecord,
+    RunRecord,
     Sealing,
-    State,
-    Value,
+    StateValue,
+    StoredValue,
     fingerprint,
 )
 
@@ -84,7 +84,7 @@ def export(
         inspecting(store, now=time.time(), quick=True, progress=progress) as inspection,
         inspection.one_moment(),
     ):
-        exporter = _Exporter(inspection, Sealer(own), under)
+        exporter = _Exporter(inspection, Signer(own), under)
         out.write(sealing.seal(exporter.header(fingerprint(own if key is None else key))))
         for line in exporter.lines():
             out.write(sealing.seal(line))
@@ -102,9 +102,9 @@ def _key_of(store: str) -> bytes:
 
 
 class _Exporter:
-    def __init__(self, inspection: Inspection, sealer: Sealer, under: str) -> None:
+    def __init__(self, inspection: Inspection, sealer: Signer, under: str) -> None:
         self._inspection, self._sealer, self._under = inspection, sealer, under
-        self._places = places_of(inspection.version)
+        self._places = signed_columns_of(inspection.version)
         self._awaited: set[RunId] = set()
         self._nonce = ""
         self._agents = self._runs = self._messages = 0
@@ -140,7 +140,7 @@ class _Exporter:
         statement = f"SELECT 1 FROM runs JOIN agents USING (agent_id) WHERE {_WITHIN} AND run_id = ?2"
         return bool(self._inspection.row(statement, self._under, run_id))
 
-    def _agent_lines(self) -> Iterator[AgentLine]:
+    def _agent_lines(self) -> Iterator[AgentRecord]:
         rows = self._inspection.ticking("agents", self._inspection.rows(_AGENTS, self._under))
         for row in rows:
             *fields, started_by, stateful, config, tag, kind_version, sealed = row
@@ -148,13 +148,13 @@ class _Exporter:
             state = None
             if tag is not None:
                 data = self._sealer.open(sealed, self._places.state(agent_id, tag, kind_version), path)
-                encoded = Value.of(data, _view(data, partial(safe_unpickle.read_state, tag=tag)))
-                state = State(tag, kind_version, encoded.data, encoded.view)
+                encoded = StoredValue.of(data, _view(data, partial(safe_unpickle.read_state, tag=tag)))
+                state = StateValue(tag, kind_version, encoded.data, encoded.view)
             place = self._places.config(agent_id, path, kind, own_version, origin, started_by)
             value = self._value(config, place, path)
-            yield AgentLine(*(*fields, bool(stateful), value, state, started_by))
+            yield AgentRecord(*(*fields, bool(stateful), value, state, started_by))
 
-    def _run_lines(self, *, last: bool) -> Iterator[RunLine]:
+    def _run_lines(self, *, last: bool) -> Iterator[RunRecord]:
         rows = self._inspection.ticking("runs", self._inspection.rows(_RUNS, self._under, last))
         for (
             *fields,
@@ -180,17 +180,17 @@ class _Exporter:
                 stem = stem or stem_of(self._nonce, serial, accepted_at)
             fields[6] = self._awaits(awaits, run_id)
             since_3 = (error_type, cuts, crashes, ran, started_by, stem, divided_at)
-            yield RunLine(*(*fields, last, value, returned, *since_3))
+            yield RunRecord(*(*fields, last, value, returned, *since_3))
 
-    def _message_lines(self) -> Iterator[MessageLine]:
+    def _message_lines(self) -> Iterator[MessageRecord]:
         rows = self._inspection.ticking("messages", self._inspection.rows(_MESSAGES, self._under))
         for serial, agent_id, sender, at, sender_id, body, path in rows:
             value = self._value(body, self._places.body(serial, agent_id, sender, sender_id), path)
-            yield MessageLine(serial, agent_id, sender, at, value)
+            yield MessageRecord(serial, agent_id, sender, at, value)
 
-    def _value(self, sealed: object, place: Place, path: str) -> Value:
+    def _value(self, sealed: object, place: ColumnPlace, path: str) -> StoredValue:
         data: Payload = self._sealer.open(sealed, place, path)
-        return Value.of(data, _view(data, safe_unpickle.read_value))
+        return StoredValue.of(data, _view(data, safe_unpickle.read_value))
 
     def _awaits(self, listed: str | None, run_id: RunId) -> tuple[RunId, ...]:
         try:

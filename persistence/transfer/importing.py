@@ -21,29 +21,29 @@ from ...errors import InvalidPath, PathTaken, RunIdTaken
 from ...paths import check_path
 from ...types import AgentId, RunId, Timestamp
 from .. import schema
-from ..keys import Place, Sealer, make_key
-from ..lease import Claim, admit
+from ..keys import ColumnPlace, Signer, make_key
+from ..lease import StoreLease, admit
 from ..records import AddAgent, AddEvent, AddMessage, AddRun, EndRun, InterruptRun, PutSnapshot, Record
 from ..rows import AgentRow, EventRow, MessageRow, RunRow, Snapshot
 from ..sql_writes import WRITES, grouped, statements
 from .document import (
-    AgentLine,
+    AgentRecord,
+    DocumentRefused,
     End,
     Header,
-    MessageLine,
-    Refused,
-    RunLine,
-    State,
-    Value,
+    MessageRecord,
+    RunRecord,
+    StateValue,
+    StoredValue,
     fingerprint,
     header_of,
     lines_of,
 )
 
-LEASE = 600.0
+IMPORT_LEASE_SECONDS = 600.0
 """Seconds. Within the transaction nobody can take the store anyway; this is for those who look."""
 
-SLICE = 500
+ROWS_IN_SLICE = 500
 """Lines that are written at a time."""
 
 SLICE_BYTES = 16 << 20
@@ -52,7 +52,7 @@ SLICE_BYTES = 16 << 20
 OWN = "run-"
 """What the ids begin with that greenroom makes itself."""
 
-ENDS = ("completed", "failed", "interrupted")
+END_STATUSES = ("completed", "failed", "interrupted")
 
 
 OPEN_BEFORE = "SELECT 1 FROM agents WHERE status <> 'closed' AND path = ? AND agent_id <= ?"
@@ -93,18 +93,18 @@ def import_agents(
 ) -> Imported:
     """Put the document in `file` (which can be read twice), sealed with `key`, into `store`.
 
-    It is read to its end before the store is touched. Raises `Refused`, `PathTaken`, `RunIdTaken`,
+    It is read to its end before the store is touched. Raises `DocumentRefused`, `PathTaken`, `RunIdTaken`,
     `StoreInUse`, a `StoreError`.
     """
     begin = file.tell()
     header = header_of(file, document)
     file.seek(begin)
     for number, _ in enumerate(lines_of(file, key, document)):
-        if number % SLICE == 0:
+        if number % ROWS_IN_SLICE == 0:
             progress(f"checking: {number:,}")
     file.seek(begin)
     with _owned(store) as (connection, claim):
-        importer = _Importer(connection, Sealer(make_key(store)), claim.epoch, document)
+        importer = _Importer(connection, Signer(make_key(store)), claim.epoch, document)
         connection.execute("BEGIN IMMEDIATE")
         try:
             claim.check()
@@ -125,12 +125,12 @@ def import_agents(
 
 
 @contextmanager
-def _owned(store: str) -> Iterator[tuple[sqlite3.Connection, Claim]]:
+def _owned(store: str) -> Iterator[tuple[sqlite3.Connection, StoreLease]]:
     connection = schema.open_for_writing(store, "power", admit=lambda known: admit(store, known))
     try:
         make_key(store)
         with schema.explained(store):
-            claim = Claim.take(store, connection, LEASE)
+            claim = StoreLease.take(store, connection, IMPORT_LEASE_SECONDS)
             try:
                 yield connection, claim
             finally:
@@ -142,7 +142,7 @@ def _owned(store: str) -> Iterator[tuple[sqlite3.Connection, Claim]]:
 class _Importer:
     """One document on its way into one store, within a transaction."""
 
-    def __init__(self, connection: sqlite3.Connection, sealer: Sealer, epoch: int, document: str) -> None:
+    def __init__(self, connection: sqlite3.Connection, sealer: Signer, epoch: int, document: str) -> None:
         self.epoch, self.lines = epoch, 0
         self._connection, self._sealer, self._document = connection, sealer, document
         numbers = "SELECT next_agent_id, next_serial, next_seq FROM meta"
@@ -152,11 +152,11 @@ class _Importer:
         self._agent_id: int = agent_id  # the next numbers, when all is done
         self._serial: int = serial
         self._now: Timestamp = time.time()
-        self._counted = {AgentLine: 0, RunLine: 0, MessageLine: 0}
+        self._counted = {AgentRecord: 0, RunRecord: 0, MessageRecord: 0}
         self._closed = self._waiting = self._renamed = 0
         connection.execute(TEMPORARY)
 
-    def seal(self, data: bytes, place: Place) -> bytes:
+    def seal(self, data: bytes, place: ColumnPlace) -> bytes:
         """For `records`, which seals values on their way in."""
         return self._sealer.seal(data, place)
 
@@ -174,7 +174,7 @@ class _Importer:
         execute(ARRIVING)
         execute(RENAMED)
         for line in lines:
-            if isinstance(line, RunLine):
+            if isinstance(line, RunRecord):
                 self._connection.executemany(
                     "INSERT OR IGNORE INTO temp.arriving (run_id) VALUES (?)",
                     [(run_id,) for run_id in line.awaits if run_id.startswith(OWN)],
@@ -194,7 +194,7 @@ class _Importer:
         ).fetchone()
         return RunId(found[0]) if found else run_id
 
-    def take(self, part: list[AgentLine | RunLine | MessageLine]) -> None:
+    def take(self, part: list[AgentRecord | RunRecord | MessageRecord]) -> None:
         """Write some lines."""
         try:
             records = self._records(part)
@@ -206,19 +206,19 @@ class _Importer:
         except sqlite3.IntegrityError as error:
             raise self._taken(part, error) from error
         except (ValueError, OverflowError) as error:  # no base64, or a number that no column holds
-            raise Refused(self._document, f"a value of it cannot be stored: {error}") from error
+            raise DocumentRefused(self._document, f"a value of it cannot be stored: {error}") from error
         self.lines += len(part)
 
-    def _records(self, part: list[AgentLine | RunLine | MessageLine]) -> list[Record]:
+    def _records(self, part: list[AgentRecord | RunRecord | MessageRecord]) -> list[Record]:
         records: list[Record] = []
         for line in part:
             self._counted[type(line)] += 1
             match line:
-                case AgentLine():
+                case AgentRecord():
                     records += self._agent(line)
-                case RunLine():
+                case RunRecord():
                     records += self._run(line)
-                case MessageLine():
+                case MessageRecord():
                     records += self._message(line)
         return records
 
@@ -242,11 +242,11 @@ class _Importer:
 
     # Lines as records
 
-    def _agent(self, line: AgentLine) -> Iterator[Record]:
+    def _agent(self, line: AgentRecord) -> Iterator[Record]:
         try:
             check_path(line.path)
         except InvalidPath as error:
-            raise Refused(self._document, str(error)) from error
+            raise DocumentRefused(self._document, str(error)) from error
         agent_id = AgentId(self._agents_from + line.agent_id)
         self._agent_id = max(self._agent_id, agent_id + 1)
         self._connection.execute(
@@ -277,14 +277,14 @@ class _Importer:
             self._closed += 1
             yield self._fact("agent.closed", line.path, None, imported=True)
 
-    def _run(self, line: RunLine) -> Iterator[Record]:
+    def _run(self, line: RunRecord) -> Iterator[Record]:
         agent_id, path = self._of(line.agent_id)
         run_id = self._id(line.run_id)
         awaits = tuple(map(self._id, line.awaits))
         was = {} if run_id == line.run_id else {"was": line.run_id}
-        ended = line.status in ENDS
+        ended = line.status in END_STATUSES
         if not ended and line.status != "accepted":
-            raise Refused(self._document, f"run {line.run_id} has the status {line.status!r}")
+            raise DocumentRefused(self._document, f"run {line.run_id} has the status {line.status!r}")
         yield AddRun(
             RunRow(
                 run_id,
@@ -324,7 +324,7 @@ class _Importer:
         if line.error is not None:
             yield InterruptRun(run_id, agent_id, line.error)
 
-    def _message(self, line: MessageLine) -> Iterator[Record]:
+    def _message(self, line: MessageRecord) -> Iterator[Record]:
         agent_id, _ = self._of(line.agent_id)
         serial = self._new_serial(line.serial)
         yield AddMessage(MessageRow(serial, agent_id, line.body.payload, line.sender, line.at))
@@ -335,7 +335,9 @@ class _Importer:
         statement = "SELECT path FROM temp.imported WHERE agent_id = ?"
         row = self._connection.execute(statement, (agent_id,)).fetchone()
         if row is None:
-            raise Refused(self._document, f"it has no agent {exported}, and something of that agent")
+            raise DocumentRefused(
+                self._document, f"it has no agent {exported}, and something of that agent"
+            )
         return agent_id, row[0]
 
     def _serial_here(self, exported: int | None) -> int | None:
@@ -355,29 +357,29 @@ class _Importer:
     def _taken(self, part: Iterable[object], error: sqlite3.IntegrityError) -> Exception:
         """Which of these lines is in the way of what is there."""
         for line in part:
-            if isinstance(line, AgentLine) and line.status != "closed":
+            if isinstance(line, AgentRecord) and line.status != "closed":
                 here = "SELECT 1 FROM main.agents WHERE status <> 'closed' AND path = ?"
                 if self._connection.execute(here, (line.path,)).fetchone():
                     return PathTaken(line.path)
-            if isinstance(line, RunLine):
+            if isinstance(line, RunRecord):
                 here = (
                     "SELECT a.path FROM main.runs JOIN main.agents AS a USING (agent_id) WHERE run_id = ?"
                 )
                 run_id = self._id(line.run_id)
                 if row := self._connection.execute(here, (run_id,)).fetchone():
                     return RunIdTaken(run_id, row[0])
-        return Refused(self._document, f"it contradicts itself or the store: {error}")
+        return DocumentRefused(self._document, f"it contradicts itself or the store: {error}")
 
 
-def _slices(lines: Iterable[object]) -> Iterator[list[AgentLine | RunLine | MessageLine]]:
+def _slices(lines: Iterable[object]) -> Iterator[list[AgentRecord | RunRecord | MessageRecord]]:
     """Lines of content, some at a time; runs never together with agents that they are of."""
-    part: list[AgentLine | RunLine | MessageLine] = []
+    part: list[AgentRecord | RunRecord | MessageRecord] = []
     size = 0
     for line in lines:
         if isinstance(line, Header | End):
             continue
-        assert isinstance(line, AgentLine | RunLine | MessageLine)
-        if part and (len(part) == SLICE or size > SLICE_BYTES or type(line) is not type(part[0])):
+        assert isinstance(line, AgentRecord | RunRecord | MessageRecord)
+        if part and (len(part) == ROWS_IN_SLICE or size > SLICE_BYTES or type(line) is not type(part[0])):
             yield part
             part, size = [], 0
         part.append(line)
@@ -386,11 +388,11 @@ def _slices(lines: Iterable[object]) -> Iterator[list[AgentLine | RunLine | Mess
         yield part
 
 
-def _values(line: AgentLine | RunLine | MessageLine) -> tuple[Value | State | None, ...]:
+def _values(line: AgentRecord | RunRecord | MessageRecord) -> tuple[StoredValue | StateValue | None, ...]:
     match line:
-        case AgentLine():
+        case AgentRecord():
             return line.config, line.state
-        case RunLine():
+        case RunRecord():
             return line.input, line.result
-        case MessageLine():
+        case MessageRecord():
             return (line.body,)

@@ -68,7 +68,7 @@ def plain_int(number: int) -> int:
     return int.__int__(number)
 
 
-def text_of(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
     """What an error says of itself."""
     try:
         return plain(str(error))
@@ -114,7 +114,7 @@ def traceback_of(error: BaseException) -> str:
     try:
         return "".join(traceback.format_exception(error))
     except BaseException:
-        return f"{type_name(error)}: {text_of(error)}\n"
+        return f"{type_name(error)}: {error_text(error)}\n"
 
 
 def let_out(error: BaseException) -> None:

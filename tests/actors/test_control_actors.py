@@ -25,14 +25,14 @@ from greenroom.actors.ledger.protocol import (
     EndTurn,
     LedgerClosed,
     MessageAccepted,
-    Refused,
+    RequestRefused,
     RunAccepted,
     RunBegun,
-    RunEnded,
+    RunOutcome,
     TakeRun,
     TurnSettled,
 )
-from greenroom.actors.residency.protocol import SummonAgent
+from greenroom.actors.residency.protocol import ActivateAgent
 from greenroom.actors.shell import Meet
 from greenroom.actors.storage.protocol import OpenReader, OpenStore, ReaderOpened, StoreOpened
 from greenroom.actors.storage.reader import ReaderActor
@@ -121,7 +121,7 @@ def heard(system: Any, *kinds: type) -> list[Any]:
 def test_a_run_goes_its_way(system: Any, stage: Any) -> None:
     spawn = SpawnAgent(1, None, "/t/a", "kind", 1, b"config", b"input")
     system.tell(stage, Say("directory", spawn))
-    spawned, summons = heard(system, AgentSpawned, SummonAgent)
+    spawned, summons = heard(system, AgentSpawned, ActivateAgent)
     assert (spawned.path, summons.agent_id, summons.work) == ("/t/a", spawned.agent_id, True)
 
     system.tell(stage, Say("ledger", TakeRun(spawned.agent_id, 1)))
@@ -134,7 +134,7 @@ def test_a_run_goes_its_way(system: Any, stage: Any) -> None:
     assert settled.more is False
 
     system.tell(stage, Say("ledger", AwaitRun(2, None, spawned.run_id)))
-    (ended,) = heard(system, RunEnded)
+    (ended,) = heard(system, RunOutcome)
     assert (ended.run.status, ended.run.result) == ("completed", b"result")
 
     told: list[str] = []
@@ -155,23 +155,23 @@ def test_a_run_goes_its_way(system: Any, stage: Any) -> None:
 def test_paths_are_told_apart(system: Any, stage: Any) -> None:
     spawn = SpawnAgent(1, None, "/t/a", "kind", 1, b"")
     system.tell(stage, Say("directory", spawn))
-    heard(system, AgentSpawned, SummonAgent)
+    heard(system, AgentSpawned, ActivateAgent)
     system.tell(stage, Say("directory", replace(spawn, request=2)))
-    (refused,) = heard(system, Refused)
+    (refused,) = heard(system, RequestRefused)
     assert (refused.request, refused.error.args) == (2, PathTaken("/t/a").args)
     system.tell(stage, Say("directory", SubmitRun(3, None, "/t/b", b"")))
-    (refused,) = heard(system, Refused)
+    (refused,) = heard(system, RequestRefused)
     assert (refused.request, str(refused.error)) == (3, str(AgentNotFound("/t/b")))
     system.tell(stage, Say("directory", SubmitMessage(4, None, "/t/a", b"", None)))
     heard(system, MessageAccepted)
     system.tell(stage, Say("directory", SubmitRun(5, None, "/t/a", b"", "mine")))
-    accepted, _ = heard(system, RunAccepted, SummonAgent)
+    accepted, _ = heard(system, RunAccepted, ActivateAgent)
     assert (accepted.request, accepted.run_id) == (5, "mine")
 
 
 def test_all_is_written_before_the_ledger_is_closed(system: Any, stage: Any, tmp_path: Path) -> None:
     system.tell(stage, Say("directory", SpawnAgent(1, None, "/t/a", "kind", 1, b"", b"")))
-    heard(system, AgentSpawned, SummonAgent)
+    heard(system, AgentSpawned, ActivateAgent)
     system.tell(stage, Say("ledger", CloseLedger()))
     heard(system, LedgerClosed)
     assert not (tmp_path / "agents.db-wal").exists()

@@ -88,7 +88,7 @@ def test_a_claim_that_is_withdrawn_is_not_served() -> None:
 
 
 def test_places_far_back_are_counted_up_to_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fair_queue, "MOST_PLACES", 10)
+    monkeypatch.setattr(fair_queue, "MOST_POSITIONS", 10)
     made = queue(*(f"a{n}" for n in range(30)))
     assert [made.place(f"a{n}") for n in (0, 9, 10, 29)] == [0, 9, 10, 10]
 

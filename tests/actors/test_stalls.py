@@ -5,14 +5,14 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from greenroom.actors.stalls import PATIENCE, Look, Place, Stall, Stalls, responsible
+from greenroom.actors.stalls import STALL_SECONDS, CodeLine, Stall, StallDetector, ThreadSample, responsible
 
 BETWEEN = 0.25
 
 
 def looks(*changes: dict[str, Any]) -> list[Stall | None]:
     """What is told of looks, each of which differs from the one before by so much."""
-    stalls, found = Stalls(), []
+    stalls, found = StallDetector(), []
     look: dict[str, Any] = {
         "at": 0.0,
         "cpu": 0.0,
@@ -26,7 +26,7 @@ def looks(*changes: dict[str, Any]) -> list[Stall | None]:
         look["at"] += BETWEEN
         changed = {name: look[name] + value if name == "cpu" else value for name, value in change.items()}
         look |= changed
-        found.append(stalls.look(Look(**look)))
+        found.append(stalls.look(ThreadSample(**look)))
     return found
 
 
@@ -98,12 +98,12 @@ def test_nothing_is_told_without_time_or_sleep_enough(changes: list[dict[str, An
         else:
             used += change["cpu"]
         if stall is not None:
-            assert used >= PATIENCE - 1e-9 or (number - since) * BETWEEN >= PATIENCE
+            assert used >= STALL_SECONDS - 1e-9 or (number - since) * BETWEEN >= STALL_SECONDS
             assert change["step"]
 
 
-def place(whose: Any, line: int) -> Place:
-    return Place(f"{whose}.py", line, "f", whose)
+def place(whose: Any, line: int) -> CodeLine:
+    return CodeLine(f"{whose}.py", line, "f", whose)
 
 
 def test_the_users_line_is_named_rather_than_one_that_it_calls() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from greenroom import Runtime, agent
-from greenroom.cli.store_reader import StoreFile
+from greenroom.cli.store_reader import StoreReader
 
 ROOT = Path(__file__).parents[2]
 DEADLINE = 600.0
@@ -158,4 +158,4 @@ def test_who_stops_waiting_for_a_run_is_told_that_it_goes_on(start: Start, store
     assert waiting.wait(DEADLINE) == 130
     assert "The run r begins again" in said or "whether the run is accepted" in said
     assert "Traceback" not in said
-    assert StoreFile(str(store)).run("r").status == "queued"
+    assert StoreReader(str(store)).run("r").status == "queued"

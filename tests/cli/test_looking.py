@@ -17,10 +17,10 @@ from click.testing import CliRunner, Result
 
 from greenroom import Runtime, SyncTurn, agent
 from greenroom.cli import COMMANDS, main
-from greenroom.cli.answers import AgentLine
+from greenroom.cli.answers import AgentSummary
 from greenroom.cli.tree import ago, branches
 from greenroom.persistence import codec, doctor
-from greenroom.persistence.keys import Sealer
+from greenroom.persistence.keys import Signer
 
 Cli = Callable[..., Result]
 
@@ -300,7 +300,7 @@ def test_without_its_key_a_value_that_anybody_could_have_sealed_is_not_trusted(
 ) -> None:
     connection = sqlite3.connect(store, isolation_level=None)
     (agent_id,) = connection.execute("SELECT agent_id FROM agents WHERE path = '/team/a'").fetchone()
-    forged = Sealer(b"").seal(codec.dumps("forged", "it"), ("config", agent_id))
+    forged = Signer(b"").seal(codec.dumps("forged", "it"), ("config", agent_id))
     connection.execute("UPDATE agents SET config = ? WHERE agent_id = ?", (forged, agent_id))
     connection.close()
     Path(f"{store}.key").unlink()
@@ -408,8 +408,8 @@ def test_the_manual_has_every_command_with_its_options(command: str) -> None:
 # The tree
 
 
-def line(path: str) -> AgentLine:
-    return AgentLine(
+def line(path: str) -> AgentSummary:
+    return AgentSummary(
         path=path, kind="k", version=1, status="idle", resident=None, queued_runs=0, inbox=0,
         created_at=0.0,
         updated_at=0.0, error=None, last_run=None,

@@ -16,7 +16,7 @@ from greenroom import (
     RuntimeClosing,
     agent,
 )
-from greenroom.actors.environment import World
+from greenroom.actors.environment import Environment
 from greenroom.actors.face.engine import Engine
 
 DEADLINE = 600.0
@@ -107,7 +107,7 @@ def test_an_opening_that_is_cut_short_leaves_nothing_running(
     before = set(threading.enumerate())
     cut_short = Runtime(tmp_path / "agents.db")
     with monkeypatch.context() as patch:
-        patch.setattr(cut_short._engine, "world", World(answers=Interrupted))
+        patch.setattr(cut_short._engine, "world", Environment(answers=Interrupted))
         with pytest.raises(KeyboardInterrupt):
             cut_short.start()
     until(lambda: set(threading.enumerate()) <= before, "the end of its threads")

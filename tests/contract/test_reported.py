@@ -21,7 +21,7 @@ from greenroom import (
     UnknownKind,
     agent,
 )
-from greenroom.actors.face.replies import Callers
+from greenroom.actors.face.replies import PendingReplies
 
 DEADLINE = 600.0
 
@@ -268,15 +268,15 @@ def test_a_call_that_meets_a_failure_half_way_is_answered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The runtime fails between the look whether it has and the asking."""
-    expect = Callers.expect
+    expect = PendingReplies.expect
 
-    def fails_first(callers: Callers, callback: Any) -> int:
+    def fails_first(callers: PendingReplies, callback: Any) -> int:
         callers.give_up(InternalError("it failed just now"))
         return expect(callers, callback)
 
     failing = Runtime(tmp_path / "agents.db").start()
     with monkeypatch.context() as patch:
-        patch.setattr(Callers, "expect", fails_first)
+        patch.setattr(PendingReplies, "expect", fails_first)
         with pytest.raises(InternalError, match="just now"):
             failing.list()
     failing.close()

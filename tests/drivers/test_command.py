@@ -354,7 +354,7 @@ def test_a_warden_that_is_killed_takes_its_programs_along_and_is_followed(
     kind = shell('echo $$; echo go; read x; test "$x" = stay && exec sleep 1000; echo 7')
     run = agents.spawn(kind, "/t/a", input="stay").run
     pid = happened(agents, "message", "/t/a").data["data"]
-    (warden,) = [one for one in descendants() if b"warden.py" in command_of(one) and one != pid]
+    (warden,) = [one for one in descendants() if b"reaper.py" in command_of(one) and one != pid]
     os.kill(warden, signal.SIGKILL)
     with pytest.raises(RunFailed, match="nobody saw how"):
         run.result(DEADLINE)
@@ -365,13 +365,13 @@ def test_a_warden_that_is_killed_takes_its_programs_along_and_is_followed(
 def test_the_end_of_a_lost_wardens_programs_leaves_those_of_the_next_one_alone(
     runtime: Any, shell: Any, happened: Any, until: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
-    """What it left does not want to go, and meanwhile there is another warden."""
-    monkeypatch.setattr(orphans, "GRACE", 0.5)
+    """What it left does not want to go, and meanwhile there is another reaper."""
+    monkeypatch.setattr(orphans, "TERM_GRACE_SECONDS", 0.5)
     agents = runtime()
     stubborn = "(trap '' TERM; while :; do sleep 0.1; done) & echo $!; echo go; wait"
     run = agents.spawn(shell(stubborn), "/t/old", input="x").run
     pid = happened(agents, "message", "/t/old").data["data"]
-    (warden,) = [one for one in descendants() if b"warden.py" in command_of(one)]
+    (warden,) = [one for one in descendants() if b"reaper.py" in command_of(one)]
     os.kill(warden, signal.SIGKILL)
     until(lambda: "the warden of processes has ended" in caplog.text)  # what is asked of it now is refused
     new = agents.spawn(shell("echo $$; echo go; exec sleep 1000"), "/t/new", input="x").run

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from greenroom.drivers.lines import BEGINNING, Line, Splitter, Text, TooLong, Unusable, Value, parse
+from greenroom.drivers.lines import BEGINNING, Line, ParsedValue, Splitter, Text, TooLong, Unusable, parse
 
 
 def lines_of(*chunks: bytes, longest: int = 100) -> list[Line]:
@@ -19,17 +19,17 @@ def lines_of(*chunks: bytes, longest: int = 100) -> list[Line]:
 @pytest.mark.parametrize(
     ("given_bytes", "lines"),
     [
-        (b'{"a": 1}\n', [Value({"a": 1})]),
-        (b'{"a": 1}\r\n\n  \n[2]\n', [Value({"a": 1}), Value([2])]),
-        (b"plain\n7\n", [Text("plain"), Value(7)]),
-        (b'{"a": 1}', [Value({"a": 1})]),  # the last line needs no end
+        (b'{"a": 1}\n', [ParsedValue({"a": 1})]),
+        (b'{"a": 1}\r\n\n  \n[2]\n', [ParsedValue({"a": 1}), ParsedValue([2])]),
+        (b"plain\n7\n", [Text("plain"), ParsedValue(7)]),
+        (b'{"a": 1}', [ParsedValue({"a": 1})]),  # the last line needs no end
         (b'{"a": ', [Text('{"a":')]),  # half a line at the end is text
         (b"\xff\xfe{}\n", [Text("\ufffd\ufffd{}")]),
         (b"[" * 60 + b"\n", [Text("[" * 60)]),
         (b"", []),
         (b"\n\n\n", []),
         (b"x" * 100 + b"\n", [Text("x" * 100)]),
-        (b"x" * 101 + b"\n1\n", [TooLong("x" * 101, 101), Value(1)]),
+        (b"x" * 101 + b"\n1\n", [TooLong("x" * 101, 101), ParsedValue(1)]),
         (b"x" * 5000, [TooLong("x" * 101, 5000)]),
     ],
 )
@@ -45,7 +45,7 @@ def test_where_the_bytes_are_cut_changes_nothing(chunks: list[bytes], longest: i
 @given(st.binary(max_size=200))
 def test_no_line_raises(line: bytes) -> None:
     found = parse(line)
-    if isinstance(found, Value):
+    if isinstance(found, ParsedValue):
         assert msgspec.json.decode(msgspec.json.encode(found.value)) == found.value
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from greenroom.actors.models import AgentInfo
 from greenroom.drivers.environment import BASICS, Limits, Mask, setting
-from greenroom.drivers.files import LARGEST, FileRefused, Folder
-from greenroom.drivers.messages import CHUNK, LastMessage
-from greenroom.drivers.messages import LARGEST as LARGEST_MESSAGE
+from greenroom.drivers.files import LARGEST_FILE_BYTES, FileRefused, Folder
+from greenroom.drivers.messages import LARGEST_ANSWER_BYTES as LARGEST_MESSAGE
+from greenroom.drivers.messages import MESSAGE_CHUNK, LastMessage
 from greenroom.drivers.permissions import Option, checked_policy, choose, may_write
 from greenroom.drivers.telling import tell
 from greenroom.errors import CannotStore
@@ -211,7 +211,7 @@ def test_what_is_not_a_plain_file_of_the_folder_is_refused(folder: Folder, path:
 
 def test_what_is_too_large_or_no_text_is_refused(folder: Folder) -> None:
     with open(f"{folder.root}/large", "wb") as file:
-        file.truncate(LARGEST + 1)
+        file.truncate(LARGEST_FILE_BYTES + 1)
     with pytest.raises(FileRefused, match="larger than"):
         folder.read(f"{folder.root}/large")
     Path(f"{folder.root}/binary").write_bytes(b"\xff\xfe")
@@ -230,13 +230,13 @@ def last(*updates: tuple[str, str | None, str]) -> str:
 
 
 def test_the_last_message_begins_after_whatever_else_was_done() -> None:
-    assert last((CHUNK, None, "a"), (CHUNK, None, "b")) == "ab"
-    assert last((CHUNK, None, "a"), ("tool_call", None, ""), (CHUNK, None, "b")) == "b"
-    assert last((CHUNK, None, "a"), ("usage_update", None, ""), (CHUNK, None, "b")) == "ab"
-    assert last((CHUNK, None, "a"), ("tool_call", None, "")) == "a"
-    assert last((CHUNK, "1", "a"), ("tool_call", None, ""), (CHUNK, "1", "b")) == "ab"
-    assert last((CHUNK, "1", "a"), (CHUNK, "2", "b")) == "b"
+    assert last((MESSAGE_CHUNK, None, "a"), (MESSAGE_CHUNK, None, "b")) == "ab"
+    assert last((MESSAGE_CHUNK, None, "a"), ("tool_call", None, ""), (MESSAGE_CHUNK, None, "b")) == "b"
+    assert last((MESSAGE_CHUNK, None, "a"), ("usage_update", None, ""), (MESSAGE_CHUNK, None, "b")) == "ab"
+    assert last((MESSAGE_CHUNK, None, "a"), ("tool_call", None, "")) == "a"
+    assert last((MESSAGE_CHUNK, "1", "a"), ("tool_call", None, ""), (MESSAGE_CHUNK, "1", "b")) == "ab"
+    assert last((MESSAGE_CHUNK, "1", "a"), (MESSAGE_CHUNK, "2", "b")) == "b"
     assert (
-        last((CHUNK, None, "a"), *[(CHUNK, None, "x" * LARGEST_MESSAGE)] * 3) == "a"
+        last((MESSAGE_CHUNK, None, "a"), *[(MESSAGE_CHUNK, None, "x" * LARGEST_MESSAGE)] * 3) == "a"
     )  # and that it was more
     assert last() == ""

@@ -15,7 +15,7 @@ import pytest
 
 from greenroom import AsyncRuntime, Runtime, SnapshotTampered, Turn, agent
 from greenroom.persistence import chunked_pickle
-from greenroom.persistence.keys import Sealer
+from greenroom.persistence.keys import Signer
 
 SEAL = 16
 
@@ -141,7 +141,7 @@ def test_a_pickle_bomb_in_the_snapshot_is_never_executed(
         "none": b"",
         "some": b"s" * SEAL,
         "its own": old[:SEAL],
-        "another store's": Sealer(b"k" * 32).seal(bomb, ("state", agent_id, codec or tag, version))[:SEAL],
+        "another store's": Signer(b"k" * 32).seal(bomb, ("state", agent_id, codec or tag, version))[:SEAL],
     }[seal]
     put(store, signature + bomb, codec)
     assert_refused(store)
@@ -155,7 +155,7 @@ def test_the_bomb_would_go_off(tmp_path: Path) -> None:
     tag, version, _ = stored(store)
     with database(store) as connection:
         (agent_id,) = connection.execute(f"SELECT {OF_BAD}").fetchone()
-    sealer = Sealer((tmp_path / "agents.db.key").read_bytes())
+    sealer = Signer((tmp_path / "agents.db.key").read_bytes())
     put(store, sealer.seal(pickle.dumps(Bomb(mark)), ("state", agent_id, tag, version)))
     with Runtime(store) as runtime:
         runtime.agent("/t/bad").state()

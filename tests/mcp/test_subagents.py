@@ -56,14 +56,14 @@ async def do(agents: SubAgents, arguments: tools.Arguments) -> Any:
 def test_a_result_that_is_there_is_waited_for_no_more() -> None:
     async def test() -> None:
         async with subagents() as (_, agents):
-            await do(agents, tools.SpawnAgent("mcp-sub-echo", "a", input={"n": 1}))
+            await do(agents, tools.SpawnAgentArguments("mcp-sub-echo", "a", input={"n": 1}))
             for _ in range(2):
-                waited = await do(agents, tools.WaitAgent(["a"]))
+                waited = await do(agents, tools.WaitAgentArguments(["a"]))
                 (report,) = waited.agents
                 assert not waited.timed_out
                 assert report.last_run.result == {"n": 1}
             for until in ("all", "any"):
-                assert (await do(agents, tools.WaitAgent(until=until))).agents == waited.agents
+                assert (await do(agents, tools.WaitAgentArguments(until=until))).agents == waited.agents
 
     asyncio.run(test())
 
@@ -71,11 +71,11 @@ def test_a_result_that_is_there_is_waited_for_no_more() -> None:
 def test_a_wait_ends_with_its_time_and_the_work_goes_on() -> None:
     async def test() -> None:
         async with subagents() as (_, agents):
-            await do(agents, tools.SpawnAgent("mcp-sub-gate", "a", input=1))
-            waited = await do(agents, tools.WaitAgent(timeout_seconds=0))
+            await do(agents, tools.SpawnAgentArguments("mcp-sub-gate", "a", input=1))
+            waited = await do(agents, tools.WaitAgentArguments(timeout_seconds=0))
             assert waited.timed_out
             assert [report.last_run for report in waited.agents] == [None]
-            waiting = asyncio.create_task(do(agents, tools.WaitAgent(["a"], timeout_seconds=50)))
+            waiting = asyncio.create_task(do(agents, tools.WaitAgentArguments(["a"], timeout_seconds=50)))
             gates.setdefault("/here/a", asyncio.Event()).set()
             waited = await waiting
             assert not waited.timed_out
@@ -88,9 +88,9 @@ def test_any_one_or_all_of_them() -> None:
     async def test() -> None:
         async with subagents() as (_, agents):
             for name in ("a", "b"):
-                await do(agents, tools.SpawnAgent("mcp-sub-gate", name, input=name))
-            first = asyncio.create_task(do(agents, tools.WaitAgent(["a", "b"], "any", 50)))
-            both = asyncio.create_task(do(agents, tools.WaitAgent(["a", "b"], "all", 50)))
+                await do(agents, tools.SpawnAgentArguments("mcp-sub-gate", name, input=name))
+            first = asyncio.create_task(do(agents, tools.WaitAgentArguments(["a", "b"], "any", 50)))
+            both = asyncio.create_task(do(agents, tools.WaitAgentArguments(["a", "b"], "all", 50)))
             gates.setdefault("/here/b", asyncio.Event()).set()
             waited = await first
             ended = {report.agent for report in waited.agents if report.last_run}
@@ -105,12 +105,12 @@ def test_any_one_or_all_of_them() -> None:
 def test_of_all_agents_any_one_that_has_work_will_do() -> None:
     async def test() -> None:
         async with subagents() as (_, agents):
-            await do(agents, tools.SpawnAgent("mcp-sub-echo", "idle", input=1))
-            await do(agents, tools.WaitAgent(["idle"]))
-            await do(agents, tools.SpawnAgent("mcp-sub-gate", "busy", input=1))
-            waited = await do(agents, tools.WaitAgent(until="any", timeout_seconds=0))
+            await do(agents, tools.SpawnAgentArguments("mcp-sub-echo", "idle", input=1))
+            await do(agents, tools.WaitAgentArguments(["idle"]))
+            await do(agents, tools.SpawnAgentArguments("mcp-sub-gate", "busy", input=1))
+            waited = await do(agents, tools.WaitAgentArguments(until="any", timeout_seconds=0))
             assert (waited.timed_out, [report.agent for report in waited.agents]) == (True, ["busy"])
-            waited = await do(agents, tools.WaitAgent(until="all", timeout_seconds=0))
+            waited = await do(agents, tools.WaitAgentArguments(until="all", timeout_seconds=0))
             assert (waited.timed_out, [report.agent for report in waited.agents]) == (
                 True,
                 ["busy", "idle"],
@@ -122,9 +122,11 @@ def test_of_all_agents_any_one_that_has_work_will_do() -> None:
 def test_progress_tells_how_long_and_what_happens() -> None:
     async def test() -> None:
         async with subagents() as (_, agents):
-            await do(agents, tools.SpawnAgent("mcp-sub-gate", "a", input=1))
+            await do(agents, tools.SpawnAgentArguments("mcp-sub-gate", "a", input=1))
             told = Told()
-            waiting = asyncio.create_task(agents.do(tools.WaitAgent(["a"], timeout_seconds=50), told))
+            waiting = asyncio.create_task(
+                agents.do(tools.WaitAgentArguments(["a"], timeout_seconds=50), told)
+            )
             while not told:
                 await asyncio.sleep(0)
             gates.setdefault("/here/a", asyncio.Event()).set()
@@ -140,9 +142,11 @@ def test_progress_tells_how_long_and_what_happens() -> None:
 def test_a_wait_that_is_given_up_leaves_the_work_alone() -> None:
     async def test() -> None:
         async with subagents() as (runtime, agents):
-            await do(agents, tools.SpawnAgent("mcp-sub-gate", "a", input=1))
+            await do(agents, tools.SpawnAgentArguments("mcp-sub-gate", "a", input=1))
             told = Told()
-            waiting = asyncio.create_task(agents.do(tools.WaitAgent(["a"], timeout_seconds=50), told))
+            waiting = asyncio.create_task(
+                agents.do(tools.WaitAgentArguments(["a"], timeout_seconds=50), told)
+            )
             while not told:
                 await asyncio.sleep(0)
             assert [task for task in asyncio.all_tasks() if "News" in repr(task.get_coro())]
@@ -157,9 +161,11 @@ def test_a_wait_that_is_given_up_leaves_the_work_alone() -> None:
 def test_a_wait_ends_with_the_runtime() -> None:
     async def test() -> None:
         async with subagents() as (runtime, agents):
-            await do(agents, tools.SpawnAgent("mcp-sub-gate", "a", input=1))
+            await do(agents, tools.SpawnAgentArguments("mcp-sub-gate", "a", input=1))
             told = Told()
-            waiting = asyncio.create_task(agents.do(tools.WaitAgent(["a"], timeout_seconds=50), told))
+            waiting = asyncio.create_task(
+                agents.do(tools.WaitAgentArguments(["a"], timeout_seconds=50), told)
+            )
             while not told:
                 await asyncio.sleep(0)
             await runtime.close(0)
@@ -173,13 +179,17 @@ def test_two_trees_know_nothing_of_each_other() -> None:
     async def test() -> None:
         async with subagents() as (runtime, here):
             there = SubAgents(runtime, THERE, KINDS)
-            await do(here, tools.SpawnAgent("mcp-sub-echo", "a", input=1))
-            await do(there, tools.SpawnAgent("mcp-sub-echo", "a", input=2))
+            await do(here, tools.SpawnAgentArguments("mcp-sub-echo", "a", input=1))
+            await do(there, tools.SpawnAgentArguments("mcp-sub-echo", "a", input=2))
             for agents, result in ((here, 1), (there, 2)):
-                assert (await do(agents, tools.WaitAgent(["a"]))).agents[0].last_run.result == result
-                assert [each.agent for each in (await do(agents, tools.ListAgents())).agents] == ["a"]
-            await do(here, tools.CloseAgent("a"))
-            assert (await do(there, tools.ListAgents())).agents != []
+                assert (await do(agents, tools.WaitAgentArguments(["a"]))).agents[
+                    0
+                ].last_run.result == result
+                assert [each.agent for each in (await do(agents, tools.ListAgentsArguments())).agents] == [
+                    "a"
+                ]
+            await do(here, tools.CloseAgentArguments("a"))
+            assert (await do(there, tools.ListAgentsArguments())).agents != []
 
     asyncio.run(test())
 
@@ -189,15 +199,15 @@ def test_run_ids_of_two_trees_do_not_meet() -> None:
         async with subagents() as (runtime, here):
             there = SubAgents(runtime, THERE, KINDS)
             for agents in (here, there):
-                await do(agents, tools.SpawnAgent("mcp-sub-echo", "a"))
+                await do(agents, tools.SpawnAgentArguments("mcp-sub-echo", "a"))
                 for _ in range(2):  # given twice, it is the same task
-                    started = await do(agents, tools.FollowupTask("a", 1, run_id="mine"))
+                    started = await do(agents, tools.FollowupTaskArguments("a", 1, run_id="mine"))
                     assert started.run_id == "mine"
             events = [event async for event in runtime.events(since=0, follow=False)]
             assert sum(event.type == "run.accepted" for event in events) == 2
-            await do(here, tools.SpawnAgent("mcp-sub-echo", "b"))
+            await do(here, tools.SpawnAgentArguments("mcp-sub-echo", "b"))
             with pytest.raises(RunIdTaken):
-                await do(here, tools.FollowupTask("b", 1, run_id="mine"))
+                await do(here, tools.FollowupTaskArguments("b", 1, run_id="mine"))
 
     asyncio.run(test())
 
@@ -206,10 +216,10 @@ def test_clients_spawn_the_kinds_that_they_are_offered() -> None:
     async def test() -> None:
         async with subagents() as (_, agents):
             with pytest.raises(UnknownKind):
-                await do(agents, tools.SpawnAgent("mcp-sub-hidden", "a"))
-            await do(agents, tools.SpawnAgent("mcp-sub-echo", "a"))
+                await do(agents, tools.SpawnAgentArguments("mcp-sub-hidden", "a"))
+            await do(agents, tools.SpawnAgentArguments("mcp-sub-echo", "a"))
             with pytest.raises(PathTaken):
-                await do(agents, tools.SpawnAgent("mcp-sub-echo", "a"))
+                await do(agents, tools.SpawnAgentArguments("mcp-sub-echo", "a"))
 
     asyncio.run(test())
 
@@ -217,14 +227,14 @@ def test_clients_spawn_the_kinds_that_they_are_offered() -> None:
 def test_an_interrupted_agent_stays_and_a_closed_one_gives_its_name_back() -> None:
     async def test() -> None:
         async with subagents() as (_, agents):
-            await do(agents, tools.SpawnAgent("mcp-sub-gate", "a", input=1))
-            assert (await do(agents, tools.InterruptAgent("a"))).interrupted
-            (report,) = (await do(agents, tools.WaitAgent(["a"]))).agents
+            await do(agents, tools.SpawnAgentArguments("mcp-sub-gate", "a", input=1))
+            assert (await do(agents, tools.InterruptAgentArguments("a"))).interrupted
+            (report,) = (await do(agents, tools.WaitAgentArguments(["a"]))).agents
             assert report.last_run.status == "interrupted"
-            assert not (await do(agents, tools.InterruptAgent("a"))).interrupted
-            assert (await do(agents, tools.CloseAgent("a"))).previous_status == "idle"
-            assert (await do(agents, tools.ListAgents(status="closed"))).agents[0].agent == "a"
-            await do(agents, tools.SpawnAgent("mcp-sub-echo", "a"))
+            assert not (await do(agents, tools.InterruptAgentArguments("a"))).interrupted
+            assert (await do(agents, tools.CloseAgentArguments("a"))).previous_status == "idle"
+            assert (await do(agents, tools.ListAgentsArguments(status="closed"))).agents[0].agent == "a"
+            await do(agents, tools.SpawnAgentArguments("mcp-sub-echo", "a"))
 
     asyncio.run(test())
 
@@ -234,11 +244,11 @@ def test_long_lists_come_in_pages() -> None:
         async with subagents() as (_, agents):
             names = [f"a{n}" for n in range(5)]
             for name in names:
-                await do(agents, tools.SpawnAgent("mcp-sub-echo", name))
+                await do(agents, tools.SpawnAgentArguments("mcp-sub-echo", name))
             found: list[str] = []
             after = None
             while True:
-                page = await do(agents, tools.ListAgents(limit=2, after=after))
+                page = await do(agents, tools.ListAgentsArguments(limit=2, after=after))
                 found += [each.agent for each in page.agents]
                 after = page.next
                 if after is None:
@@ -252,7 +262,7 @@ def test_a_tree_is_closed_whole_with_work_under_way() -> None:
     async def test() -> None:
         async with subagents() as (runtime, agents):
             for name in ("a", "a/b", "c/d", "c/d/e"):
-                await do(agents, tools.SpawnAgent("mcp-sub-gate", name, input=1))
+                await do(agents, tools.SpawnAgentArguments("mcp-sub-gate", name, input=1))
             assert await close_tree(runtime, "/here") == 2
             assert await runtime.list("/here") == []
             assert len(await runtime.list("/here", status="closed")) == 4

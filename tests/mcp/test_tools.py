@@ -96,15 +96,15 @@ def test_a_tree_that_no_agent_can_be_in_is_refused() -> None:
 @pytest.mark.parametrize(
     ("arguments", "struct"),
     [
-        ({"agents": []}, tools.WaitAgent),
-        ({"timeout_seconds": tools.MOST_SECONDS + 1}, tools.WaitAgent),
-        ({"timeout_seconds": -1}, tools.WaitAgent),
-        ({"until": "some"}, tools.WaitAgent),
-        ({"agent": "a"}, tools.SendMessage),
-        ({"agent": "a", "message": 1, "more": 2}, tools.SendMessage),
-        ({"kind": "k"}, tools.SpawnAgent),
-        ({"agent": "a", "input": 1, "run_id": ""}, tools.FollowupTask),
-        ({"limit": 0}, tools.ListAgents),
+        ({"agents": []}, tools.WaitAgentArguments),
+        ({"timeout_seconds": tools.MOST_SECONDS + 1}, tools.WaitAgentArguments),
+        ({"timeout_seconds": -1}, tools.WaitAgentArguments),
+        ({"until": "some"}, tools.WaitAgentArguments),
+        ({"agent": "a"}, tools.SendMessageArguments),
+        ({"agent": "a", "message": 1, "more": 2}, tools.SendMessageArguments),
+        ({"kind": "k"}, tools.SpawnAgentArguments),
+        ({"agent": "a", "input": 1, "run_id": ""}, tools.FollowupTaskArguments),
+        ({"limit": 0}, tools.ListAgentsArguments),
     ],
 )
 def test_arguments_outside_their_bounds_are_refused(arguments: Any, struct: Any) -> None:

@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
-from greenroom.persistence.keys import Sealer, read_key
+from greenroom.persistence.keys import Signer, read_key
 
 from .doctor_stores import change, rows, sign_anew
 
@@ -95,7 +95,7 @@ def sealed_state(path: str, codec: str, data: bytes) -> Callable[[Path], None]:
             "SELECT agent_id, s.version FROM snapshots AS s JOIN agents USING (agent_id)"
             f" WHERE path = '{path}'",
         )
-        sealed = Sealer(read_key(str(store))).seal(data, ("state", agent_id, codec, version))
+        sealed = Signer(read_key(str(store))).seal(data, ("state", agent_id, codec, version))
         connection = sqlite3.connect(store, isolation_level=None)
         connection.execute(
             "UPDATE snapshots SET codec = ?, data = ? WHERE agent_id = ?", (codec, sealed, agent_id)

@@ -12,8 +12,8 @@ from typing import Any
 
 from greenroom import Runtime, Turn, agent
 from greenroom.persistence import doctor
-from greenroom.persistence.doctor.value_checks import COLUMNS
-from greenroom.persistence.keys import SEAL_SIZE, Sealer, read_key
+from greenroom.persistence.doctor.value_checks import CHECKED_COLUMNS
+from greenroom.persistence.keys import SEAL_SIZE, Signer, read_key
 
 TABLES = ("agents", "runs", "inbox", "snapshots", "events")
 DEADLINE = 600.0
@@ -145,12 +145,12 @@ def content(store: Path | str) -> dict[str, list[Any]]:
     return {table: rows(store, f"SELECT * FROM {table} NOT INDEXED ORDER BY rowid") for table in TABLES}
 
 
-def wrong(report: doctor.Report) -> set[str]:
+def wrong(report: doctor.DoctorReport) -> set[str]:
     """The checks that found something wrong; notes are not."""
     return {finding.check for finding in report.findings if finding.severity != "note"}
 
 
-def said(report: doctor.Report) -> str:
+def said(report: doctor.DoctorReport) -> str:
     return "\n".join(f"{finding.check}: {finding.what}" for finding in report.findings)
 
 
@@ -261,9 +261,9 @@ class Owner(Child):
 
 def sign_anew(store: Path) -> None:
     """Have all values signed where they stand now, as if greenroom itself had written the rows so."""
-    sealer = Sealer(read_key(str(store)))
+    sealer = Signer(read_key(str(store)))
     connection = sqlite3.connect(store, isolation_level=None)
-    for column in COLUMNS:
+    for column in CHECKED_COLUMNS:
 
         def seal(sealed: bytes, _path: str, *fields: Any, column: Any = column) -> bytes:
             return sealer.seal(sealed[SEAL_SIZE:], column.place(*fields))

@@ -8,7 +8,7 @@ from greenroom import Retention
 from greenroom.errors import SnapshotUnreadable
 from greenroom.paths import is_under
 from greenroom.persistence.codec import dumps
-from greenroom.persistence.projections import fold_image, fold_row, fold_run
+from greenroom.persistence.projections import apply_to_agent, apply_to_image, apply_to_run
 from greenroom.persistence.queries import (
     EventPage,
     FindAgent,
@@ -76,12 +76,12 @@ class NaiveStore:
 
     def agents(self) -> dict[int, AgentRow]:
         ids = {r.row.agent_id for r in self.records if isinstance(r, AddAgent)}
-        rows = {i: fold_row(None, self._of_agent(i)) for i in sorted(ids)}
+        rows = {i: apply_to_agent(None, self._of_agent(i)) for i in sorted(ids)}
         return {i: row for i, row in rows.items() if row is not None}
 
     def runs(self) -> dict[str, RunRow]:
         ids = [r.row.run_id for r in self.records if isinstance(r, AddRun)]
-        runs = {i: fold_run(None, self._of_run(i)) for i in ids}
+        runs = {i: apply_to_run(None, self._of_run(i)) for i in ids}
         known = self.agents()
         return {i: run for i, run in runs.items() if run is not None and run.agent_id in known}
 
@@ -95,7 +95,7 @@ class NaiveStore:
                 known = self.agents()
                 return tuple(known[i] for i in ids if i in known)
             case LoadAgent(agent_id):
-                image = fold_image(None, self._of_agent(agent_id))
+                image = apply_to_image(None, self._of_agent(agent_id))
                 if image is not None and image.snapshot is None:
                     runs = self.runs().values()
                     if any(run.agent_id == agent_id and run.status == "completed" for run in runs):

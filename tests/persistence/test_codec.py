@@ -138,7 +138,7 @@ def test_what_is_nested_too_deeply_is_refused() -> None:
 
 
 def test_a_value_that_sqlite_would_refuse_is_refused_at_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(codec, "LARGEST", 100)
+    monkeypatch.setattr(codec, "LARGEST_VALUE_BYTES", 100)
     with pytest.raises(CannotStore, match="100 are allowed"):
         codec.dumps("x" * 101, "the input")
     with pytest.raises(CannotStore, match="100 are allowed"):
@@ -152,7 +152,7 @@ def test_bytes_that_do_not_load_are_unreadable(data: bytes) -> None:
 
 
 def test_what_the_store_refused_raises_when_it_is_loaded() -> None:
-    payload = codec.refused(SnapshotTampered("/t/a", "config is wrong"))
+    payload = codec.tampered_marker(SnapshotTampered("/t/a", "config is wrong"))
     with pytest.raises(SnapshotTampered, match="/t/a was refused unread: config is wrong"):
         codec.loads(payload)
 
@@ -385,7 +385,7 @@ def test_a_state_of_plain_data_is_told_what_its_codec_takes(form: str, also: str
 
 
 def test_what_is_too_large_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(codec, "LARGEST", 100)
+    monkeypatch.setattr(codec, "LARGEST_VALUE_BYTES", 100)
     for value in ("x" * 200, ["x" * 200]):
         with pytest.raises(CannotStore, match="in a file or a store of its own"):
             codec.dumps_at_once(value, "the input")

@@ -26,7 +26,7 @@ from greenroom.persistence.doctor import examination, repairing
 from greenroom.persistence.doctor.check import Check
 from greenroom.persistence.doctor.repairs import BEFORE_TAKING, REPAIRS
 from greenroom.persistence.doctor.run_checks import cycles
-from greenroom.persistence.keys import Places, Sealer, read_key
+from greenroom.persistence.keys import SignedColumns, Signer, read_key
 
 from .doctor_damage import CLOSED, DAMAGES, OPEN, Planted, overwritten, sealed_state
 from .doctor_stores import (
@@ -345,12 +345,12 @@ def test_much_damage_of_one_kind_is_told_in_a_few_lines_and_repaired_wholly(stor
     change(store, "UPDATE agents SET stateful = NULL, last_run_id = NULL")
     report = doctor.examine(str(store))
     lines = [finding for finding in report.findings if finding.check == "stateful"]
-    assert len(lines) == examination.MOST + 1
+    assert len(lines) == examination.MOST_OF_A_FINDING + 1
     assert re.fullmatch("and \\d+ more like these", lines[-1].what)
     done = doctor.repair(str(store))
     assert done.after.healthy
     assert any("more like these" in step for step in done.steps)
-    assert len(done.steps) < 4 * examination.MOST
+    assert len(done.steps) < 4 * examination.MOST_OF_A_FINDING
 
 
 # Nothing is executed, nothing is lost
@@ -591,7 +591,7 @@ def memory(store: Path) -> int:
 def test_memory_does_not_grow_with_the_store(store: Path) -> None:
     few = memory(store)
     many = 200_000
-    sealer = Sealer(read_key(str(store)))
+    sealer = Signer(read_key(str(store)))
     config, state = dumps(None, "it"), dumps({}, "it")
     connection = sqlite3.connect(store, isolation_level=None)
     connection.execute("BEGIN")
@@ -603,7 +603,7 @@ def test_memory_does_not_grow_with_the_store(store: Path) -> None:
             (
                 n,
                 f"/many/{n}",
-                sealer.seal(config, Places.config(n, f"/many/{n}", "k", 1, None, None)),
+                sealer.seal(config, SignedColumns.config(n, f"/many/{n}", "k", 1, None, None)),
                 f"many-{n}",
             )
             for n in numbers
@@ -615,8 +615,8 @@ def test_memory_does_not_grow_with_the_store(store: Path) -> None:
         (
             (
                 n, f"many-{n}", n,
-                sealer.seal(config, Places.input(f"many-{n}", n, n, f"/many/{n}", 1.0, None, None, None)),
-                sealer.seal(config, Places.result(f"many-{n}", n, "completed")),
+                sealer.seal(config, SignedColumns.input(f"many-{n}", n, n, f"/many/{n}", 1.0, None, None, None)),
+                sealer.seal(config, SignedColumns.result(f"many-{n}", n, "completed")),
             )
             for n in numbers
         ),

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from greenroom.actors.effects import Send
-from greenroom.actors.ledger.log.commit_log import Journal
-from greenroom.actors.ledger.log.commits import Commit, Fact
+from greenroom.actors.ledger.log.commit_log import CommitLog
+from greenroom.actors.ledger.log.commits import Commit, NewEvent
 from greenroom.actors.storage.protocol import Answer
 from greenroom.persistence.codec import dumps
 from greenroom.persistence.doctor.examination import examine
@@ -191,22 +191,22 @@ def test_closing_removes_what_is_left(tmp_path: Path) -> None:
 # Before it is on disk
 
 
-def journal(store: Store) -> Journal:
-    return Journal(durability="process", next_seq=1)
+def commit_log(store: Store) -> CommitLog:
+    return CommitLog(durability="process", next_seq=1)
 
 
 class Room:
-    """A journal, a store and a reader, with the disk as slow as a test says."""
+    """A commit log, a store and a reader, with the disk as slow as a test says."""
 
     def __init__(self, store: Store, reader: Reader) -> None:
         self.store, self.reader = store, reader
-        self.journal = Journal(durability="process", next_seq=1)
+        self.commit_log = CommitLog(durability="process", next_seq=1)
         self.unwritten: list[tuple[int, tuple[Record, ...]]] = []
 
     def commit(self, *records: Record, facts: tuple[tuple[str, str], ...] = ()) -> None:
-        told = tuple(Fact(1.0, kind, path) for kind, path in facts)
-        self.journal.commit(Commit(records, told))
-        self.take(self.journal.take_batch())
+        told = tuple(NewEvent(1.0, kind, path) for kind, path in facts)
+        self.commit_log.commit(Commit(records, told))
+        self.take(self.commit_log.take_batch())
 
     def take(self, effects: object) -> None:
         for effect in effects:  # type: ignore[attr-defined]
@@ -219,7 +219,7 @@ class Room:
         if self.unwritten:
             number, records = self.unwritten.pop(0)
             self.store.write(records)
-            self.take(self.journal.written(number))
+            self.take(self.commit_log.written(number))
 
     def ask(self, query: object) -> object:
         answers: list[object] = []
@@ -228,10 +228,10 @@ class Room:
             answers.append(answer.value)
             return ()
 
-        for effect in self.journal.ask("it", answered, query):  # type: ignore[arg-type]
+        for effect in self.commit_log.ask("it", answered, query):  # type: ignore[arg-type]
             message = effect.message  # type: ignore[union-attr]
             found = self.reader.read(message.query, message.erasing)  # type: ignore[attr-defined]
-            self.journal.answered(Answer(message.request, found))  # type: ignore[attr-defined]
+            self.commit_log.answered(Answer(message.request, found))  # type: ignore[attr-defined]
         return answers[0]
 
 

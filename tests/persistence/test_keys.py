@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from greenroom.errors import SnapshotTampered, StoreError
 from greenroom.persistence import keys
-from greenroom.persistence.keys import Sealer, make_key, read_key
+from greenroom.persistence.keys import Signer, make_key, read_key
 
 places = st.tuples(st.sampled_from(["config", "input"]), st.text(max_size=3) | st.integers(0, 9))
 
@@ -72,32 +72,34 @@ def test_a_key_that_cannot_be_written_leaves_nothing(
 
 
 @given(st.binary(max_size=50), places)
-def test_what_was_sealed_is_opened(data: bytes, place: keys.Place) -> None:
-    sealer = Sealer(b"k" * 32)
+def test_what_was_sealed_is_opened(data: bytes, place: keys.ColumnPlace) -> None:
+    sealer = Signer(b"k" * 32)
     assert sealer.open(sealer.seal(data, place), place, "/t/a") == data
 
 
 @given(st.binary(max_size=50), places, places)
-def test_a_seal_holds_for_one_place_only(data: bytes, place: keys.Place, other: keys.Place) -> None:
-    sealer = Sealer(b"k" * 32)
+def test_a_seal_holds_for_one_place_only(
+    data: bytes, place: keys.ColumnPlace, other: keys.ColumnPlace
+) -> None:
+    sealer = Signer(b"k" * 32)
     sealed = sealer.seal(data, place)
     if other != place:
         with pytest.raises(SnapshotTampered, match="/t/a"):
             sealer.open(sealed, other, "/t/a")
     with pytest.raises(SnapshotTampered):
-        Sealer(b"l" * 32).open(sealed, place, "/t/a")
+        Signer(b"l" * 32).open(sealed, place, "/t/a")
 
 
 @given(st.binary(max_size=20), st.data())
 def test_a_changed_bit_breaks_the_seal(data: bytes, draw: st.DataObject) -> None:
-    sealed = bytearray(Sealer(b"k" * 32).seal(data, ("config", 1)))
+    sealed = bytearray(Signer(b"k" * 32).seal(data, ("config", 1)))
     bit = draw.draw(st.integers(0, len(sealed) * 8 - 1))
     sealed[bit // 8] ^= 1 << bit % 8
     with pytest.raises(SnapshotTampered):
-        Sealer(b"k" * 32).open(bytes(sealed), ("config", 1), "/t/a")
+        Signer(b"k" * 32).open(bytes(sealed), ("config", 1), "/t/a")
 
 
 @pytest.mark.parametrize("sealed", [None, "text", 5, b"", b"short"])
 def test_what_has_no_seal_is_refused(sealed: object) -> None:
     with pytest.raises(SnapshotTampered, match="no signature"):
-        Sealer(b"k" * 32).open(sealed, ("config", 1), "/t/a")
+        Signer(b"k" * 32).open(sealed, ("config", 1), "/t/a")

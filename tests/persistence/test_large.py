@@ -14,7 +14,7 @@ from greenroom.persistence import chunked_pickle, codec
 MOST = 1 << 30
 
 
-def standard(file: Any) -> chunked_pickle.Pickler:
+def standard(file: Any) -> chunked_pickle.ChunkedPickler:
     return pickle.Pickler(file, 5)
 
 
@@ -98,7 +98,7 @@ def test_compressed_bytes_that_end_too_early_are_an_error(cut: int) -> None:
 
 
 def test_a_value_above_the_limit_is_given_up_where_it_passes_it() -> None:
-    with pytest.raises(chunked_pickle.TooLarge):
+    with pytest.raises(chunked_pickle.PickleTooLarge):
         pickled(["x" * 100_000] * 2 + ["y" * 100_000, "z" * 100_000], most=250_000)
 
 

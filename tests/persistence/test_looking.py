@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from greenroom.cli.store_reader import StoreFile
+from greenroom.cli.store_reader import StoreReader
 from greenroom.errors import StoreCorrupt, StoreError
 from greenroom.persistence import transient
 from greenroom.persistence.doctor.examination import examine
@@ -51,7 +51,7 @@ def test_what_is_said_twice_of_files_that_have_not_changed_is_believed(tmp_path:
 def test_what_is_said_of_files_that_always_change_is_said_in_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transient, "PAUSES", (0.0, 0.001, 0.001))
+    monkeypatch.setattr(transient, "RETRY_PAUSES", (0.0, 0.001, 0.001))
     with pytest.raises(StoreCorrupt, match="damaged"):
         failing(tmp_path / "a.db", times=3, changes=True)
 
@@ -112,7 +112,7 @@ def busy_owner(store: Path) -> Iterator[None]:
 def looks(store: Path, count: int) -> Counter[str]:
     """So many looks by all that looks, in threads; what was wrong."""
     wrong: Counter[str] = Counter()
-    file = StoreFile(str(store))
+    file = StoreReader(str(store))
 
     def look(number: int) -> None:
         if number % 10 == 0:

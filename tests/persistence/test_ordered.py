@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from greenroom.actors.ledger.log import ordered
-from greenroom.actors.ledger.log.ordered import Ordered
+from greenroom.actors.ledger.log.ordered import SortedSet
 
 VALUES = st.text("ab/", max_size=4)
 
@@ -15,8 +15,8 @@ class AgainstASet(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(ordered, "MOST", 4)
-        self.ordered: Ordered[str] = Ordered()
+        self.patch.setattr(ordered, "PART_SIZE", 4)
+        self.ordered: SortedSet[str] = SortedSet()
         self.set: set[str] = set()
 
     @rule(value=VALUES)

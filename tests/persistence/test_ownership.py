@@ -33,7 +33,7 @@ from greenroom.errors import StoreError, StoreInUse, StoreLost
 from greenroom.persistence import lease as claim_module
 from greenroom.persistence import lease_rules
 from greenroom.persistence.codec import dumps
-from greenroom.persistence.lease import Claim, start_of, this_process
+from greenroom.persistence.lease import StoreLease, start_of, this_process
 from greenroom.persistence.lease_rules import (
     Instant,
     Owner,
@@ -121,7 +121,7 @@ def test_the_rules_where_a_system_says_little() -> None:
 
 def test_every_reason_has_its_case_and_its_words() -> None:
     answers = {answer for *_, answer in CASES.values()}
-    assert answers == {"respected", *lease_rules.WHY}
+    assert answers == {"respected", *lease_rules.TAKEOVER_TEXTS}
 
 
 names = st.sampled_from(["a", "b", ""])
@@ -199,7 +199,7 @@ def test_the_record_says_who_has_it_open_and_who_had(path: str) -> None:
     (row,) = rows(path)
     assert owner_of(row) == store.claim.owner
     assert (row["pid"], row["host"], row["released_at"]) == (os.getpid(), os.uname().nodename, None)
-    assert (row["epoch"], row["lease"]) == (unfinished.epoch, lease_rules.LEASE)
+    assert (row["epoch"], row["lease"]) == (unfinished.epoch, lease_rules.LEASE_SECONDS)
     assert abs(row["heartbeat"] - time.time()) < DEADLINE
     store.close()
     (row,) = rows(path)
@@ -461,7 +461,7 @@ def test_of_many_that_race_for_a_new_store_one_gets_it(path: str) -> None:
     for round_ in range(5):
         store = f"{path}{round_}"
         start = threading.Barrier(count)
-        done: SimpleQueue[Claim | Exception] = SimpleQueue()
+        done: SimpleQueue[StoreLease | Exception] = SimpleQueue()
         over = threading.Event()
 
         def race(
@@ -487,7 +487,7 @@ def test_of_many_that_race_for_a_new_store_one_gets_it(path: str) -> None:
         over.set()
         for thread in threads:
             thread.join(DEADLINE)
-        (won,) = [end for end in ends if isinstance(end, Claim)]
+        (won,) = [end for end in ends if isinstance(end, StoreLease)]
         assert all(isinstance(end, StoreInUse) for end in ends if end is not won), ends
         assert won.epoch == 1
 

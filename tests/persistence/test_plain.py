@@ -118,7 +118,7 @@ def test_functions_and_states_of_them_are_stood_in_for() -> None:
     data = codec.dumps({"n": 1, "f": lambda x: x + os.getpid()}, "it")
     found: Any = safe_unpickle.read_state(data, "cloudpickle")
     assert found["n"] == 1
-    assert isinstance(found["f"], safe_unpickle.StandIn)
+    assert isinstance(found["f"], safe_unpickle.Placeholder)
 
 
 def test_large_states_are_read_in_each_codec() -> None:
@@ -137,4 +137,4 @@ def test_what_is_no_pickle_is_unreadable(data: bytes) -> None:
 
 def test_what_the_store_refused_stays_refused() -> None:
     with pytest.raises(SnapshotTampered):
-        safe_unpickle.read_value(codec.refused(SnapshotTampered("/a", "it was altered")))
+        safe_unpickle.read_value(codec.tampered_marker(SnapshotTampered("/a", "it was altered")))

@@ -9,8 +9,8 @@ from msgspec.structs import replace
 
 from greenroom.persistence import doctor, schema
 from greenroom.persistence.lease import file_of, held_here
-from greenroom.persistence.lease_rules import LEASE, Instant, Owner, Process
-from greenroom.persistence.processes import ProcessRow, TornRow, Verdict, columns_of, judge, row_of
+from greenroom.persistence.lease_rules import LEASE_SECONDS, Instant, Owner, Process
+from greenroom.persistence.processes import OrphanVerdict, ProcessRow, TornRow, columns_of, judge, row_of
 from greenroom.persistence.store import Store, WriteFailed
 
 ME = Process("host", "boot", "pid:[1]", 100, 1000)
@@ -18,7 +18,7 @@ OTHER = Process("host", "boot", "pid:[1]", 200, 2000)
 CHILD = Process("host", "boot", "pid:[1]", 300, 3000)
 NOW = Instant(10_000.0, 500.0)
 ROW = ProcessRow(
-    7, 3, 2, "/t/a", "kind", CHILD, Owner(OTHER, 4, LEASE, NOW, False), "token-of-then", "8:15"
+    7, 3, 2, "/t/a", "kind", CHILD, Owner(OTHER, 4, LEASE_SECONDS, NOW, False), "token-of-then", "8:15"
 )
 LONG_AGO = Instant(NOW.wall - 1000, NOW.uptime - 400)
 
@@ -51,7 +51,7 @@ def owned(**changes: Any) -> ProcessRow:
         (TornRow(7, "no pid"), {}, "torn"),
     ],
 )
-def test_the_rules(row: Any, circumstances: dict[str, Any], verdict: Verdict) -> None:
+def test_the_rules(row: Any, circumstances: dict[str, Any], verdict: OrphanVerdict) -> None:
     seen = {"here": True, "seen": 3000, "owner_seen": 2000, "held": False, "now": NOW, **circumstances}
     assert judge(row, ME, **seen) == verdict
 
@@ -61,9 +61,9 @@ def names() -> list[str]:
 
 
 def schema_columns() -> list[str]:
-    from greenroom.persistence.processes import COLUMNS
+    from greenroom.persistence.processes import PROCESS_COLUMNS
 
-    return COLUMNS.split(",")
+    return PROCESS_COLUMNS.split(",")
 
 
 def test_a_row_comes_back_as_it_was_written() -> None:

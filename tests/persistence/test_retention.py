@@ -43,7 +43,7 @@ from greenroom.persistence.retention import (
     NO_FENCE,
     SPARE_PAGES,
     VACUUM_STEP,
-    Awaited,
+    AwaitedIds,
     Fence,
     Horizon,
     affordable,
@@ -172,7 +172,7 @@ def test_without_limits_nothing_is_ever_past() -> None:
 @given(st.data())
 def test_awaited_are_the_runs_of_open_continuations(data: st.DataObject) -> None:
     model = NaiveStore()
-    awaited = Awaited()
+    awaited = AwaitedIds()
     for _ in range(3):
         records = data.draw(next_records(model))
         model.write(records)
@@ -183,7 +183,7 @@ def test_awaited_are_the_runs_of_open_continuations(data: st.DataObject) -> None
             keeper = awaited.keeper(run_id)
             (run,) = (run for run in model.unfinished().runs if keeper and run.serial == keeper.serial)
             assert run_id in run.awaits
-    reopened = Awaited(model.unfinished().runs)
+    reopened = AwaitedIds(model.unfinished().runs)
     assert all((run_id in reopened) == (run_id in awaited) for run_id in ("r1", "r2"))
 
 

@@ -14,7 +14,7 @@ import pytest
 from greenroom.errors import GreenroomError
 from greenroom.persistence import simulated
 from greenroom.persistence.codec import check_genuine
-from greenroom.persistence.keys import Sealer
+from greenroom.persistence.keys import Signer
 from greenroom.persistence.queries import FindAgents, FindRuns, LoadAgent
 from greenroom.persistence.reader import Reader
 from greenroom.persistence.records import (
@@ -117,7 +117,7 @@ def genuine(value: bytes | None) -> bytes | None:
 
 def told(connection: sqlite3.Connection) -> dict[bytes, Any]:
     """Every value that is handed out, with whose it is said to be and how it would be used."""
-    reader = Reader("a store", connection, Sealer(simulated.KEY))
+    reader = Reader("a store", connection, Signer(simulated.KEY))
     found: dict[bytes, Any] = {}
 
     def add(value: bytes | None, *whose: object) -> None:
@@ -203,7 +203,7 @@ def test_a_change_of_a_runs_status_executes_nothing_again_and_makes_no_success(i
         for status in statuses:
             connection = opened(image)
             connection.execute("UPDATE runs SET status = ? WHERE run_id = ?", (status, run_id))
-            reader = Reader("a store", connection, Sealer(simulated.KEY))
+            reader = Reader("a store", connection, Signer(simulated.KEY))
             (run,) = reader.read(FindRuns((run_id,)))  # type: ignore[misc]
             if status == was:
                 assert genuine(run.input)

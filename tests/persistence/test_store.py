@@ -13,7 +13,7 @@ from greenroom.errors import SnapshotTampered, StoreCorrupt, StoreError, StoreLo
 from greenroom.persistence import codec, schema
 from greenroom.persistence import reader as reader_module
 from greenroom.persistence import store as store_module
-from greenroom.persistence.keys import OldPlaces, Sealer
+from greenroom.persistence.keys import Signer, UnboundColumns
 from greenroom.persistence.pruning import Step
 from greenroom.persistence.queries import (
     EventPage,
@@ -341,7 +341,7 @@ def test_a_store_of_version_2_is_migrated(tmp_path: Path, monkeypatch: pytest.Mo
         connection.close()
     connection = schema.open_for_reading(path)
     schema.as_of_now(connection, 2)
-    reader = Reader(path, connection, Sealer(b"k" * 32), places=OldPlaces)
+    reader = Reader(path, connection, Signer(b"k" * 32), places=UnboundColumns)
     assert reader.read(ListEvents("/", 0, 9)).pruned == 0  # type: ignore[attr-defined]
     reader.close()
     store, _ = Store.open(path, "process")
@@ -354,7 +354,7 @@ def test_a_store_of_version_2_is_migrated(tmp_path: Path, monkeypatch: pytest.Mo
 def test_one_answer_looks_at_so_many_events_and_says_how_far_it_came(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("greenroom.persistence.reader.LOOK", 10)
+    monkeypatch.setattr("greenroom.persistence.reader.EVENTS_IN_STEP", 10)
     store, _ = Store.open(str(tmp_path / "agents.db"), "process")
     paths = {25: "/t/a", 31: "/t/a"}
     store.write(

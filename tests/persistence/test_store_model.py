@@ -12,11 +12,18 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from greenroom.errors import SnapshotUnreadable
 from greenroom.persistence import store as store_module
-from greenroom.persistence.projections import fold_run
+from greenroom.persistence.projections import apply_to_run
 from greenroom.persistence.reader import Reader
 from greenroom.persistence.records import AddRun, BeginRun, EndRun, InterruptRun, PutSnapshot, Record
 from greenroom.persistence.rows import RunRow
-from greenroom.persistence.sql_writes import MOST_BYTES, ROWS, LastRun, Write, grouped, statements
+from greenroom.persistence.sql_writes import (
+    ROWS_IN_STATEMENT,
+    STATEMENT_BYTES,
+    LastRunColumns,
+    Write,
+    grouped,
+    statements,
+)
 from greenroom.persistence.store import Store
 from greenroom.types import RunId
 
@@ -139,8 +146,12 @@ def test_grouping_gives_the_same_file_as_one_by_one(data: st.DataObject) -> None
 def test_beginnings_of_runs_that_ended_are_left_out() -> None:
     first, second = BeginRun("r1", 1, 1, 1.0), BeginRun("r2", 1, 1, 1.0)
     end = EndRun("r1", 1, "completed", None, None, 1, 1.0, 2.0)
-    last = LastRun("r1", 1, 2.0)
-    assert list(grouped([first, second, end])) == [(BeginRun, [second]), (EndRun, [end]), (LastRun, [last])]
+    last = LastRunColumns("r1", 1, 2.0)
+    assert list(grouped([first, second, end])) == [
+        (BeginRun, [second]),
+        (EndRun, [end]),
+        (LastRunColumns, [last]),
+    ]
 
 
 def run_after(records: Iterable[Record], run_id: RunId) -> RunRow | None:
@@ -150,7 +161,7 @@ def run_after(records: Iterable[Record], run_id: RunId) -> RunRow | None:
         for record in records
         if (record.row.run_id if isinstance(record, AddRun) else getattr(record, "run_id", None)) == run_id
     )
-    return fold_run(None, of_run)
+    return apply_to_run(None, of_run)
 
 
 @given(st.data())
@@ -189,12 +200,12 @@ def test_rows_become_few_statements_in_their_order_and_none_names_a_key_twice(
     for text, values in written:
         keys = values[1::2]
         assert len(set(keys)) == len(keys) == text.count("(?,?)")
-        assert len(keys) in ROWS
+        assert len(keys) in ROWS_IN_STATEMENT
 
 
 def test_rows_with_large_values_go_one_by_one() -> None:
     write = Write("INSERT INTO t VALUES ", 1, "", lambda _, r: r, value=0)
-    small, large = [(b"x",)] * 16, [(bytes(MOST_BYTES // 8),)] * 16
+    small, large = [(b"x",)] * 16, [(bytes(STATEMENT_BYTES // 8),)] * 16
     assert len(list(statements(write, small))) == 1
     assert max(len(values) for _, values in statements(write, large)) <= 8
     assert sum(len(values) for _, values in statements(write, large)) == 16

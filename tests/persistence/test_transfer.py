@@ -30,7 +30,7 @@ from greenroom import (
 from greenroom.persistence import doctor, transfer
 from greenroom.persistence.keys import read_key
 from greenroom.persistence.transfer import document, importing
-from greenroom.persistence.transfer.document import RunLine, Sealing, header_of, lines_of
+from greenroom.persistence.transfer.document import RunRecord, Sealing, header_of, lines_of
 from greenroom.types import RunId
 
 executed: list[str] = []
@@ -310,7 +310,7 @@ def test_a_document_with_a_key_of_its_own(source: Path, tmp_path: Path) -> None:
     key = os.urandom(32)
     data = export(source, key=key)
     assert header_of(io.BytesIO(data), "it").key == transfer.fingerprint(key)
-    with pytest.raises(transfer.Refused):
+    with pytest.raises(transfer.DocumentRefused):
         put(tmp_path / "a.db", data, read_key(str(source)))
     assert put(tmp_path / "a.db", data, key).agents == 5
 
@@ -336,12 +336,12 @@ def test_two_stores_become_one_if_nothing_of_them_has_the_same_name(tmp_path: Pa
 def aged(data: bytes, key: bytes) -> bytes:
     """The document as of a store whose own ids say nothing of it: run-1-1, run-1-2 …"""
     lines = list(lines_of(io.BytesIO(data), key, "it"))
-    own = [line.run_id for line in lines if isinstance(line, RunLine) and line.run_id.startswith("run-")]
+    own = [line.run_id for line in lines if isinstance(line, RunRecord) and line.run_id.startswith("run-")]
     names = {run_id: RunId(f"run-1-{number}") for number, run_id in enumerate(own, 1)}
     sealing = Sealing(key)
     out = b""
     for line in lines:
-        if isinstance(line, RunLine):
+        if isinstance(line, RunRecord):
             awaits = tuple(names.get(run_id, run_id) for run_id in line.awaits)
             line = replace(line, run_id=names.get(line.run_id, line.run_id), awaits=awaits)
         out += sealing.seal(line)
@@ -413,7 +413,7 @@ def test_a_run_that_is_not_in_the_document_is_not_taken_for_another_stores(tmp_p
     lines = [
         line
         for line in lines_of(io.BytesIO(alone), read_key(str(two)), "it")
-        if not isinstance(line, RunLine) or line.awaits
+        if not isinstance(line, RunRecord) or line.awaits
     ]
     sealing = Sealing(read_key(str(two)))
     part = b"".join(sealing.seal(line) for line in lines)
@@ -496,7 +496,7 @@ def test_a_document_is_taken_whole_or_not_at_all(
     source: Path, exported: bytes, tmp_path: Path, what: str
 ) -> None:
     altered = b"".join(LINES[what](exported.splitlines(keepends=True)))
-    with pytest.raises(transfer.Refused) as caught:
+    with pytest.raises(transfer.DocumentRefused) as caught:
         put(tmp_path / "a.db", altered, read_key(str(source)))
     assert "Nothing was imported" in str(caught.value)
     assert list(tmp_path.iterdir()) == []
@@ -512,7 +512,7 @@ def test_a_bomb_that_somebody_put_into_it_is_never_executed(
     bomb = base64.b64encode(pickle.dumps(Bomb())).decode()
     altered = exported.replace(line["state"]["data"].encode(), bomb.encode())
     assert altered != exported
-    with pytest.raises(transfer.Refused):
+    with pytest.raises(transfer.DocumentRefused):
         put(tmp_path / "a.db", altered, read_key(str(source)))
     assert executed == []
 
@@ -558,7 +558,7 @@ def test_an_import_that_is_cut_off_leaves_the_store_as_it_was(
     source: Path, exported: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = tmp_path / "a.db"
-    monkeypatch.setattr(importing, "SLICE", 1)
+    monkeypatch.setattr(importing, "ROWS_IN_SLICE", 1)
     before = importing._Importer._message
 
     def cut_off(self: Any, line: Any) -> Iterator[Any]:
@@ -594,7 +594,7 @@ NESTED = b"[" * 100_000 + b"]" * 100_000
     ids=range(8),
 )
 def test_what_is_no_document_is_refused_in_our_words(tmp_path: Path, data: bytes) -> None:
-    with pytest.raises(transfer.Refused, match="it is no export of greenroom"):
+    with pytest.raises(transfer.DocumentRefused, match="it is no export of greenroom"):
         put(tmp_path / "new.db", data, bytes(32))
     assert files(tmp_path) == {}
 
@@ -607,7 +607,7 @@ def test_a_genuine_line_that_is_nested_too_deeply_is_refused(tmp_path: Path, exp
     data = sealing.seal(header)
     body = b'{"type":"end","agents":0,"runs":0,"messages":0,"x":' + NESTED + b"}"
     data += body[:-1] + b',"seal":"' + sealing._next(body).encode() + b'"}\n'
-    with pytest.raises(transfer.Refused, match="line 2 cannot be read"):
+    with pytest.raises(transfer.DocumentRefused, match="line 2 cannot be read"):
         put(tmp_path / "new.db", data, key)
     assert files(tmp_path) == {}
 
@@ -640,11 +640,11 @@ class Endless(io.RawIOBase):
 def test_a_line_without_an_end_is_refused_without_being_held(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: Path, exported: bytes
 ) -> None:
-    monkeypatch.setattr(document, "LONGEST_LINE", 10 << 20)
+    monkeypatch.setattr(document, "LONGEST_DOCUMENT_LINE", 10 << 20)
     header = exported.partition(b"\n")[0] + b"\n"
     for begin in (header, b""):
         file = Endless(begin)
-        with pytest.raises(transfer.Refused):
+        with pytest.raises(transfer.DocumentRefused):
             transfer.import_agents(str(tmp_path / "new.db"), file, read_key(str(source)), "it")  # type: ignore[arg-type]
         assert file.largest <= document.PIECE
         assert file.given <= 12 << 20
@@ -661,5 +661,5 @@ def test_a_long_line_is_imported_however_it_is_read(
     monkeypatch.setattr(document, "PIECE", 50)
     for place in (60, len(exported) // 2, len(exported) - 30):
         altered = exported[:place] + bytes([exported[place] ^ 1]) + exported[place + 1 :]
-        with pytest.raises(transfer.Refused):
+        with pytest.raises(transfer.DocumentRefused):
             put(tmp_path / "new.db", altered, read_key(str(source)))

@@ -21,7 +21,7 @@ from greenroom import RunFailed, Runtime
 from greenroom.actors.processes import orphans
 from greenroom.drivers import acp_agent, command_agent
 from greenroom.persistence.lease import instant, start_of, this_process
-from greenroom.persistence.lease_rules import LEASE, Owner, Process
+from greenroom.persistence.lease_rules import LEASE_SECONDS, Owner, Process
 from greenroom.persistence.processes import ProcessRow
 from greenroom.persistence.store import Store
 
@@ -212,7 +212,7 @@ class Sleeper:
             "path": path,
             "kind": "any",
             "process": self.process,
-            "owner": Owner(dead, 1, LEASE, instant(), False),
+            "owner": Owner(dead, 1, LEASE_SECONDS, instant(), False),
             "token": self.token,
             "file": f"{found.st_dev}:{found.st_ino}",
         }
@@ -272,15 +272,15 @@ def test_49_a_start_ends_what_dead_owners_left_and_nothing_else(
     names = ["left", "live", "reused-owner", "reused", "torn", "rebooted"]
     prepare(store, shell, names)
     me = this_process()
-    living = Owner(me, 1, LEASE, instant(), False)  # a process that lives, under another's start
+    living = Owner(me, 1, LEASE_SECONDS, instant(), False)  # a process that lives, under another's start
     elsewhere = {"file": "1:1"}  # the record is from a store that this one is a copy of
     left_over = sleeper(1, "/t/left")
     sibling = subprocess.Popen(["sleep", "1000"], start_new_session=True)
     them = Process(me.host, me.boot_id, me.pid_namespace, sibling.pid, start_of(sibling.pid) or 0)
-    live = sleeper(2, "/t/live", owner=Owner(them, 1, LEASE, instant(), False), **elsewhere)
+    live = sleeper(2, "/t/live", owner=Owner(them, 1, LEASE_SECONDS, instant(), False), **elsewhere)
     before = Process(me.host, me.boot_id, me.pid_namespace, me.pid, me.started + 1)
     reused_owner = sleeper(
-        3, "/t/reused-owner", owner=Owner(before, 1, LEASE, instant(), False), **elsewhere
+        3, "/t/reused-owner", owner=Owner(before, 1, LEASE_SECONDS, instant(), False), **elsewhere
     )
     reused = sleeper(4, "/t/reused", token=uuid4().hex)
     stranger = reused.process
@@ -315,11 +315,11 @@ def test_49_delete_ends_what_is_recorded_of_each(
 ) -> None:
     store = tmp_path / "agents.db"
     prepare(store, shell, ["a", "b"])
-    mine = Owner(this_process(), 1, LEASE, instant(), False)
+    mine = Owner(this_process(), 1, LEASE_SECONDS, instant(), False)
     other = subprocess.Popen(["sleep", "1000"], start_new_session=True)
     me = this_process()
     them = Process(me.host, me.boot_id, me.pid_namespace, other.pid, start_of(other.pid) or 0)
-    both = [sleeper(n, f"/t/{name}", owner=Owner(them, 1, LEASE, instant(), False), file="1:1")
+    both = [sleeper(n, f"/t/{name}", owner=Owner(them, 1, LEASE_SECONDS, instant(), False), file="1:1")
             for n, name in ((1, "a"), (2, "b"))]  # fmt: skip
     keep(store, *both)
     agents = runtime()
@@ -383,7 +383,7 @@ def test_50_one_removal_that_fails_is_tried_again_and_does_not_stop_the_others(
         real(descriptor, signum)
 
     monkeypatch.setattr(orphans, "end_by_descriptor", fails)
-    monkeypatch.setattr(orphans, "GRACE", 0.1)
+    monkeypatch.setattr(orphans, "TERM_GRACE_SECONDS", 0.1)
     runtime()
     until(lambda: records(store) == [2], "the removal of the others")
     assert not sleepers[0].alive
@@ -417,7 +417,7 @@ with Runtime(sys.argv[1], slots=20) as agents:
 
 @pytest.fixture
 def to_be_killed(tmp_path: Path, work: Path) -> Iterator[tuple[subprocess.Popen[str], int, list[int]]]:
-    """A runtime in a process of its own, its warden, and thirty processes of ten agents."""
+    """A runtime in a process of its own, its reaper, and thirty processes of ten agents."""
     command = [sys.executable, "-c", KILLED, str(tmp_path / "agents.db"), str(work)]
     owner = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
@@ -425,7 +425,7 @@ def to_be_killed(tmp_path: Path, work: Path) -> Iterator[tuple[subprocess.Popen[
         assert owner.stdout.readline() == "ready\n"
         file = work / "pids"
         until(lambda: file.exists() and len(file.read_text().split()) == 30, "thirty processes")
-        (warden,) = [pid for pid in below(owner.pid) if b"warden.py" in command_of(pid)][:1]
+        (warden,) = [pid for pid in below(owner.pid) if b"reaper.py" in command_of(pid)][:1]
         yield owner, warden, [int(word) for word in file.read_text().split()]
     finally:
         owner.kill()

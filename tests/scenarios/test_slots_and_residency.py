@@ -33,7 +33,7 @@ from greenroom import (
 from greenroom.actors.agent.session import DoInterrupt, DoTurn, Session
 from greenroom.actors.effects import Send
 from greenroom.actors.ledger.protocol import EndTurn, InterruptTurn, RunBegun, TakeRun, TurnSettled
-from greenroom.actors.residency.protocol import Work
+from greenroom.actors.residency.protocol import RunsAvailable
 from greenroom.actors.slots.protocol import AcquireSlot, DescribeSlots, ReleaseSlot, SlotGranted
 from greenroom.actors.slots.table import SlotTable
 from greenroom.persistence.rows import RunRow
@@ -546,7 +546,7 @@ def test_09_a_turn_interrupted_between_its_slot_and_its_beginning_gives_the_slot
     session = Session(7, "/nine/a", 1)
     session.opened(healed=False)
 
-    (acquire,) = [send.message for send in session.work(Work()) if isinstance(send, Send)]
+    (acquire,) = [send.message for send in session.work(RunsAvailable()) if isinstance(send, Send)]
     assert isinstance(acquire, AcquireSlot)
     (granted,) = slots.acquire(acquire.lease, acquire.path, "here", now=0.0)
     assert isinstance(granted.message, SlotGranted)
@@ -576,7 +576,7 @@ def test_09_a_slot_granted_for_a_run_that_was_interrupted_meanwhile_is_given_bac
     slots = SlotTable(1)
     session = Session(7, "/nine/a", 1)
     session.opened(healed=False)
-    (acquire,) = [send.message for send in session.work(Work()) if isinstance(send, Send)]
+    (acquire,) = [send.message for send in session.work(RunsAvailable()) if isinstance(send, Send)]
     (granted,) = slots.acquire(acquire.lease, acquire.path, "here", now=0.0)
     session.granted(granted.message)
 

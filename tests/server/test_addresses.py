@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from greenroom.server.addresses import (
     RESOURCES,
-    Neighbours,
+    AllowedHosts,
     agent_address,
     agent_url,
     from_segment,
@@ -77,7 +77,7 @@ def test_a_segment_that_was_never_rewritten_is_recognised() -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8321", "localhost", "LOCALHOST:1", "[::1]:8321", "[::1]"])
 def test_this_machine_is_known(host: str) -> None:
-    assert Neighbours.of("127.0.0.1").knows_host(host)
+    assert AllowedHosts.of("127.0.0.1").knows_host(host)
 
 
 @pytest.mark.parametrize(
@@ -99,11 +99,11 @@ def test_this_machine_is_known(host: str) -> None:
     ],
 )
 def test_nobody_else_is(host: str) -> None:
-    assert not Neighbours.of("127.0.0.1").knows_host(host)
+    assert not AllowedHosts.of("127.0.0.1").knows_host(host)
 
 
 def test_a_server_for_others_is_known_by_its_addresses_and_by_the_names_it_was_given() -> None:
-    ours = Neighbours.of("0.0.0.0", ("agents.example.org",))
+    ours = AllowedHosts.of("0.0.0.0", ("agents.example.org",))
     assert ours.knows_host("192.168.0.1:80")
     assert ours.knows_host("agents.example.org")
     assert not ours.knows_host("other.example.org")
@@ -123,4 +123,4 @@ def test_a_server_for_others_is_known_by_its_addresses_and_by_the_names_it_was_g
     ],
 )
 def test_only_its_own_pages_are_its_own(origin: str, known: bool) -> None:
-    assert Neighbours.of("127.0.0.1").knows_origin(origin, "localhost:8321") is known
+    assert AllowedHosts.of("127.0.0.1").knows_origin(origin, "localhost:8321") is known

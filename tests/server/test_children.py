@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from greenroom import AgentInfo
-from greenroom.server.children import LAST_NAME, Branch
+from greenroom.server.children import LAST_NAME, ChildList
 
 NAMES = st.sampled_from(["a", "a-b", "a_b", "ab", "b", "0", "z", LAST_NAME])
 PATHS = st.lists(NAMES, min_size=1, max_size=4).map(lambda names: "/" + "/".join(names))
@@ -31,8 +31,8 @@ class Listing:
         return [info(path) for path in found]
 
 
-def page(listing: Listing, under: str, after: str | None, limit: int, size: int) -> Branch:
-    branch = Branch(under, after, limit)
+def page(listing: Listing, under: str, after: str | None, limit: int, size: int) -> ChildList:
+    branch = ChildList(under, after, limit)
     while not branch.full:
         rows = listing(under, limit=size, after=branch.cursor)
         branch.add(rows)

@@ -110,7 +110,7 @@ def test_a_cycle_ends() -> None:
 
 def test_what_is_too_much_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_NODES", 100)
-    monkeypatch.setattr(module, "MOST_TEXT", 100)
+    monkeypatch.setattr(module, "MOST_VIEW_CHARACTERS", 100)
     found, described = seen({"many": list(range(1000)), "long": "x" * 1000, "little": 1})
     assert described == ["/many", "/long"]
     assert found["little"] == 1

@@ -15,7 +15,7 @@ from httpx_sse import EventSource, ServerSentEvent, connect_sse
 
 from greenroom import AsyncRuntime
 from greenroom.server.feed import Feed, Wanted
-from greenroom.server.streams import BEAT, OPENING, Streams
+from greenroom.server.streams import HEARTBEAT_FRAME, OPENING, Streams
 
 from . import served
 from .conftest import Served, story
@@ -250,11 +250,11 @@ async def until(fact: Callable[[], bool]) -> None:
 async def test_a_silent_stream_is_kept_alive_by_comments() -> None:
     async with running(heartbeat=0.01) as (_, streams):
         stream = streams.tell(Wanted(), None, follow=True)
-        assert [await anext(stream) for _ in range(3)] == [OPENING, BEAT, BEAT]
+        assert [await anext(stream) for _ in range(3)] == [OPENING, HEARTBEAT_FRAME, HEARTBEAT_FRAME]
         await stream.aclose()  # type: ignore[attr-defined]
         assert streams.open == 0
-    assert BEAT.startswith(b":")
-    assert not BEAT.endswith(b"\n\n"), "some clients take the end of no event for an event"
+    assert HEARTBEAT_FRAME.startswith(b":")
+    assert not HEARTBEAT_FRAME.endswith(b"\n\n"), "some clients take the end of no event for an event"
 
 
 @story

@@ -18,12 +18,12 @@ from greenroom.actors.agent.states import StateKeeper
 from greenroom.actors.directory.paths import PathTable
 from greenroom.actors.effects import Send
 from greenroom.actors.events import buffer
-from greenroom.actors.events.buffer import EventRing
+from greenroom.actors.events.buffer import EventBuffer
 from greenroom.actors.ledger import suspects
 from greenroom.actors.ledger.actor import LedgerActor
 from greenroom.actors.ledger.ledger import Ledger
-from greenroom.actors.ledger.log.commit_log import Journal
-from greenroom.actors.ledger.log.memtable import Overlay
+from greenroom.actors.ledger.log.commit_log import CommitLog
+from greenroom.actors.ledger.log.memtable import Memtable
 from greenroom.actors.ledger.protocol import RecordSpawn
 from greenroom.actors.residency.lru import LRU
 from greenroom.actors.residency.table import ResidencyTable
@@ -102,22 +102,22 @@ def a_turn_goes_on_before_it_has_its_slot_back(monkeypatch: pytest.MonkeyPatch) 
 
 @planted
 def acceptance_is_answered_before_its_commit(monkeypatch: pytest.MonkeyPatch) -> None:
-    def commit(original: Any, self: Journal, commit: Any) -> Any:
+    def commit(original: Any, self: CommitLog, commit: Any) -> Any:
         return [*original(self, replace(commit, then=())), *commit.then]
 
-    wrap(monkeypatch, Journal, "commit", commit)
+    wrap(monkeypatch, CommitLog, "commit", commit)
 
 
 @planted
 def events_are_told_before_their_commit(monkeypatch: pytest.MonkeyPatch) -> None:
-    def commit(original: Any, self: Journal, commit: Any) -> Any:
+    def commit(original: Any, self: CommitLog, commit: Any) -> Any:
         durability, self.durability = self.durability, "memory"
         try:
             return original(self, commit)
         finally:
             self.durability = durability
 
-    wrap(monkeypatch, Journal, "commit", commit)
+    wrap(monkeypatch, CommitLog, "commit", commit)
 
 
 @planted
@@ -129,12 +129,12 @@ def numbers_that_were_told_are_used_again(monkeypatch: pytest.MonkeyPatch) -> No
 
 @planted
 def a_batch_that_failed_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    def rejected(original: Any, self: Journal) -> None:
+    def rejected(original: Any, self: CommitLog) -> None:
         unsent = self._unsent.copy()
         original(self)
         self._unsent = unsent
 
-    wrap(monkeypatch, Journal, "rejected", rejected)
+    wrap(monkeypatch, CommitLog, "rejected", rejected)
 
 
 @planted
@@ -147,12 +147,12 @@ def a_batch_is_called_written_though_it_failed(monkeypatch: pytest.MonkeyPatch) 
 
 @planted
 def what_is_not_on_disk_yet_is_not_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Overlay, "known", lambda *_: None)
+    monkeypatch.setattr(Memtable, "known", lambda *_: None)
     wrap(
         monkeypatch,
-        Overlay,
+        Memtable,
         "merge",
-        lambda merge, self, query, value, also=(): merge(Overlay(), query, value),
+        lambda merge, self, query, value, also=(): merge(Memtable(), query, value),
     )
 
 
@@ -187,7 +187,7 @@ def a_failed_turn_leaves_its_state(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @planted
 def the_state_is_committed_apart_from_the_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
-    def take_batch(original: Any, self: Journal) -> Any:
+    def take_batch(original: Any, self: CommitLog) -> Any:
         """One commit of a batch is torn: its outcome is in this transaction, its state in none yet."""
         effects = original(self)
         for effect in effects:
@@ -197,7 +197,7 @@ def the_state_is_committed_apart_from_the_outcome(monkeypatch: pytest.MonkeyPatc
                 return [Send(effect.to, replace(batch, records=tuple(kept)))]
         return effects
 
-    wrap(monkeypatch, Journal, "take_batch", take_batch)
+    wrap(monkeypatch, CommitLog, "take_batch", take_batch)
 
 
 @planted
@@ -218,9 +218,9 @@ def the_end_of_a_run_that_was_interrupted_ends_it_again(monkeypatch: pytest.Monk
         return effects
 
     def self_fact(self: Ledger, desk: Any, run: Any) -> Any:
-        from greenroom.actors.ledger.log.commits import Fact
+        from greenroom.actors.ledger.log.commits import NewEvent
 
-        return Fact(self.now, "run.interrupted", desk.path, run.row.run_id)
+        return NewEvent(self.now, "run.interrupted", desk.path, run.row.run_id)
 
     wrap(monkeypatch, Ledger, "_interrupt", interrupt)
 
@@ -352,12 +352,12 @@ def a_pinned_agent_is_chosen_to_leave(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @planted
 def what_is_promised_for_a_power_cut_is_not_flushed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def append(original: Any, self: Journal, records: Any, level: Any) -> Any:
+    def append(original: Any, self: CommitLog, records: Any, level: Any) -> Any:
         entry = original(self, records, level)
         entry.sync = False
         return entry
 
-    wrap(monkeypatch, Journal, "_append", append)
+    wrap(monkeypatch, CommitLog, "_append", append)
 
 
 @planted
@@ -443,5 +443,5 @@ def a_turn_executes_in_the_context_of_the_one_before(monkeypatch: pytest.MonkeyP
 
 @planted
 def a_reader_is_answered_from_the_ring_whatever_has_left_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(buffer, "MOST_BYTES", 1)
-    monkeypatch.setattr(EventRing, "_is_behind", lambda self, pull: False)
+    monkeypatch.setattr(buffer, "BUFFER_BYTES", 1)
+    monkeypatch.setattr(EventBuffer, "_is_behind", lambda self, pull: False)

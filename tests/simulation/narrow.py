@@ -9,14 +9,14 @@ from greenroom.actors.supervisor import actor as supervisor
 BOUNDS = (
     (supervisor, "PATHS_AT_HAND", 0),
     (path_filter, "MOST_TREES", 1),
-    (paths, "PAGE", 1),
-    (recent_runs, "MOST", 1),
-    (buffer, "MOST_BYTES", 50),
-    (buffer, "PORTION", 1),
-    (progress, "PORTION", 1),
+    (paths, "AGENTS_IN_CLOSING_PAGE", 1),
+    (recent_runs, "MOST_RUNS", 1),
+    (buffer, "BUFFER_BYTES", 50),
+    (buffer, "READERS_IN_PORTION", 1),
+    (progress, "EVENTS_IN_PORTION", 1),
     (progress, "SHARE", 1),
     (progress, "MOST_UNWRITTEN", 1),
-    (commit_log, "MOST_RECORDS", 2),
+    (commit_log, "RECORDS_IN_BATCH", 2),
     (commit_log, "MOST_LAZY", 2),
 )
 """Where each stands, and what it is in a narrow runtime."""

@@ -15,7 +15,7 @@ from greenroom.actors.agent.turn import Turn
 from greenroom.actors.face import requests
 from greenroom.actors.fair_queue import FairQueue
 from greenroom.actors.ledger import actor as ledger_actor
-from greenroom.actors.ledger.waits import Waits
+from greenroom.actors.ledger.waits import WaitsForGraph
 from greenroom.errors import StoreError
 from greenroom.persistence import schema
 from greenroom.persistence.store import Store
@@ -115,7 +115,7 @@ def who_has_waited_longest_is_first_whatever_its_tree(monkeypatch: pytest.Monkey
 
 @planted
 def a_wait_may_close_a_circle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Waits, "refusal", lambda *_: None)
+    monkeypatch.setattr(WaitsForGraph, "refusal", lambda *_: None)
 
 
 # Borders
@@ -129,7 +129,7 @@ def an_error_may_end_the_program_when_it_is_asked_what_it_says(monkeypatch: pyte
         except Exception:
             return "its text could not be made"
 
-    monkeypatch.setattr(borders.text_of, "__code__", text_of.__code__)  # who imported it has it, too
+    monkeypatch.setattr(borders.error_text, "__code__", text_of.__code__)  # who imported it has it, too
 
 
 ROWS: dict[int, Iterable[str]] = {

@@ -14,8 +14,8 @@ from greenroom.testing import (
     Crashed,
     Faults,
     InjectedFault,
+    NothingCanHappen,
     Simulation,
-    Stuck,
     explore,
     faults,
     schedules,
@@ -95,7 +95,7 @@ def test_who_waits_in_vain_is_told_so_and_with_a_timeout_it_passes() -> None:
         with pytest.raises(TimeoutError):
             run.result(timeout=60)
         assert simulation.now == begun + 60
-        with pytest.raises(Stuck, match="nothing can happen"):
+        with pytest.raises(NothingCanHappen, match="nothing can happen"):
             run.result()
 
 

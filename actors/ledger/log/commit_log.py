@@ -1,8 +1,8 @@
 """The order of everything that must not be lost, and a view of the store that is never behind it.
 
-The journal numbers commits and events, hands them to the writer in batches (whatever came while the last
+The commit log numbers commits and events, hands them to the writer in batches (whatever came while the last
 batch was being written is the next one: group commit), and lets a commit's news go when its records are
-durable. Until a batch is known to be on disk its records stay here, and an `Overlay` of them is laid over
+durable. Until a batch is known to be on disk its records stay here, and an `Memtable` of them is laid over
 whatever the reader finds, so that nobody has to wait for the disk to see what was committed.
 
 A batch that could not be written is kept and handed over again, as often as it takes. It is the ledger's
@@ -22,13 +22,21 @@ from ....types import Address, AgentId, Durability, RequestId, RunId
 from ...effects import Effect, Send, StartTimer
 from ...events.published import Publish
 from ...storage.protocol import Answer, Read, WriteBatch
-from .commits import Commit, Fact
-from .memtable import AgentPage, Overlay, Said
-from .write_backlog import Debt, Size
+from .commits import Commit, NewEvent
+from .memtable import EntryContent, Memtable, PageOfAgents
+from .write_backlog import Size, WriteBacklog
 
-__all__ = ["MOST_LAZY", "MOST_RECORDS", "AgentPage", "Journal", "Publish", "ReadAgain", "first_seq"]
+__all__ = [
+    "MOST_LAZY",
+    "RECORDS_IN_BATCH",
+    "CommitLog",
+    "PageOfAgents",
+    "Publish",
+    "ReadAgain",
+    "first_seq",
+]
 
-MOST_RECORDS = 5_000
+RECORDS_IN_BATCH = 5_000
 """In one batch: a larger one would make its first commit wait for its last."""
 
 MOST_LAZY = 64
@@ -47,16 +55,16 @@ def first_seq(unfinished: Unfinished) -> int:
 
 
 class ReadAgain(Struct, frozen=True):
-    """To the journal's actor, from a timer: the time to ask the reader once more has come."""
+    """To the commit log's actor, from a timer: the time to ask the reader once more has come."""
 
     ticket: int
 
 
-class _Entry(Struct):
+class _LogEntry(Struct):
     """A commit. The collector looks at it only if it has news: there may be many."""
 
     number: int
-    said: Said
+    said: EntryContent
     told: bool  # of its events
     then: list[Send] | tuple[()]
     level: Durability
@@ -64,7 +72,7 @@ class _Entry(Struct):
     upto: Size  # of all commits up to and with this one
 
 
-class _Question(Struct):
+class _OpenQuery(Struct):
     request: RequestId
     reply_to: Address | Callable[[Answer], Iterable[Effect]]
     query: Query
@@ -74,28 +82,30 @@ class _Question(Struct):
     asked: object = None  # the request that the answer is for, where that is more than a question
 
 
-class Journal:
+class CommitLog:
     """Commits in, batches and news out; questions in, answers as of the last commit out."""
 
     def __init__(self, *, durability: Durability, next_seq: int) -> None:
         self.durability = durability
         self.commits = 0  # but lazy ones
-        self.debt = Debt()
+        self.debt = WriteBacklog()
         self._next_seq = next_seq
         self._last = 0  # the number of the last entry
         self.sent = 0  # … of the last one handed to the writer
         self._written = 0  # … of the last one on disk
         self._flushed = -1  # … of the last one that a power cut leaves there
         self.urgent = 0  # … of the last one that is not lazy
-        self._entries: deque[_Entry] = deque()  # not yet on disk, one for each number after `_written`
-        self._unsent: deque[_Entry] = deque()
-        self._overlay = Overlay()
-        self._questions: dict[int, _Question] = {}
+        self._entries: deque[_LogEntry] = deque()  # not yet on disk, one for each number after `_written`
+        self._unsent: deque[_LogEntry] = deque()
+        self._overlay = Memtable()
+        self._questions: dict[int, _OpenQuery] = {}
         self._next_question = 0
-        self._told_later: dict[RequestId, _Entry] = {}  # who asked for the durability of what others did
+        self._after_durable: dict[
+            RequestId, _LogEntry
+        ] = {}  # who asked for the durability of what others did
         self._paused = False
         self._taken = 0  # entries in the batch under way
-        self._portion = MOST_RECORDS  # entries in a batch; fewer when one of them is at fault
+        self._portion = RECORDS_IN_BATCH  # entries in a batch; fewer when one of them is at fault
         self._syncs = False  # the batch under way is flushed
         self._probing = False  # the batch under way has nothing in it
         self.broken: object = None  # the request whose answer could not be handled, after a bug
@@ -117,7 +127,7 @@ class Journal:
         return number <= self._written
 
     def level_of(self, number: int) -> Durability:
-        """The durability that this commit's news wait for; the journal's own if it is on disk."""
+        """The durability that this commit's news wait for; the commit log's own if it is on disk."""
         return self.durability if number <= self._written else self._entry(number).level
 
     @property
@@ -175,12 +185,12 @@ class Journal:
             entry.then.append(news)
         else:
             entry.then = [news]
-        self._told_later[getattr(news.message, "request", None)] = entry
+        self._after_durable[getattr(news.message, "request", None)] = entry
         return []
 
     def forget(self, request: RequestId) -> None:
         """Nobody waits any more for the news of this request, which `tell` was to send."""
-        entry = self._told_later.pop(request, None)
+        entry = self._after_durable.pop(request, None)
         if entry is not None:
             entry.then = [send for send in entry.then if getattr(send.message, "request", None) != request]
 
@@ -194,7 +204,7 @@ class Journal:
                 outside = type(send.message) in news and not isinstance(request, tuple)
                 (given_up if outside else kept).append(send)
                 if outside:
-                    self._told_later.pop(request, None)
+                    self._after_durable.pop(request, None)
             entry.then = kept
         return given_up
 
@@ -205,19 +215,19 @@ class Journal:
 
     def _append(
         self, records: tuple[Record, ...], events: tuple[EventRow, ...], level: Durability
-    ) -> _Entry:
+    ) -> _LogEntry:
         self._last += 1
         size = self.debt.grow(records, events)
-        said = Said(records + tuple(map(AddEvent, events)), events)
-        entry = _Entry(self._last, said, not events, (), level, level == "power", size)
+        said = EntryContent(records + tuple(map(AddEvent, events)), events)
+        entry = _LogEntry(self._last, said, not events, (), level, level == "power", size)
         self._entries.append(entry)
         self._unsent.append(entry)
         return entry
 
-    def _entry(self, number: int) -> _Entry:
+    def _entry(self, number: int) -> _LogEntry:
         return self._entries[number - self._written - 1]
 
-    def _number(self, fact: Fact) -> EventRow:
+    def _number(self, fact: NewEvent) -> EventRow:
         seq = self._next_seq
         self._next_seq += 1
         return EventRow(seq, fact.at, fact.type, fact.path, fact.run_id, fact.data)
@@ -251,7 +261,7 @@ class Journal:
             return []
         records: list[Record] = []
         self._syncs, self._taken = False, 0
-        while self._unsent and len(records) < MOST_RECORDS and self._taken < self._portion:
+        while self._unsent and len(records) < RECORDS_IN_BATCH and self._taken < self._portion:
             entry = self._unsent.popleft()
             records.extend(entry.said.records)
             self._syncs = self._syncs or entry.sync
@@ -265,7 +275,7 @@ class Journal:
         self._written = number
         if self._syncs or self.durability == "power":
             self._flushed = number
-        self._portion = min(MOST_RECORDS, 2 * self._portion)
+        self._portion = min(RECORDS_IN_BATCH, 2 * self._portion)
         events: list[EventRow] = []
         effects: list[Effect] = []
         entries, upto = self._entries, None
@@ -275,9 +285,9 @@ class Journal:
                 events.extend(entry.said.events)
             effects.extend(entry.then)
             upto = entry.upto
-            if self._told_later:
+            if self._after_durable:
                 for send in entry.then:
-                    self._told_later.pop(getattr(send.message, "request", None), None)
+                    self._after_durable.pop(getattr(send.message, "request", None), None)
         if upto is not None:
             self.debt.paid(upto)
         if self.urgent <= number:
@@ -347,9 +357,9 @@ class Journal:
             if not kept:
                 withdrawn += filter(news_of_it, entry.then)
                 entry.then = [send for send in entry.then if not news_of_it(send)]
-            entry.said = Said(kept, tuple([one.row for one in kept if type(one) is AddEvent]))
+            entry.said = EntryContent(kept, tuple([one.row for one in kept if type(one) is AddEvent]))
         for send in withdrawn:
-            self._told_later.pop(getattr(send.message, "request", None), None)
+            self._after_durable.pop(getattr(send.message, "request", None), None)
         self._overlay.relay({entry.number: entry.said for entry in (first, *later)})
         return withdrawn
 
@@ -363,7 +373,7 @@ class Journal:
         *,
         asked: object = None,
     ) -> list[Effect]:
-        """Answer `query`, at once if the overlay alone can. `asked`: the request that this is for."""
+        """Answer `query`, at once if the memtable alone can. `asked`: the request that this is for."""
         known = self._overlay.known(query)
         if known is not None:
             return _answer(reply_to, Answer(request, known))
@@ -375,18 +385,20 @@ class Journal:
                 if answer.error is not None:
                     return _answer(reply_to, Answer(request, None, answer.error))
                 rows: tuple[AgentRow, ...] = answer.value  # type: ignore[assignment]
-                return self._read(_Question(request, reply_to, query, self._written, rows, asked=asked))
+                return self._read(_OpenQuery(request, reply_to, query, self._written, rows, asked=asked))
 
-            return self._read(_Question(request, then_list, FindAgents(lately), self._written, asked=asked))
-        return self._read(_Question(request, reply_to, query, self._written, asked=asked))
+            return self._read(
+                _OpenQuery(request, then_list, FindAgents(lately), self._written, asked=asked)
+            )
+        return self._read(_OpenQuery(request, reply_to, query, self._written, asked=asked))
 
-    def _read(self, question: _Question) -> list[Effect]:
+    def _read(self, question: _OpenQuery) -> list[Effect]:
         self._next_question += 1
         self._questions[self._next_question] = question
         return [Send("reader", Read(self._next_question, question.query, self._overlay.erasing))]
 
     def answered(self, answer: Answer) -> list[Effect]:
-        """The reader found this: lay the overlay over it and pass it on."""
+        """The reader found this: lay the memtable over it and pass it on."""
         ticket: int = answer.request  # type: ignore[assignment]
         question = self._questions[ticket]
         if type(answer.error) is StoreError and question.tries < len(READ_AGAIN):
@@ -418,7 +430,7 @@ class Journal:
         self._overlay.lift(floor)
 
 
-def _was_told(entry: _Entry) -> bool:
+def _was_told(entry: _LogEntry) -> bool:
     """Whether somebody may have heard of a commit that is not on disk."""
     return entry.level == "memory" or (entry.told and bool(entry.said.events))
 

@@ -7,7 +7,7 @@ from ....types import Durability, RunId, Timestamp
 from ...effects import Send
 
 
-class Fact(Struct, frozen=True, gc=False):
+class NewEvent(Struct, frozen=True, gc=False):
     """An event that has no number yet."""
 
     at: Timestamp
@@ -25,7 +25,7 @@ class Commit(Struct, frozen=True):
     """
 
     records: tuple[Record, ...] = ()
-    facts: tuple[Fact, ...] = ()
+    facts: tuple[NewEvent, ...] = ()
     durability: Durability = "process"
     then: tuple[Send, ...] = ()
     lazy: bool = False

@@ -2,7 +2,7 @@
 
 Owns the records, by agent, run and path, from their commit until they are on disk and no question from
 before that is open. It may lie over rows that contain a part of it already: that is right because every
-record sets what it names, and the overlay is always an unbroken tail of the journal.
+record sets what it names, and the memtable is always an unbroken tail of the commit log.
 """
 
 from bisect import bisect_right
@@ -15,7 +15,7 @@ from typing import TypeAlias, TypeVar
 from msgspec import Struct
 
 from ....paths import is_under
-from ....persistence.projections import fold_image, fold_row, fold_run
+from ....persistence.projections import apply_to_agent, apply_to_image, apply_to_run
 from ....persistence.queries import (
     EventPage,
     FindAgent,
@@ -39,22 +39,22 @@ from ....persistence.records import (
 )
 from ....persistence.rows import AgentImage, AgentRow, EventRow, RunRow
 from ....types import AgentId, RunId
-from .ordered import Ordered, Place
+from .ordered import SortedSet, SortKey
 
-LOOK = 5_000
+EVENTS_EXAMINED = 5_000
 """Events that are looked at for one answer; this is done on the loop."""
 MOST_UNSORTED = 2_000
 """Records that nobody has asked about yet. The oldest are sorted before there are more: the first question
 waits for all of them, which takes some µs for each."""
 
-MOST_LIFTED = 10_000
+MOST_DISCARDED = 10_000
 """Commits that are taken away at once: two batches, so they never pile up."""
 
-LAST = AgentId((1 << 63) - 1)
+LAST_AGENT_ID = AgentId((1 << 63) - 1)
 """Greater than any agent's id."""
 
 
-FEW = 8
+IN_A_TUPLE = 8
 """As many stand in a tuple, which is small and which Python's collector passes by."""
 
 K = TypeVar("K")
@@ -62,14 +62,14 @@ T = TypeVar("T")
 Several: TypeAlias = tuple[T, ...] | deque[T]
 
 
-class Said(Struct, frozen=True, gc=False):
+class EntryContent(Struct, frozen=True, gc=False):
     """What a commit says: a tuple that Python's collector passes by, as it passes by what is in it."""
 
     records: tuple[Record, ...]
     events: tuple[EventRow, ...]
 
 
-class AgentPage(Struct, frozen=True):
+class PageOfAgents(Struct, frozen=True):
     """A page of agents; `next` is the path to go on after, None at the end; `next_id` the agent there."""
 
     rows: tuple[AgentRow, ...]
@@ -77,7 +77,7 @@ class AgentPage(Struct, frozen=True):
     next_id: AgentId | None = None
 
 
-class Overlay:
+class Memtable:
     """Records in, by the number of their commit; rows as of the last commit out.
 
     Most commits are on disk before anybody asks, so what they say is sorted by agent, run and path when
@@ -92,8 +92,8 @@ class Overlay:
         self._of_agent: dict[AgentId, Several[tuple[int, Record]]] = {}
         self._of_run: dict[RunId, Several[tuple[int, Record]]] = {}
         self._at_path: dict[str, Several[tuple[int, AgentId]]] = {}
-        self._added: Ordered[Place] = Ordered()  # where agents were added
-        self._closed: Ordered[Place] = Ordered()  # … and where some were closed
+        self._added: SortedSet[SortKey] = SortedSet()  # where agents were added
+        self._closed: SortedSet[SortKey] = SortedSet()  # … and where some were closed
         self._erased: dict[AgentId, EraseAgent] = {}
         self._erased_at: dict[str, set[AgentId]] = {}  # the same by path
 
@@ -112,7 +112,7 @@ class Overlay:
         """Take away the commits up to and with this number; if there are many, some later."""
         while self._events and self._events[0][0] <= upto:
             self._events.popleft()
-        left = MOST_LIFTED
+        left = MOST_DISCARDED
         while self._layers and self._layers[0][0] <= upto and left:
             left -= 1
             _, records = self._layers.popleft()
@@ -133,12 +133,12 @@ class Overlay:
             left -= 1
             self._unsorted_records -= len(self._unsorted.popleft()[1])
 
-    def relay(self, changed: dict[int, Said]) -> None:
+    def relay(self, changed: dict[int, EntryContent]) -> None:
         """Have the commits of these numbers say something else."""
         layers = [*self._layers, *self._unsorted]
         self._layers.clear()
         self._of_agent, self._of_run, self._at_path = {}, {}, {}
-        self._added, self._closed = Ordered(), Ordered()
+        self._added, self._closed = SortedSet(), SortedSet()
         self._erased, self._erased_at = {}, {}
         self._unsorted, self._unsorted_records = deque(), 0
         for number, records in layers:
@@ -229,7 +229,7 @@ class Overlay:
             case LoadAgent():
                 records = self._of_agent.get(query.agent_id, ())
                 if records and type(records[0][1]) is AddAgent:
-                    return fold_image(None, self._records(query.agent_id))
+                    return apply_to_image(None, self._records(query.agent_id))
             case _:
                 pass
         return None
@@ -237,7 +237,7 @@ class Overlay:
     def _row_since_added(self, agent_id: AgentId) -> AgentRow | None:
         records = self._of_agent.get(agent_id, ())
         if records and type(records[0][1]) is AddAgent:
-            return fold_row(None, self._records(agent_id))
+            return apply_to_agent(None, self._records(agent_id))
         return None
 
     def merge(self, query: Query, value: object, also: tuple[AgentRow, ...] = ()) -> object:
@@ -272,13 +272,13 @@ class Overlay:
         return type(record) is AddMessage and record.row.sender_id in self._erased
 
     def _row(self, row: AgentRow | None, agent_id: AgentId) -> AgentRow | None:
-        return fold_row(row, self._records(agent_id))
+        return apply_to_agent(row, self._records(agent_id))
 
     def _image(self, image: AgentImage | None, agent_id: AgentId) -> AgentImage | None:
-        return fold_image(image, self._records(agent_id))
+        return apply_to_image(image, self._records(agent_id))
 
     def _run(self, run: RunRow | None, run_id: RunId) -> RunRow | None:
-        run = fold_run(run, (record for _, record in self._of_run.get(run_id, ())))
+        run = apply_to_run(run, (record for _, record in self._of_run.get(run_id, ())))
         return None if run is None or run.agent_id in self._erased else run
 
     def _merge_path(self, path: str, found: AgentRow | None) -> AgentRow | None:
@@ -290,12 +290,12 @@ class Overlay:
 
     def _merge_page(
         self, query: ListAgents, found: tuple[AgentRow, ...], also: tuple[AgentRow, ...]
-    ) -> AgentPage:
+    ) -> PageOfAgents:
         full = len(found) >= query.limit
         edge = (found[-1].path, found[-1].agent_id) if full else None
         rows = {(row.path, row.agent_id): row for row in (*also, *found)}
         merged: list[AgentRow] = []
-        before: Place | None = None
+        before: SortKey | None = None
         # No more are looked at than are asked for, and one to see that there are.
         for place in merge(sorted(rows), _within(query, self._added)):
             if place == before:
@@ -311,7 +311,7 @@ class Overlay:
         page = tuple(merged[: query.limit])
         if len(merged) > query.limit:
             edge = (page[-1].path, page[-1].agent_id)
-        return AgentPage(page, None, None) if edge is None else AgentPage(page, *edge)
+        return PageOfAgents(page, None, None) if edge is None else PageOfAgents(page, *edge)
 
     def _merge_events(self, query: ListEvents, page: EventPage) -> EventPage:
         """The reader's page, and behind its end what is not in it."""
@@ -320,7 +320,7 @@ class Overlay:
             return page
         last = found[-1].seq if found else query.since
         at = max(0, bisect_right(self._events, last, key=lambda layer: layer[1][0].seq) - 1)
-        newer = islice((row for _, rows in islice(self._events, at, None) for row in rows), LOOK)
+        newer = islice((row for _, rows in islice(self._events, at, None) for row in rows), EVENTS_EXAMINED)
         tail: list[EventRow] = []
         looked_at = upto = 0
         for row in newer:
@@ -329,7 +329,7 @@ class Overlay:
                 tail.append(row)
                 if len(found) + len(tail) == query.limit:
                     break
-        return EventPage(found + tuple(tail), upto if looked_at == LOOK else None, page.pruned)
+        return EventPage(found + tuple(tail), upto if looked_at == EVENTS_EXAMINED else None, page.pruned)
 
     def _is_erased(self, event: EventRow) -> bool:
         """Whether it tells of an agent that was deleted since."""
@@ -343,13 +343,13 @@ class Overlay:
         return False
 
 
-def _within(query: ListAgents, places: Ordered[Place]) -> Iterator[Place]:
+def _within(query: ListAgents, places: SortedSet[SortKey]) -> Iterator[SortKey]:
     """Those of these places that can be on this page, in order."""
     under = query.under
     if query.after is None:
-        begin: Place = ("", AgentId(0))
+        begin: SortKey = ("", AgentId(0))
     else:
-        begin = (query.after, LAST if query.after_id is None else query.after_id)
+        begin = (query.after, LAST_AGENT_ID if query.after_id is None else query.after_id)
     if under == "/":
         yield from places.after(begin)
         return
@@ -361,7 +361,7 @@ def _within(query: ListAgents, places: Ordered[Place]) -> Iterator[Place]:
 
 
 def _names(record: Record) -> tuple[AgentId | None, RunId | None]:
-    """The agent and the run that a record is about, as far as the overlay keeps them."""
+    """The agent and the run that a record is about, as far as the memtable keeps them."""
     kind = type(record)
     if kind is AddAgent:
         return record.row.agent_id, None  # type: ignore[union-attr]
@@ -374,7 +374,7 @@ def _add(table: dict[K, Several[T]], key: K, item: T) -> None:
     known = table.get(key, ())
     if isinstance(known, deque):
         known.append(item)
-    elif len(known) < FEW:
+    elif len(known) < IN_A_TUPLE:
         table[key] = (*known, item)
     else:
         table[key] = deque((*known, item))

@@ -1,7 +1,7 @@
 """Values in their order, so that a page of them is found without looking at all the others.
 
 A list of sorted lists: adding, removing and finding cost a search in the outer list, one in an inner list,
-and a move of at most `MOST` pointers.
+and a move of at most `PART_SIZE` pointers.
 """
 
 from bisect import bisect_left, bisect_right
@@ -10,16 +10,16 @@ from typing import Generic, TypeVar
 
 from ....types import AgentId
 
-Place = tuple[str, AgentId]
+SortKey = tuple[str, AgentId]
 """Where an agent stands in a listing: by path, then by id."""
 
-T = TypeVar("T", str, Place)
+T = TypeVar("T", str, SortKey)
 
-MOST = 1_024
+PART_SIZE = 1_024
 """Values in one inner list; a longer one is cut in two."""
 
 
-class Ordered(Generic[T]):
+class SortedSet(Generic[T]):
     """A sorted set."""
 
     def __init__(self) -> None:
@@ -38,9 +38,9 @@ class Ordered(Generic[T]):
             return
         part.insert(place, value)
         self._lasts[at] = part[-1]
-        if len(part) > MOST:
-            half = part[MOST // 2 :]
-            del part[MOST // 2 :]
+        if len(part) > PART_SIZE:
+            half = part[PART_SIZE // 2 :]
+            del part[PART_SIZE // 2 :]
             self._parts.insert(at + 1, half)
             self._lasts[at] = part[-1]
             self._lasts.insert(at + 1, half[-1])

@@ -1,6 +1,6 @@
 """How much is accepted and not on disk yet: in records and bytes, and in pieces of work.
 
-A journal that its writer cannot keep up with would grow without end. Two bounds keep it from that. Pieces
+A commit log that its writer cannot keep up with would grow without end. Two bounds keep it from that. Pieces
 of work that somebody handed in count until they are done *and* on disk: the ledger refuses more than
 `backlog` of them. All records together, also those that work brings forth itself, have a bound of their
 own (`crowded`): beyond it, what brings forth more has to wait for the disk.
@@ -22,9 +22,9 @@ from ....persistence.records import (
 )
 from ....persistence.rows import EventRow
 
-MOST_RECORDS = 200_000
+MOST_UNWRITTEN_RECORDS = 200_000
 """Not on disk: some hundred MB; a disk that writes them within a second is not behind."""
-MOST_BYTES = 512 << 20
+MOST_UNWRITTEN_BYTES = 512 << 20
 """Of values: eight states of 64 MB."""
 
 
@@ -37,7 +37,7 @@ class Size(Struct, frozen=True, gc=False):
     pieces: int = 0  # runs that ended, messages
 
 
-class Debt:
+class WriteBacklog:
     """The commits that are not on disk, as a size."""
 
     __slots__ = ("_made", "_paid")
@@ -73,12 +73,12 @@ class Debt:
     @property
     def heavy(self) -> bool:
         """Whether no more may be handed in, however few pieces it is in."""
-        return self.bytes >= MOST_BYTES
+        return self.bytes >= MOST_UNWRITTEN_BYTES
 
     @property
     def crowded(self) -> bool:
         """Whether it is so much that more should wait."""
-        return self.records >= MOST_RECORDS or self.heavy
+        return self.records >= MOST_UNWRITTEN_RECORDS or self.heavy
 
 
 def grown(size: Size, records: Sequence[Record], events: Sequence[EventRow]) -> Size:

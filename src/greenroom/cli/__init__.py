@@ -7,7 +7,7 @@ store, from 3, it could not. Stopping a server is how it ends: `serve` then exit
 
 import click
 
-from .program import Program
+from .program import LoadedProgram
 
 COMMANDS = {
     "run": "run",
@@ -29,7 +29,7 @@ COMMANDS = {
 """In which module each command is."""
 
 
-@click.group(cls=Program, modules=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LoadedProgram, modules=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="greenroom")
 def main() -> None:
     """greenroom: a runtime for long-lived agents. Many durable, few in memory, fewer at work.

@@ -13,7 +13,7 @@ from ..server.json_view import show
 from ..types import Timestamp
 
 
-class LastRun(Struct, frozen=True):
+class LastRunAnswer(Struct, frozen=True):
     """How an agent's last run ended."""
 
     run_id: str
@@ -22,7 +22,7 @@ class LastRun(Struct, frozen=True):
     ended_at: Timestamp
 
 
-class AgentLine(Struct, frozen=True, kw_only=True):
+class AgentSummary(Struct, frozen=True, kw_only=True):
     """An agent in a list. `resident` is None where nobody who could know was asked."""
 
     path: str
@@ -35,10 +35,10 @@ class AgentLine(Struct, frozen=True, kw_only=True):
     created_at: Timestamp
     updated_at: Timestamp
     error: str | None
-    last_run: LastRun | None
+    last_run: LastRunAnswer | None
 
 
-class Ended(Struct, frozen=True, kw_only=True):
+class OutcomeAnswer(Struct, frozen=True, kw_only=True):
     """How a run ended."""
 
     status: str
@@ -52,7 +52,7 @@ class Ended(Struct, frozen=True, kw_only=True):
     error_type: str | None = None
 
 
-class Agent(Struct, frozen=True, kw_only=True):
+class AgentAnswer(Struct, frozen=True, kw_only=True):
     """An agent."""
 
     path: str
@@ -62,7 +62,7 @@ class Agent(Struct, frozen=True, kw_only=True):
     status: str
     resident: bool | None
     incarnation: int
-    last_outcome: Ended | None
+    last_outcome: OutcomeAnswer | None
     queued_runs: int
     inbox: int
     created_at: Timestamp
@@ -71,7 +71,7 @@ class Agent(Struct, frozen=True, kw_only=True):
     described: tuple[str, ...] = ()
 
 
-class State(Struct, frozen=True):
+class StateAnswer(Struct, frozen=True):
     """An agent's state as of its last commit."""
 
     path: str
@@ -79,7 +79,7 @@ class State(Struct, frozen=True):
     described: tuple[str, ...] = ()
 
 
-class Run(Struct, frozen=True, kw_only=True):
+class RunAnswer(Struct, frozen=True, kw_only=True):
     """A run."""
 
     run_id: str
@@ -103,10 +103,10 @@ class Run(Struct, frozen=True, kw_only=True):
         return self.status in ("completed", "failed", "interrupted")
 
 
-class Page(Struct, frozen=True):
+class AgentsAnswer(Struct, frozen=True):
     """Agents by path; `next` is what comes after them."""
 
-    agents: list[AgentLine]
+    agents: list[AgentSummary]
     next: str | None
 
 

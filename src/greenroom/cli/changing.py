@@ -10,14 +10,14 @@ from typing import TextIO
 import click
 
 from ..actors.agent.kind import kinds_of_module
-from .answers import Run, document
-from .client import Changing, Reading
+from .answers import RunAnswer, document
+from .client import ReadClient, WriteClient
 from .inputs import read_value
 from .loading import NoSuchKind, load_file
-from .options import Face, Place, Told, Where, json_option, where
+from .options import AgentPathType, ClientCommand, ReportedError, Target, json_option, where
 from .progress import shown
 from .signals import Stopped
-from .store_writer import OwnedStore
+from .store_writer import StoreWriter
 from .text import tell, write
 
 WAIT = 20.0
@@ -33,8 +33,8 @@ as_option = click.option(
 )
 
 
-@click.command(cls=Face, short_help="Put a message in an agent's inbox.")
-@click.argument("path", metavar="PATH", type=Place())
+@click.command(cls=ClientCommand, short_help="Put a message in an agent's inbox.")
+@click.argument("path", metavar="PATH", type=AgentPathType())
 @click.argument("body", metavar="TEXT|@FILE")
 @as_option
 @where
@@ -62,13 +62,13 @@ def send(
     Exit status: 0 recorded, 1 not, 2 wrong usage, 130 stopped
     """
     value = read_value(body, form, "TEXT")
-    with Where(store, server, token_file).changing() as client:
+    with Target(store, server, token_file).changing() as client:
         client.send(path, value)
     _say({"path": path}, f"The message is in the inbox of {path}.", as_json=as_json)
 
 
-@click.command(cls=Face, short_help="Give an agent a run, and wait for its result.")
-@click.argument("path", metavar="PATH", type=Place())
+@click.command(cls=ClientCommand, short_help="Give an agent a run, and wait for its result.")
+@click.argument("path", metavar="PATH", type=AgentPathType())
 @click.argument("given", metavar="[TEXT|@FILE]", required=False)
 @as_option
 @click.option("--run-id", metavar="ID", help="The run's id: given twice, it is the same run.")
@@ -113,7 +113,7 @@ def followup(
       2    wrong usage
       130  stopped by Ctrl-C or SIGTERM; the run goes on, or begins again
     """
-    place = Where(store, server, token_file)
+    place = Target(store, server, token_file)
     if place.store is not None and not files:
         raise click.UsageError("with --store the run is executed here: --kinds FILE has the code.")
     if place.store is not None and no_wait:
@@ -134,13 +134,13 @@ def followup(
                     return
                 run = _ended(client, accepted[0])
             _tell(run, out, as_json=as_json)
-            left = client.left() if isinstance(client, OwnedStore) else 0
+            left = client.left() if isinstance(client, StoreWriter) else 0
     if left:
         tell(f"{left:,} runs have not ended; they are kept in {place.store}", err=True)
 
 
 @contextmanager
-def _told_when_stopped(place: Where) -> Iterator[list[str]]:
+def _told_when_stopped(place: Target) -> Iterator[list[str]]:
     """A block that puts the id of a run into a list; who stops it is told what becomes of the run."""
     accepted: list[str] = []
     try:
@@ -156,7 +156,7 @@ def _told_when_stopped(place: Where) -> Iterator[list[str]]:
         raise
 
 
-def _ended(client: Changing, run_id: str) -> Run:
+def _ended(client: WriteClient, run_id: str) -> RunAnswer:
     while True:
         begun = time.monotonic()
         run = client.wait(run_id, WAIT)
@@ -166,18 +166,18 @@ def _ended(client: Changing, run_id: str) -> Run:
             time.sleep(1.0)
 
 
-def _tell(run: Run, out: TextIO, *, as_json: bool) -> None:
+def _tell(run: RunAnswer, out: TextIO, *, as_json: bool) -> None:
     if as_json:
         write(out, document(run))
     elif run.status == "completed":
         write(out, run.result if isinstance(run.result, str) else shown(run.result))
     if run.status != "completed":
         how = "failed" if run.status == "failed" else "was interrupted"
-        raise Told(f"run {run.run_id} of {run.path} {how}: {run.error}")
+        raise ReportedError(f"run {run.run_id} of {run.path} {how}: {run.error}")
 
 
-@click.command(cls=Face, short_help="End an agent's runs, or one run.")
-@click.argument("what", metavar="PATH|RUN", shell_complete=Place().shell_complete)
+@click.command(cls=ClientCommand, short_help="End an agent's runs, or one run.")
+@click.argument("what", metavar="PATH|RUN", shell_complete=AgentPathType().shell_complete)
 @click.option("--cascade", is_flag=True, help="The runs of the agents below it as well.")
 @where
 @json_option("One object: {path interrupted}.")
@@ -199,10 +199,10 @@ def interrupt(
     \b
     Exit status: 0 done, also if there was nothing to end; 1 could not, 2 wrong usage, 130 stopped
     """
-    place = Where(store, server, token_file)
+    place = Target(store, server, token_file)
     path, run_id = what, None
     if what.startswith("/"):
-        Place().convert(what, None, None)
+        AgentPathType().convert(what, None, None)
     else:
         if cascade:
             raise click.UsageError("--cascade goes with the PATH of an agent, not with a run.")
@@ -214,12 +214,12 @@ def interrupt(
     _say({"path": path, "interrupted": done}, text, as_json=as_json)
 
 
-def _path_of(client: Reading, run_id: str) -> str:
+def _path_of(client: ReadClient, run_id: str) -> str:
     return client.run(run_id).path
 
 
-@click.command(cls=Face, short_help="Close an agent and those below it, for good.")
-@click.argument("path", metavar="PATH", type=Place())
+@click.command(cls=ClientCommand, short_help="Close an agent and those below it, for good.")
+@click.argument("path", metavar="PATH", type=AgentPathType())
 @click.option("--delete", is_flag=True, help="Erase what is stored of them, too.")
 @where
 @json_option("One object: {path}.")
@@ -243,7 +243,7 @@ def close(
     \b
     Exit status: 0 closed, 1 not, 2 wrong usage, 130 stopped
     """
-    with Where(store, server, token_file).changing() as client:
+    with Target(store, server, token_file).changing() as client:
         client.close_agent(path, delete=delete)
     _say({"path": path}, f"{path} is {'deleted' if delete else 'closed'}.", as_json=as_json)
 

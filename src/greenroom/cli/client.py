@@ -10,26 +10,26 @@ from typing import Any, Protocol
 import click
 
 from ..actors.models import Event
-from .answers import Agent, Page, Run, State
+from .answers import AgentAnswer, AgentsAnswer, RunAnswer, StateAnswer
 
 
-class Unanswered(click.ClickException):
+class Unavailable(click.ClickException):
     """The store or the server does not answer, or not as it should."""
 
 
-class Reading(Protocol):
-    """Looks, and changes nothing. Raises `GreenroomError`, `Unanswered`."""
+class ReadClient(Protocol):
+    """Looks, and changes nothing. Raises `GreenroomError`, `Unavailable`."""
 
-    def agents(self, under: str, *, status: str | None, after: str | None, limit: int) -> Page:
+    def agents(self, under: str, *, status: str | None, after: str | None, limit: int) -> AgentsAnswer:
         """Agents at or below `under` by path, after `after`; open ones, or those with `status`."""
 
-    def agent(self, path: str) -> Agent:
+    def agent(self, path: str) -> AgentAnswer:
         """The agent, open or closed."""
 
-    def state(self, path: str) -> State:
+    def state(self, path: str) -> StateAnswer:
         """Its state as of the last commit."""
 
-    def run(self, run_id: str) -> Run:
+    def run(self, run_id: str) -> RunAnswer:
         """The run."""
 
     def stats(self) -> dict[str, Any]:
@@ -42,8 +42,8 @@ class Reading(Protocol):
         """Events after number `since`; to the newest, or with `follow` for ever."""
 
 
-class Changing(Protocol):
-    """Gives orders. Raises `GreenroomError`, `Unanswered`."""
+class WriteClient(Protocol):
+    """Gives orders. Raises `GreenroomError`, `Unavailable`."""
 
     def send(self, path: str, body: object) -> None:
         """Put a message into the agent's inbox."""
@@ -51,7 +51,7 @@ class Changing(Protocol):
     def followup(self, path: str, given: object, *, run_id: str | None) -> str:
         """Give the agent a run; its id."""
 
-    def wait(self, run_id: str, seconds: float) -> Run:
+    def wait(self, run_id: str, seconds: float) -> RunAnswer:
         """The run, once it has ended or after so long."""
 
     def interrupt(self, path: str, *, run_id: str | None, cascade: bool) -> bool:

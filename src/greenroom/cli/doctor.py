@@ -11,7 +11,7 @@ import msgspec
 
 from ..errors import GreenroomError
 from ..persistence import doctor as examination
-from ..persistence.doctor import Finding, Repair, Report
+from ..persistence.doctor import DoctorReport, Finding, Repair
 from ..persistence.doctor.inspection import Progress
 from .signals import STOPPED, Stopped, StopSignals
 from .text import clock, printable
@@ -23,7 +23,7 @@ HEALTHY, FINDINGS = 0, 1
 WIDTH = 120
 """Columns of a table that goes into a file or a pipe."""
 UNITS = ("bytes", "KiB", "MiB", "GiB")
-COLOURS = {"error": "red", "warning": "yellow", "note": "dim"}
+SEVERITY_COLOURS = {"error": "red", "warning": "yellow", "note": "dim"}
 
 
 class CannotExamine(click.ClickException):
@@ -78,7 +78,7 @@ def doctor(store: str, repair: bool, quick: bool, as_json: bool) -> None:
     with StopSignals():
         try:
             with _progress(as_json) as progress:
-                done: Report | Repair = (
+                done: DoctorReport | Repair = (
                     examination.repair(store, quick=quick, progress=progress)
                     if repair
                     else examination.examine(store, quick=quick, progress=progress)
@@ -110,7 +110,7 @@ def _progress(as_json: bool) -> Iterator[Progress]:
         yield lambda what: status.update(printable(what))
 
 
-def _as_json(done: Report | Repair) -> dict[str, Any]:
+def _as_json(done: DoctorReport | Repair) -> dict[str, Any]:
     report = done.after if isinstance(done, Repair) else done
     told: dict[str, Any] = {"store": report.store, "healthy": report.healthy}
     told |= msgspec.to_builtins(report)
@@ -126,7 +126,7 @@ def _as_json(done: Report | Repair) -> dict[str, Any]:
 # For people
 
 
-def _show(done: Report | Repair) -> None:
+def _show(done: DoctorReport | Repair) -> None:
     from rich.console import Console
 
     console = Console(
@@ -144,7 +144,7 @@ def _show(done: Report | Repair) -> None:
     console.print(_verdict(report), soft_wrap=True)
 
 
-def _show_facts(console: "Console", report: Report) -> None:
+def _show_facts(console: "Console", report: DoctorReport) -> None:
     from rich.table import Table
 
     table = Table.grid(padding=(0, 2))
@@ -153,7 +153,7 @@ def _show_facts(console: "Console", report: Report) -> None:
     console.print(table)
 
 
-def _facts(report: Report) -> Iterator[tuple[str, str]]:
+def _facts(report: DoctorReport) -> Iterator[tuple[str, str]]:
     sizes, counts = report.sizes, report.counts
     yield "store", f"{report.store}, schema {report.schema}"
     owner = report.owner
@@ -207,7 +207,7 @@ def _show_findings(console: "Console", findings: tuple[Finding, ...]) -> None:
         table.add_column(name, overflow="fold")
     for finding in findings:
         table.add_row(
-            Text(finding.severity, style=COLOURS[finding.severity]),
+            Text(finding.severity, style=SEVERITY_COLOURS[finding.severity]),
             Text(finding.check, no_wrap=True),
             Text(printable(finding.what)),
             Text(printable(finding.advice)),
@@ -215,7 +215,7 @@ def _show_findings(console: "Console", findings: tuple[Finding, ...]) -> None:
     console.print(table)
 
 
-def _verdict(report: Report) -> str:
+def _verdict(report: DoctorReport) -> str:
     done = f"{len(report.checks)} checks in {report.seconds:,.1f} s"
     wrong = [finding for finding in report.findings if finding.severity != "note"]
     if not wrong:

@@ -12,9 +12,9 @@ import click
 from msgspec import Struct
 
 from ..actors.models import Event
-from .answers import AgentLine, document
-from .client import Reading
-from .options import Face, Number, Place, Where, json_option, where
+from .answers import AgentSummary, document
+from .client import ReadClient
+from .options import AgentPathType, ClientCommand, Number, Target, json_option, where
 from .progress import describe
 from .text import printable, tell
 from .tree import facts
@@ -22,14 +22,14 @@ from .tree import facts
 BUSIEST = 15
 """Agents that `top` shows."""
 
-NEWEST = 8
+NEWEST_SHOWN = 8
 MOST_EVENTS = 5000
 """Events that are counted in one look; a rate beyond it is told as at least that."""
 
-ENDS = ("run.completed", "run.failed", "run.interrupted")
+END_EVENTS = ("run.completed", "run.failed", "run.interrupted")
 
 
-@click.command(cls=Face, short_help="Show the numbers of a store or a server.")
+@click.command(cls=ClientCommand, short_help="Show the numbers of a store or a server.")
 @where
 @json_option("One object; agents running queued are always in it.")
 def stats(store: str | None, server: str | None, token_file: Path | None, as_json: bool) -> None:
@@ -45,7 +45,7 @@ def stats(store: str | None, server: str | None, token_file: Path | None, as_jso
     \b
     Exit status: 0 told, 1 could not, 2 wrong usage, 130 stopped
     """
-    with Where(store, server, token_file).reading() as client:
+    with Target(store, server, token_file).reading() as client:
         numbers = client.stats()
     if as_json:
         click.echo(document(numbers))
@@ -74,19 +74,19 @@ def _flat(numbers: dict[str, Any], within: str = "") -> Iterator[tuple[str, str]
 # Live
 
 
-class Look(Struct, frozen=True):
+class TopSample(Struct, frozen=True):
     """How it stands at one moment, and what has happened since the one before."""
 
     at: float
     stats: dict[str, Any]
-    busy: list[AgentLine]
+    busy: list[AgentSummary]
     events: list[Event]
     events_per_second: float
     runs_per_second: float
 
 
-@click.command(cls=Face, short_help="Watch a store or a server at work.")
-@click.argument("under", metavar="[PATH]", type=Place(under=True), default="/")
+@click.command(cls=ClientCommand, short_help="Watch a store or a server at work.")
+@click.argument("under", metavar="[PATH]", type=AgentPathType(under=True), default="/")
 @where
 @click.option("--every", type=Number(min=0.1, max=3600), default=1.0, show_default=True, metavar="SECONDS",
               help="How often it is looked at.")  # fmt: skip
@@ -116,7 +116,7 @@ def top(
     \b
     Exit status: 0 after --count looks, 1 could not, 2 wrong usage, 130 stopped: the usual end
     """
-    with Where(store, server, token_file).reading() as client:
+    with Target(store, server, token_file).reading() as client:
         looks = islice(_looks(client, under, every), count)
         if as_json:
             for look in looks:
@@ -130,7 +130,7 @@ def top(
                 tell(_line(look))
 
 
-def _looks(client: Reading, under: str, every: float) -> Iterator[Look]:
+def _looks(client: ReadClient, under: str, every: float) -> Iterator[TopSample]:
     since = client.last_event()
     before = time.monotonic()
     due = before
@@ -144,19 +144,21 @@ def _looks(client: Reading, under: str, every: float) -> Iterator[Look]:
             *client.agents(under, status="waiting", after=None, limit=BUSIEST).agents,
             *client.agents(under, status="queued", after=None, limit=BUSIEST).agents,
         ][:BUSIEST]
-        ended = sum(event.type in ENDS for event in news)
-        yield Look(time.time(), client.stats(), busy, news[-NEWEST:], len(news) / passed, ended / passed)
+        ended = sum(event.type in END_EVENTS for event in news)
+        yield TopSample(
+            time.time(), client.stats(), busy, news[-NEWEST_SHOWN:], len(news) / passed, ended / passed
+        )
         before = now
         due = max(due + every, time.monotonic())
         time.sleep(max(0.0, due - time.monotonic()))
 
 
-def _line(look: Look) -> str:
+def _line(look: TopSample) -> str:
     clock = time.strftime("%H:%M:%S", time.localtime(look.at))
     return f"{clock} {_summary(look)}"
 
 
-def _summary(look: Look) -> str:
+def _summary(look: TopSample) -> str:
     stats = look.stats
     resident = f", {stats['resident']:,} of {stats['residents']:,} resident" if "resident" in stats else ""
     return (
@@ -173,7 +175,7 @@ def _screen() -> Iterator[Any]:
     from rich.table import Table
     from rich.text import Text
 
-    def drawn(look: Look) -> Group:
+    def drawn(look: TopSample) -> Group:
         table = Table.grid(padding=(0, 2))
         for agent in look.busy:
             kind, status, more = facts(agent, look.at)

@@ -5,13 +5,13 @@ from pathlib import Path
 import click
 
 from .answers import document
-from .options import Face, Place, Where, json_option, where
+from .options import AgentPathType, ClientCommand, Target, json_option, where
 from .progress import describe
 from .text import tell
 
 
-@click.command(cls=Face, short_help="Tell what happened, and follow what happens.")
-@click.argument("under", metavar="[PATH]", type=Place(under=True), default="/")
+@click.command(cls=ClientCommand, short_help="Tell what happened, and follow what happens.")
+@click.argument("under", metavar="[PATH]", type=AgentPathType(under=True), default="/")
 @where
 @click.option("-f", "--follow", is_flag=True, help="Go on; without --since, begin with what happens now.")
 @click.option("--since", type=click.IntRange(min=0), metavar="N", help="Only events with numbers above N.")
@@ -47,7 +47,7 @@ def events(
     \b
     Exit status: 0 told, 1 could not, 2 wrong usage, 130 stopped: the usual end of -f
     """
-    with Where(store, server, token_file).reading() as client:
+    with Target(store, server, token_file).reading() as client:
         begin = since if since is not None else client.last_event() if follow else 0
         told = False
         for event in client.events(under, types=types, since=begin, follow=follow):

@@ -12,22 +12,24 @@ import msgspec
 
 from ..errors import GreenroomError
 from ..types import AgentStatus
-from .answers import Run, document
-from .client import Reading, Unanswered
-from .options import Face, Place, Where, json_option, where
+from .answers import RunAnswer, document
+from .client import ReadClient, Unavailable
+from .options import AgentPathType, ClientCommand, Target, json_option, where
 from .progress import shown
 from .text import clock, printable, tell
-from .tree import COLOURS, Branch, ago, branches, facts
+from .tree import STATUS_COLOURS, TreeBranch, ago, branches, facts
 
 WIDEST = 60
 """Columns that the tree takes at most before the facts."""
 
 
-@click.command(cls=Face, short_help="List agents, as a tree.")
-@click.argument("under", metavar="[PATH]", type=Place(under=True), default="/")
+@click.command(cls=ClientCommand, short_help="List agents, as a tree.")
+@click.argument("under", metavar="[PATH]", type=AgentPathType(under=True), default="/")
 @where
 @click.option("--status", type=click.Choice(get_args(AgentStatus)), help="Only agents with this status.")
-@click.option("--after", type=Place(), metavar="PATH", help="Only agents whose paths come after this one.")
+@click.option(
+    "--after", type=AgentPathType(), metavar="PATH", help="Only agents whose paths come after this one."
+)
 @click.option("--limit", type=click.IntRange(min=1), default=1000, show_default=True, metavar="N",
               help="How many at most.")  # fmt: skip
 @click.option("--flat", is_flag=True, help="Whole paths instead of a tree.")
@@ -58,14 +60,14 @@ def ls(
     \b
     Exit status: 0 listed, 1 could not, 2 wrong usage, 130 stopped
     """
-    with Where(store, server, token_file).reading() as client:
+    with Target(store, server, token_file).reading() as client:
         page = client.agents(under, status=status, after=after, limit=limit)
     if as_json:
         for agent in page.agents:
             click.echo(document(agent))
     else:
         rows = (
-            [Branch("", agent.path, agent) for agent in page.agents]
+            [TreeBranch("", agent.path, agent) for agent in page.agents]
             if flat
             else list(branches(page.agents))
         )
@@ -76,8 +78,8 @@ def ls(
         tell(f"There are more: --after {page.next}, or a larger --limit", err=True)
 
 
-def _print(rows: list[Branch], now: float) -> None:
-    rows = [Branch(row.lead, printable(row.name), row.agent) for row in rows]
+def _print(rows: list[TreeBranch], now: float) -> None:
+    rows = [TreeBranch(row.lead, printable(row.name), row.agent) for row in rows]
     told = [facts(row.agent, now) if row.agent else ("", "", "") for row in rows]
     width = min(WIDEST, max((len(row.lead + row.name) for row in rows), default=0))
     kinds = max((len(kind) for kind, _, _ in told), default=0)
@@ -89,14 +91,14 @@ def _print(rows: list[Branch], now: float) -> None:
             line = line[: max(room, width)]
         at = len(name) + kinds + 4
         seen = line[at : at + len(status)]
-        colour = COLOURS.get(status)
+        colour = STATUS_COLOURS.get(status)
         click.echo(
             line[:at] + (click.style(seen, fg=colour) if colour else seen) + line[at + len(status) :]
         )
 
 
-@click.command(cls=Face, short_help="Show an agent, with its state, or a run.")
-@click.argument("what", metavar="PATH|RUN", type=str, shell_complete=Place().shell_complete)
+@click.command(cls=ClientCommand, short_help="Show an agent, with its state, or a run.")
+@click.argument("what", metavar="PATH|RUN", type=str, shell_complete=AgentPathType().shell_complete)
 @where
 @json_option("One object: an agent with its state, or a run; `described` lists (as JSON pointers) what "
              "JSON cannot hold.")  # fmt: skip
@@ -115,9 +117,9 @@ def show(what: str, store: str | None, server: str | None, token_file: Path | No
     \b
     Exit status: 0 shown, 1 there is none or it cannot be shown, 2 wrong usage, 130 stopped
     """
-    with Where(store, server, token_file).reading() as client:
+    with Target(store, server, token_file).reading() as client:
         found = (
-            _agent(client, Place().convert(what, None, None))
+            _agent(client, AgentPathType().convert(what, None, None))
             if what.startswith("/")
             else _run(client.run(what))
         )
@@ -128,7 +130,7 @@ def show(what: str, store: str | None, server: str | None, token_file: Path | No
         _print_fact(name, value)
 
 
-def _agent(client: Reading, path: str) -> dict[str, Any]:
+def _agent(client: ReadClient, path: str) -> dict[str, Any]:
     agent = client.agent(path)
     found: dict[str, Any] = msgspec.structs.asdict(agent)
     described = found.pop("described")
@@ -136,12 +138,12 @@ def _agent(client: Reading, path: str) -> dict[str, Any]:
         found["last_outcome"] = msgspec.structs.asdict(agent.last_outcome)
     try:
         state = client.state(path)
-    except (GreenroomError, Unanswered) as error:
+    except (GreenroomError, Unavailable) as error:
         return {**found, "state": None, "state_error": str(error), "described": described}
     return {**found, "state": state.state, "described": (*described, *state.described)}
 
 
-def _run(run: Run) -> dict[str, Any]:
+def _run(run: RunAnswer) -> dict[str, Any]:
     return msgspec.structs.asdict(run)
 
 

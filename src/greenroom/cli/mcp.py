@@ -33,7 +33,7 @@ log = logging.getLogger("greenroom")
 DRAIN = 3.0
 """Seconds that turns under way get to end when the server does."""
 
-EXTRA = ("mcp", "mcp_types", "anyio", "uvicorn", "httptools")
+MCP_PACKAGES = ("mcp", "mcp_types", "anyio", "uvicorn", "httptools")
 DEFAULT_PORT = 8322
 
 
@@ -115,7 +115,7 @@ def mcp(
       2    wrong usage
       130  a second signal cut the end short
     """
-    with needs("mcp", *EXTRA):
+    with needs("mcp", *MCP_PACKAGES):
         from ..mcp import transports
         from ..mcp.trees import Trees
     try:
@@ -125,7 +125,7 @@ def mcp(
     if http is None and (names or no_token or as_json):
         raise click.UsageError("--allow-host, --no-token and --json are for --http.")
     if http is None:
-        wire = transports.Wire.taken()  # before anything of the user's is loaded, which may print
+        wire = transports.Transport.taken()  # before anything of the user's is loaded, which may print
         serve: Serve = lambda server, stop: _until(stop, transports.serve_stdio(server, wire))  # noqa: E731
         kinds = _kinds(targets)
     else:
@@ -156,7 +156,7 @@ def _over_http(http: str, store: str, names: tuple[str, ...], *, with_token: boo
     from ..mcp import transports
 
     host, port = _address(http)
-    if not with_token and host not in transports.LOOPBACK:
+    if not with_token and host not in transports.LOOPBACK_NAMES:
         raise click.UsageError(f"--no-token is for loopback addresses; others than you can reach {host}.")
     file = token_file(store) if with_token and store != stores.MEMORY else None
     token = make_token(file) if file else secrets.token_urlsafe(32) if with_token else None

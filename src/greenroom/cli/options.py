@@ -13,7 +13,7 @@ from click.shell_completion import CompletionItem
 from ..errors import GreenroomError, InvalidPath
 from ..paths import check_path, check_under
 from .answers import document
-from .client import Changing, Reading
+from .client import ReadClient, WriteClient
 from .extras import needs
 from .signals import STOPPED, Stopped, StopSignals
 from .tokens import read_token
@@ -23,7 +23,7 @@ CLIENT = ("httpx", "httpx_sse")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Place(click.ParamType):  # type: ignore[type-arg]  # no type arguments before click 8.4
+class AgentPathType(click.ParamType):  # type: ignore[type-arg]  # no type arguments before click 8.4
     """A path of an agent; with `under` also `/` for all."""
 
     name = "path"
@@ -45,11 +45,11 @@ class Place(click.ParamType):  # type: ignore[type-arg]  # no type arguments bef
         store = ctx.params.get("store") or os.environ.get("GREENROOM_STORE")
         if not store:
             return []
-        from .store_reader import StoreFile
+        from .store_reader import StoreReader
 
         folder = incomplete.rpartition("/")[0] or "/"
         try:
-            page = StoreFile(store).agents(folder, status=None, after=None, limit=500)
+            page = StoreReader(store).agents(folder, status=None, after=None, limit=500)
         except Exception:  # of any kind: while somebody types, nothing is to be said
             return []
         depth = incomplete.count("/") + 1
@@ -102,7 +102,7 @@ def json_option(text: str) -> Callable[[F], F]:
     return click.option("--json", "as_json", is_flag=True, help=text)
 
 
-class Where:
+class Target:
     """The store or the server that a command is about."""
 
     def __init__(self, store: str | None, server: str | None, token_file: Path | None) -> None:
@@ -121,18 +121,18 @@ class Where:
         self.store, self.server, self._token_file = store, server, token_file
 
     @contextmanager
-    def reading(self) -> Iterator[Reading]:
+    def reading(self) -> Iterator[ReadClient]:
         """What answers questions."""
         if self.store is not None:
-            from .store_reader import StoreFile
+            from .store_reader import StoreReader
 
-            yield StoreFile(self.store)
+            yield StoreReader(self.store)
         else:
             with self._remote() as remote:
                 yield remote
 
     @contextmanager
-    def changing(self) -> Iterator[Changing]:
+    def changing(self) -> Iterator[WriteClient]:
         """What takes orders."""
         if self.store is not None:
             from .store_writer import owning
@@ -163,7 +163,7 @@ def _sources() -> dict[str, Any]:
     return {name: ctx.get_parameter_source(name) for name in ("store", "server")}
 
 
-class Face(click.Command):
+class ClientCommand(click.Command):
     """A command that ends well when it is stopped, and tells errors to programs as to people."""
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -174,11 +174,11 @@ class Face(click.Command):
             except (Stopped, KeyboardInterrupt):
                 ctx.exit(STOPPED)
             except (GreenroomError, click.ClickException) as error:
-                if ctx.params.get("as_json") and not isinstance(error, Told):
+                if ctx.params.get("as_json") and not isinstance(error, ReportedError):
                     text = error.format_message() if isinstance(error, click.ClickException) else str(error)
                     click.echo(document({"error": text}))
                 raise
 
 
-class Told(click.ClickException):
+class ReportedError(click.ClickException):
     """What is wrong was told on stdout as well, if somebody reads JSON there."""

@@ -18,11 +18,11 @@ from ..errors import GreenroomError
 from .logs import show_log
 from .text import readable
 
-PATIENCE = 2.0
+EXIT_GRACE_SECONDS = 2.0
 """Seconds that threads of the user's code have to return once the command is over."""
 
 
-class Program(click.Group):
+class LoadedProgram(click.Group):
     """A group of commands; called, it is the whole program.
 
     `modules` says in which module (of this package) each command is: it is imported when it is used, so
@@ -53,7 +53,7 @@ class Program(click.Group):
         try:
             return self.main(*args, **options)
         except SystemExit as leaving:
-            _leave_within(PATIENCE, leaving.code)
+            _leave_within(EXIT_GRACE_SECONDS, leaving.code)
             raise
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -16,28 +16,28 @@ from httpx_sse import SSEError, connect_sse
 
 from ..actors.models import Event
 from ..server.addresses import agent_url, run_url
-from .answers import Agent, Page, Run, State
-from .client import Unanswered
+from .answers import AgentAnswer, AgentsAnswer, RunAnswer, StateAnswer
+from .client import Unavailable
 from .text import tell
 
 TIMEOUT = 30.0
 """Seconds for an answer that waits for nothing."""
 
-SILENCE = 60.0
+STREAM_TIMEOUT_SECONDS = 60.0
 """Seconds without a heartbeat after which a stream is taken for broken."""
 
 AGAIN = 1.0
 """Seconds before a broken stream is taken up again."""
 
-LONGEST_WAIT = 30.0
+WAIT_SECONDS = 30.0
 """Seconds that one request waits for a run."""
 
-PAGE = 1000
+AGENTS_IN_REQUEST = 1000
 
 T = TypeVar("T")
 
 
-class NoServer(Unanswered):
+class NoServer(Unavailable):
     """Nobody answers at the address."""
 
 
@@ -55,26 +55,28 @@ class Remote:
 
     # Reading
 
-    def agents(self, under: str, *, status: str | None, after: str | None, limit: int) -> Page:
-        found = Page([], None)
+    def agents(self, under: str, *, status: str | None, after: str | None, limit: int) -> AgentsAnswer:
+        found = AgentsAnswer([], None)
         while len(found.agents) < limit:
-            size = min(PAGE, limit - len(found.agents))
+            size = min(AGENTS_IN_REQUEST, limit - len(found.agents))
             asked = {"under": under, "limit": size, "status": status, "after": after}
-            page = self._get("/api/agents", Page, {name: value for name, value in asked.items() if value})
-            found = Page(found.agents + page.agents, page.next)
+            page = self._get(
+                "/api/agents", AgentsAnswer, {name: value for name, value in asked.items() if value}
+            )
+            found = AgentsAnswer(found.agents + page.agents, page.next)
             after = page.next
             if after is None:
                 break
         return found
 
-    def agent(self, path: str) -> Agent:
-        return self._get(agent_url(path), Agent)
+    def agent(self, path: str) -> AgentAnswer:
+        return self._get(agent_url(path), AgentAnswer)
 
-    def state(self, path: str) -> State:
-        return self._get(f"{_of(path)}/state", State)
+    def state(self, path: str) -> StateAnswer:
+        return self._get(f"{_of(path)}/state", StateAnswer)
 
-    def run(self, run_id: str) -> Run:
-        return self._get(run_url(run_id), Run)
+    def run(self, run_id: str) -> RunAnswer:
+        return self._get(run_url(run_id), RunAnswer)
 
     def stats(self) -> dict[str, Any]:
         return self._get("/api/stats", dict[str, Any])
@@ -103,7 +105,7 @@ class Remote:
             time.sleep(AGAIN)
 
     def _stream(self, asked: list[tuple[str, str]]) -> Iterator[Event]:
-        timeout = httpx.Timeout(TIMEOUT, read=SILENCE)
+        timeout = httpx.Timeout(TIMEOUT, read=STREAM_TIMEOUT_SECONDS)
         with connect_sse(self._http, "GET", "/api/events", params=asked, timeout=timeout) as source:
             if source.response.status_code != 200:
                 source.response.read()
@@ -122,9 +124,9 @@ class Remote:
         answer = self._post(f"{_of(path)}/runs", {"input": given}, headers)
         return str(answer["run_id"])
 
-    def wait(self, run_id: str, seconds: float) -> Run:
-        wait = min(seconds, LONGEST_WAIT)
-        return self._get(run_url(run_id), Run, {"wait": f"{wait:g}"}, timeout=wait + TIMEOUT)
+    def wait(self, run_id: str, seconds: float) -> RunAnswer:
+        wait = min(seconds, WAIT_SECONDS)
+        return self._get(run_url(run_id), RunAnswer, {"wait": f"{wait:g}"}, timeout=wait + TIMEOUT)
 
     def interrupt(self, path: str, *, run_id: str | None, cascade: bool) -> bool:
         answer = self._post(f"{_of(path)}/interrupt", {"run_id": run_id, "cascade": cascade})
@@ -145,7 +147,7 @@ class Remote:
         try:
             return msgspec.json.decode(response.content, type=type)
         except msgspec.MsgspecError as error:
-            raise Unanswered(f"{self._url} answers, but not as greenroom does: {error}") from error
+            raise Unavailable(f"{self._url} answers, but not as greenroom does: {error}") from error
 
     def _post(self, address: str, body: object, headers: dict[str, str] | None = None) -> dict[str, Any]:
         told = {"content-type": "application/json", **(headers or {})} if body is not None else headers
@@ -163,7 +165,7 @@ class Remote:
             return response
         raise _refusal(response)
 
-    def _unreachable(self, error: Exception) -> Unanswered:
+    def _unreachable(self, error: Exception) -> Unavailable:
         if isinstance(error, httpx.ReadTimeout):
             return NoServer(
                 f"{self._url} does not answer in time; what was asked may be done all the same."
@@ -177,15 +179,15 @@ def _of(path: str) -> str:
     return f"/api/agents{path}"
 
 
-def _refusal(response: httpx.Response) -> Unanswered:
+def _refusal(response: httpx.Response) -> Unavailable:
     """What the server said it is."""
     try:
         detail = msgspec.json.decode(response.content, type=dict[str, Any])["detail"]
     except (msgspec.MsgspecError, KeyError):
-        return Unanswered(f"{response.url} answers {response.status_code} {response.reason_phrase}.")
+        return Unavailable(f"{response.url} answers {response.status_code} {response.reason_phrase}.")
     if response.status_code == 401:
-        return Unanswered(f"{detail} Give it with --token-file, or in GREENROOM_TOKEN.")
-    return Unanswered(str(detail))
+        return Unavailable(f"{detail} Give it with --token-file, or in GREENROOM_TOKEN.")
+    return Unavailable(str(detail))
 
 
 def split_link(url: str) -> tuple[str, str | None]:

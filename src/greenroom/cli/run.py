@@ -12,7 +12,7 @@ from . import stores
 from .inputs import read_text
 from .loading import choose_kind, load_file, split_target
 from .progress import Ending, JsonLines, Lines
-from .run_tree import Conductor, Order, RunEnded
+from .run_tree import Order, TreeEnded, TreeRun
 from .signals import STOPPED, Stopped, StopSignals
 
 
@@ -133,7 +133,7 @@ def _progress(as_json: bool) -> Lines:
 def _tell_error(progress: Lines, error: click.ClickException) -> click.ClickException:
     """`error`, which the program ends with, after those who read JSON were told."""
     progress.close()
-    if not isinstance(error, RunEnded):
+    if not isinstance(error, TreeEnded):
         progress.ended(Ending("error", error=error.format_message()), None)
     return error
 
@@ -163,7 +163,7 @@ def _run(
         progress.say("Stopped before anything was begun.")
         return STOPPED
     order = Order(kind, path, text, store, passing, slots, residents)
-    return Conductor(order, progress, signals).conduct()
+    return TreeRun(order, progress, signals).conduct()
 
 
 def default_path(kind: str) -> str:

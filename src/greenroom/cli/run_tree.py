@@ -34,10 +34,10 @@ DRAIN = 3.0
 LATECOMERS = 1.0
 """Seconds of these that are left for turns of other agents which began in the others."""
 
-GRACE = 7.0
+CLOSE_GRACE_SECONDS = 7.0
 """Seconds that closing may take beyond that. By then it is recorded which turns were cut off."""
 
-LOOK = 2.0
+POLL_SECONDS_AT_REST = 2.0
 """Seconds after which the agent is looked at without an event as the reason."""
 
 QUIET = 5.0
@@ -46,7 +46,7 @@ QUIET = 5.0
 T = TypeVar("T")
 
 
-class RunEnded(click.ClickException):
+class TreeEnded(click.ClickException):
     """The run ended without a result; everything else was told."""
 
 
@@ -62,7 +62,7 @@ class Order(Struct, frozen=True):
     residents: int
 
 
-class Conductor:
+class TreeRun:
     """One run of one agent, from opening the store to closing it."""
 
     def __init__(self, order: Order, progress: Lines, signals: StopSignals) -> None:
@@ -87,7 +87,7 @@ class Conductor:
             return self._stop()
         except BaseException:
             self.progress.close()
-            _bounded(lambda: self.runtime.close(0), GRACE)
+            _bounded(lambda: self.runtime.close(0), CLOSE_GRACE_SECONDS)
             raise
         return self._end(outcome, moment)
 
@@ -154,7 +154,7 @@ class Conductor:
                 info = agent.info()
                 if at_rest(info) and info.last_outcome is not None:
                     return self._outcome(info.last_outcome.run_id, watch)
-                look_at = _later(now, LOOK)
+                look_at = _later(now, POLL_SECONDS_AT_REST)
             if now >= show_at:
                 stats = self.runtime.stats()
                 if watch.seen != seen or stats.running:
@@ -198,7 +198,7 @@ class Conductor:
             under_way, left = moment.stats.running, moment.stats.running + moment.stats.queued
             if under_way:
                 self.progress.say(f"{under_way:,} turns of other agents get {DRAIN:g} s to end")
-            closed = _bounded(lambda: self.runtime.close(DRAIN), DRAIN + GRACE) is not None
+            closed = _bounded(lambda: self.runtime.close(DRAIN), DRAIN + CLOSE_GRACE_SECONDS) is not None
             kept = Path(order.store)
             if order.passing:
                 kept = stores.put_away(kept, keep=left > 0 or not closed)
@@ -206,7 +206,7 @@ class Conductor:
             self.progress.say(f"{left:,} runs of other agents have not ended; they are kept in {kept}")
         if outcome.status != "completed":
             how = "failed" if outcome.status == "failed" else "was interrupted"
-            raise RunEnded(f"run {outcome.run_id} of {outcome.path} {how}: {outcome.error}")
+            raise TreeEnded(f"run {outcome.run_id} of {outcome.path} {how}: {outcome.error}")
         return 0
 
     def _stop(self) -> int:
@@ -214,7 +214,7 @@ class Conductor:
         order, progress = self.order, self.progress
         progress.close()
         progress.say(f"Stopping; turns under way get {DRAIN:g} s. Ctrl-C again stops at once.")
-        ended = _bounded(self._wind_down, DRAIN + GRACE)
+        ended = _bounded(self._wind_down, DRAIN + CLOSE_GRACE_SECONDS)
         if ended is not None and ended[0] is not None:
             outcome, moment = ended[0]
             return self._end(outcome, moment)
@@ -240,7 +240,7 @@ class Conductor:
                 agent = self.runtime.agent(order.path)  # it may be there before `spawn` has returned
                 info = agent.info()
                 while info.status in ("running", "waiting") and time.monotonic() < until:
-                    watch.wait(max(0.0, min(LOOK, until - time.monotonic())))
+                    watch.wait(max(0.0, min(POLL_SECONDS_AT_REST, until - time.monotonic())))
                     info = agent.info()
                 last = info.last_outcome
                 ours = info.kind == order.kind.name and self._ended_here(info)

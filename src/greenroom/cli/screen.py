@@ -16,12 +16,12 @@ from rich.text import Text
 
 from .progress import Beginning, Lines, describe
 from .text import printable
-from .watch import NEWEST, Moment
+from .watch import NEWEST_KEPT, Moment
 
 PER_SECOND = 5
 """How often the panel is drawn."""
 
-SILENCE = 2.0
+REDRAW_SECONDS = 2.0
 """Seconds without news after which the panel says so."""
 
 
@@ -66,9 +66,9 @@ class Screen(Lines):
             parts.append(_numbers(moment))
             parts.append(Text(""))
             lines = [describe(event) for event in moment.newest]
-            lines += [""] * (NEWEST - len(lines))
+            lines += [""] * (NEWEST_KEPT - len(lines))
             parts += [Text(line, style="dim", no_wrap=True, overflow="ellipsis") for line in lines]
-        if now - self._told > SILENCE:
+        if now - self._told > REDRAW_SECONDS:
             waited = f"no answer for {now - self._told:.0f} s: an agent's code keeps the loop busy"
             parts.append(Text(waited, style="yellow"))
         elif self._note:

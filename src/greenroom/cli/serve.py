@@ -34,8 +34,8 @@ from .tokens import make_token, token_file
 
 log = logging.getLogger("greenroom")
 
-EXTRA = ("litestar", "uvicorn", "httptools", "prometheus_client")
-LOOPBACK = ("127.0.0.1", "::1", "[::1]", "localhost")
+SERVER_PACKAGES = ("litestar", "uvicorn", "httptools", "prometheus_client")
+LOOPBACK_HOSTS = ("127.0.0.1", "::1", "[::1]", "localhost")
 
 LONGEST_END = 90.0
 """Seconds that the end may take beyond the drain time, whatever agents and disks do."""
@@ -157,7 +157,7 @@ def serve(files: tuple[str, ...], **options: Any) -> None:
       2    wrong usage
       130  a second signal cut the end short
     """
-    with needs("server", *EXTRA):
+    with needs("server", *SERVER_PACKAGES):
         from ..server import hosting  # noqa: F401  (whether it can be)
     show_dated_log()
     command = _Command(files, **options)
@@ -184,7 +184,7 @@ class _Command:
         as_json: bool,
         **options: Any,
     ) -> None:
-        if no_token and host not in LOOPBACK:
+        if no_token and host not in LOOPBACK_HOSTS:
             raise click.UsageError(
                 f"--no-token is for loopback addresses; others than you can reach {host}."
             )
@@ -211,8 +211,8 @@ class _Command:
     async def run(self, stopper: "_Stopper") -> None:
         """Serve until told to stop."""
         from ..server import hosting
-        from ..server.addresses import Neighbours
-        from ..server.middleware import Limits
+        from ..server.addresses import AllowedHosts
+        from ..server.middleware import ServerLimits
 
         options = self.options
         runtime = AsyncRuntime(
@@ -223,7 +223,7 @@ class _Command:
             durability=options["durability"],
             drain=options["drain"],
         )
-        limits = Limits(Neighbours.of(self.host, self.names), options["max_body"], options["rate"])
+        limits = ServerLimits(AllowedHosts.of(self.host, self.names), options["max_body"], options["rate"])
         settings = hosting.Hosting(
             token=self.token,
             limits=limits,

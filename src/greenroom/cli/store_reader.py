@@ -22,7 +22,7 @@ from ..persistence import codec, safe_unpickle, transient
 from ..persistence.doctor.inspection import Inspection, inspecting
 from ..persistence.doctor.numbers import count, measure
 from ..persistence.doctor.owner import look_for_owner
-from ..persistence.keys import Sealer, places_of
+from ..persistence.keys import Signer, signed_columns_of
 from ..persistence.queries import (
     EventPage,
     FindAgent,
@@ -35,11 +35,20 @@ from ..persistence.queries import (
 from ..persistence.reader import Reader, damaged
 from ..persistence.rows import AgentImage, AgentRow, RunRow
 from ..server.feed import Wanted
-from ..stored_text import tellable
+from ..stored_text import storable_text
 from ..types import AgentId, Payload, RunId
-from .answers import Agent, AgentLine, Ended, LastRun, Page, Run, State, in_json
+from .answers import (
+    AgentAnswer,
+    AgentsAnswer,
+    AgentSummary,
+    LastRunAnswer,
+    OutcomeAnswer,
+    RunAnswer,
+    StateAnswer,
+    in_json,
+)
 
-PAGE = 1000
+AGENTS_IN_READ = 1000
 """Agents, or events, that are read at a time."""
 
 BUSY, ONLY_LIVE = ("running", "queued"), ("starting", "waiting", "interrupting")
@@ -50,45 +59,45 @@ POLL = 0.5
 T = TypeVar("T")
 
 
-class StoreFile:
+class StoreReader:
     """Reading, from the file itself. Each question is answered as of one moment."""
 
     def __init__(self, store: str) -> None:
         self._store = store
 
-    def agents(self, under: str, *, status: str | None, after: str | None, limit: int) -> Page:
+    def agents(self, under: str, *, status: str | None, after: str | None, limit: int) -> AgentsAnswer:
         check_under(under)
         if status in ONLY_LIVE:
-            return Page([], None)  # only the owner's memory knows
+            return AgentsAnswer([], None)  # only the owner's memory knows
 
-        def look(view: "_View") -> Page:
-            found: list[AgentLine] = []
+        def look(view: "_StoreRows") -> AgentsAnswer:
+            found: list[AgentSummary] = []
             at = after
             while len(found) <= limit:
                 rows = view.busy(under, at) if status in BUSY else view.listed(under, at, status)
                 found += [line for line in view.lines(rows) if status is None or line.status == status]
-                if len(rows) < PAGE:
+                if len(rows) < AGENTS_IN_READ:
                     break
                 at = rows[-1].path
             more = len(found) > limit
-            return Page(found[:limit], found[limit - 1].path if more else None)
+            return AgentsAnswer(found[:limit], found[limit - 1].path if more else None)
 
         return self._ask(look)
 
-    def agent(self, path: str) -> Agent:
+    def agent(self, path: str) -> AgentAnswer:
         return self._ask(lambda view: view.agent(view.row(path)))
 
-    def state(self, path: str) -> State:
+    def state(self, path: str) -> StateAnswer:
         return self._ask(lambda view: view.state(view.row(path)))
 
-    def run(self, run_id: str) -> Run:
+    def run(self, run_id: str) -> RunAnswer:
         return self._ask(lambda view: view.run(run_id))
 
     def stats(self) -> dict[str, Any]:
         return self._ask(lambda view: view.stats())
 
     def last_event(self) -> int:
-        def look(view: "_View") -> int:
+        def look(view: "_StoreRows") -> int:
             found: int = view.inspection.row("SELECT coalesce(max(seq), 0) FROM events")[0]
             return found
 
@@ -99,7 +108,7 @@ class StoreFile:
         wanted = Wanted(under, tuple(types))
         asked_for_all = since == 0
         while True:
-            page = self._ask(partial(_View.events, under=under, since=since))
+            page = self._ask(partial(_StoreRows.events, under=under, since=since))
             if page.pruned > since and not asked_for_all:
                 yield Event.of(missed(page.pruned, since, page.pruned, under=under, now=time.time()))
             asked_for_all = False
@@ -108,21 +117,21 @@ class StoreFile:
                 if wanted.has(event):
                     yield event
             last = page.events[-1].seq if page.events else 0
-            full = len(page.events) == PAGE
+            full = len(page.events) == AGENTS_IN_READ
             since = last if full else max(since, page.pruned, page.upto or 0, last)
             if not full and page.upto is None:
                 if not follow:
                     return
                 time.sleep(POLL)
 
-    def _ask(self, look: Callable[["_View"], T]) -> T:
+    def _ask(self, look: Callable[["_StoreRows"], T]) -> T:
         def once() -> T:
             with _viewing(self._store) as view:
                 return self._checked(look, view)
 
         return transient.look(self._store, once)
 
-    def _checked(self, look: Callable[["_View"], T], view: "_View") -> T:
+    def _checked(self, look: Callable[["_StoreRows"], T], view: "_StoreRows") -> T:
         """What is seen, if it is of the types that it says: a damaged file may hold anything anywhere."""
         try:
             answer = look(view)
@@ -137,21 +146,21 @@ class StoreFile:
 
 
 @contextmanager
-def _viewing(store: str) -> Iterator["_View"]:
+def _viewing(store: str) -> Iterator["_StoreRows"]:
     with inspecting(store, now=time.time(), quick=True, progress=lambda _: None) as inspection:
         if not inspection.version:
             raise StoreCorrupt(store, "it is no store, or nobody has written to it yet.")
-        yield _View(inspection)
+        yield _StoreRows(inspection)
 
 
-class _View:
+class _StoreRows:
     """One look at a store."""
 
     def __init__(self, inspection: Inspection) -> None:
         self.inspection = inspection
         # without the key nothing can be told to be genuine: with a key that nobody has, nothing is
-        sealer = inspection.sealer or Sealer(secrets.token_bytes(32))
-        places = places_of(inspection.version)
+        sealer = inspection.sealer or Signer(secrets.token_bytes(32))
+        places = signed_columns_of(inspection.version)
         self._reader = Reader(inspection.store, inspection.connection, sealer, places=places)
         with inspection.one_moment():
             owner = look_for_owner(inspection.store, inspection.connection)
@@ -160,7 +169,7 @@ class _View:
 
     def listed(self, under: str, after: str | None, status: str | None) -> tuple[AgentRow, ...]:
         """The next page of agents."""
-        query = ListAgents(under, after, PAGE, closed=status == "closed")
+        query = ListAgents(under, after, AGENTS_IN_READ, closed=status == "closed")
         found: tuple[AgentRow, ...] = self._reader.read(query)  # type: ignore[assignment]
         return found
 
@@ -170,7 +179,7 @@ class _View:
             "SELECT DISTINCT a.path, a.agent_id FROM runs AS r JOIN agents AS a USING (agent_id)"
             " WHERE r.status = 'accepted' AND a.path > ?1 AND (?2 = '/' OR a.path = ?2 OR"
             " (a.path > ?2 || '/' AND a.path < ?2 || '0')) ORDER BY a.path LIMIT ?3",
-            after or "", under, PAGE,
+            after or "", under, AGENTS_IN_READ,
         )  # fmt: skip
         query = FindAgents(tuple(AgentId(agent_id) for _, agent_id in ids))
         found: tuple[AgentRow, ...] = self._reader.read(query)  # type: ignore[assignment]
@@ -182,7 +191,7 @@ class _View:
             raise AgentNotFound(path)
         return row
 
-    def lines(self, rows: Iterable[AgentRow]) -> list[AgentLine]:
+    def lines(self, rows: Iterable[AgentRow]) -> list[AgentSummary]:
         rows = list(rows)
         work = self._work([row.agent_id for row in rows])
         return [self._line(row, *work.get(row.agent_id, (0, 0, 0))) for row in rows]
@@ -206,10 +215,10 @@ class _View:
             return "queued", runs
         return row.status, runs
 
-    def _line(self, row: AgentRow, runs: int, begun: int, waiting: int) -> AgentLine:
+    def _line(self, row: AgentRow, runs: int, begun: int, waiting: int) -> AgentSummary:
         last = row.last
         status, queued = self._status(row, runs, begun, waiting)
-        return AgentLine(
+        return AgentSummary(
             path=row.path,
             kind=row.kind,
             version=row.version,
@@ -220,17 +229,19 @@ class _View:
             created_at=row.created_at,
             updated_at=row.updated_at,
             error=row.error,
-            last_run=None if last is None else LastRun(last.run_id, last.status, last.error, _ended(last)),
+            last_run=None
+            if last is None
+            else LastRunAnswer(last.run_id, last.status, last.error, _ended(last)),
         )
 
-    def agent(self, row: AgentRow) -> Agent:
+    def agent(self, row: AgentRow) -> AgentAnswer:
         (line,) = self.lines([row])
         config, described = in_json(_read(row.config), "/config")
         last = None
         if row.last is not None:
             result, there = in_json(_result(row.last), "/last_outcome/result")
             described += there
-            last = Ended(
+            last = OutcomeAnswer(
                 status=row.last.status,
                 result=result,
                 error=row.last.error,
@@ -241,7 +252,7 @@ class _View:
                 attempt=row.last.attempt,
                 error_type=row.last.error_type,
             )
-        return Agent(
+        return AgentAnswer(
             path=row.path,
             kind=row.kind,
             version=row.version,
@@ -258,21 +269,21 @@ class _View:
             described=described,
         )
 
-    def state(self, row: AgentRow) -> State:
+    def state(self, row: AgentRow) -> StateAnswer:
         """As it was stored: a kind's `migrate` is code. Raises `SnapshotTampered`, `SnapshotUnreadable`."""
         image: AgentImage | None = self._reader.read(LoadAgent(row.agent_id))  # type: ignore[assignment]
         if image is None:
             raise AgentNotFound(row.path)
         if image.snapshot is None:
-            return State(row.path, None)
+            return StateAnswer(row.path, None)
         try:
             value: object = safe_unpickle.read_state(image.snapshot.data, image.snapshot.codec)
         except codec.Unreadable as error:
             value = UnreadableValue(str(error))
         state, described = in_json(value, "/state")
-        return State(row.path, state, described)
+        return StateAnswer(row.path, state, described)
 
-    def run(self, run_id: str) -> Run:
+    def run(self, run_id: str) -> RunAnswer:
         found: tuple[RunRow | None] = self._reader.read(FindRuns((RunId(run_id),)))  # type: ignore[assignment]
         row = found[0]
         if row is None:
@@ -282,7 +293,7 @@ class _View:
         status = row.status
         if status == "accepted" and row.started_at is not None:
             status = "running" if self._owned else "queued"
-        return Run(
+        return RunAnswer(
             run_id=row.run_id,
             path=row.path,
             status=status,
@@ -321,11 +332,11 @@ class _View:
             "file_bytes": sizes.file,
             "log_bytes": sizes.wal,
             "owner": None if owner is None or not owner.alive else owner.said,
-            "store": tellable(inspection.store),
+            "store": storable_text(inspection.store),
         }
 
     def events(self, under: str, since: int) -> EventPage:
-        page: EventPage = self._reader.read(ListEvents(under, since, PAGE))  # type: ignore[assignment]
+        page: EventPage = self._reader.read(ListEvents(under, since, AGENTS_IN_READ))  # type: ignore[assignment]
         return page
 
 

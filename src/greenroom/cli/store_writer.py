@@ -9,14 +9,14 @@ from contextlib import contextmanager, suppress
 
 from ..actors.face.runtime import Runtime
 from ..errors import StoreError, StoreInUse
-from .answers import Run, in_json
-from .client import Unanswered
+from .answers import RunAnswer, in_json
+from .client import Unavailable
 
 DRAIN = 3.0
 """Seconds that turns under way get to end when the command does; then they begin again next time."""
 
 
-class OwnedStore:
+class StoreWriter:
     """Changing, by a runtime of this process."""
 
     def __init__(self, runtime: Runtime) -> None:
@@ -28,7 +28,7 @@ class OwnedStore:
     def followup(self, path: str, given: object, *, run_id: str | None) -> str:
         return self._runtime.agent(path).followup(given, run_id=run_id).run_id
 
-    def wait(self, run_id: str, seconds: float) -> Run:
+    def wait(self, run_id: str, seconds: float) -> RunAnswer:
         run = self._runtime.run(run_id)
         with suppress(TimeoutError):  # then it is told as it is
             run.outcome(seconds)
@@ -36,7 +36,7 @@ class OwnedStore:
         given, described = in_json(info.input, "/input")
         ended = info.outcome
         result, there = in_json(ended.result if ended else None, "/result")
-        return Run(
+        return RunAnswer(
             run_id=info.run_id,
             path=info.path,
             status=info.status,
@@ -70,7 +70,7 @@ class OwnedStore:
 
 
 @contextmanager
-def owning(store: str, *, slots: int = 8, residents: int = 64) -> Iterator[OwnedStore]:
+def owning(store: str, *, slots: int = 8, residents: int = 64) -> Iterator[StoreWriter]:
     """Own `store`, which must be there, for a block."""
     if not os.path.lexists(store):
         raise StoreError(store, "there is no such file.")
@@ -80,14 +80,14 @@ def owning(store: str, *, slots: int = 8, residents: int = 64) -> Iterator[Owned
     except StoreInUse as error:
         raise in_use(error) from error
     try:
-        yield OwnedStore(runtime)
+        yield StoreWriter(runtime)
     finally:
         runtime.close(DRAIN)
 
 
-def in_use(error: StoreInUse) -> Unanswered:
+def in_use(error: StoreInUse) -> Unavailable:
     """What to do about a store that another process has."""
-    return Unanswered(
+    return Unavailable(
         f"{error.problem.rstrip('.')}. To change something while it runs, ask it: --server URL, if it is "
         "`greenroom serve`. (Looking needs no server: ls, show, events, stats, export.)"
     )

@@ -13,7 +13,7 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
-HARMLESS = frozenset("\n\t\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}\N{SOFT HYPHEN}")
+HARMLESS_CONTROLS = frozenset("\n\t\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}\N{SOFT HYPHEN}")
 """Characters that are not printable, and belong to text of several lines and of many languages."""
 
 
@@ -22,7 +22,7 @@ def readable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(
-        char if char.isprintable() or char in HARMLESS else "\N{REPLACEMENT CHARACTER}"
+        char if char.isprintable() or char in HARMLESS_CONTROLS else "\N{REPLACEMENT CHARACTER}"
         for char in text.replace("\r\n", "\n")
     )
 

@@ -16,7 +16,7 @@ from ..persistence import transfer
 from ..persistence.keys import KEY_SIZE, key_path, read_key
 from ..persistence.transfer.document import header_of
 from .answers import document
-from .options import Face, Place, json_option
+from .options import AgentPathType, ClientCommand, json_option
 from .store_writer import in_use
 from .text import printable, tell
 
@@ -29,10 +29,10 @@ store_option = click.option(
 )
 
 
-@click.command(cls=Face, name="export", short_help="Write agents as a document of JSON lines.")
+@click.command(cls=ClientCommand, name="export", short_help="Write agents as a document of JSON lines.")
 @click.argument("out", metavar="[FILE]", default="-")
 @store_option
-@click.option("--under", type=Place(under=True), default="/", metavar="PATH",
+@click.option("--under", type=AgentPathType(under=True), default="/", metavar="PATH",
               help="Only the agents at or below it.")  # fmt: skip
 @click.option(
     "--key",
@@ -83,7 +83,7 @@ def export_(out: str, store: str, under: str, key_file: Path | None, as_json: bo
         )
 
 
-@click.command(cls=Face, name="import", short_help="Put the agents of a document into a store.")
+@click.command(cls=ClientCommand, name="import", short_help="Put the agents of a document into a store.")
 @click.argument("given", metavar="FILE")
 @store_option
 @click.option(

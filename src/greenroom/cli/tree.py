@@ -4,10 +4,10 @@ from collections.abc import Iterable, Iterator
 
 from msgspec import Struct
 
-from .answers import AgentLine
+from .answers import AgentSummary
 from .text import printable
 
-COLOURS = {
+STATUS_COLOURS = {
     "running": "green",
     "starting": "cyan",
     "queued": "yellow",
@@ -18,20 +18,20 @@ COLOURS = {
 }
 
 
-class Branch(Struct, frozen=True):
+class TreeBranch(Struct, frozen=True):
     """A line of the tree: what leads to it, its name, and the agent, if there is one at this place."""
 
     lead: str
     name: str
-    agent: AgentLine | None
+    agent: AgentSummary | None
 
 
 class _Node(Struct):
-    agent: AgentLine | None = None
+    agent: AgentSummary | None = None
     below: dict[str, "_Node"] = {}
 
 
-def branches(agents: Iterable[AgentLine]) -> Iterator[Branch]:
+def branches(agents: Iterable[AgentSummary]) -> Iterator[TreeBranch]:
     """The tree that the agents' paths make; those above them need not be agents."""
     root = _Node()
     for agent in agents:
@@ -40,18 +40,18 @@ def branches(agents: Iterable[AgentLine]) -> Iterator[Branch]:
             node = node.below.setdefault(segment, _Node())
         node.agent = agent
     for name, node in sorted(root.below.items()):
-        yield Branch("", f"/{name}", node.agent)
+        yield TreeBranch("", f"/{name}", node.agent)
         yield from _below(node, "")
 
 
-def _below(node: _Node, lead: str) -> Iterator[Branch]:
+def _below(node: _Node, lead: str) -> Iterator[TreeBranch]:
     last = len(node.below) - 1
     for number, (name, child) in enumerate(sorted(node.below.items())):
-        yield Branch(lead + ("└── " if number == last else "├── "), name, child.agent)
+        yield TreeBranch(lead + ("└── " if number == last else "├── "), name, child.agent)
         yield from _below(child, lead + ("    " if number == last else "│   "))
 
 
-def facts(agent: AgentLine, now: float) -> tuple[str, str, str]:
+def facts(agent: AgentSummary, now: float) -> tuple[str, str, str]:
     """Kind, status and whatever else is worth a word."""
     more = []
     if agent.queued_runs:

@@ -15,17 +15,21 @@ from msgspec import Struct
 from ..actors.face.runtime import Runtime
 from ..actors.models import Event, Stats
 
-NEWEST = 8
+NEWEST_KEPT = 8
 """How many of the newest events are kept."""
 
 WINDOW = 3.0
 """Seconds over which runs per second are counted."""
 
-BEHIND = 0.5
+BEHIND_SECONDS = 0.5
 """Seconds that are waited for an event that should be there; it may have happened before the watch."""
 
-ENDS = {"run.completed": "completed", "run.failed": "failed", "run.interrupted": "interrupted"}
-TURNING_POINTS = frozenset({*ENDS, "agent.closed", "agent.deleted"})
+STATUS_OF_END_EVENT = {
+    "run.completed": "completed",
+    "run.failed": "failed",
+    "run.interrupted": "interrupted",
+}
+TURNING_POINTS = frozenset({*STATUS_OF_END_EVENT, "agent.closed", "agent.deleted"})
 
 
 class Moment(Struct, frozen=True):
@@ -51,7 +55,7 @@ class Watch:
         self._path = path
         self._last_end: str | None = None
         self._runs: Counter[str] = Counter()
-        self._newest: deque[Event] = deque(maxlen=NEWEST)
+        self._newest: deque[Event] = deque(maxlen=NEWEST_KEPT)
         self._began = time.monotonic()
         self._counts: deque[tuple[float, int]] = deque([(self._began, 0)])
         self._news: SimpleQueue[Exception | None] = SimpleQueue()
@@ -63,7 +67,7 @@ class Watch:
             for event in self._stream:
                 self.seen += 1
                 self._newest.append(event)
-                ended = ENDS.get(event.type)
+                ended = STATUS_OF_END_EVENT.get(event.type)
                 if ended is not None:
                     self._runs[ended] += 1
                 if event.path == self._path and event.type in TURNING_POINTS:
@@ -90,7 +94,7 @@ class Watch:
 
     def catch_up(self, run_id: str) -> None:
         """Wait until the end of this run of the agent was read, which is a matter of milliseconds."""
-        until = time.monotonic() + BEHIND
+        until = time.monotonic() + BEHIND_SECONDS
         while self._last_end != run_id and (left := until - time.monotonic()) > 0:
             self.wait(left)
 

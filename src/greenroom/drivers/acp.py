@@ -11,7 +11,7 @@ from ..actors.models import AgentInfo
 from ..errors import ProcessFailed
 from ..seconds import checked_seconds
 from ..types import Seconds
-from .child import Child, Link, NoPlace, link
+from .child import ChildProcess, NoPermit, ProcessClient, link
 from .command import start
 from .environment import Cwd, Env, Limits, Setting, setting
 from .kinds import checked_again
@@ -41,7 +41,7 @@ class AcpAgent:
 
     def __init__(self) -> None:
         self.info: AgentInfo
-        self.link: Link
+        self.link: ProcessClient
         self.talk: Conversation | None = None
         self.working = False
         self.watching: asyncio.Task[None] | None = None
@@ -50,12 +50,12 @@ class AcpAgent:
     async def open(self, info: AgentInfo) -> None:
         """Start the program and shake hands. Without a place for it, its first run does that."""
         self.info, self.link = info, link()
-        with contextlib.suppress(NoPlace):
-            child = await Child.start(self.link, info, self.kind_name, self.setting, wait=False)
+        with contextlib.suppress(NoPermit):
+            child = await ChildProcess.start(self.link, info, self.kind_name, self.setting, wait=False)
             await self._begin(child)
             self._rest(idle=True)
 
-    async def _begin(self, child: Child) -> None:
+    async def _begin(self, child: ChildProcess) -> None:
         self.talk = Conversation(child, self.setting.argv[0], type(self).policy)
         self.watching = asyncio.ensure_future(self._watch(child))
         await self.talk.shake_hands()
@@ -97,7 +97,7 @@ class AcpAgent:
         if self.talk is not None and self.talk.alive:
             self.talk.child.started.rest(idle=idle)
 
-    async def _watch(self, child: Child) -> None:
+    async def _watch(self, child: ChildProcess) -> None:
         """Give the place up when another agent of the kind wants it and nothing is to be done here."""
         wanted = child.started.wanted
         while True:

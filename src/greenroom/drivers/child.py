@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any
 
-from ..actors.agent.process_client import Link, NoPlace, Started, link
+from ..actors.agent.process_client import NoPermit, ProcessClient, ProcessHandle, link
 from ..actors.models import AgentInfo
 from ..errors import ProcessFailed
 from ..types import Seconds
@@ -29,12 +29,12 @@ LAST_WORDS: Seconds = 1.0
 """How long, after nothing is left of it, its pipes may stay open. Only what escaped can hold them."""
 
 
-class Child:
+class ChildProcess:
     """One process. Made by `start`."""
 
     def __init__(self, info: AgentInfo, folder: str, mask: Mask) -> None:
         self.path, self.folder, self.mask = info.path, folder, mask
-        self.started: Started
+        self.started: ProcessHandle
         self._stdin: Inlet
         self._stdout: Outlet
         self._stderr: Outlet
@@ -42,10 +42,12 @@ class Child:
         self._listening: asyncio.Task[None] | None = None
 
     @classmethod
-    async def start(cls, way: Link, info: AgentInfo, kind: str, setting: Setting, *, wait: bool) -> "Child":
+    async def start(
+        cls, way: ProcessClient, info: AgentInfo, kind: str, setting: Setting, *, wait: bool
+    ) -> "ChildProcess":
         """Start the kind's program for an agent; it is recorded and executed when this returns.
 
-        Waits for a place if there is none and `wait`, else raises `NoPlace`. Raises `ProcessFailed`.
+        Waits for a place if there is none and `wait`, else raises `NoPermit`. Raises `ProcessFailed`.
         Cancelled, it leaves nothing behind.
         """
         program, mask = setting.program(info)
@@ -58,7 +60,7 @@ class Child:
         except BaseException as error:
             child.started.end()
             child.let_go()
-            if isinstance(error, ProcessFailed) and not isinstance(error, NoPlace):
+            if isinstance(error, ProcessFailed) and not isinstance(error, NoPermit):
                 raise ProcessFailed(info.path, f"{setting.argv[0]!r} was not started: {error}") from None
             raise
         return child
@@ -97,7 +99,7 @@ class Child:
         """Wait until it has taken what it was told."""
         await self._stdin.written()
 
-    def hush(self) -> None:
+    def close_stdin(self) -> None:
         """Say nothing more to it: the end of its standard input, behind what is being written."""
         self._stdin.end()
 
@@ -130,7 +132,7 @@ class Child:
     async def end(self) -> None:
         """End it with all that it started, and wait until nothing is left, for `ENDING` at most."""
         self.started.end()
-        self.hush()
+        self.close_stdin()
         try:
             await asyncio.wait({self.started.gone}, timeout=ENDING)
         finally:
@@ -148,7 +150,7 @@ class Child:
         for end in (self._stdin, self._stdout, self._stderr):
             end.close()
 
-    async def last_words(self) -> str:
+    async def stderr_tail(self) -> str:
         """The end of its standard error, once it has ended."""
         if self._listening is not None:
             await asyncio.wait({self._listening}, timeout=LAST_WORDS)
@@ -158,7 +160,7 @@ class Child:
     async def failure(self, what: str) -> ProcessFailed:
         """How it ended: `what`, code or signal, and what it said last."""
         code = self.started.exited.result() if self.started.exited.done() else None
-        said = await self.last_words()
+        said = await self.stderr_tail()
         ending = f"; the end of its standard error: {said}" if said else "; its standard error was empty"
         return ProcessFailed(self.path, f"{what} {how(code)}{ending}")
 
@@ -176,4 +178,4 @@ def how(code: int | None) -> str:
     return f"by signal {-code} ({name})"
 
 
-__all__ = ["Child", "Link", "NoPlace", "how", "link"]
+__all__ = ["ChildProcess", "NoPermit", "ProcessClient", "how", "link"]

@@ -10,29 +10,29 @@ from ..actors.agent.turn import Turn
 from ..actors.models import AgentInfo
 from ..borders import shown
 from ..errors import ProcessFailed
-from .child import Child, Link, NoPlace, link
+from .child import ChildProcess, NoPermit, ProcessClient, link
 from .environment import Cwd, Env, Limits, Mask, Setting, setting
 from .kinds import checked_again
-from .lines import LONGEST, Line, Splitter, Text, TooLong, Unusable, Value
+from .lines import LONGEST_LINE, Line, ParsedValue, Splitter, Text, TooLong, Unusable
 from .prompt import Prompt, checked_prompt, prompt_of
 from .telling import tell
 
 Answer: TypeAlias = Callable[[Any], Any] | None
 
-MOST = 64 << 20
+MOST_ANSWER_BYTES = 64 << 20
 """Bytes of a line that a kind may allow."""
 
-AT_ONCE = 64
+LINES_AT_ONCE = 64
 """Lines that are told before the loop gets its turn."""
 
 
-class Reading:
+class AnswerReading:
     """What the lines of one run mean: all but the last are progress, the last answer is the result.
 
     A line is told when the next one comes, so that the result is not progress as well.
     """
 
-    def __init__(self, answer: Answer, longest: int = LONGEST) -> None:
+    def __init__(self, answer: Answer, longest: int = LONGEST_LINE) -> None:
         self._answer, self._longest = answer, longest
         self._held: Line | None = None  # the last line
         self._held_answers = False  # it is the result so far
@@ -43,7 +43,7 @@ class Reading:
         """The line to be told now, if any."""
         told, self._held = self._held, line
         self._held_answers = False
-        if isinstance(line, Value):
+        if isinstance(line, ParsedValue):
             given = line.value if self._answer is None else self._answer(line.value)
             if self._answer is None or given is not None:
                 self.result, self._held_answers, self.lost = given, True, None
@@ -70,8 +70,8 @@ class CommandAgent:
 
     def __init__(self) -> None:
         self.info: AgentInfo
-        self.link: Link
-        self.child: Child | None = None
+        self.link: ProcessClient
+        self.child: ChildProcess | None = None
 
     async def open(self, info: AgentInfo) -> None:
         """Find the way to the room of processes; nothing is started yet."""
@@ -87,7 +87,7 @@ class CommandAgent:
             await child.end()
             self.child = None
 
-    async def _talk(self, turn: Turn, child: Child, prompt: str) -> Any:
+    async def _talk(self, turn: Turn, child: ChildProcess, prompt: str) -> Any:
         writing = asyncio.ensure_future(_write(child, prompt))
         try:
             reading = await self._read(turn, child)
@@ -104,14 +104,14 @@ class CommandAgent:
             raise ProcessFailed(self.info.path, child.mask.text(problem))
         return reading.result
 
-    async def _read(self, turn: Turn, child: Child) -> Reading:
+    async def _read(self, turn: Turn, child: ChildProcess) -> AnswerReading:
         """Every line there is, told as it comes but for the last one."""
-        splitter, reading = Splitter(self.longest), Reading(type(self).answer, self.longest)
+        splitter, reading = Splitter(self.longest), AnswerReading(type(self).answer, self.longest)
         mask = child.mask
         async for chunk in child.chunks():
             for number, line in enumerate(splitter.feed(chunk)):
                 _tell(turn, reading.line(line), mask)
-                if number % AT_ONCE == AT_ONCE - 1:
+                if number % LINES_AT_ONCE == LINES_AT_ONCE - 1:
                     await asyncio.sleep(0)
         for line in splitter.end():
             _tell(turn, reading.line(line), mask)
@@ -123,15 +123,17 @@ class CommandAgent:
             await self.child.end()
 
 
-async def start(way: Link, turn: Turn, info: AgentInfo, kind: str, setting: Setting) -> Child:
+async def start(
+    way: ProcessClient, turn: Turn, info: AgentInfo, kind: str, setting: Setting
+) -> ChildProcess:
     """Start a program in a turn; while it waits for a place, the turn gives its slot back."""
-    with contextlib.suppress(NoPlace):
-        return await Child.start(way, info, kind, setting, wait=False)
+    with contextlib.suppress(NoPermit):
+        return await ChildProcess.start(way, info, kind, setting, wait=False)
     turn.emit("waiting", {"for": "process", "places": setting.limits.processes})
-    child: Child | None = None
+    child: ChildProcess | None = None
     try:
         async with turn.paused():
-            child = await Child.start(way, info, kind, setting, wait=True)
+            child = await ChildProcess.start(way, info, kind, setting, wait=True)
     except BaseException:
         if child is not None:  # it was interrupted while it waited for its slot
             child.abandon()
@@ -139,16 +141,16 @@ async def start(way: Link, turn: Turn, info: AgentInfo, kind: str, setting: Sett
     return child
 
 
-async def _write(child: Child, prompt: str) -> None:
+async def _write(child: ChildProcess, prompt: str) -> None:
     """A program may end without reading what it is told."""
     with contextlib.suppress(BrokenPipeError, ConnectionError):
         await child.write(prompt.encode(errors="surrogatepass") + b"\n")
-        child.hush()
+        child.close_stdin()
 
 
 def _tell(turn: Turn, line: Line | None, mask: Mask) -> None:
     match line:
-        case Value(value):
+        case ParsedValue(value):
             tell(turn, "message", value, mask)
         case Text(text) | Unusable(text):
             tell(turn, "text", text, mask)
@@ -165,7 +167,7 @@ def command_agent(
     answer: Answer = None,
     prompt: Prompt = None,
     limits: Limits | None = None,
-    longest_line: int = LONGEST,
+    longest_line: int = LONGEST_LINE,
     turn_timeout: float | None = None,
     attempts: int = 3,
     version: int = 1,
@@ -199,9 +201,9 @@ def command_agent(
     if answer is not None and not callable(answer):
         raise TypeError(f"answer= is a function of a line's value, or None, not {shown(answer)}")
     whole = isinstance(longest_line, int) and not isinstance(longest_line, bool)
-    if not whole or not 1 <= longest_line <= MOST:
+    if not whole or not 1 <= longest_line <= MOST_ANSWER_BYTES:
         raise ValueError(
-            f"longest_line= is a number of bytes from 1 to {MOST:,}, not {shown(longest_line)}"
+            f"longest_line= is a number of bytes from 1 to {MOST_ANSWER_BYTES:,}, not {shown(longest_line)}"
         )
     body = {
         "setting": made,

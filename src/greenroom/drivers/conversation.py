@@ -15,12 +15,12 @@ from ..actors.agent.turn import Turn
 from ..borders import is_a, left_behind, shown
 from ..errors import ProcessFailed
 from ..types import Seconds
-from .child import Child
+from .child import ChildProcess
 from .files import FileRefused, Folder
-from .messages import LARGEST, LastMessage
+from .messages import LARGEST_ANSWER_BYTES, LastMessage
 from .permissions import Option, PermissionAsked, Policy, Questions, choose, decide, may_write, new_id
 from .telling import tell
-from .wire import Wire
+from .wire import AcpWire
 
 log = logging.getLogger("greenroom")
 T = TypeVar("T")
@@ -76,11 +76,11 @@ class Client:
 class Conversation:
     """A program that speaks the protocol, and what is known of it."""
 
-    def __init__(self, child: Child, program: str, policy: Policy) -> None:
+    def __init__(self, child: ChildProcess, program: str, policy: Policy) -> None:
         self.child, self.policy, self.mask = child, policy, child.mask
         self.folder = Folder(child.folder)
         self._program = program
-        self._wire = Wire(child)
+        self._wire = AcpWire(child)
         self._agent = acp.connect_to_agent(Client(self), self._wire)  # type: ignore[arg-type]
         self._can: Any = None  # the agent's capabilities
         self._logins: list[str] = []
@@ -132,8 +132,8 @@ class Conversation:
             except asyncio.CancelledError:
                 await self._cancel(asking, session, patience)
                 raise
-            if self._last.size > LARGEST:
-                said = f"said a message of {self._last.size:,} characters, {LARGEST:,} are allowed"
+            if self._last.size > LARGEST_ANSWER_BYTES:
+                said = f"said a message of {self._last.size:,} characters, {LARGEST_ANSWER_BYTES:,} are allowed"
                 raise self._failed(said)
             return {"message": self._last.text, "stop_reason": answer.stop_reason}
         finally:
@@ -202,7 +202,7 @@ class Conversation:
         with contextlib.suppress(Exception):
             await self._agent.close()
         if self.child.alive:
-            self.child.hush()
+            self.child.close_stdin()
             await asyncio.wait({self.child.started.exited}, timeout=patience)
         await self.child.end()
 

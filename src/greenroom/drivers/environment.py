@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from ..actors.models import AgentInfo
-from ..actors.processes.protocol import Program
+from ..actors.processes.protocol import ProgramToStart
 from ..borders import shown
 from ..errors import ProcessFailed
 
@@ -24,7 +24,7 @@ BASICS = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "LC_CTYP
 SECRETIVE = re.compile(r"key|token|secret|passw|credential|auth|cookie", re.IGNORECASE)
 """Names of what is a secret."""
 
-MOST = 1 << 60
+HIGHEST_LIMIT = 1 << 60
 """Of any limit: the system counts them in 64 bits."""
 
 SHORTEST_SECRET = 6
@@ -55,8 +55,10 @@ class Limits(Struct, frozen=True, kw_only=True):
             value = getattr(self, name)
             if value is None:
                 continue
-            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MOST:
-                raise ValueError(f"{name}= is an int from 1 to {MOST:,} or None, not {shown(value)}")
+            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= HIGHEST_LIMIT:
+                raise ValueError(
+                    f"{name}= is an int from 1 to {HIGHEST_LIMIT:,} or None, not {shown(value)}"
+                )
 
     @property
     def of_system(self) -> dict[str, int]:
@@ -75,7 +77,7 @@ class Setting(Struct, frozen=True):
     env: Any  # an `Env`
     limits: Limits
 
-    def program(self, info: AgentInfo) -> "tuple[Program, Mask]":
+    def program(self, info: AgentInfo) -> "tuple[ProgramToStart, Mask]":
         """The program for one agent, and what must not be told of what it got.
 
         Both of one call of `env`, which may make a key for each start. Raises `ProcessFailed` for a folder
@@ -87,7 +89,9 @@ class Setting(Struct, frozen=True):
         said = checked_env(self.env(info) if callable(self.env) else self.env)
         given = {name: value for name, value in said.items() if value is not None}
         found = {name: os.environ[name] for name in BASICS if name in os.environ and name not in said}
-        return Program(self.argv, {**found, **given}, folder, self.limits.of_system), mask_of(info, given)
+        return ProgramToStart(self.argv, {**found, **given}, folder, self.limits.of_system), mask_of(
+            info, given
+        )
 
     def _folder(self, info: AgentInfo) -> str:
         """Where it works, as an absolute path."""

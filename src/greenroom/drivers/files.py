@@ -12,7 +12,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-LARGEST = 16 << 20
+LARGEST_FILE_BYTES = 16 << 20
 """Bytes of a file that is read or written for an agent."""
 
 
@@ -35,11 +35,11 @@ class Folder:
         try:
             _check_plain(path, os.fstat(descriptor))  # first: a folder can be opened, too
             with open(descriptor, "rb", closefd=False) as file:
-                data = file.read(LARGEST + 1)
+                data = file.read(LARGEST_FILE_BYTES + 1)
         finally:
             os.close(descriptor)
-        if len(data) > LARGEST:
-            raise FileRefused(f"{path} is larger than {LARGEST:,} bytes")
+        if len(data) > LARGEST_FILE_BYTES:
+            raise FileRefused(f"{path} is larger than {LARGEST_FILE_BYTES:,} bytes")
         try:
             text = data.decode()
         except UnicodeDecodeError as error:
@@ -54,8 +54,8 @@ class Folder:
     def write(self, path: str, text: str) -> None:
         """Put `text` in the place of a file, or in a new one: wholly or not at all."""
         data = text.encode(errors="surrogatepass")
-        if len(data) > LARGEST:
-            raise FileRefused(f"{path} would be larger than {LARGEST:,} bytes")
+        if len(data) > LARGEST_FILE_BYTES:
+            raise FileRefused(f"{path} would be larger than {LARGEST_FILE_BYTES:,} bytes")
         with self._parent(path) as (folder, name):
             mode = 0o666
             with suppress(FileNotFoundError):

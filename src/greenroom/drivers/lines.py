@@ -15,14 +15,14 @@ from typing import Any, TypeAlias
 import msgspec
 from msgspec import Struct
 
-LONGEST = 1 << 20
+LONGEST_LINE = 1 << 20
 """Bytes of a line, unless a kind says otherwise."""
 
 BEGINNING = 1024
 """Bytes that are kept of a line that is too long."""
 
 
-class Value(Struct, frozen=True):
+class ParsedValue(Struct, frozen=True):
     value: Any
 
 
@@ -46,13 +46,13 @@ class TooLong(Struct, frozen=True):
         return self.beginning.lstrip().startswith(("{", "[", '"'))
 
 
-Line: TypeAlias = Value | Text | Unusable | TooLong
+Line: TypeAlias = ParsedValue | Text | Unusable | TooLong
 
 
 class Splitter:
     """Holds the line that has begun, at most `longest` bytes of it."""
 
-    def __init__(self, longest: int = LONGEST) -> None:
+    def __init__(self, longest: int = LONGEST_LINE) -> None:
         self._longest = longest
         self._begun = bytearray()
         self._size = 0  # of the line that has begun, what was dropped included
@@ -87,10 +87,10 @@ class Splitter:
         return [parse(line)] if line else []
 
 
-def parse(line: bytes) -> Value | Text | Unusable:
+def parse(line: bytes) -> ParsedValue | Text | Unusable:
     """What a line is. Nothing that stands in one raises."""
     try:
-        return Value(msgspec.json.decode(line))
+        return ParsedValue(msgspec.json.decode(line))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
         problem = str(error)
     text = line.decode(errors="replace")

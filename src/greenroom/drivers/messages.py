@@ -1,6 +1,6 @@
 """Which of an agent's words are its last message: they come in chunks, among thoughts and tool calls."""
 
-CHUNK = "agent_message_chunk"
+MESSAGE_CHUNK = "agent_message_chunk"
 ASIDE = frozenset(
     ("usage_update", "available_commands_update", "current_mode_update", "config_option_update",
      "session_info_update")
@@ -8,7 +8,7 @@ ASIDE = frozenset(
 """Updates that say nothing about what is being done: a message goes on after one."""
 
 
-LARGEST = 64 << 20
+LARGEST_ANSWER_BYTES = 64 << 20
 """Characters of a message; no more of it are kept."""
 
 
@@ -25,7 +25,7 @@ class LastMessage:
         """`message_id` where the agent gives one; else a message ends when it does something else."""
         if kind in ASIDE:
             return
-        if kind != CHUNK:
+        if kind != MESSAGE_CHUNK:
             self._over = True
             return
         same = message_id == self._id if message_id and self._id else not self._over
@@ -33,7 +33,7 @@ class LastMessage:
             self._parts, self.size = [], 0
         self._id, self._over = message_id, False
         self.size += len(text)
-        if self.size <= LARGEST:
+        if self.size <= LARGEST_ANSWER_BYTES:
             self._parts.append(text)
 
     @property

@@ -8,7 +8,7 @@ prints faster than it is read waits, and nothing piles up here.
 import asyncio
 import os
 
-CHUNK = 65_536
+PIPE_CHUNK_BYTES = 65_536
 
 
 class Outlet:
@@ -21,10 +21,10 @@ class Outlet:
         self._readable: asyncio.Future[None] | None = None
 
     async def read(self) -> bytes:
-        """Up to `CHUNK` bytes as soon as there are any; nothing at the end, or once it is closed."""
+        """Up to `PIPE_CHUNK_BYTES` bytes as soon as there are any; nothing at the end, or once it is closed."""
         while self._descriptor is not None:
             try:
-                return os.read(self._descriptor, CHUNK)
+                return os.read(self._descriptor, PIPE_CHUNK_BYTES)
             except BlockingIOError:
                 pass
             except OSError:  # EIO, of a terminal whose other end is gone
@@ -97,7 +97,7 @@ class Inlet:
             return
         try:
             while self._unwritten:
-                written = os.write(self._descriptor, self._unwritten[:CHUNK])
+                written = os.write(self._descriptor, self._unwritten[:PIPE_CHUNK_BYTES])
                 del self._unwritten[:written]
         except BlockingIOError:
             if self._dry.is_set():

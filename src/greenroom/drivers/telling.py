@@ -9,7 +9,7 @@ from ..actors.agent.turn import Turn
 from ..errors import CannotStore
 from .environment import Mask
 
-KEPT = 1024
+CHARACTERS_KEPT = 1024
 """Characters that are told of what an event has no room for."""
 
 FIELDS = 32
@@ -25,8 +25,8 @@ def tell(turn: Turn, name: str, data: Any, mask: Mask) -> None:
     try:
         turn.emit(name, data)
     except CannotStore as error:
-        cut = str(data)[:KEPT].encode(errors="replace").decode()
-        turn.emit(name, {**_short(data), "cut": cut, "why": str(error)[:KEPT]})
+        cut = str(data)[:CHARACTERS_KEPT].encode(errors="replace").decode()
+        turn.emit(name, {**_short(data), "cut": cut, "why": str(error)[:CHARACTERS_KEPT]})
 
 
 def _short(data: Any) -> dict[str, Any]:

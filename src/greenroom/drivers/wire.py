@@ -12,12 +12,12 @@ from typing import Any
 import msgspec
 from acp import schema
 
-from .child import Child
-from .lines import Splitter, TooLong, Unusable, Value
+from .child import ChildProcess
+from .lines import ParsedValue, Splitter, TooLong, Unusable
 
 log = logging.getLogger("greenroom")
 
-LONGEST = 64 << 20
+LONGEST_MESSAGE = 64 << 20
 """Bytes of one message of the protocol: pictures are among them."""
 
 MOST_ASKED = 256
@@ -27,13 +27,13 @@ BROKEN = -32603
 """The protocol's code for an error that has none."""
 
 
-class Wire:
+class AcpWire:
     """The messages of one program, both ways."""
 
-    def __init__(self, child: Child) -> None:
+    def __init__(self, child: ChildProcess) -> None:
         self._child = child
         self._chunks = child.chunks()
-        self._splitter = Splitter(LONGEST)
+        self._splitter = Splitter(LONGEST_MESSAGE)
         self._ready: deque[dict[str, Any]] = deque()
         self._asked = 0
         self._answered = asyncio.Event()
@@ -77,10 +77,10 @@ class Wire:
             return False
         for line in lines:
             match line:
-                case Value(dict() as message):
+                case ParsedValue(dict() as message):
                     self._ready.append(message)
                 case TooLong(_, size):
-                    self.problem = f"it sent a message of {size:,} bytes, {LONGEST:,} are allowed"
+                    self.problem = f"it sent a message of {size:,} bytes, {LONGEST_MESSAGE:,} are allowed"
                     return False
                 case Unusable(_, problem, is_reply=True):  # the SDK would wait for it for ever
                     self.problem = f"it sent a message with a value that cannot be read: {problem}"

@@ -178,7 +178,9 @@ def _failed(text: str) -> types.CallToolResult:
 def _listed(kinds: list[Kind]) -> list[types.Tool]:
     listed = []
     for tool in tools.TOOLS:
-        schema = tools.spawn_schema(kinds) if tool.takes is tools.SpawnAgent else tool.input_schema()
+        schema = (
+            tools.spawn_schema(kinds) if tool.takes is tools.SpawnAgentArguments else tool.input_schema()
+        )
         hints = types.ToolAnnotations(
             title=tool.title,
             read_only_hint=tool.reads,

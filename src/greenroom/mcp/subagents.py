@@ -25,18 +25,20 @@ from .trees import SESSION, Tree, Trees
 
 log = logging.getLogger("greenroom")
 
-LOOK = 2.0
+SEARCH_SECONDS = 2.0
 """Seconds after which agents are looked at without an event as the reason."""
 
 BETWEEN = 0.2
 """Seconds between two words about progress, at least."""
 
-AT_ONCE = 50
+CLOSED_AT_ONCE = 50
 """Agents that are asked about, or closed, at a time."""
 
-ENDS = frozenset({"run.completed", "run.failed", "run.interrupted", "agent.closed", "agent.deleted"})
+END_EVENT_TYPES = frozenset(
+    {"run.completed", "run.failed", "run.interrupted", "agent.closed", "agent.deleted"}
+)
 
-BEHIND = f"/{'z' * 64}" * (MAX_SEGMENTS - 1)
+LAST_PATH = f"/{'z' * 64}" * (MAX_SEGMENTS - 1)
 """No path of a tree comes after the tree's own with this behind it."""
 
 Tell: TypeAlias = Callable[[float, float, str], Awaitable[None]]
@@ -56,56 +58,56 @@ class SubAgents:
     async def do(self, arguments: tools.Arguments, tell: Tell) -> Any:
         """Do what a tool is for. Raises `GreenroomError`."""
         match arguments:
-            case tools.SpawnAgent():
+            case tools.SpawnAgentArguments():
                 return await self._spawn(arguments)
-            case tools.SendMessage(name, message):
+            case tools.SendMessageArguments(name, message):
                 await (await self._agent(name)).send(message)
-                return tools.Sent(name, accepted=True)
-            case tools.FollowupTask(name, given, run_id):
+                return tools.SentResult(name, accepted=True)
+            case tools.FollowupTaskArguments(name, given, run_id):
                 agent = await self._agent(name)
                 run = await agent.followup(given, run_id=self._tree.run_id_of(run_id))
-                return tools.Started(name, run_id or run.run_id)
-            case tools.WaitAgent():
+                return tools.StartedResult(name, run_id or run.run_id)
+            case tools.WaitAgentArguments():
                 return await self._wait(arguments, tell)
-            case tools.InterruptAgent(name, cascade):
+            case tools.InterruptAgentArguments(name, cascade):
                 agent = await self._agent(name)
-                return tools.Interrupted(name, await agent.interrupt(cascade=cascade))
-            case tools.ListAgents():
+                return tools.InterruptedResult(name, await agent.interrupt(cascade=cascade))
+            case tools.ListAgentsArguments():
                 return await self._list(arguments)
-            case tools.CloseAgent(name):
+            case tools.CloseAgentArguments(name):
                 agent = await self._agent(name)
                 before = (await agent.info()).status
                 await agent.close()
-                return tools.Closed(name, before)
+                return tools.ClosedResult(name, before)
         raise TypeError(arguments)
 
     async def _agent(self, name: str) -> AsyncAgentRef:
         return await self._runtime.agent(self._tree.path_of(name))
 
-    async def _spawn(self, ask: tools.SpawnAgent) -> tools.Spawned:
+    async def _spawn(self, ask: tools.SpawnAgentArguments) -> tools.SpawnedResult:
         first = NOT_GIVEN if ask.input is UNSET else ask.input
         path = self._tree.path_of(ask.name)
         if ask.kind not in self._kinds:  # others may be registered, for what agents spawn themselves
             raise UnknownKind(ask.kind, path)
         agent = await self._runtime.spawn(ask.kind, path, config=ask.config, input=first)
         info = await agent.info()
-        return tools.Spawned(ask.name, ask.kind, info.status, agent.run.run_id if agent.run else None)
+        return tools.SpawnedResult(ask.name, ask.kind, info.status, agent.run.run_id if agent.run else None)
 
-    async def _list(self, ask: tools.ListAgents) -> tools.Page:
+    async def _list(self, ask: tools.ListAgentsArguments) -> tools.ListedPage:
         under = self._tree.path if ask.under is None else self._tree.path_of(ask.under)
         after = None if ask.after is None else self._tree.path_of(ask.after)
         infos = await self._runtime.list(under, status=ask.status, after=after, limit=ask.limit + 1)
         listed = [self._listed(info) for info in infos[: ask.limit]]
-        return tools.Page(listed, listed[-1].agent if len(infos) > ask.limit else None)
+        return tools.ListedPage(listed, listed[-1].agent if len(infos) > ask.limit else None)
 
-    def _listed(self, info: AgentInfo) -> tools.Listed:
+    def _listed(self, info: AgentInfo) -> tools.ListedAgent:
         last = info.last_outcome.status if info.last_outcome else None
         name = self._tree.name_of(info.path)
-        return tools.Listed(name, info.kind, info.status, info.queued_runs, info.inbox, last)
+        return tools.ListedAgent(name, info.kind, info.status, info.queued_runs, info.inbox, last)
 
     # Waiting
 
-    async def _wait(self, ask: tools.WaitAgent, tell: Tell) -> tools.Waited:
+    async def _wait(self, ask: tools.WaitAgentArguments, tell: Tell) -> tools.WaitedResult:
         begun = monotonic()
         deadline = begun + ask.timeout_seconds
         async with self._news() as news:  # before the first look: nothing happens unseen in between
@@ -117,7 +119,7 @@ class SubAgents:
                 infos |= await self._look(left)
                 left = [path for path in left if not at_rest(infos[path])]
                 done = not left or (ask.until == "any" and len(left) < len(paths))
-                look_at = monotonic() + LOOK
+                look_at = monotonic() + SEARCH_SECONDS
                 while not done and (now := monotonic()) < min(look_at, deadline):
                     if now >= told_at + BETWEEN:
                         said = self._said(len(paths) - len(left), len(paths), news.newest)
@@ -128,9 +130,9 @@ class SubAgents:
                         break
                 if done or monotonic() >= deadline:
                     reports = [self._report(infos[path]) for path in paths]
-                    return tools.Waited(timed_out=not done, agents=reports)
+                    return tools.WaitedResult(timed_out=not done, agents=reports)
 
-    async def _whom(self, ask: tools.WaitAgent) -> list[str]:
+    async def _whom(self, ask: tools.WaitAgentArguments) -> list[str]:
         """Their paths, each once; without names, of all. One that is at rest is no news if any will do."""
         if ask.agents is not None:
             return list(dict.fromkeys(map(self._tree.path_of, ask.agents)))
@@ -142,8 +144,8 @@ class SubAgents:
 
     async def _look(self, paths: list[str]) -> dict[str, AgentInfo]:
         found: dict[str, AgentInfo] = {}
-        for begin in range(0, len(paths), AT_ONCE):
-            some = paths[begin : begin + AT_ONCE]
+        for begin in range(0, len(paths), CLOSED_AT_ONCE):
+            some = paths[begin : begin + CLOSED_AT_ONCE]
             agents = await asyncio.gather(*map(self._runtime.agent, some))
             infos = await asyncio.gather(*(agent.info() for agent in agents))
             found |= zip(some, infos, strict=True)
@@ -166,10 +168,10 @@ class SubAgents:
         text = f"{said}; {self._tree.name_of(newest.path)}: {newest.type}{about}"
         return printable(text[:300])
 
-    def _report(self, info: AgentInfo) -> tools.Report:
+    def _report(self, info: AgentInfo) -> tools.AgentReport:
         last = None if info.last_outcome is None else _last(info.last_outcome)
         name = self._tree.name_of(info.path)
-        return tools.Report(name, info.status, info.queued_runs, info.inbox, info.error, last)
+        return tools.AgentReport(name, info.status, info.queued_runs, info.inbox, info.error, last)
 
 
 class News:
@@ -186,7 +188,7 @@ class News:
     async def _follow(self) -> None:
         async for event in self._stream:
             self.newest = event
-            if event.type in ENDS:
+            if event.type in END_EVENT_TYPES:
                 self._ended.add(event.path)
             self._came.set()
 
@@ -218,9 +220,9 @@ def at_rest(info: AgentInfo) -> bool:
     return info.queued_runs == 0 and info.status not in ("running", "waiting", "interrupting")
 
 
-def _last(outcome: Outcome) -> tools.LastRun:
+def _last(outcome: Outcome) -> tools.LastRunResult:
     result, described = in_json(outcome.result, "/result")
-    return tools.LastRun(
+    return tools.LastRunResult(
         outcome.run_id, outcome.status, result, described, outcome.error, outcome.error_type
     )
 
@@ -236,8 +238,8 @@ async def close_tree(runtime: AsyncRuntime, tree: str) -> int:
         for info in infos:
             if not tops or not info.path.startswith(tops[-1] + "/"):
                 tops.append(info.path)
-        for begin in range(0, len(tops), AT_ONCE):
-            await asyncio.gather(*(_close(runtime, path) for path in tops[begin : begin + AT_ONCE]))
+        for begin in range(0, len(tops), CLOSED_AT_ONCE):
+            await asyncio.gather(*(_close(runtime, path) for path in tops[begin : begin + CLOSED_AT_ONCE]))
         count += len(tops)
     return count
 
@@ -259,6 +261,6 @@ async def close_orphans(runtime: AsyncRuntime, trees: Trees) -> None:
             if trees.made(name):
                 await close_tree(runtime, f"/{name}")
                 closed += 1
-            after = f"/{name}{BEHIND}"
+            after = f"/{name}{LAST_PATH}"
     if closed:
         log.warning("%s trees of sessions that were cut off were closed", f"{closed:,}")

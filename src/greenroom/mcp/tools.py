@@ -39,7 +39,7 @@ class Arguments(Struct, frozen=True, forbid_unknown_fields=True):
     """What a tool is called with."""
 
 
-class SpawnAgent(Arguments, frozen=True):
+class SpawnAgentArguments(Arguments, frozen=True):
     kind: Annotated[str, Meta(description="Which kind of agent to spawn.")]
     name: Annotated[
         Path,
@@ -54,12 +54,12 @@ class SpawnAgent(Arguments, frozen=True):
     config: Annotated[Any, Meta(description="Settings that the agent keeps for all its life.")] = None
 
 
-class SendMessage(Arguments, frozen=True):
+class SendMessageArguments(Arguments, frozen=True):
     agent: Name
     message: Value
 
 
-class FollowupTask(Arguments, frozen=True):
+class FollowupTaskArguments(Arguments, frozen=True):
     agent: Name
     input: Value
     run_id: Annotated[
@@ -71,7 +71,7 @@ class FollowupTask(Arguments, frozen=True):
     ] = None
 
 
-class WaitAgent(Arguments, frozen=True):
+class WaitAgentArguments(Arguments, frozen=True):
     agents: Annotated[
         Annotated[list[Name], Meta(min_length=1)] | None,
         Meta(description="Whom to wait for. Omit to wait for all."),
@@ -91,48 +91,48 @@ class WaitAgent(Arguments, frozen=True):
     ] = DEFAULT_SECONDS
 
 
-class InterruptAgent(Arguments, frozen=True):
+class InterruptAgentArguments(Arguments, frozen=True):
     agent: Name
     cascade: Annotated[
         bool, Meta(description="Whether the work of the agents below it is ended as well.")
     ] = False
 
 
-class ListAgents(Arguments, frozen=True):
+class ListAgentsArguments(Arguments, frozen=True):
     under: Annotated[Path | None, Meta(description="Only this agent and those below it.")] = None
     status: Annotated[
         Status | None,
-        Meta(description="Only those with this status. Closed agents are listed on request only."),
+        Meta(description="Only those with this status. ClosedResult agents are listed on request only."),
     ] = None
     after: Annotated[Path | None, Meta(description="What `next` said, for the next page.")] = None
     limit: Annotated[int, Meta(ge=1, le=MOST_LISTED, description="How many at most.")] = 100
 
 
-class CloseAgent(Arguments, frozen=True):
+class CloseAgentArguments(Arguments, frozen=True):
     agent: Name
 
 
 # Results
 
 
-class Spawned(Struct, frozen=True):
+class SpawnedResult(Struct, frozen=True):
     agent: Annotated[str, Meta(description="The name that all other tools take.")]
     kind: str
     status: Status
     run_id: Annotated[str | None, Meta(description="Id of the first task; null without input.")]
 
 
-class Sent(Struct, frozen=True):
+class SentResult(Struct, frozen=True):
     agent: str
     accepted: bool
 
 
-class Started(Struct, frozen=True):
+class StartedResult(Struct, frozen=True):
     agent: str
     run_id: Annotated[str, Meta(description="Id of the task.")]
 
 
-class LastRun(Struct, frozen=True):
+class LastRunResult(Struct, frozen=True):
     """How an agent's latest finished task ended."""
 
     run_id: str
@@ -148,7 +148,7 @@ class LastRun(Struct, frozen=True):
     ]
 
 
-class Report(Struct, frozen=True):
+class AgentReport(Struct, frozen=True):
     """An agent and how its latest task ended."""
 
     agent: str
@@ -156,20 +156,20 @@ class Report(Struct, frozen=True):
     queued_runs: Annotated[int, Meta(description="Tasks that have not begun.")]
     inbox: Annotated[int, Meta(description="Messages that it has not read.")]
     error: Annotated[str | None, Meta(description="Why it could not be started, if its status is failed.")]
-    last_run: LastRun | None
+    last_run: LastRunResult | None
 
 
-class Waited(Struct, frozen=True):
+class WaitedResult(Struct, frozen=True):
     timed_out: Annotated[bool, Meta(description="Whether the time was over first; the work goes on.")]
-    agents: list[Report]
+    agents: list[AgentReport]
 
 
-class Interrupted(Struct, frozen=True):
+class InterruptedResult(Struct, frozen=True):
     agent: str
     interrupted: Annotated[bool, Meta(description="Whether there was any work to end.")]
 
 
-class Listed(Struct, frozen=True):
+class ListedAgent(Struct, frozen=True):
     agent: str
     kind: str
     status: Status
@@ -181,12 +181,12 @@ class Listed(Struct, frozen=True):
     ]
 
 
-class Page(Struct, frozen=True):
-    agents: list[Listed]
+class ListedPage(Struct, frozen=True):
+    agents: list[ListedAgent]
     next: Annotated[str | None, Meta(description="Give it as `after` for more; null if this is all.")]
 
 
-class Closed(Struct, frozen=True):
+class ClosedResult(Struct, frozen=True):
     agent: str
     previous_status: Status
 
@@ -219,16 +219,16 @@ TOOLS = (
         "name; the work goes on in the background. Use wait_agent for the result. An agent keeps its "
         "state from task to task until it is closed: spawn one for each independent task, and use "
         "followup_task where the context of an earlier task matters.",
-        SpawnAgent,
-        Spawned,
+        SpawnAgentArguments,
+        SpawnedResult,
     ),
     Tool(
         "send_message",
         "Send a message",
         "Put a message in an existing agent's inbox, for it to read at its next task. Does not start a "
         "task; use followup_task for that.",
-        SendMessage,
-        Sent,
+        SendMessageArguments,
+        SentResult,
     ),
     Tool(
         "followup_task",
@@ -236,8 +236,8 @@ TOOLS = (
         "Give an existing agent another task. If it is busy, the task waits in the agent's queue; tasks "
         "of one agent are done in order. Returns at once with the task's run id. Use wait_agent for the "
         "result.",
-        FollowupTask,
-        Started,
+        FollowupTaskArguments,
+        StartedResult,
     ),
     Tool(
         "wait_agent",
@@ -245,8 +245,8 @@ TOOLS = (
         "Wait until agents have no work left, and get how their latest tasks ended, with results. Returns "
         "at once for agents that are at rest already. On a timeout `timed_out` is true and the work goes "
         "on: call it again. While it waits, progress notifications tell what happens.",
-        WaitAgent,
-        Waited,
+        WaitAgentArguments,
+        WaitedResult,
         reads=True,
     ),
     Tool(
@@ -254,8 +254,8 @@ TOOLS = (
         "Interrupt an agent",
         "End the work that an agent has now, begun or queued, and keep the agent: it is available for "
         "follow-up tasks, with its state as of its last finished task. Does nothing if it has no work.",
-        InterruptAgent,
-        Interrupted,
+        InterruptAgentArguments,
+        InterruptedResult,
         destroys=True,
     ),
     Tool(
@@ -263,8 +263,8 @@ TOOLS = (
         "List agents",
         "List the agents that you can reach, with their status and how their latest task ended. Agents "
         "that your agents spawned are among them, below the one that spawned them.",
-        ListAgents,
-        Page,
+        ListAgentsArguments,
+        ListedPage,
         reads=True,
     ),
     Tool(
@@ -272,8 +272,8 @@ TOOLS = (
         "Close an agent",
         "Close an agent and all agents below it when they are no longer needed. Their work is interrupted, "
         "their state is given up, and their names are free again. Returns the agent's status before.",
-        CloseAgent,
-        Closed,
+        CloseAgentArguments,
+        ClosedResult,
         destroys=True,
     ),
 )

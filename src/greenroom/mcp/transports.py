@@ -27,10 +27,10 @@ from .server import SubAgentServer
 
 PATH = "/mcp"
 
-IDLE = 1800.0
+SESSION_IDLE_SECONDS = 1800.0
 """Seconds without a request after which a session over HTTP is over."""
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -38,14 +38,14 @@ Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-class Wire(Struct, frozen=True):
+class Transport(Struct, frozen=True):
     """What stdin and stdout of this process were."""
 
     incoming: int
     outgoing: int
 
     @classmethod
-    def taken(cls) -> "Wire":
+    def taken(cls) -> "Transport":
         """Take them for the protocol; from then on stdin is empty and stdout is stderr."""
         sys.stdout.flush()
         wire = cls(os.dup(0), os.dup(1))
@@ -56,7 +56,7 @@ class Wire(Struct, frozen=True):
         return wire
 
 
-async def serve_stdio(server: SubAgentServer, wire: Wire) -> None:
+async def serve_stdio(server: SubAgentServer, wire: Transport) -> None:
     """Serve the client at the other end of `wire` until it hangs up."""
     # closefd: a thread of the SDK may be reading still when the loop has ended
     incoming = os.fdopen(wire.incoming, "rb", closefd=False)
@@ -88,7 +88,9 @@ def bound(host: str, port: int) -> socket.socket:
 
 def security(host: str, port: int, names: tuple[str, ...]) -> TransportSecuritySettings:
     """Which Host and Origin headers are let in: those of this machine, of `host`, and `names`."""
-    known = [f"[{name}]" if ":" in name else name for name in dict.fromkeys((*LOOPBACK, host, *names))]
+    known = [
+        f"[{name}]" if ":" in name else name for name in dict.fromkeys((*LOOPBACK_NAMES, host, *names))
+    ]
     hosts = [name for each in known for name in (each, f"{each}:{port}")]
     origins = [f"{scheme}://{name}" for scheme in ("http", "https") for name in hosts]
     return TransportSecuritySettings(allowed_hosts=hosts, allowed_origins=origins)
@@ -120,7 +122,7 @@ async def _refuse(send: Send) -> None:
     await send({"type": "http.response.body", "body": b"This needs the server's bearer token.\n"})
 
 
-class _Uvicorn(uvicorn.Server):
+class _McpServer(uvicorn.Server):
     """Leaves signals to the command."""
 
     @contextmanager
@@ -137,7 +139,7 @@ async def serve_http(
 ) -> None:
     """Serve clients over HTTP until `stop`."""
     app: App = server.protocol.streamable_http_app(
-        streamable_http_path=PATH, transport_security=settings, session_idle_timeout=IDLE
+        streamable_http_path=PATH, transport_security=settings, session_idle_timeout=SESSION_IDLE_SECONDS
     )
     config = uvicorn.Config(
         WithToken(app, token),
@@ -147,7 +149,7 @@ async def serve_http(
         timeout_graceful_shutdown=2,  # seconds: streams that clients hold open do not end by themselves
         lifespan="on",
     )
-    http = _Uvicorn(config)
+    http = _McpServer(config)
     serving = asyncio.create_task(http.serve(sockets=[listening]))
     stopping = asyncio.create_task(stop.wait())
     try:

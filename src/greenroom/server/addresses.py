@@ -71,7 +71,7 @@ def run_url(run_id: str) -> str:
 # Host and Origin
 
 
-class Neighbours(Struct, frozen=True):
+class AllowedHosts(Struct, frozen=True):
     """By which names this server may be called. A page of another site cannot choose one of these.
 
     `names` are hosts without a port: ports are forwarded, and no page can choose a foreign name by its
@@ -82,7 +82,7 @@ class Neighbours(Struct, frozen=True):
     addresses: bool = False
 
     @classmethod
-    def of(cls, host: str, also: tuple[str, ...] = ()) -> "Neighbours":
+    def of(cls, host: str, also: tuple[str, ...] = ()) -> "AllowedHosts":
         """Those of a server that listens at `host` and is known by the names `also`."""
         names = LOOPBACK | {host.lower().strip("[]"), *(name.lower().strip("[]") for name in also)}
         return cls(names, addresses=host.strip("[]") not in LOOPBACK)

@@ -22,18 +22,18 @@ from .problems import Malformed
 from .requests import ApiRequest, Body
 from .views import (
     Accepted,
-    AgentPage,
-    AgentRow,
+    AgentListItem,
+    AgentListPage,
     AgentView,
-    Done,
     Evicted,
-    Interrupted,
+    InterruptedView,
     Interruption,
-    Letter,
-    Spawn,
-    Spawned,
+    MessageRequest,
+    Recorded,
+    RunRequest,
+    SpawnedView,
+    SpawnRequest,
     StateView,
-    Work,
 )
 
 MOST_IN_PAGE = 1_000
@@ -69,14 +69,14 @@ Key = Annotated[
 @post(
     "/api/agents",
     status_code=202,
-    dto=Body[Spawn],
+    dto=Body[SpawnRequest],
     return_dto=None,
     tags=TAGS,
     summary="Make an agent",
     operation_id="spawn",
     responses=problems(409, 429),
 )
-async def spawn(request: ApiRequest, data: Spawn, key: Key = None) -> Response[Spawned]:
+async def spawn(request: ApiRequest, data: SpawnRequest, key: Key = None) -> Response[SpawnedView]:
     """Record an agent, and with `input` its first run. Its session opens in the background."""
     path = request.access.agent(data.path)
     run_id = checked_key(key)
@@ -95,7 +95,7 @@ async def spawn(request: ApiRequest, data: Spawn, key: Key = None) -> Response[S
     except RunIdTaken as error:
         raise _discreet(error, request.access) from error
     first = ref.run.run_id if ref.run else None
-    return Response(Spawned(path, first), headers={"location": agent_url(path)})
+    return Response(SpawnedView(path, first), headers={"location": agent_url(path)})
 
 
 @get(
@@ -120,7 +120,7 @@ async def list_agents(
         Parameter(max_length=200, description="Only those with this in their path or kind"),
     ] = None,
     resident: Annotated[bool, Parameter(description="Only those that are in memory")] = False,
-) -> AgentPage:
+) -> AgentListPage:
     """Agents by path, a page at a time. With `contains` a page may be short, or empty, and not the last."""
     service = request.service
     under = request.access.under(under)
@@ -146,7 +146,7 @@ async def list_agents(
         if looked >= MOST_SEARCHED:
             more = True
             break
-    return AgentPage([AgentRow.of(info) for info in found], after if more else None, as_of)
+    return AgentListPage([AgentListItem.of(info) for info in found], after if more else None, as_of)
 
 
 @get(
@@ -190,14 +190,16 @@ async def explain(request: ApiRequest, path: AgentPath) -> Explanation:
 @post(
     "/api/agents/{path:str}/runs",
     status_code=202,
-    dto=Body[Work],
+    dto=Body[RunRequest],
     return_dto=None,
     tags=TAGS,
     summary="Give an agent a run",
     operation_id="followup",
     responses=problems(404, 409, 410, 429),
 )
-async def followup(request: ApiRequest, path: AgentPath, data: Work, key: Key = None) -> Response[Accepted]:
+async def followup(
+    request: ApiRequest, path: AgentPath, data: RunRequest, key: Key = None
+) -> Response[Accepted]:
     """Accept a run: it is executed in its turn, whether anybody waits for it or not."""
     ref = _ref(request, path)
     try:
@@ -210,20 +212,20 @@ async def followup(request: ApiRequest, path: AgentPath, data: Work, key: Key = 
 @post(
     "/api/agents/{path:str}/messages",
     status_code=202,
-    dto=Body[Letter],
+    dto=Body[MessageRequest],
     return_dto=None,
     tags=TAGS,
     summary="Send an agent a message",
     operation_id="send",
     responses=problems(404, 410, 429),
 )
-async def send(request: ApiRequest, path: AgentPath, data: Letter) -> Done:
+async def send(request: ApiRequest, path: AgentPath, data: MessageRequest) -> Recorded:
     """Put a message into the agent's inbox, for its next turn; it starts none."""
     if "idempotency-key" in request.headers:
         raise Malformed("messages have no id: sent twice they are two. Leave Idempotency-Key out.")
     ref = _ref(request, path)
     await ref.send(data.body, durability=data.durability)
-    return Done(ref.path)
+    return Recorded(ref.path)
 
 
 @post(
@@ -236,12 +238,12 @@ async def send(request: ApiRequest, path: AgentPath, data: Letter) -> Done:
     operation_id="interrupt",
     responses=problems(404, 410),
 )
-async def interrupt(request: ApiRequest, path: AgentPath, data: Interruption = ALL_RUNS) -> Interrupted:
+async def interrupt(request: ApiRequest, path: AgentPath, data: Interruption = ALL_RUNS) -> InterruptedView:
     """End a run, or all that the agent has accepted so far; the agent stays."""
     ref = _ref(request, path)
     if data.run_id is not None and not data.run_id.isprintable():
         raise Malformed("a run id has printable characters only")
-    return Interrupted(ref.path, await ref.interrupt(data.run_id, cascade=data.cascade))
+    return InterruptedView(ref.path, await ref.interrupt(data.run_id, cascade=data.cascade))
 
 
 @post(
@@ -266,11 +268,11 @@ async def evict(request: ApiRequest, path: AgentPath) -> Evicted:
     operation_id="close",
     responses=problems(404, 410),
 )
-async def close(request: ApiRequest, path: AgentPath) -> Done:
+async def close(request: ApiRequest, path: AgentPath) -> Recorded:
     """End the agent and its descendants for good; their paths are free again."""
     ref = _ref(request, path)
     await ref.close()
-    return Done(ref.path)
+    return Recorded(ref.path)
 
 
 @delete(
@@ -281,11 +283,11 @@ async def close(request: ApiRequest, path: AgentPath) -> Done:
     operation_id="delete",
     responses=problems(404),
 )
-async def delete_agent(request: ApiRequest, path: AgentPath) -> Done:
+async def delete_agent(request: ApiRequest, path: AgentPath) -> Recorded:
     """As close, and erase what is stored of the agent and its descendants."""
     ref = _ref(request, path)
     await ref.delete()
-    return Done(ref.path)
+    return Recorded(ref.path)
 
 
 @post(
@@ -296,11 +298,11 @@ async def delete_agent(request: ApiRequest, path: AgentPath) -> Done:
     operation_id="pin",
     responses=problems(404, 410),
 )
-async def pin(request: ApiRequest, path: AgentPath) -> Done:
+async def pin(request: ApiRequest, path: AgentPath) -> Recorded:
     """Do not evict the agent once it is in memory, until it is unpinned or the server ends."""
     ref = _ref(request, path)
     await ref.pin()
-    return Done(ref.path)
+    return Recorded(ref.path)
 
 
 @post(
@@ -311,11 +313,11 @@ async def pin(request: ApiRequest, path: AgentPath) -> Done:
     operation_id="unpin",
     responses=problems(404, 410),
 )
-async def unpin(request: ApiRequest, path: AgentPath) -> Done:
+async def unpin(request: ApiRequest, path: AgentPath) -> Recorded:
     """Let the agent be evicted again."""
     ref = _ref(request, path)
     await ref.unpin()
-    return Done(ref.path)
+    return Recorded(ref.path)
 
 
 HANDLERS: list[Any] = [

@@ -9,8 +9,8 @@ from .. import GreenroomError
 from . import agents_api, dashboard_api, monitoring_api, openapi, runs_api
 from .assets import read_assets
 from .log import log
-from .middleware import Gate, Limits
-from .problems import Malformed, NoSuchAddress, TooLarge, WrongMethod, told
+from .middleware import Middleware, ServerLimits
+from .problems import BodyTooLarge, Malformed, NoSuchAddress, WrongMethod, problem_response
 from .requests import ApiRequest
 from .service import Service
 from .version import VERSION
@@ -19,21 +19,21 @@ GONE = "client disconnected prematurely"
 """How Litestar says that a body ended before its end."""
 
 
-def build(service: Service, limits: Limits) -> Gate:
+def build(service: Service, limits: ServerLimits) -> Middleware:
     """The ASGI application of a server."""
     app = _litestar(State({"service": service}), limits)
-    gate = Gate(app, service, read_assets(), limits)
+    gate = Middleware(app, service, read_assets(), limits)
     app.state.gate = gate
     return gate
 
 
 def described() -> bytes:
     """The OpenAPI document, as JSON; for this no server has to run."""
-    document = _litestar(State(), Limits()).openapi_schema.to_schema()
+    document = _litestar(State(), ServerLimits()).openapi_schema.to_schema()
     return msgspec.json.encode(openapi.complete(document))
 
 
-def _litestar(state: State, limits: Limits) -> Litestar:
+def _litestar(state: State, limits: ServerLimits) -> Litestar:
     return Litestar(
         [*agents_api.HANDLERS, *runs_api.HANDLERS, *monitoring_api.HANDLERS, *dashboard_api.HANDLERS],
         request_class=ApiRequest,
@@ -49,7 +49,7 @@ def _ours(request: Request[object, object, State], error: Exception) -> Response
     """An error of greenroom, or of the server's own, as problem details."""
     request.app.state.gate.refused(request.scope, error)
     access = request.scope["state"].get("access")
-    status, headers, body = told(error, to_all=access is None or access.tree is None)
+    status, headers, body = problem_response(error, to_all=access is None or access.tree is None)
     media_type = headers.pop("content-type")
     return Response(body, status_code=status, headers=headers, media_type=media_type)
 
@@ -64,7 +64,7 @@ def _litestars(request: Request[object, object, State], error: HTTPException) ->
             return _ours(request, WrongMethod(f"this address takes {allow or 'other methods'}", allow))
         case 413:
             most = request.app.request_max_body_size
-            return _ours(request, TooLarge(f"a body has at most {most:,} bytes here."))
+            return _ours(request, BodyTooLarge(f"a body has at most {most:,} bytes here."))
         case status if 400 <= status < 500:
             return _ours(request, Malformed(_explain(error)))
         case 500 if isinstance(error, InternalServerException) and error.detail == GONE:

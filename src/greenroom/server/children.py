@@ -15,7 +15,7 @@ LAST_NAME = "z" * 64
 """No name comes after this one, but this one's own descendants."""
 
 
-class Child(Struct):
+class ChildEntry(Struct):
     """A path right below another. `agent`: who stands there, if anybody; `below`: others stand below it."""
 
     path: str
@@ -23,11 +23,11 @@ class Child(Struct):
     below: bool = False
 
 
-class Branch:
+class ChildList:
     """At most `limit` children of `under`, whose listing begins after the path `cursor`."""
 
     def __init__(self, under: str, cursor: str | None, limit: int) -> None:
-        self.children: dict[str, Child] = {}
+        self.children: dict[str, ChildEntry] = {}
         self.cursor = cursor
         self.full = False
         self._stem = "/" if under == "/" else f"{under}/"
@@ -48,7 +48,7 @@ class Branch:
                 if len(self.children) == self._limit:
                     self.full = True
                     break
-                child = self.children[path] = Child(path)
+                child = self.children[path] = ChildEntry(path)
             if info.path == path:
                 child.agent, self.cursor = info, path
             else:
@@ -56,7 +56,7 @@ class Branch:
             used += 1
         return used
 
-    def unsure(self) -> list[Child]:
+    def unsure(self) -> list[ChildEntry]:
         """Those with descendants, or not, that the listing has not come to."""
         at = self.cursor or ""
         return [child for child in self.children.values() if not child.below and f"{child.path}/" > at]

@@ -7,11 +7,11 @@ from litestar.params import Parameter, QueryParameter
 from msgspec import Struct
 
 from .. import AgentNotFound, AsyncRuntime, Explanation
-from .children import Branch
+from .children import ChildList
 from .openapi import PROBLEM_RESPONSES
 from .problems import Malformed
 from .requests import ApiRequest
-from .views import AgentRow
+from .views import AgentListItem
 
 MOST_CHILDREN = 500
 MOST_ROWS = 200
@@ -27,7 +27,7 @@ class ChildView(Struct, frozen=True):
     """A path right below another: the agent that stands there, if any, and whether others stand below."""
 
     path: str
-    agent: AgentRow | None
+    agent: AgentListItem | None
     below: bool
 
 
@@ -45,13 +45,13 @@ class BranchPage(Struct, frozen=True):
 class Rows(Struct, frozen=True):
     """Agents that were asked for and are there."""
 
-    agents: list[AgentRow]
+    agents: list[AgentListItem]
 
 
 class AtWork(Struct, frozen=True):
     """An agent that has something to do, and what it waits for."""
 
-    agent: AgentRow
+    agent: AgentListItem
     explanation: Explanation
 
 
@@ -81,19 +81,19 @@ async def children(
     if under == "/" and access.tree is not None:
         tree = f"/{access.tree}"  # the one tree that this token opens
         known = await request.service.runtime.list(tree, limit=2)
-        agent = AgentRow.of(known[0]) if known and known[0].path == tree else None
+        agent = AgentListItem.of(known[0]) if known and known[0].path == tree else None
         below = any(info.path != tree for info in known)
         return BranchPage([ChildView(tree, agent, below)] if known else [], None, as_of)
-    branch = Branch(access.under(under), after, limit)
+    branch = ChildList(access.under(under), after, limit)
     await _fill(branch, request.service.runtime, under)
     found = [
-        ChildView(child.path, None if child.agent is None else AgentRow.of(child.agent), child.below)
+        ChildView(child.path, None if child.agent is None else AgentListItem.of(child.agent), child.below)
         for child in branch.children.values()
     ]
     return BranchPage(found, branch.cursor if branch.full else None, as_of)
 
 
-async def _fill(branch: Branch, runtime: AsyncRuntime, under: str) -> None:
+async def _fill(branch: ChildList, runtime: AsyncRuntime, under: str) -> None:
     """Read on until there are as many as wanted, or no more."""
     size = 64
     while not branch.full:
@@ -124,7 +124,7 @@ async def rows(
     found = []
     for path in [request.access.agent(path) for path in paths]:
         try:
-            found.append(AgentRow.of(await (await runtime.agent(path)).info()))
+            found.append(AgentListItem.of(await (await runtime.agent(path)).info()))
         except AgentNotFound:
             continue
     return Rows(found)
@@ -150,7 +150,7 @@ async def now(
         for info in await runtime.list(under, status=status, limit=limit + 1 - len(found)):  # type: ignore[arg-type]
             try:
                 explanation = await (await runtime.agent(info.path)).explain()
-                found.append(AtWork(AgentRow.of(info), request.access.seen(explanation)))
+                found.append(AtWork(AgentListItem.of(info), request.access.seen(explanation)))
             except AgentNotFound:
                 continue
         if len(found) > limit:

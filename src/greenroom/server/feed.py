@@ -24,12 +24,12 @@ from ..paths import is_under
 Place = NewType("Place", int)
 """Before which entry of the feed a reader stands. Events' numbers have gaps and repeat, places do not."""
 
-KEPT = 4_096
-MOST_BYTES = 8 << 20
+ENTRIES_KEPT = 4_096
+FEED_BYTES = 8 << 20
 """Of all events in the feed together, as they are sent."""
-CHUNK = 64 << 10
+CHUNK_BYTES = 64 << 10
 """Bytes after which a reader's portion ends; one event may be larger."""
-LOOK = 2_000
+ENTRIES_EXAMINED = 2_000
 """Entries that are looked at for one portion, most of which may not be wanted."""
 
 _encode = msgspec.json.encode
@@ -92,7 +92,7 @@ class _Index:
 class Feed:
     """Events in, portions out."""
 
-    def __init__(self, last: int, *, keep: int = KEPT, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, last: int, *, keep: int = ENTRIES_KEPT, most_bytes: int = FEED_BYTES) -> None:
         self.last = last  # the number of the newest event that was told
         self.counts: dict[str, int] = {}  # of each type, since the feed began
         self._forgotten = last  # the number of the newest event that is not kept any more
@@ -183,7 +183,7 @@ class Feed:
             if wanted.has(entry):
                 found.append(entry.data)
                 size += len(entry.data)
-            if at == LOOK or size >= CHUNK:
+            if at == ENTRIES_EXAMINED or size >= CHUNK_BYTES:
                 return found, Place(looked + 1)
         return found, Place(self._next)
 

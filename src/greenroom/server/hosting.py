@@ -21,14 +21,14 @@ from msgspec import Struct
 from .. import AsyncRuntime
 from .access import Keyring
 from .app import build
-from .middleware import Limits
+from .middleware import ServerLimits
 from .service import Service
 from .streams import Streams
 from .wire import bounded
 
 LAST_ANSWERS = 3.0
 """Seconds that answers under way get once the runtime is closed."""
-UNREAD = 60.0
+UNREAD_SECONDS = 60.0
 """Seconds after which a connection is given up whose client does not read what it is sent."""
 FILES = 65_536
 """Open files that are asked for: each client is one."""
@@ -38,13 +38,13 @@ class Hosting(Struct, frozen=True, kw_only=True):
     """How a server is to be run."""
 
     token: str | None
-    limits: Limits
+    limits: ServerLimits
     streams: int = 2_000
     drain: float = 10.0
     kinds: Sequence[str] = ()
 
 
-class _Uvicorn(uvicorn.Server):
+class _ApiServer(uvicorn.Server):
     """Signals are the command's business."""
 
     @contextlib.contextmanager
@@ -61,7 +61,7 @@ def listen(host: str, port: int) -> socket.socket:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with contextlib.suppress(AttributeError, OSError):  # where this is unknown, the kernel decides
-            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNREAD * 1000))
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNREAD_SECONDS * 1000))
         listening.bind((host.strip("[]"), port))
         listening.listen(2_048)
     except OSError:
@@ -87,7 +87,7 @@ async def host(
     app = build(service, hosting.limits)
     await runtime.start()
     tasks: list[asyncio.Task[Any]] = []
-    server = _Uvicorn(_config(app))
+    server = _ApiServer(_config(app))
     try:
         await streams.begin()
         tasks.append(asyncio.create_task(streams.run()))

@@ -22,7 +22,7 @@ from ..borders import type_name
 DEPTH = 100
 """Levels of nesting that are shown; what is below is described."""
 MOST_NODES = 200_000
-MOST_TEXT = 8 << 20
+MOST_VIEW_CHARACTERS = 8 << 20
 """Characters of all text in one value; beyond either bound it is described what would follow."""
 SMALL = 1_000
 """Characters of a text that is shown without leaving the loop."""
@@ -32,37 +32,37 @@ _texts.maxstring = _texts.maxother = _texts.maxlong = 300
 _texts.maxlevel = 2  # with six entries each, as it is by default
 
 
-class Shown(Struct, frozen=True):
+class JsonView(Struct, frozen=True):
     """A value as encoded JSON, and the places in it that are descriptions."""
 
     json: msgspec.Raw
     described: tuple[str, ...] = ()
 
 
-async def shown(value: object, at: str) -> Shown:
+async def shown(value: object, at: str) -> JsonView:
     """`value` for a document in which it stands at the pointer `at`; a large one is made on a thread."""
     if value is None or type(value) in (bool, int, float) or (type(value) is str and len(value) <= SMALL):
         return show(value, at)
     return await asyncio.to_thread(show, value, at)
 
 
-def show(value: object, at: str) -> Shown:
+def show(value: object, at: str) -> JsonView:
     """The same, at once."""
-    view = _View()
+    view = _ViewBudget()
     try:
         made = view.show(value, at, 0)
     except BaseException:  # of a container of the user's own class
         made = {"type": _clean(type_name(value)), "text": "it cannot be shown"}
         view.described = [at]
-    return Shown(msgspec.Raw(msgspec.json.encode(made)), tuple(view.described))
+    return JsonView(msgspec.Raw(msgspec.json.encode(made)), tuple(view.described))
 
 
-class _View:
+class _ViewBudget:
     """One value being shown."""
 
     def __init__(self) -> None:
         self.described: list[str] = []
-        self._nodes, self._text = MOST_NODES, MOST_TEXT
+        self._nodes, self._text = MOST_NODES, MOST_VIEW_CHARACTERS
 
     def show(self, value: object, at: str, depth: int) -> Any:
         self._nodes -= 1

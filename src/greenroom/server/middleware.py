@@ -14,21 +14,21 @@ from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 from msgspec import Struct
 
 from .access import Access
-from .addresses import Neighbours, routed
+from .addresses import AllowedHosts, routed
 from .assets import Asset
 from .log import RefusalLog
 from .openapi import DOCUMENT
 from .problems import (
+    BodyTooLarge,
     ForeignHost,
     ForeignOrigin,
     NoSuchAddress,
     NotJson,
     NoToken,
-    TooLarge,
     TooManyConnections,
     TooOften,
     problem_of,
-    told,
+    problem_response,
 )
 from .rates import Rates
 from .service import Service
@@ -57,10 +57,10 @@ _SAFE = (
 _NO_STORE = (b"cache-control", b"no-store")
 
 
-class Limits(Struct, frozen=True):
+class ServerLimits(Struct, frozen=True):
     """What is let in. `rate` are requests a second of each token, for a burst twice as many."""
 
-    neighbours: Neighbours = Neighbours()
+    neighbours: AllowedHosts = AllowedHosts()
     max_body: int = MIB
     rate: float = 2_000.0
 
@@ -74,10 +74,12 @@ class _Visit(Struct):
     begun: float
 
 
-class Gate:
+class Middleware:
     """The ASGI application that uvicorn calls."""
 
-    def __init__(self, app: ASGIApp, service: Service, assets: Mapping[str, Asset], limits: Limits) -> None:
+    def __init__(
+        self, app: ASGIApp, service: Service, assets: Mapping[str, Asset], limits: ServerLimits
+    ) -> None:
         self._app, self._service, self._assets, self._limits = app, service, assets, limits
         self._guests = Rates(limits.rate, 2 * limits.rate)
         self._strangers = Rates(STRANGERS, STRANGERS_BURST)
@@ -127,7 +129,7 @@ class Gate:
         self._check_token(scope, headers, visit)
         raw = scope["raw_path"].decode("latin-1")
         if len(raw) + len(scope["query_string"]) > LONGEST_ADDRESS:
-            raise TooLarge(f"an address has at most {LONGEST_ADDRESS:,} characters here.")
+            raise BodyTooLarge(f"an address has at most {LONGEST_ADDRESS:,} characters here.")
         if raw.startswith(f"{DOCUMENT}/"):  # Litestar would answer with a page
             raise NoSuchAddress("nothing has this address")
         self._check_body(headers)
@@ -166,7 +168,7 @@ class Gate:
         length = headers.get(b"content-length", "0")
         size = int(length) if length.isascii() and length.isdigit() and len(length) < 16 else 1 << 62
         if size > self._limits.max_body:
-            raise TooLarge(f"a body has at most {self._limits.max_body:,} bytes here.")
+            raise BodyTooLarge(f"a body has at most {self._limits.max_body:,} bytes here.")
         if size == 0 and b"transfer-encoding" not in headers:
             return
         media_type = headers.get(b"content-type", "").partition(";")[0].strip().lower()
@@ -220,7 +222,7 @@ def _is_worth_nothing(scope: HTTPScope) -> bool:
 
 
 async def _refuse(error: Exception, send: Send, *, hang_up: bool) -> None:
-    status, headers, body = told(error)
+    status, headers, body = problem_response(error)
     if hang_up:
         headers["connection"] = "close"
     raw = [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]

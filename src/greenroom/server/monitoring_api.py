@@ -15,7 +15,7 @@ from .openapi import PROBLEM_RESPONSES, problems, some_problems
 from .problems import Malformed
 from .requests import ApiRequest, Body, whole_number
 from .version import VERSION
-from .views import Grant, Granted, Health, SentEvent, ServerView, StatsView
+from .views import Grant, Granted, HealthView, SentEvent, ServerView, StatsView
 
 LARGEST_SEQ = 2**63 - 1
 EVENT_TYPE = re.compile(r"[a-z]+\.(\*|[a-z_]+)")
@@ -128,9 +128,9 @@ async def grant(request: ApiRequest, data: Grant) -> Granted:
     security=[{}],
     responses=some_problems(421, 429),
 )
-async def healthz() -> Health:
+async def healthz() -> HealthView:
     """Whether the server answers at all. Needs no token."""
-    return Health("ok")
+    return HealthView("ok")
 
 
 @get(
@@ -141,10 +141,10 @@ async def healthz() -> Health:
     security=[{}],
     responses={
         **some_problems(421, 429),
-        503: ResponseSpec(Health, description="Not now", generate_examples=False),
+        503: ResponseSpec(HealthView, description="Not now", generate_examples=False),
     },
 )
-async def readyz(request: ApiRequest) -> Response[Health]:
+async def readyz(request: ApiRequest) -> Response[HealthView]:
     """Whether work can be accepted: 503 while the server closes or its store cannot be written."""
     health = await request.service.health()
     return Response(health, status_code=200 if health.status == "ok" else 503)

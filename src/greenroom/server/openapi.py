@@ -50,7 +50,7 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
     something in it is; any request can be refused by the gate.
     """
     schemas = document["components"]["schemas"]
-    schemas["Spawn"]["properties"]["input"] = {}
+    schemas["SpawnRequest"]["properties"]["input"] = {}
     for item in document["paths"].values():
         for operation in item.values():
             operation["responses"].pop("400", None)

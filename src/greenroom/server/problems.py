@@ -67,7 +67,7 @@ class WrongMethod(Refusal):
         self.allow = allow
 
 
-class TooLarge(Refusal):
+class BodyTooLarge(Refusal):
     """A body or an address that is longer than allowed."""
 
 
@@ -148,7 +148,7 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     NoSuchAddress: Problem(404, "no-such-address", "Nothing has this address"),
     WrongMethod: Problem(405, "wrong-method", "The address does not take this method"),
     TooSlow: Problem(408, "too-slow", "The request did not come in time"),
-    TooLarge: Problem(413, "too-large", "The request is too large"),
+    BodyTooLarge: Problem(413, "too-large", "The request is too large"),
     NotJson: Problem(415, "not-json", "The body must be JSON"),
     ForeignHost: Problem(421, "foreign-host", "The Host header names somebody else"),
     Malformed: Problem(422, "malformed", "The request is malformed"),
@@ -185,7 +185,7 @@ def urn(problem: Problem) -> str:
     return f"urn:greenroom:problem:{problem.name}"
 
 
-def told(error: Exception, *, to_all: bool = True) -> tuple[int, dict[str, str], bytes]:
+def problem_response(error: Exception, *, to_all: bool = True) -> tuple[int, dict[str, str], bytes]:
     """An error as status, headers and body. What is not ours is told without its text: it may leak.
 
     Without `to_all` the caller may see one tree: an error about the whole store is told without its text.

@@ -11,7 +11,7 @@ from .openapi import problems
 from .requests import ApiRequest, given
 from .views import RunView
 
-LONGEST_WAIT = 60.0
+LONGEST_WAIT_SECONDS = 60.0
 
 
 @get(
@@ -28,7 +28,7 @@ async def get_run(
         float,
         Parameter(
             ge=0,
-            le=LONGEST_WAIT,
+            le=LONGEST_WAIT_SECONDS,
             description="Seconds to wait for the run's end before it is told as it is",
         ),
     ] = 0.0,

@@ -10,7 +10,7 @@ from .access import Keyring
 from .log import log
 from .metrics import Metrics
 from .streams import Streams
-from .views import Health
+from .views import HealthView
 
 
 class Service:
@@ -30,12 +30,12 @@ class Service:
         """Seconds since the epoch."""
         return time.time()
 
-    async def health(self) -> Health:
+    async def health(self) -> HealthView:
         """Whether work can be accepted now."""
         if self.closing:
-            return Health("closing")
+            return HealthView("closing")
         stats = await self.runtime.stats()
-        return Health("ok" if stats.store_problem is None else "store-failing")
+        return HealthView("ok" if stats.store_problem is None else "store-failing")
 
     async def soon(self, work: Coroutine[Any, Any, bool], seconds: float) -> bool | None:
         """What `work` comes to, or None if that takes longer; it goes on in any case."""

@@ -15,13 +15,13 @@ from ..actors.events.buffer import missed
 from ..actors.events.protocol import MISSED, Cursor
 from ..actors.face.async_runtime import AsyncEventStream
 from ..actors.vocabulary import upwards
-from .feed import CHUNK, Feed, Place, Wanted, on_wire
+from .feed import CHUNK_BYTES, Feed, Place, Wanted, on_wire
 from .problems import TooManyStreams
 from .shares import OWNER, Shares
 
 HEARTBEAT = 15.0
 """Seconds after which a stream without events says that it is there."""
-PAGE = 64
+EVENTS_IN_PAGE = 64
 """Events that are read from the store at a time; each may have a megabyte."""
 READERS = 2
 """How many clients may be reading from the store at a time."""
@@ -33,7 +33,7 @@ LONGEST_PAUSE = 0.25
 
 OPENING = b": greenroom\n"
 # A comment alone, without the empty line that would end an event: some clients tell an empty event then.
-BEAT = b": heartbeat\n"
+HEARTBEAT_FRAME = b": heartbeat\n"
 
 
 class Streams:
@@ -122,7 +122,7 @@ class Streams:
         Ends with the runtime, or without `follow` with the newest event there is. Ends at once if others
         took the last places since `check_room`: the answer has begun, and the client comes again.
         """
-        reading = _Reading(self, wanted, since if follow else since or 0, holder)
+        reading = _OpenStream(self, wanted, since if follow else since or 0, holder)
         upto = None if follow else self.feed.last
         with (
             suppress(RuntimeClosing, TooManyStreams),
@@ -143,7 +143,7 @@ class Streams:
                 if over:
                     return
                 if not await self._news(wanted.under):
-                    yield BEAT
+                    yield HEARTBEAT_FRAME
 
     async def _news(self, under: str) -> bool:
         """Wait for something new at or below a path; False if there was nothing for a heartbeat's time."""
@@ -168,7 +168,7 @@ class Streams:
                 del self._listening[under]
 
     async def page(
-        self, under: str, since: int | Cursor, limit: int = PAGE, *, holder: str = OWNER
+        self, under: str, since: int | Cursor, limit: int = EVENTS_IN_PAGE, *, holder: str = OWNER
     ) -> list[Event]:
         """The next events of the store after number `since`; the last page is shorter."""
         # One reader for each token: a token with many streams is not to be before all others.
@@ -187,7 +187,7 @@ class Streams:
             return found
 
 
-class _Reading:
+class _OpenStream:
     """How far one client has read: at a place of the feed, or up to a number in the store."""
 
     def __init__(self, streams: Streams, wanted: Wanted, since: int | None, holder: str) -> None:
@@ -230,7 +230,7 @@ class _Reading:
                 break  # the feed is about to have it
             if event.type == "store.failing":
                 continue  # it is told live only
-            if size >= CHUNK:
+            if size >= CHUNK_BYTES:
                 return b"".join(found)  # the rest is read again: nothing is kept for a slow client
             self.seq = event.seq
             if event.type == MISSED:
@@ -238,6 +238,6 @@ class _Reading:
             if self._wanted.has(event):
                 found.append(on_wire(event))
                 size += len(found[-1])
-        if len(page) < PAGE or page[-1].seq > all_told:
+        if len(page) < EVENTS_IN_PAGE or page[-1].seq > all_told:
             self.seq = max(self.seq, all_told)  # up to there all was looked at
         return b"".join(found)

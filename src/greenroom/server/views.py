@@ -23,7 +23,7 @@ Described: TypeAlias = Annotated[
 # Requests
 
 
-class Spawn(Struct, frozen=True, forbid_unknown_fields=True):
+class SpawnRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """Make an agent; with `input`, give it its first run."""
 
     kind: str
@@ -33,14 +33,14 @@ class Spawn(Struct, frozen=True, forbid_unknown_fields=True):
     durability: Level = None
 
 
-class Work(Struct, frozen=True, forbid_unknown_fields=True):
+class RunRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """A run: what the agent is to work on."""
 
     input: Any
     durability: Level = None
 
 
-class Letter(Struct, frozen=True, forbid_unknown_fields=True):
+class MessageRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """A message, read at the agent's next turn."""
 
     body: Any
@@ -63,7 +63,7 @@ class Grant(Struct, frozen=True, forbid_unknown_fields=True):
 # Answers
 
 
-class Spawned(Struct, frozen=True):
+class SpawnedView(Struct, frozen=True):
     """The agent is recorded, and its first run if it was given one; its session opens by itself."""
 
     path: str
@@ -77,13 +77,13 @@ class Accepted(Struct, frozen=True):
     path: str
 
 
-class Done(Struct, frozen=True):
+class Recorded(Struct, frozen=True):
     """It is recorded."""
 
     path: str
 
 
-class Interrupted(Struct, frozen=True):
+class InterruptedView(Struct, frozen=True):
     """Whether there was a run to interrupt."""
 
     path: str
@@ -104,7 +104,7 @@ class Granted(Struct, frozen=True):
     token: str
 
 
-class LastRun(Struct, frozen=True):
+class LastRunView(Struct, frozen=True):
     """How an agent's last run ended; GET the run for its result."""
 
     run_id: str
@@ -113,7 +113,7 @@ class LastRun(Struct, frozen=True):
     ended_at: Timestamp
 
 
-class AgentRow(Struct, frozen=True, kw_only=True):
+class AgentListItem(Struct, frozen=True, kw_only=True):
     """An agent in a list."""
 
     path: str
@@ -126,10 +126,10 @@ class AgentRow(Struct, frozen=True, kw_only=True):
     created_at: Timestamp
     updated_at: Timestamp
     error: str | None
-    last_run: LastRun | None
+    last_run: LastRunView | None
 
     @classmethod
-    def of(cls, info: AgentInfo) -> "AgentRow":
+    def of(cls, info: AgentInfo) -> "AgentListItem":
         """From what the runtime tells."""
         last = info.last_outcome
         return cls(
@@ -143,14 +143,16 @@ class AgentRow(Struct, frozen=True, kw_only=True):
             created_at=info.created_at,
             updated_at=info.updated_at,
             error=info.error,
-            last_run=None if last is None else LastRun(last.run_id, last.status, last.error, last.ended_at),
+            last_run=None
+            if last is None
+            else LastRunView(last.run_id, last.status, last.error, last.ended_at),
         )
 
 
-class AgentPage(Struct, frozen=True):
+class AgentListPage(Struct, frozen=True):
     """Agents by path. `next`: what to give as `after` for more. `last_event`: what they are as of."""
 
-    agents: list[AgentRow]
+    agents: list[AgentListItem]
     next: str | None
     last_event: int
 
@@ -308,7 +310,7 @@ class SentEvent(Struct, frozen=True):
     id: Annotated[str, Meta(description="The event's number: what to send as Last-Event-ID")] = ""
 
 
-class Health(Struct, frozen=True):
+class HealthView(Struct, frozen=True):
     """`ok`, or why not."""
 
     status: Literal["ok", "closing", "store-failing"]

@@ -12,7 +12,7 @@ from typing import Any, Protocol, cast
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from .log import log
-from .problems import NoHttp, Refusal, TooSlow, problem_of, told
+from .problems import NoHttp, Refusal, TooSlow, problem_of, problem_response
 from .shares import Connections
 
 LONGEST_HEAD = 32 << 10
@@ -38,16 +38,16 @@ EXTENSION = "greenroom.connection"
 """Where a request's scope has its connection, among its `extensions`."""
 
 
-class Connection(Protocol):
+class HttpConnection(Protocol):
     """What the gate knows of the connection that a request came on."""
 
     def let_in(self, holder: str) -> bool:
         """It belongs to the holder of this token from now on; False if these have their share already."""
 
 
-def connection_of(scope: Mapping[str, Any]) -> Connection | None:
+def connection_of(scope: Mapping[str, Any]) -> HttpConnection | None:
     """The connection that a request came on; None if another server runs the application."""
-    return cast("Connection | None", scope.get("extensions", {}).get(EXTENSION))
+    return cast("HttpConnection | None", scope.get("extensions", {}).get(EXTENSION))
 
 
 def bounded(known: int = KNOWN, strangers: int = STRANGERS) -> type[asyncio.Protocol]:
@@ -81,7 +81,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def let_in(self, holder: str) -> bool:
-        """See `Connection`."""
+        """See `HttpConnection`."""
         return self._doors.let_in(self, holder)
 
     def data_received(self, data: bytes) -> None:
@@ -103,7 +103,7 @@ class BoundedProtocol(HttpToolsProtocol):
         peer = self.client[0] if self.client else "?"
         problem = problem_of(error)
         log.warning("refused a connection from %s: %d %s: %s", peer, problem.status, problem.name, error)
-        status, headers, body = told(error)
+        status, headers, body = problem_response(error)
         headers |= {"content-length": str(len(body)), "connection": "close"}
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         self.transport.write(f"HTTP/1.1 {status} {problem.title}\r\n{lines}\r\n".encode() + body)

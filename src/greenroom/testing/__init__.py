@@ -6,7 +6,7 @@ See docs/testing.md. The Hypothesis strategies need Hypothesis, the rest does no
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ..actors.systems.virtual import Stuck
+from ..actors.systems.virtual import NothingCanHappen
 from .exploring import explore
 from .injected_faults import NO_FAULTS, Crashed, Faults, InjectedFault
 from .simulation import Simulation
@@ -19,8 +19,8 @@ __all__ = [
     "Crashed",
     "Faults",
     "InjectedFault",
+    "NothingCanHappen",
     "Simulation",
-    "Stuck",
     "explore",
     "faults",
     "schedules",

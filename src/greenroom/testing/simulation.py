@@ -11,14 +11,14 @@ from queue import Empty
 from typing import Any, Self, TypeVar
 
 from ..actors.agent.kind import listeners
-from ..actors.environment import World
+from ..actors.environment import Environment
 from ..actors.face.async_runtime import AsyncRuntime
 from ..actors.face.engine import Engine
 from ..actors.face.runtime import Runtime
 from ..actors.systems.choices import Choices, Scheduled, Seeded
-from ..actors.systems.simulated import HORIZON, PAUSES, SimulatedSystemBase
+from ..actors.systems.simulated import DISK_PAUSES, HORIZON, SimulatedSystemBase
 from ..actors.systems.trace import Trace
-from ..actors.systems.virtual import Stuck, VirtualLoop
+from ..actors.systems.virtual import NothingCanHappen, VirtualLoop
 from ..errors import RuntimeClosing
 from ..persistence.simulated import Disk
 from ..retention import DEFAULT, Retention
@@ -31,7 +31,7 @@ T = TypeVar("T")
 EPOCH = 1_000_000_000.0
 """What the clock shows when a simulation begins: 2001-09-09 01:46:40 UTC."""
 
-TOLD = 40
+TRACE_LINES_SHOWN = 40
 """Lines of the trace that a failure brings with it."""
 
 
@@ -57,7 +57,7 @@ class Simulation(Runtime):
         schedule: Mapping[int, int] | None = None,
         choices: Choices | None = None,
         faults: Faults = NO_FAULTS,
-        pauses: tuple[float, ...] = PAUSES,
+        pauses: tuple[float, ...] = DISK_PAUSES,
         again: str | None = None,
         slots: int = 8,
         residents: int = 64,
@@ -96,7 +96,7 @@ class Simulation(Runtime):
         loop = self.loop = VirtualLoop(self.choices, self._trace, now=now)
         loop.before_step = self._before_step
         loop.watch_turn = self._watch_turn
-        world = World(
+        world = Environment(
             base=lambda _: SimulatedSystemBase(loop, pauses=self._pauses),
             clock=lambda: EPOCH + loop.time() + self._clock_is_off,
             monotonic=loop.time,
@@ -113,7 +113,7 @@ class Simulation(Runtime):
     def run_until_idle(self) -> None:
         """Run until nothing is left to happen; time jumps wherever somebody sleeps.
 
-        Raises `Stuck` if that does not come to an end.
+        Raises `NothingCanHappen` if that does not come to an end.
         """
         self._drive(lambda: False, HORIZON)
 
@@ -131,9 +131,9 @@ class Simulation(Runtime):
         return task.result()
 
     def drive(self, done: Callable[[], bool]) -> None:
-        """Run until `done`, which is asked after each step. Raises `Stuck` if that cannot be."""
+        """Run until `done`, which is asked after each step. Raises `NothingCanHappen` if that cannot be."""
         if not self._drive(done, HORIZON):
-            raise Stuck("nothing can happen any more, and what was waited for has not")
+            raise NothingCanHappen("nothing can happen any more, and what was waited for has not")
 
     def _drive(self, done: Callable[[], bool], seconds: float) -> bool:
         self._until = self.loop.time() + seconds
@@ -256,7 +256,7 @@ class Simulation(Runtime):
                     raise
         finally:
             for loop in (*self._gone, self.loop):
-                loop.bury()
+                loop.to_dead_letters()
 
     def _tell(self, error: BaseException) -> None:
         """Note on `error` which simulation it was, the command that repeats it and the end of its trace."""
@@ -265,7 +265,7 @@ class Simulation(Runtime):
         again = self._again or this_command()
         error.add_note(
             f"\nIn Simulation({name}). To repeat it: {again}\n"
-            f"The last of what happened there:\n{self.trace(TOLD)}"
+            f"The last of what happened there:\n{self.trace(TRACE_LINES_SHOWN)}"
         )
 
 

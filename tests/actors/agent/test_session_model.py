@@ -32,13 +32,13 @@ from greenroom.actors.ledger.protocol import (
     TurnWaits,
 )
 from greenroom.actors.residency.protocol import (
-    GoOn,
+    NextEviction,
     Room,
+    RunsAvailable,
     SessionAsks,
     SessionEnded,
     SessionReturns,
     SessionWaits,
-    Work,
 )
 from greenroom.actors.slots.protocol import AcquireSlot, ReleaseSlot, SlotGranted
 from greenroom.persistence.rows import RunRow
@@ -152,7 +152,7 @@ class SessionAgainstDicts(RuleBasedStateMachine):
     @rule()
     def a_run_is_accepted(self) -> None:
         self.queued += 1
-        self.perform(self.session.work(Work()))
+        self.perform(self.session.work(RunsAvailable()))
 
     @precondition(lambda self: "asked" in self.slots.values())
     @rule()
@@ -178,13 +178,13 @@ class SessionAgainstDicts(RuleBasedStateMachine):
     @rule(again=st.booleans())
     def it_may_go_on(self, again: bool) -> None:
         self.asks -= 1
-        self.mail["residency"].append(GoOn(again))
+        self.mail["residency"].append(NextEviction(again))
 
     @precondition(lambda self: self.mail["residency"])
     @rule()
     def the_residency_is_heard(self) -> None:
         news = self.mail["residency"].popleft()
-        if isinstance(news, GoOn):
+        if isinstance(news, NextEviction):
             if self.is_asking:
                 self.has_place, self.is_asking, self.claim = True, False, 0
             self.perform(self.session.goes_on(news))

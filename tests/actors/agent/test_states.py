@@ -166,7 +166,7 @@ def test_one_reading_alone_would_have_been_torn(mutating: Any) -> None:
     state, _ = mutating
     torn = False
     for _ in range(200):
-        sink = chunked_pickle._Reading(codec.LARGEST, keep=True)
+        sink = chunked_pickle._PickleSource(codec.LARGEST_VALUE_BYTES, keep=True)
         try:
             large_pickler(sink).dump(state)
         except RuntimeError:
@@ -179,10 +179,10 @@ def test_one_reading_alone_would_have_been_torn(mutating: Any) -> None:
     assert torn
 
 
-def large_pickler(file: Any) -> chunked_pickle.Pickler:
+def large_pickler(file: Any) -> chunked_pickle.ChunkedPickler:
     import cloudpickle  # type: ignore[import-untyped]
 
-    pickler: chunked_pickle.Pickler = cloudpickle.Pickler(file, 5)
+    pickler: chunked_pickle.ChunkedPickler = cloudpickle.Pickler(file, 5)
     return pickler
 
 

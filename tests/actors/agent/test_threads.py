@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from greenroom.actors.agent.threads import Crew, crew
+from greenroom.actors.agent.threads import ThreadLimiter, thread_limiter
 
 
 async def until(fact: Any) -> None:
@@ -36,7 +36,7 @@ class Doors:
 
 def test_no_more_than_its_size_work_at_once_and_the_others_in_order() -> None:
     async def story() -> None:
-        doors, two = Doors(), Crew(2)
+        doors, two = Doors(), ThreadLimiter(2)
         tasks = [asyncio.create_task(two.run(doors.call(n), str(n))) for n in range(5)]
         await until(lambda: len(doors.begun) == 2)
         assert sorted(doors.begun) == [0, 1]
@@ -52,7 +52,7 @@ def test_no_more_than_its_size_work_at_once_and_the_others_in_order() -> None:
 
 def test_a_place_is_passed_on_however_its_call_ends() -> None:
     async def story() -> None:
-        doors, one = Doors(), Crew(1)
+        doors, one = Doors(), ThreadLimiter(1)
 
         def fails() -> None:
             raise LookupError("no")
@@ -84,7 +84,7 @@ def test_a_place_is_passed_on_however_its_call_ends() -> None:
 def test_what_a_call_raises_that_was_given_up_is_told_to_nobody() -> None:
     async def story() -> list[dict[str, Any]]:
         told: list[dict[str, Any]] = []
-        loop, go, one = asyncio.get_running_loop(), threading.Event(), Crew(1)
+        loop, go, one = asyncio.get_running_loop(), threading.Event(), ThreadLimiter(1)
         loop.set_exception_handler(lambda _, context: told.append(context))
 
         def fails() -> None:
@@ -106,7 +106,7 @@ def test_what_a_call_raises_that_was_given_up_is_told_to_nobody() -> None:
 
 def test_a_place_that_comes_as_its_call_is_given_up_goes_to_the_next() -> None:
     async def story() -> None:
-        doors, one = Doors(), Crew(1)
+        doors, one = Doors(), ThreadLimiter(1)
         tasks = [asyncio.create_task(one.run(doors.call(n), str(n))) for n in range(3)]
         await until(lambda: doors.begun == [0])
         one._pass_on()  # the place is the second's, which has not seen it yet
@@ -120,8 +120,8 @@ def test_a_place_that_comes_as_its_call_is_given_up_goes_to_the_next() -> None:
 
 
 def test_each_loop_has_a_crew_of_its_own() -> None:
-    async def whose() -> tuple[Crew, Crew]:
-        return crew(), crew()
+    async def whose() -> tuple[ThreadLimiter, ThreadLimiter]:
+        return thread_limiter(), thread_limiter()
 
     one, two = asyncio.run(whose()), asyncio.run(whose())
     assert one[0] is one[1]

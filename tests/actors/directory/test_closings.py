@@ -7,8 +7,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from greenroom.actors.directory.paths import PathTable
 from greenroom.actors.directory.protocol import CloseAgent, SubmitRun
-from greenroom.actors.directory.subtree_closing import Closing, Closings
-from greenroom.actors.ledger.log.commit_log import AgentPage
+from greenroom.actors.directory.subtree_closing import SubtreeClosing, SubtreeClosings
+from greenroom.actors.ledger.log.commit_log import PageOfAgents
 from greenroom.actors.ledger.protocol import CloseRecorded
 from greenroom.actors.storage.protocol import Answer
 from greenroom.paths import is_under
@@ -21,7 +21,7 @@ CALLER = "caller"
 class AgainstLists(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.closings = Closings()
+        self.closings = SubtreeClosings()
         self.under_way: list[str] = []
         self.lookups: dict[str, bool] = {}  # whether what is found still counts
 
@@ -32,7 +32,7 @@ class AgainstLists(RuleBasedStateMachine):
         related = [at for at in self.under_way if is_under(at, path) or is_under(path, at)]
         if holder is None:
             assert not related
-            self.closings.begin(Closing(ask, 1, over=False))
+            self.closings.begin(SubtreeClosing(ask, 1, over=False))
             self.under_way.append(path)
         else:
             assert holder.ask.path in related
@@ -87,7 +87,7 @@ def cost_of_closing(agents: int) -> float:
         for row in rows:
             table.answered(Answer(row.path, row))
         for row in rows:
-            table.answered(Answer(("close", row.path, None), AgentPage((row,), None)))
+            table.answered(Answer(("close", row.path, None), PageOfAgents((row,), None)))
         for row in rows:
             table.close_recorded(CloseRecorded(row.path))
 

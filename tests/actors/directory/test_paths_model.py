@@ -12,13 +12,13 @@ from greenroom.actors.directory.path_filter import MOST_TREES
 from greenroom.actors.directory.paths import PathTable
 from greenroom.actors.directory.protocol import CloseAgent, CloseTree, SpawnAgent, SubmitRun
 from greenroom.actors.effects import Send
-from greenroom.actors.ledger.log.commit_log import AgentPage
+from greenroom.actors.ledger.log.commit_log import PageOfAgents
 from greenroom.actors.ledger.protocol import (
     AcceptRun,
     CloseRecorded,
     RecordClose,
     RecordSpawn,
-    Refused,
+    RequestRefused,
     SpawnSettled,
 )
 from greenroom.actors.storage.protocol import Answer, Ask
@@ -74,7 +74,7 @@ class Paths(RuleBasedStateMachine):
 
     def answered(self, message: Any) -> None:
         command = self.asked.pop(message.request)
-        if isinstance(message, Refused) and isinstance(message.error, PathTaken):
+        if isinstance(message, RequestRefused) and isinstance(message.error, PathTaken):
             assert isinstance(command, SpawnAgent)
 
     @rule(path=st.sampled_from(PATHS))
@@ -125,14 +125,14 @@ class Paths(RuleBasedStateMachine):
             case other:
                 raise AssertionError(other)
 
-    def page(self, query: ListAgents) -> AgentPage:
+    def page(self, query: ListAgents) -> PageOfAgents:
         """At most two agents, so that most subtrees have several pages."""
         places = [(path, row.agent_id) for path, row in self.open.items()]
         places = sorted(self.graves if query.closed else places)
         after = (query.after or "", 10_000 if query.after_id is None else query.after_id)
         found = [place for place in places if is_under(place[0], query.under) and place > after]
         rows = tuple(AgentRow(agent_id, path, "kind", 1, b"", 0.0, 0.0) for path, agent_id in found[:2])
-        return AgentPage(rows, *found[1]) if len(found) > 2 else AgentPage(rows, None)
+        return PageOfAgents(rows, *found[1]) if len(found) > 2 else PageOfAgents(rows, None)
 
     def end(self, agent_id: int, path: str, *, erase: bool, over: bool) -> None:
         if over:

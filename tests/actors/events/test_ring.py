@@ -4,8 +4,8 @@ from itertools import count
 from typing import Any
 
 from greenroom.actors.effects import StartTimer
-from greenroom.actors.events.buffer import EventRing
-from greenroom.actors.events.protocol import Announce, GoOn, PullEvents
+from greenroom.actors.events.buffer import EventBuffer
+from greenroom.actors.events.protocol import Announce, NextDelivery, PullEvents
 from greenroom.persistence.queries import EventPage, ListEvents
 from greenroom.persistence.rows import EventRow
 
@@ -30,7 +30,7 @@ FAILING = Announce("store.failing", 9.0, "the disk is full")
 
 
 def test_an_announcement_reaches_who_waits_at_once_and_who_comes_later_once() -> None:
-    ring = EventRing(last=10, keep=100)
+    ring = EventBuffer(last=10, keep=100)
     assert ring.pull(pull(10)) == []
     (send,) = ring.announce(FAILING)
     assert [(row.seq, row.path, row.data) for row in send.message.events] == [
@@ -44,7 +44,7 @@ def test_an_announcement_reaches_who_waits_at_once_and_who_comes_later_once() ->
 
 
 def test_announcements_and_events_come_in_pages_without_a_gap() -> None:
-    ring = EventRing(last=0, keep=100)
+    ring = EventBuffer(last=0, keep=100)
     ring.publish((event(1), event(2)))
     ring.announce(FAILING)
     ring.announce(FAILING)
@@ -60,14 +60,14 @@ def test_announcements_and_events_come_in_pages_without_a_gap() -> None:
 
 
 def test_a_reader_below_the_root_hears_no_announcement() -> None:
-    ring = EventRing(last=0, keep=100)
+    ring = EventBuffer(last=0, keep=100)
     assert ring.pull(pull(0, "/t")) == []
     assert ring.announce(FAILING) == []
     assert told(ring.publish((event(1),))) == [(1, "run.progress")]
 
 
 def test_what_left_the_ring_is_read_from_the_store_and_then_the_ring_goes_on() -> None:
-    ring = EventRing(last=0, keep=3)
+    ring = EventBuffer(last=0, keep=3)
     ring.publish(tuple(event(n) for n in range(1, 5)))
     ring.announce(FAILING)
     first = pull(0)
@@ -85,7 +85,7 @@ def test_what_left_the_ring_is_read_from_the_store_and_then_the_ring_goes_on() -
 
 
 def test_a_full_page_from_the_store_goes_on_where_it_ended() -> None:
-    ring = EventRing(last=100, keep=3)
+    ring = EventBuffer(last=100, keep=3)
     first = pull(0, limit=2)
     assert ring.pull(first) is None
     (send,) = ring.read(first, (event(1), event(2)))
@@ -93,7 +93,7 @@ def test_a_full_page_from_the_store_goes_on_where_it_ended() -> None:
 
 
 def test_nothing_is_lost_when_the_ring_moves_on_while_the_store_is_read() -> None:
-    ring = EventRing(last=0, keep=4)
+    ring = EventBuffer(last=0, keep=4)
     ring.publish(tuple(event(n) for n in range(1, 7)))
     first = pull(0)
     assert ring.pull(first) is None
@@ -104,7 +104,7 @@ def test_nothing_is_lost_when_the_ring_moves_on_while_the_store_is_read() -> Non
 
 
 def test_nothing_is_lost_of_a_batch_that_is_larger_than_the_ring() -> None:
-    ring = EventRing(last=0, keep=4)
+    ring = EventBuffer(last=0, keep=4)
     assert ring.pull(pull(0, limit=3)) == []
     (send,) = ring.publish(tuple(event(n) for n in range(1, 11)))
     assert [row.seq for row in send.message.events] == [1, 2, 3]
@@ -112,7 +112,7 @@ def test_nothing_is_lost_of_a_batch_that_is_larger_than_the_ring() -> None:
 
 
 def test_all_who_need_the_same_of_the_store_are_answered_from_one_look() -> None:
-    ring = EventRing(last=100, keep=4)
+    ring = EventBuffer(last=100, keep=4)
     pulls = [pull(7) for _ in range(3)]
     for one in pulls:
         assert ring.pull(one) is None
@@ -125,7 +125,7 @@ def test_all_who_need_the_same_of_the_store_are_answered_from_one_look() -> None
 
 
 def test_the_store_is_asked_two_questions_at_a_time() -> None:
-    ring = EventRing(last=100, keep=4)
+    ring = EventBuffer(last=100, keep=4)
     pulls = [pull(n) for n in (1, 2, 3, 4)]
     for one in pulls:
         assert ring.pull(one) is None
@@ -138,7 +138,7 @@ def test_the_store_is_asked_two_questions_at_a_time() -> None:
 
 
 def test_who_reads_too_late_is_told_which_numbers_are_gone_and_gets_those_after_them() -> None:
-    ring = EventRing(last=100, keep=4)
+    ring = EventBuffer(last=100, keep=4)
     ring.now = 5.0
     first = pull(7, "/t")
     assert ring.pull(first) is None
@@ -150,7 +150,7 @@ def test_who_reads_too_late_is_told_which_numbers_are_gone_and_gets_those_after_
 
 
 def test_who_asks_for_all_that_is_kept_misses_nothing_but_later() -> None:
-    ring = EventRing(last=100, keep=4)
+    ring = EventBuffer(last=100, keep=4)
     assert ring.pull(pull(0)) is None
     (send,) = ring.found(("/", 0, 1_000), EventPage((event(31),), upto=40, pruned=30))
     assert told([send]) == [(31, "run.progress")]
@@ -160,7 +160,7 @@ def test_who_asks_for_all_that_is_kept_misses_nothing_but_later() -> None:
 
 
 def test_what_retention_removed_and_the_ring_still_has_is_told() -> None:
-    ring = EventRing(last=0, keep=4)
+    ring = EventBuffer(last=0, keep=4)
     ring.publish(tuple(event(n) for n in range(1, 11)))
     assert ring.pull(pull(2)) is None
     (send,) = ring.found(("/", 2, 1_000), EventPage((), pruned=10))
@@ -169,7 +169,7 @@ def test_what_retention_removed_and_the_ring_still_has_is_told() -> None:
 
 
 def test_who_follows_from_a_number_that_there_never_was_is_told() -> None:
-    ring = EventRing(last=10, keep=4)
+    ring = EventBuffer(last=10, keep=4)
     (send,) = ring.pull(pull(10_000)) or ()
     (gap,) = send.message.events
     assert (gap.seq, gap.type, gap.data) == (10, "events.missed", b'{"since":10000,"upto":null}')
@@ -178,7 +178,7 @@ def test_who_follows_from_a_number_that_there_never_was_is_told() -> None:
 
 
 def test_an_event_is_looked_at_for_those_alone_who_listen_at_or_above_its_path() -> None:
-    ring = EventRing(last=0, keep=100)
+    ring = EventBuffer(last=0, keep=100)
     heard = {under: pull(0, under) for under in ("/", "/t", "/t/a", "/t/a/b", "/ta", "/u")}
     for one in heard.values():
         assert ring.pull(one) == []
@@ -192,12 +192,12 @@ def test_an_event_is_looked_at_for_those_alone_who_listen_at_or_above_its_path()
 
 
 def test_answers_go_out_in_portions_and_who_is_answered_later_finds_more() -> None:
-    ring = EventRing(last=0, keep=5_000)
+    ring = EventBuffer(last=0, keep=5_000)
     pulls = [pull(0) for _ in range(5)]
     for one in pulls:
         ring.pull(one)
     *first, timer = ring.publish(tuple(event(n) for n in range(1, 701)))
-    assert timer == StartTimer(0.0, GoOn())
+    assert timer == StartTimer(0.0, NextDelivery())
     assert [len(send.message.events) for send in first] == [700, 700]
     assert ring.publish((event(701),)) == []
     *second, timer = ring.go_on()
@@ -208,7 +208,7 @@ def test_answers_go_out_in_portions_and_who_is_answered_later_finds_more() -> No
 
 
 def test_an_index_is_given_up_when_nobody_listens_there_any_more() -> None:
-    ring = EventRing(last=0, keep=4)
+    ring = EventBuffer(last=0, keep=4)
     for number in range(10):
         one = pull(0, f"/t/{number}")
         ring.pull(one)

@@ -10,8 +10,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from msgspec import Struct
 
 from greenroom.actors.effects import Send, StartTimer
-from greenroom.actors.events.buffer import EventRing, Key
-from greenroom.actors.events.protocol import Announce, GoOn, PullEvents
+from greenroom.actors.events.buffer import EventBuffer, Key
+from greenroom.actors.events.protocol import Announce, NextDelivery, PullEvents
 from greenroom.paths import is_under
 from greenroom.persistence.queries import EventPage, ListEvents
 from greenroom.persistence.rows import EventRow
@@ -59,7 +59,7 @@ class RingAgainstAList(RuleBasedStateMachine):
         self.next = seq + 1
         self.published = seq
         self.pruned = 0
-        self.ring = EventRing(last=seq, keep=KEEP)
+        self.ring = EventBuffer(last=seq, keep=KEEP)
         self.readers: list[Reader] = []
         for reader in readers:
             self.somebody_begins_to_read(reader)
@@ -167,7 +167,7 @@ class RingAgainstAList(RuleBasedStateMachine):
             self.asked[key] = (query, len(self.events))
         for effect in effects:
             if isinstance(effect, StartTimer):
-                assert effect.message == GoOn()
+                assert effect.message == NextDelivery()
                 assert not self.pausing
                 self.pausing = True
             else:

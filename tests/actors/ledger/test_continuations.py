@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from greenroom.actors.ledger.ledger import Ledger
-from greenroom.actors.ledger.log.commit_log import Journal
+from greenroom.actors.ledger.log.commit_log import CommitLog
 from greenroom.actors.ledger.protocol import (
     InterruptTurns,
     NothingToRun,
@@ -27,8 +27,8 @@ OUTCOME = RunRow("first", 4, 1, "/t/a", b"", 1.0, "completed", 1, result=b"x", s
 def taken() -> tuple[Ledger, int]:
     """A ledger that has asked for the outcomes, and under which number."""
     unfinished = Unfinished(1, 2, 6, 1, (CONTINUATION,), (AGENT,), 1)
-    journal = Journal(durability="process", next_seq=1)
-    ledger = Ledger(journal, unfinished, backlog=10, attempts_of=lambda _: 3)
+    commit_log = CommitLog(durability="process", next_seq=1)
+    ledger = Ledger(commit_log, unfinished, backlog=10, attempts_of=lambda _: 3)
     ledger.now = 2.0
     ledger.recover(unfinished)
     effects = ledger.take_run(TakeRun(1, 1), "session")
@@ -39,7 +39,7 @@ def taken() -> tuple[Ledger, int]:
 def written(ledger: Ledger, effects: list[Any]) -> tuple[list[Any], list[str]]:
     """What goes to the session once all is on disk, and the types of the events there."""
     sent, events = list(effects), []
-    effects = ledger.journal.take_batch()
+    effects = ledger.commit_log.take_batch()
     while batches := [e.message for e in effects if isinstance(e.message, WriteBatch)]:
         events += [r.row.type for b in batches for r in b.records if type(r) is AddEvent]
         effects = ledger.written(BatchWritten(batches[0].number, 0.0))
@@ -49,7 +49,7 @@ def written(ledger: Ledger, effects: list[Any]) -> tuple[list[Any], list[str]]:
 
 def test_it_begins_with_them(taken: tuple[Ledger, int]) -> None:
     ledger, request = taken
-    messages, events = written(ledger, ledger.journal.answered(Answer(request, (OUTCOME,))))
+    messages, events = written(ledger, ledger.commit_log.answered(Answer(request, (OUTCOME,))))
     assert [type(message) for message in messages] == [RunBegun]
     assert messages[0].results == (OUTCOME,)
     assert events == ["run.started"]
@@ -58,7 +58,7 @@ def test_it_begins_with_them(taken: tuple[Ledger, int]) -> None:
 def test_it_does_not_begin_after_its_agent_was_closed(taken: tuple[Ledger, int]) -> None:
     ledger, request = taken
     ledger.record_close(RecordClose(1, None, ((1, "/t/a"),), erase=False))
-    messages, events = written(ledger, ledger.journal.answered(Answer(request, (OUTCOME,))))
+    messages, events = written(ledger, ledger.commit_log.answered(Answer(request, (OUTCOME,))))
     assert [type(message) for message in messages] == [NothingToRun]
     assert events == ["run.interrupted", "agent.closed"]
 
@@ -72,7 +72,7 @@ def test_it_does_not_begin_once_the_runtime_closes_and_stays_accepted(
     ledger.stop_beginning(StopBeginning("the runtime is closing"), "supervisor")
     ledger.interrupt_turns(InterruptTurns(end=end))
     ledger.interrupt_turns(InterruptTurns(end=end, final=True))
-    messages, events = written(ledger, ledger.journal.answered(Answer(request, (OUTCOME,))))
+    messages, events = written(ledger, ledger.commit_log.answered(Answer(request, (OUTCOME,))))
     assert [type(message) for message in messages] == [NothingToRun]
     assert events == []
     assert ledger.runs["next"].row == CONTINUATION

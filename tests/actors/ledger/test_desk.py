@@ -5,7 +5,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from greenroom.actors.ledger.agent_runs import Desk, OpenRun
+from greenroom.actors.ledger.agent_runs import AgentRuns, OpenRun
 from greenroom.persistence.rows import RunRow
 
 
@@ -16,7 +16,7 @@ def open_run(serial: int) -> OpenRun:
 class AgainstAList(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.desk = Desk(1, "/a", "kind")  # type: ignore[arg-type]
+        self.desk = AgentRuns(1, "/a", "kind")  # type: ignore[arg-type]
         self.queue: list[OpenRun] = []
         self.made = 0
 
@@ -63,7 +63,7 @@ test_the_queue_keeps_to_a_list = AgainstAList.TestCase
 
 def cost_of_dropping(length: int) -> float:
     """Calls for each run of a long queue that is dropped, from its middle outwards."""
-    desk = Desk(1, "/a", "kind")  # type: ignore[arg-type]
+    desk = AgentRuns(1, "/a", "kind")  # type: ignore[arg-type]
     runs = [open_run(serial) for serial in range(length)]
     for run in runs:
         desk.push(run)

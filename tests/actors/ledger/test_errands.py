@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from greenroom.actors.effects import Effect, Send
-from greenroom.actors.ledger.errands import Errands, GoOn
+from greenroom.actors.ledger.errands import NextPortion, Portions
 
 
 def steps(name: str, count: int) -> Iterator[list[Effect]]:
@@ -14,11 +14,11 @@ def steps(name: str, count: int) -> Iterator[list[Effect]]:
         yield [Send(name, number)]
 
 
-def split(effects: list[Effect]) -> tuple[list[object], list[GoOn]]:
+def split(effects: list[Effect]) -> tuple[list[object], list[NextPortion]]:
     """What was done, and which errands go on."""
     sends = [effect for effect in effects if isinstance(effect, Send)]
-    done = [(send.to, send.message) for send in sends if not isinstance(send.message, GoOn)]
-    return done, [send.message for send in sends if isinstance(send.message, GoOn)]
+    done = [(send.to, send.message) for send in sends if not isinstance(send.message, NextPortion)]
+    return done, [send.message for send in sends if isinstance(send.message, NextPortion)]
 
 
 @given(
@@ -29,9 +29,9 @@ def split(effects: list[Effect]) -> tuple[list[object], list[GoOn]]:
 def test_all_steps_are_done_in_order_whoever_comes_between(
     wanted: dict[str, int], portion: int, chance: st.DataObject
 ) -> None:
-    errands = Errands(portion)
+    errands = Portions(portion)
     done: list[object] = []
-    under_way: list[GoOn] = []
+    under_way: list[NextPortion] = []
     for name, count in wanted.items():
         now, later = split(errands.begin(steps(name, count)))
         assert len(now) <= portion
@@ -47,7 +47,7 @@ def test_all_steps_are_done_in_order_whoever_comes_between(
 
 
 def test_a_disk_that_is_behind_holds_up_what_records_and_nothing_else() -> None:
-    errands = Errands(1)
+    errands = Portions(1)
     _, (records,) = split(errands.begin(steps("records", 3), records=True))
     _, (reads,) = split(errands.begin(steps("reads", 3)))
     assert split(errands.go_on(records.number, behind=True)) == ([], [])

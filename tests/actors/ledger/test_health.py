@@ -1,11 +1,11 @@
 """When a store that cannot be written is tried again, and what is told of it."""
 
-from greenroom.actors.ledger.store_outage import FIRST_RETRY, LAST_RETRY, Episode, Health
+from greenroom.actors.ledger.store_outage import FIRST_RETRY, LAST_RETRY, Episode, StoreOutage
 from greenroom.errors import StoreError
 
 
 def test_an_episode_goes_from_the_first_failure_to_the_next_success() -> None:
-    health = Health("agents.db")
+    health = StoreOutage("agents.db")
     assert health.problem is None
     assert health.refusal("/t/a") is None
     assert health.succeeded() is None
@@ -18,7 +18,7 @@ def test_an_episode_goes_from_the_first_failure_to_the_next_success() -> None:
 
 
 def test_the_pauses_double_up_to_a_bound() -> None:
-    health = Health()
+    health = StoreOutage()
     pauses = []
     for n in range(200):
         health.failed("locked", float(n))
@@ -32,7 +32,7 @@ def test_the_pauses_double_up_to_a_bound() -> None:
 
 
 def test_a_refusal_says_what_happened_and_what_to_do() -> None:
-    health = Health("agents.db")
+    health = StoreOutage("agents.db")
     health.failed("the disk is full. Make room on it.", 0.0)
     error = health.refusal("/t/a")
     assert isinstance(error, StoreError)

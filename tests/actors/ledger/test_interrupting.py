@@ -2,17 +2,17 @@
 
 from common.steps import Steps
 
-from greenroom.actors.ledger.agent_runs import Desk
+from greenroom.actors.ledger.agent_runs import AgentRuns
 from greenroom.actors.ledger.ledger import Ledger
-from greenroom.actors.ledger.log.commit_log import Journal
+from greenroom.actors.ledger.log.commit_log import CommitLog
 from greenroom.actors.ledger.protocol import AcceptRun, InterruptRuns
 from greenroom.persistence.rows import Unfinished
 
 
 def ledger() -> Ledger:
     unfinished = Unfinished(1, 2, 1, 1, (), (), 1)
-    journal = Journal(durability="memory", next_seq=1)
-    return Ledger(journal, unfinished, backlog=100_000, attempts_of=lambda _: 3)
+    commit_log = CommitLog(durability="memory", next_seq=1)
+    return Ledger(commit_log, unfinished, backlog=100_000, attempts_of=lambda _: 3)
 
 
 def run(agent_id: int, path: str, run_id: str) -> AcceptRun:
@@ -42,7 +42,7 @@ def cost_beside(idle: int) -> int:
     """Bytecodes for the interrupt of a subtree with one run, where so many other agents are in memory."""
     room = ledger()
     for number in range(idle):
-        room.desks[number] = Desk(number, f"/t/idle/{number}", "kind", present=True)
+        room.desks[number] = AgentRuns(number, f"/t/idle/{number}", "kind", present=True)
     room.accept_run(run(10_000, "/t/busy/one", "run"))
     steps = Steps()
     with steps.bytecodes():

@@ -2,8 +2,8 @@
 
 from greenroom.actors.effects import Send
 from greenroom.actors.ledger.ledger import Ledger
-from greenroom.actors.ledger.log.commit_log import Journal
-from greenroom.actors.ledger.protocol import AcceptRun, RecordClose, Refused, RunAccepted
+from greenroom.actors.ledger.log.commit_log import CommitLog
+from greenroom.actors.ledger.protocol import AcceptRun, RecordClose, RequestRefused, RunAccepted
 from greenroom.actors.storage.protocol import Answer, Read
 from greenroom.errors import AgentClosed
 from greenroom.persistence.rows import RunRow, Unfinished
@@ -15,12 +15,12 @@ def answer_after_the_closing(found: RunRow | None) -> object:
     """What the caller is told."""
     unfinished = Unfinished(1, 2, 1, 1, (), (), 1)
     ledger = Ledger(
-        Journal(durability="process", next_seq=1), unfinished, backlog=10, attempts_of=lambda _: 3
+        CommitLog(durability="process", next_seq=1), unfinished, backlog=10, attempts_of=lambda _: 3
     )
     (asked,) = ledger.accept_run(ASK)
     assert isinstance(asked.message, Read)
     ledger.record_close(RecordClose(2, "closer", ((1, "/t/a"),), erase=False))
-    answered = ledger.journal.answered(Answer(asked.message.request, (found,)))
+    answered = ledger.commit_log.answered(Answer(asked.message.request, (found,)))
     assert not ledger.runs
     (told,) = (effect.message for effect in answered if isinstance(effect, Send) and effect.to == "caller")
     return told
@@ -28,7 +28,7 @@ def answer_after_the_closing(found: RunRow | None) -> object:
 
 def test_it_is_not_accepted_for_a_closed_agent() -> None:
     told = answer_after_the_closing(None)
-    assert isinstance(told, Refused)
+    assert isinstance(told, RequestRefused)
     assert isinstance(told.error, AgentClosed)
 
 

@@ -14,19 +14,19 @@ from greenroom.actors.ledger import progress as progress_module
 from greenroom.actors.ledger.agent_runs import OpenRun
 from greenroom.actors.ledger.ledger import Ledger
 from greenroom.actors.ledger.log import write_backlog
-from greenroom.actors.ledger.log.commit_log import Journal
-from greenroom.actors.ledger.progress import MOST_UNWRITTEN, PORTION, SHARE, Progress, size_of
+from greenroom.actors.ledger.log.commit_log import CommitLog
+from greenroom.actors.ledger.progress import EVENTS_IN_PORTION, MOST_UNWRITTEN, SHARE, Progress, size_of
 from greenroom.actors.ledger.protocol import (
     AcceptRun,
     EndTurn,
     GoOnTelling,
     ReportProgress,
     RunBegun,
-    RunEnded,
+    RunOutcome,
     TakeRun,
     TurnSettled,
 )
-from greenroom.actors.residency.protocol import AgentLeft
+from greenroom.actors.residency.protocol import AgentPassivated
 from greenroom.actors.storage.protocol import BatchWritten, WriteBatch
 from greenroom.persistence.rows import RunRow, Unfinished
 
@@ -93,7 +93,7 @@ class ProgressAgainstLists(RuleBasedStateMachine):
             self.commits.append(len(facts))
             self.progress.recorded(len(self.commits), len(facts))
             self.over(who, line)
-        assert self.portion < PORTION + SHARE
+        assert self.portion < EVENTS_IN_PORTION + SHARE
         if self.progress.pause():
             assert self.progress.pausing
 
@@ -153,7 +153,7 @@ def test_each_turn_has_its_turn() -> None:
     for _ in range(5):
         line = progress.next
         assert line is not None
-        facts = progress.take(line, PORTION)
+        facts = progress.take(line, EVENTS_IN_PORTION)
         order.append((line.run.row.run_id, len(facts), facts[0].at))
     assert order == [
         ("flood", 100, 1.0),
@@ -166,7 +166,7 @@ def test_each_turn_has_its_turn() -> None:
 
 def test_what_waits_is_bounded_for_each_turn_and_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress_module, "MOST_TOLD_BYTES", 1_010)
-    monkeypatch.setattr(progress_module, "MOST_BYTES", 1_515)
+    monkeypatch.setattr(progress_module, "MOST_PROGRESS_BYTES", 1_515)
     progress = Progress()
     one, two = opened("one"), opened("two")
     progress.add(one, report("one", range(20)), 1.0)
@@ -196,15 +196,15 @@ class Room:
     """A ledger with runs under way, and a disk that writes when it is told to."""
 
     def __init__(self, durability: Any = "process") -> None:
-        self.journal = Journal(durability=durability, next_seq=1)
+        self.commit_log = CommitLog(durability=durability, next_seq=1)
         unfinished = Unfinished(1, 2, 1, 1, (), (), 1)
-        self.ledger = Ledger(self.journal, unfinished, backlog=1_000, attempts_of=lambda _: 3)
+        self.ledger = Ledger(self.commit_log, unfinished, backlog=1_000, attempts_of=lambda _: 3)
         self.sent: list[Any] = []  # what was told to others
         self.events: list[Any] = []  # that were published
         self.batches: list[WriteBatch] = []
 
     def take(self, effects: Any) -> None:
-        for effect in [*effects, *self.journal.take_batch()]:
+        for effect in [*effects, *self.commit_log.take_batch()]:
             if isinstance(effect, StartTimer):
                 self.sent.append(effect)
             elif isinstance(effect.message, Publish):
@@ -294,7 +294,7 @@ def test_a_turns_end_comes_behind_what_it_told_and_its_session_is_answered_then(
 
 
 def test_nobody_waits_for_the_disk_whose_runs_are_kept_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(write_backlog, "MOST_RECORDS", 3_000)
+    monkeypatch.setattr(write_backlog, "MOST_UNWRITTEN_RECORDS", 3_000)
     room = Room("memory")
     room.begin(1)
     room.tell(1, range(5_000))
@@ -319,13 +319,13 @@ def test_while_the_store_cannot_be_written_a_turn_ends_all_the_same() -> None:
     while GoOnTelling() in room.timers():
         room.go_on()
     assert not room.told(TurnSettled)
-    room.journal.rejected()
+    room.commit_log.rejected()
     room.ledger.health.failed("the disk is full", 1.0)
     room.take(room.ledger.store_failed())
     while GoOnTelling() in room.timers():
         room.go_on()
     assert len(room.told(TurnSettled)) == 1
-    assert not room.told(RunEnded)
+    assert not room.told(RunOutcome)
 
 
 def test_what_was_dropped_on_the_way_is_told_by_an_event() -> None:
@@ -353,7 +353,7 @@ def test_an_end_that_waits_is_not_forgotten_with_its_session() -> None:
     room.write_all()
     room.tell(1, range(50_000))
     room.end(1)
-    left: Any = AgentLeft(1, 1, evicted=False, orderly=False)  # type: ignore[arg-type]
+    left: Any = AgentPassivated(1, 1, evicted=False, orderly=False)  # type: ignore[arg-type]
     room.take(room.ledger.left(left))
     room.write_all()
     ends = [event.type for event in room.events if event.run_id == "r1" and event.type.startswith("run.c")]

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 import pytest
 
 from greenroom.actors.effects import Effect, Send
-from greenroom.actors.ledger.errands import PORTION, GoOn
+from greenroom.actors.ledger.errands import STEPS_IN_PORTION, NextPortion
 from greenroom.actors.ledger.ledger import Ledger
-from greenroom.actors.ledger.log.commit_log import Journal
+from greenroom.actors.ledger.log.commit_log import CommitLog
 from greenroom.actors.ledger.protocol import (
     AcceptRun,
     AgentsClosed,
@@ -23,16 +23,16 @@ from greenroom.actors.ledger.protocol import (
     NothingToRun,
     RecordClose,
     RunBegun,
-    RunEnded,
+    RunOutcome,
     RunsInterrupted,
     RunsSought,
     SessionFailed,
     TakeRun,
 )
-from greenroom.actors.residency.protocol import SummonAgent
+from greenroom.actors.residency.protocol import ActivateAgent
 from greenroom.persistence.rows import Unfinished
 
-MANY = 5 * PORTION
+MANY = 5 * STEPS_IN_PORTION
 
 
 class Room:
@@ -40,8 +40,8 @@ class Room:
 
     def __init__(self) -> None:
         unfinished = Unfinished(1, 2, 1, 1, (), (), 1)
-        journal = Journal(durability="memory", next_seq=1)
-        self.ledger = Ledger(journal, unfinished, backlog=100_000, attempts_of=lambda _: 3)
+        commit_log = CommitLog(durability="memory", next_seq=1)
+        self.ledger = Ledger(commit_log, unfinished, backlog=100_000, attempts_of=lambda _: 3)
         self.under_way: list[int] = []
         self.said: list[object] = []
 
@@ -49,7 +49,7 @@ class Room:
         """What was said, but for what the ledger says to itself."""
         said = []
         for effect in effects:
-            if isinstance(effect, Send) and isinstance(effect.message, GoOn):
+            if isinstance(effect, Send) and isinstance(effect.message, NextPortion):
                 self.under_way.append(effect.message.number)
             elif isinstance(effect, Send):
                 said.append(effect.message)
@@ -122,7 +122,7 @@ def test_what_it_covers_does_not_begin_meanwhile(which: str) -> None:
     assert not room.begins()
     (later,) = room.accept(1)
     room.finish()
-    assert any(isinstance(message, SummonAgent) for message in room.said), (
+    assert any(isinstance(message, ActivateAgent) for message in room.said), (
         "it is called for what came later"
     )
     assert room.begins()
@@ -199,7 +199,7 @@ def test_closing_ends_all_runs_before_the_agent_is_gone() -> None:
 
 def test_waiting_for_many_goes_in_portions_and_ends_when_nobody_waits_any_more() -> None:
     room = Room()
-    names = tuple(room.accept(100 * PORTION))
+    names = tuple(room.accept(100 * STEPS_IN_PORTION))
     room.take(room.ledger.await_runs(AwaitRuns(9, "caller", names, tell_sought=True)))  # type: ignore[arg-type]
     assert room.under_way
     asked = sum(1 for name in names if room.ledger.runs[name].asked)  # type: ignore[index]
@@ -212,10 +212,10 @@ def test_waiting_for_many_goes_in_portions_and_ends_when_nobody_waits_any_more()
 
 def test_those_that_end_meanwhile_are_told_once() -> None:
     room = Room()
-    names = tuple(room.accept(100 * PORTION))
+    names = tuple(room.accept(100 * STEPS_IN_PORTION))
     room.take(room.ledger.await_runs(AwaitRuns(9, "caller", names, tell_sought=True)))  # type: ignore[arg-type]
     room.take(room.ledger.interrupt(stop()))
     room.finish()
-    told = [message.run.run_id for message in room.said if isinstance(message, RunEnded)]
+    told = [message.run.run_id for message in room.said if isinstance(message, RunOutcome)]
     assert sorted(told) == sorted(names)
     assert RunsSought(9, 0) in room.replies

@@ -4,17 +4,17 @@ import pytest
 from common.steps import Steps
 
 from greenroom.actors.effects import Send
-from greenroom.actors.ledger.agent_runs import Desk, OpenRun
-from greenroom.actors.ledger.log.commit_log import Journal
+from greenroom.actors.ledger.agent_runs import AgentRuns, OpenRun
+from greenroom.actors.ledger.log.commit_log import CommitLog
 from greenroom.actors.ledger.protocol import (
     AwaitedRun,
     DescribeAgent,
     DescribeAgents,
     DescribeRun,
     DescribeState,
-    Refused,
+    RequestRefused,
 )
-from greenroom.actors.ledger.queries import View
+from greenroom.actors.ledger.queries import LedgerQueries
 from greenroom.actors.ledger.suspects import Suspects
 from greenroom.actors.storage.protocol import Answer, Read
 from greenroom.errors import RuntimeClosing
@@ -32,12 +32,12 @@ QUESTIONS = {
 
 @pytest.mark.parametrize("question", QUESTIONS.values(), ids=QUESTIONS)
 def test_a_question_that_cannot_be_read_is_refused_with_the_reason(question) -> None:
-    journal = Journal(durability="process", next_seq=1)
-    (read,) = question(View(journal, {}, {}, Suspects()))
+    commit_log = CommitLog(durability="process", next_seq=1)
+    (read,) = question(LedgerQueries(commit_log, {}, {}, Suspects()))
     assert isinstance(read.message, Read)
     error = RuntimeClosing()  # the reader has closed meanwhile
-    answers = journal.answered(Answer(read.message.request, None, error))
-    assert answers == [Send("caller", Refused(1, error))]
+    answers = commit_log.answered(Answer(read.message.request, None, error))
+    assert answers == [Send("caller", RequestRefused(1, error))]
 
 
 def open_run(run_id: str, agent_id: int) -> OpenRun:
@@ -49,15 +49,17 @@ def steps_of_looking(others: int) -> int:
     parent, child = open_run("parent", 1), open_run("child", 2)
     runs = {run.row.run_id: run for run in [parent, child, *(open_run(f"r{n}", 3) for n in range(others))]}
     child.waiters[(1, 1, 1)] = "session"
-    desk = Desk(1, "/t/1", "kind", running=parent)
+    desk = AgentRuns(1, "/t/1", "kind", running=parent)
     desk.awaits((1, 1, 1), RunId("child"))
     desk.awaits((1, 1, 2), RunId("one that has ended"))
-    journal = Journal(durability="process", next_seq=1)
-    (read,) = View(journal, {1: desk}, runs, Suspects()).agent(DescribeAgent(1, "caller", "/t/1"))
+    commit_log = CommitLog(durability="process", next_seq=1)
+    (read,) = LedgerQueries(commit_log, {1: desk}, runs, Suspects()).agent(
+        DescribeAgent(1, "caller", "/t/1")
+    )
     row = AgentRow(1, "/t/1", "kind", 1, b"", 1.0, 1.0)
     steps = Steps()
     with steps.bytecodes():
-        told = journal.answered(Answer(read.message.request, row))
+        told = commit_log.answered(Answer(read.message.request, row))
     assert [answer.message.agent.awaits for answer in told] == [(AwaitedRun("child", "/t/2"),)]
     return steps.found["bytecodes"]
 

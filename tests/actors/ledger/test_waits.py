@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from greenroom.actors.ledger.ledger import Ledger
-from greenroom.actors.ledger.log.commit_log import Journal
+from greenroom.actors.ledger.log.commit_log import CommitLog
 from greenroom.actors.ledger.protocol import (
     AcceptRun,
     AwaitRun,
@@ -16,7 +16,7 @@ from greenroom.actors.ledger.protocol import (
     EndTurn,
     ForgetRequest,
     InterruptRuns,
-    Refused,
+    RequestRefused,
     RunPending,
     TakeRun,
 )
@@ -96,7 +96,7 @@ class WaitsAgainstWhatCanEnd(RuleBasedStateMachine):
         super().__init__()
         unfinished = Unfinished(1, 9, 1, 1, (), (), 0)
         self.ledger = Ledger(
-            Journal(durability="memory", next_seq=1), unfinished, backlog=1_000, attempts_of=lambda _: 3
+            CommitLog(durability="memory", next_seq=1), unfinished, backlog=1_000, attempts_of=lambda _: 3
         )
         self.ledger.now = 1.0
         self.made = 0
@@ -168,7 +168,7 @@ class WaitsAgainstWhatCanEnd(RuleBasedStateMachine):
         if waiter in self.can_end():
             assert isinstance(answer, RunPending), "a wait that can end was refused"
             return
-        assert isinstance(answer, Refused), "a wait that cannot end was not refused"
+        assert isinstance(answer, RequestRefused), "a wait that cannot end was not refused"
         assert isinstance(answer.error, WouldDeadlock)
         self.check_circle(answer.error.circle, waiter, awaited)
         del self.waiting[request]

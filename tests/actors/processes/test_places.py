@@ -4,13 +4,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from greenroom.actors.processes.permits import Places
+from greenroom.actors.processes.permits import Permits
 
 
 class PlacesAgainstLists(RuleBasedStateMachine):
     @initialize(limit=st.integers(1, 3))
     def begin(self, limit: int) -> None:
-        self.places = Places()
+        self.places = Permits()
         self.places.limit = self.limit = limit
         self.holders: list[int] = []
         self.line: list[int] = []
@@ -93,7 +93,7 @@ TestPlacesAgainstLists.settings = settings(max_examples=60, stateful_step_count=
 
 
 def test_without_a_limit_there_is_always_room() -> None:
-    places = Places()
+    places = Permits()
     for number in range(1000):
         assert places.free
         places.take(number)

@@ -10,37 +10,37 @@ from greenroom.actors.processes.protocol import (
     AllProcessesEnded,
     CloseStreams,
     ConfigureProcesses,
-    DescribePlaces,
-    DismissWarden,
-    EndLeft,
+    DescribePermits,
+    DismissReaper,
+    EndOrphans,
     EndProcess,
     Failed,
     Forked,
     ForkProcess,
-    LeftEnded,
-    OpenGate,
-    PlacesReport,
-    PlaceWanted,
+    LiftStartBarrier,
+    OrphansEnded,
+    PermitsReport,
+    PermitWanted,
     ProcessExited,
     ProcessGone,
     ProcessRefused,
     ProcessStarted,
-    Program,
-    RestProcess,
+    ProgramToStart,
+    ReaperLost,
+    SetProcessIdle,
     SignalProcess,
     StartProcess,
-    WardenLost,
 )
 from greenroom.actors.processes.records import WriteAgain
-from greenroom.actors.processes.table import ProcessTable, Say, _LookAgain, _TimeIsUp
+from greenroom.actors.processes.table import ProcessTable, Say, _EndDeadline, _LookAgain
 from greenroom.actors.storage.protocol import KeepProcesses, ProcessesKept
 from greenroom.errors import RuntimeClosing, StoreError
-from greenroom.persistence.lease_rules import LEASE, Instant, Owner, Process
+from greenroom.persistence.lease_rules import LEASE_SECONDS, Instant, Owner, Process
 from greenroom.persistence.processes import ProcessRow
 
 ME = Process("host", "boot", "pid:[1]", 100, 1000)
 NOW = Instant(10_000.0, 500.0)
-PROGRAM = Program(("secret-program",), {"KEY": "hunter2"}, None, {})
+PROGRAM = ProgramToStart(("secret-program",), {"KEY": "hunter2"}, None, {})
 
 
 def table(*left: Any) -> ProcessTable:
@@ -58,7 +58,7 @@ def left_over(number: int, agent_id: int) -> ProcessRow:
         f"/t/{agent_id}",
         "kind",
         process,
-        Owner(ME, 4, LEASE, NOW, False),
+        Owner(ME, 4, LEASE_SECONDS, NOW, False),
         "tokentoken",
         "8:15",
     )
@@ -83,7 +83,7 @@ def started(made: ProcessTable, request: StartProcess) -> int:
 
 def run(made: ProcessTable, number: int) -> int:
     (keep,) = of(made.forked(Forked(number, 1000 + number, 77), NOW), KeepProcesses)
-    assert of(made.kept(ProcessesKept(keep.number)), OpenGate) == [OpenGate(number)]
+    assert of(made.kept(ProcessesKept(keep.number)), LiftStartBarrier) == [LiftStartBarrier(number)]
     assert of(made.running(number), ProcessStarted)
     return number
 
@@ -100,10 +100,10 @@ def test_nothing_is_executed_before_it_is_recorded() -> None:
     assert fork.mark == "token.1"
     effects = made.forked(Forked(1, 1234, 77), NOW)
     (keep,) = of(effects, KeepProcesses)
-    assert not of(effects, OpenGate)
+    assert not of(effects, LiftStartBarrier)
     (row,) = keep.add
     assert (row.process.pid, row.process.started, row.owner.process, row.owner.epoch) == (1234, 77, ME, 5)
-    assert made.kept(ProcessesKept(keep.number)) == [OpenGate(1)]
+    assert made.kept(ProcessesKept(keep.number)) == [LiftStartBarrier(1)]
     assert made.running(1) == [Send("session-1", ProcessStarted((1, 1, 1), 1234))]
 
 
@@ -115,7 +115,7 @@ def test_a_record_that_cannot_be_written_is_tried_again_and_the_gate_stays_close
     assert again == [StartTimer(0.2, WriteAgain())]
     (keep,) = of(made.write_again(), KeepProcesses)
     assert len(keep.add) == 1
-    assert made.kept(ProcessesKept(keep.number)) == [OpenGate(1)]
+    assert made.kept(ProcessesKept(keep.number)) == [LiftStartBarrier(1)]
 
 
 def test_a_store_that_was_lost_has_nothing_started_any_more() -> None:
@@ -129,7 +129,7 @@ def test_a_store_that_was_lost_has_nothing_started_any_more() -> None:
     assert of(made.start(ask(3), 0.0), CloseStreams)
     made.end_all("supervisor")
     made.exited(1, -9)
-    assert of(made.gone(1), DismissWarden)  # without a word to the store
+    assert of(made.gone(1), DismissReaper)  # without a word to the store
 
 
 def test_a_process_that_ends_frees_its_place_then_its_record_goes() -> None:
@@ -149,12 +149,12 @@ def test_ending_is_asked_for_then_enforced_then_complained_of() -> None:
     made = table()
     number = started(made, ask(1))
     effects = made.end(EndProcess((1, 1, 1), "session-1"))
-    assert effects == [SignalProcess(number, signal.SIGTERM), StartTimer(2.0, _TimeIsUp(number, 1))]
+    assert effects == [SignalProcess(number, signal.SIGTERM), StartTimer(2.0, _EndDeadline(number, 1))]
     assert made.end(EndProcess((1, 1, 1), "session-1")) == []
-    effects = made.time_is_up(_TimeIsUp(number, 1))
-    assert effects == [SignalProcess(number, signal.SIGKILL), StartTimer(4.0, _TimeIsUp(number, 2))]
-    assert made.time_is_up(_TimeIsUp(number, 1)) == []  # late
-    assert of(made.time_is_up(_TimeIsUp(number, 2)), Say)
+    effects = made.time_is_up(_EndDeadline(number, 1))
+    assert effects == [SignalProcess(number, signal.SIGKILL), StartTimer(4.0, _EndDeadline(number, 2))]
+    assert made.time_is_up(_EndDeadline(number, 1)) == []  # late
+    assert of(made.time_is_up(_EndDeadline(number, 2)), Say)
     assert of(made.gone(number), ProcessGone) == [ProcessGone((1, 1, 1)), ProcessGone((1, 1, 1))]
 
 
@@ -175,11 +175,16 @@ def test_what_is_not_wanted_any_more_is_never_executed(stage: str) -> None:
             assert of(effects, ProcessGone)
         case "forking":
             effects = made.forked(Forked(number, 1234, 77), NOW)
-            assert effects == [SignalProcess(number, signal.SIGKILL), StartTimer(2.0, _TimeIsUp(number, 1))]
-            assert of(made.time_is_up(_TimeIsUp(number, 1)), SignalProcess)  # again, should that not help
+            assert effects == [
+                SignalProcess(number, signal.SIGKILL),
+                StartTimer(2.0, _EndDeadline(number, 1)),
+            ]
+            assert of(
+                made.time_is_up(_EndDeadline(number, 1)), SignalProcess
+            )  # again, should that not help
         case "recording":
             assert of(effects, SignalProcess) == [SignalProcess(number, signal.SIGKILL)]
-            assert not of(made.kept(ProcessesKept(keep.number)), OpenGate)
+            assert not of(made.kept(ProcessesKept(keep.number)), LiftStartBarrier)
         case "opening":
             assert of(effects, SignalProcess) == [SignalProcess(number, signal.SIGTERM)]
     if stage != "queued":
@@ -211,11 +216,11 @@ def test_a_place_is_asked_of_the_one_that_has_been_idle_longest() -> None:
     made = table()
     started(made, ask(1, 1, places=2))
     started(made, ask(2, 2, places=2))
-    made.rest(RestProcess((2, 1, 2), True))
-    made.rest(RestProcess((1, 1, 1), True))
+    made.rest(SetProcessIdle((2, 1, 2), True))
+    made.rest(SetProcessIdle((1, 1, 1), True))
     effects = made.start(ask(3, 3, places=2), 0.0)
-    assert effects == [Send("session-2", PlaceWanted((2, 1, 2)))]
-    assert made.rest(RestProcess((2, 1, 2), False)) == [Send("session-1", PlaceWanted((1, 1, 1)))]
+    assert effects == [Send("session-2", PermitWanted((2, 1, 2)))]
+    assert made.rest(SetProcessIdle((2, 1, 2), False)) == [Send("session-1", PermitWanted((1, 1, 1)))]
 
 
 def test_who_does_not_want_to_wait_is_told_that_all_places_are_taken() -> None:
@@ -234,56 +239,56 @@ def test_who_waits_for_a_place_is_told_by_whom_and_since_when() -> None:
     made.start(ask(4, 4, places=2), 8.0)
     made.start(ask(9, 9, places=2), 9.0)
 
-    def told(agent_id: int) -> PlacesReport:
-        (send,) = made.describe(DescribePlaces("q", "caller", agent_id))  # type: ignore[arg-type]
+    def told(agent_id: int) -> PermitsReport:
+        (send,) = made.describe(DescribePermits("q", "caller", agent_id))  # type: ignore[arg-type]
         assert isinstance(send, Send)
         assert send.to == "caller"
-        assert isinstance(send.message, PlacesReport)
+        assert isinstance(send.message, PermitsReport)
         return send.message
 
-    assert told(4) == PlacesReport("q", 2, 1, 8.0, ("/t/1", "/t/2"))  # type: ignore[arg-type]
-    assert told(9) == PlacesReport("q", since=9.0, haunted=True)  # type: ignore[arg-type]
-    assert told(1) == told(77) == PlacesReport("q")  # type: ignore[arg-type]
+    assert told(4) == PermitsReport("q", 2, 1, 8.0, ("/t/1", "/t/2"))  # type: ignore[arg-type]
+    assert told(9) == PermitsReport("q", since=9.0, haunted=True)  # type: ignore[arg-type]
+    assert told(1) == told(77) == PermitsReport("q")  # type: ignore[arg-type]
     made.exited(busy[0], 0)
     made.gone(busy[0])
-    assert told(3) == PlacesReport("q")  # type: ignore[arg-type]
+    assert told(3) == PermitsReport("q")  # type: ignore[arg-type]
     assert told(4).place == 0
 
 
 def test_what_a_dead_owner_left_is_ended_before_its_agent_starts_anything() -> None:
     made = ProcessTable()
     told = ConfigureProcesses(5, "store", (left_over(3, 1), left_over(4, 2)))
-    assert made.configure(told, ME, "token", "8:15") == [EndLeft(told.left)]
+    assert made.configure(told, ME, "token", "8:15") == [EndOrphans(told.left)]
     assert made.start(ask(1, 1), 0.0) == []
     assert of(made.start(ask(1, 7), 0.0), ForkProcess)  # others are not held up
-    effects = made.left_ended(LeftEnded({3: "there"}, {4: "it cannot be ended"}))
+    effects = made.left_ended(OrphansEnded({3: "there"}, {4: "it cannot be ended"}))
     assert len(of(effects, ForkProcess)) == 1
     assert of(effects, KeepProcesses)[0].drop == (3,)
     assert StartTimer(1.0, _LookAgain()) in effects
     assert any(say.grave for say in of(effects, Say))
-    assert made.look_again() == [EndLeft((left_over(4, 2),))]
+    assert made.look_again() == [EndOrphans((left_over(4, 2),))]
     assert made.start(ask(1, 2), 0.0) == []  # its past is still there
     assert of(made.start(ask(2, 2, wait=False), 0.0), ProcessRefused)
 
 
 def test_what_is_spared_stays_until_its_agent_is_deleted() -> None:
     made = table(left_over(3, 1))
-    effects = made.left_ended(LeftEnded({3: "spared"}, {}))
+    effects = made.left_ended(OrphansEnded({3: "spared"}, {}))
     assert not of(effects, KeepProcesses)
     assert of(made.start(ask(1, 1), 0.0), ForkProcess)
     assert made.end_erased([2]) == []
-    assert of(made.end_erased([1]), EndLeft) == [EndLeft((left_over(3, 1),), owned=True)]
-    effects = made.left_ended(LeftEnded({3: "there"}, {}))
+    assert of(made.end_erased([1]), EndOrphans) == [EndOrphans((left_over(3, 1),), owned=True)]
+    effects = made.left_ended(OrphansEnded({3: "there"}, {}))
     assert of(effects, KeepProcesses)[0].drop == (3,)
 
 
 def test_what_was_deleted_is_ended_again_whoever_owns_it() -> None:
     made = table(left_over(3, 1), left_over(4, 2))
-    assert made.end_erased([1]) == [EndLeft((left_over(3, 1),), owned=True)]
-    made.left_ended(LeftEnded({3: "spared", 4: "spared"}, {}))  # of the look at the start
-    made.left_ended(LeftEnded({}, {3: "it cannot be ended"}))
-    assert made.look_again() == [EndLeft((left_over(3, 1),), owned=True)]
-    assert of(made.left_ended(LeftEnded({3: "there"}, {})), KeepProcesses)[0].drop == (3,)
+    assert made.end_erased([1]) == [EndOrphans((left_over(3, 1),), owned=True)]
+    made.left_ended(OrphansEnded({3: "spared", 4: "spared"}, {}))  # of the look at the start
+    made.left_ended(OrphansEnded({}, {3: "it cannot be ended"}))
+    assert made.look_again() == [EndOrphans((left_over(3, 1),), owned=True)]
+    assert of(made.left_ended(OrphansEnded({3: "there"}, {})), KeepProcesses)[0].drop == (3,)
     assert made.look_again() == []
 
 
@@ -291,23 +296,23 @@ def test_without_its_warden_everything_is_looked_for_by_what_is_known_of_it() ->
     made = table()
     running = started(made, ask(1, 1))
     made.start(ask(2, 2), 0.0)  # it is being forked
-    effects = made.warden_lost(WardenLost((running, 2)))
+    effects = made.warden_lost(ReaperLost((running, 2)))
     assert of(effects, ProcessExited) == [ProcessExited((1, 1, 1), None)]
     assert of(effects, ProcessRefused)[0].request == (2, 1, 2)
-    (look,) = of(effects, EndLeft)
+    (look,) = of(effects, EndOrphans)
     assert [row.number for row in look.rows] == [running]
     assert look.owned
     assert any(say.grave for say in of(effects, Say))
-    effects = made.left_ended(LeftEnded({running: "there"}, {}))
+    effects = made.left_ended(OrphansEnded({running: "there"}, {}))
     assert of(effects, KeepProcesses)[0].drop == (running,)
 
 
 def test_the_news_of_a_lost_warden_is_not_about_those_of_the_next_one() -> None:
-    """It waited behind a start, for which there was another warden by then."""
+    """It waited behind a start, for which there was another reaper by then."""
     made = table()
     lost = started(made, ask(1, 1))
     (fork,) = of(made.start(ask(2, 2), 0.0), ForkProcess)
-    effects = made.warden_lost(WardenLost((lost,)))
+    effects = made.warden_lost(ReaperLost((lost,)))
     assert of(effects, ProcessExited) == [ProcessExited((1, 1, 1), None)]
     assert not of(effects, ProcessRefused)
     assert run(made, fork.number) == fork.number
@@ -321,10 +326,10 @@ def test_all_have_ended_when_their_records_are_gone() -> None:
     assert isinstance(of(effects, ProcessRefused)[0].error, RuntimeClosing)
     assert of(effects, SignalProcess)
     assert of(made.start(ask(3, 3), 0.0), ProcessRefused)
-    assert not of(made.exited(number, -15), DismissWarden)
+    assert not of(made.exited(number, -15), DismissReaper)
     effects = made.gone(number)
-    assert not of(effects, DismissWarden)
-    assert written(made, effects) == [DismissWarden("supervisor", AllProcessesEnded())]
+    assert not of(effects, DismissReaper)
+    assert written(made, effects) == [DismissReaper("supervisor", AllProcessesEnded())]
 
 
 def test_nothing_of_a_program_is_told() -> None:

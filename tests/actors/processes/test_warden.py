@@ -1,4 +1,4 @@
-"""The warden by itself, at the other end of its socket: what it tells, and what can go wrong with it."""
+"""The reaper by itself, at the other end of its socket: what it tells, and what can go wrong with it."""
 
 import json
 import os
@@ -19,7 +19,7 @@ DEADLINE = 600.0
 
 
 class Wardens:
-    """One warden, and how many descriptors were handed to it."""
+    """One reaper, and how many descriptors were handed to it."""
 
     def __init__(self, before: str = "", limit: int | None = None) -> None:
         self.channel, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -11,8 +11,9 @@ from thespian.actors import Actor, ActorExitRequest
 
 from greenroom.actors.residency.actor import ResidencyLRU
 from greenroom.actors.residency.protocol import (
-    AgentEntered,
-    AgentLeft,
+    ActivateAgent,
+    AgentActivated,
+    AgentPassivated,
     AllUnloaded,
     ConfigureResidency,
     DescribeResidency,
@@ -20,13 +21,12 @@ from greenroom.actors.residency.protocol import (
     EvictionAnswered,
     OpenSession,
     ResidencyReport,
+    RunsAvailable,
     SessionEnded,
     SessionIdle,
     SessionOpened,
-    SummonAgent,
     Unload,
     UnloadAll,
-    Work,
 )
 from greenroom.actors.shell import Meet
 from greenroom.actors.slots.protocol import EndHolder
@@ -66,7 +66,7 @@ class PlayedLedger(Actor):
                 kind = "crashing" if agent_id == CRASHING else "working"
                 row = AgentRow(agent_id, f"/t/{agent_id}", kind, 1, b"", 0, 0, incarnation=incarnation)
                 self.send(sender, Answer(request, AgentImage(row)))
-            case AgentEntered(agent_id, incarnation):
+            case AgentActivated(agent_id, incarnation):
                 self.incarnations[agent_id] = incarnation
                 self.send(self.watcher, message)
             case ActorExitRequest():
@@ -92,7 +92,7 @@ class PlayedSession(Actor):
                     self.work(sender)
                 else:
                     self.send(sender, SessionIdle(*self.known_as, self.seen))
-            case Work():
+            case RunsAvailable():
                 self.work(sender)
             case Unload():
                 self.send(sender, SessionEnded(*self.known_as, self.seen))
@@ -128,7 +128,7 @@ class Theatre:
         self.system.tell(self.residency, message)
 
     def summon(self, agent_id: int) -> None:
-        self.tell(SummonAgent(AgentId(agent_id), f"/t/{agent_id}"))
+        self.tell(ActivateAgent(AgentId(agent_id), f"/t/{agent_id}"))
 
     def hears(self, *expected: object) -> None:
         """These; in the order of whoever said them, residency or sessions, and not of one to the other."""
@@ -146,16 +146,16 @@ def theatre(system: Any) -> Theatre:
     return Theatre(system)
 
 
-def entered(agent_id: int, incarnation: int = 1) -> AgentEntered:
-    return AgentEntered(AgentId(agent_id), Incarnation(incarnation))
+def entered(agent_id: int, incarnation: int = 1) -> AgentActivated:
+    return AgentActivated(AgentId(agent_id), Incarnation(incarnation))
 
 
 def worked(agent_id: int, incarnation: int = 1) -> Worked:
     return Worked(AgentId(agent_id), Incarnation(incarnation))
 
 
-def left(agent_id: int, incarnation: int = 1, *, orderly: bool = True) -> AgentLeft:
-    return AgentLeft(AgentId(agent_id), Incarnation(incarnation), orderly=orderly, evicted=orderly)
+def left(agent_id: int, incarnation: int = 1, *, orderly: bool = True) -> AgentPassivated:
+    return AgentPassivated(AgentId(agent_id), Incarnation(incarnation), orderly=orderly, evicted=orderly)
 
 
 def test_a_summoned_agent_gets_a_session_and_its_work(theatre: Theatre) -> None:
@@ -219,5 +219,5 @@ def test_all_sessions_end_when_the_runtime_closes(theatre: Theatre) -> None:
     theatre.tell(UnloadAll())
     heard = [theatre.system.listen(DEADLINE) for _ in range(2)]
     assert AllUnloaded() in heard
-    ended = AgentLeft(AgentId(1), Incarnation(1), orderly=True, evicted=False)
+    ended = AgentPassivated(AgentId(1), Incarnation(1), orderly=True, evicted=False)
     assert ended in heard

@@ -12,21 +12,21 @@ from msgspec.structs import replace
 
 from greenroom.actors.effects import Send, StartTimer
 from greenroom.actors.residency.protocol import (
-    AgentEntered,
-    AgentLeft,
+    AgentActivated,
+    AgentPassivated,
     AllUnloaded,
     AskFirst,
     EvictionAnswered,
-    GoOn,
     LoadFailed,
+    NextEviction,
     OpeningDeferred,
     PinAnswered,
     Residence,
     ResidencyReport,
-    Rest,
     Room,
+    RunsAvailable,
+    RunsCancelled,
     Unload,
-    Work,
 )
 from greenroom.actors.residency.table import (
     ResidencyEffect,
@@ -67,26 +67,26 @@ class House:
                 assert (image.row.agent_id, image.row.incarnation + 1) == (agent_id, incarnation)
                 what = "" if work is None else " to go on" if work.goes_on else " with work"
                 return f"start {agent_id}.{incarnation}{what}" + ", ask first" * asks
-            case ToSession(agent_id, Work(goes_on)):
+            case ToSession(agent_id, RunsAvailable(goes_on)):
                 return f"work {agent_id}" + " that goes on" * goes_on
             case ToSession(agent_id, Room(number)):
                 return f"room {agent_id}.{number}"
             case ToSession(agent_id, AskFirst()):
                 return f"ask first {agent_id}"
-            case ToSession(agent_id, GoOn(again)):
+            case ToSession(agent_id, NextEviction(again)):
                 return f"go on {agent_id}" + " and ask again" * again
             case Send("ledger", OpeningDeferred(agent_id)):
                 return f"deferred {agent_id}"
-            case ToSession(agent_id, Rest()):
+            case ToSession(agent_id, RunsCancelled()):
                 return f"rest {agent_id}"
             case ToSession(agent_id, Unload(gone)):
                 return f"unload {agent_id}" + " gone" * gone
             case StartTimer(after, _PatienceEnded()):
                 return f"patience {after}"
-            case Send("ledger", AgentEntered(agent_id, incarnation)):
+            case Send("ledger", AgentActivated(agent_id, incarnation)):
                 self.incarnations[agent_id] = incarnation
                 return f"entered {agent_id}.{incarnation}"
-            case Send("ledger", AgentLeft(agent_id, incarnation, orderly, evicted)):
+            case Send("ledger", AgentPassivated(agent_id, incarnation, orderly, evicted)):
                 how = " crashed" * (not orderly) + " evicted" * evicted
                 return f"left {agent_id}.{incarnation}{how}"
             case Send("ledger", LoadFailed(agent_id, error)):

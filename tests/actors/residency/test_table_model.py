@@ -16,18 +16,19 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from greenroom.actors.effects import Send, StartTimer
 from greenroom.actors.residency.protocol import (
-    AgentEntered,
-    AgentLeft,
+    AgentActivated,
+    AgentPassivated,
     AllUnloaded,
     AskFirst,
     EvictionAnswered,
-    GoOn,
     LoadFailed,
+    NextEviction,
     OpeningDeferred,
     PinAnswered,
     ResidencyReport,
-    Rest,
     Room,
+    RunsAvailable,
+    RunsCancelled,
     SessionAsks,
     SessionCommand,
     SessionEnded,
@@ -36,7 +37,6 @@ from greenroom.actors.residency.protocol import (
     SessionReturns,
     SessionWaits,
     Unload,
-    Work,
 )
 from greenroom.actors.residency.table import (
     ResidencyEffect,
@@ -184,11 +184,11 @@ class ResidencyAgainstAList(RuleBasedStateMachine):
             match effect:
                 case Send("ledger", Ask(request, LoadAgent(agent_id))):
                     self.admitted(agent_id, request)
-                case Send("ledger", AgentEntered(agent_id, incarnation)):
+                case Send("ledger", AgentActivated(agent_id, incarnation)):
                     self.incarnations[agent_id] = incarnation
                 case StartSession(agent_id, incarnation, _, work, asks_first):
                     self.started(agent_id, incarnation, work, asks_first=asks_first)
-                case ToSession(agent_id, Work() as work):
+                case ToSession(agent_id, RunsAvailable() as work):
                     self.session_of(agent_id).inbox.append(work)
                     self.told_last[agent_id] = work.goes_on
                     resident = self.residents[agent_id]
@@ -200,13 +200,13 @@ class ResidencyAgainstAList(RuleBasedStateMachine):
                 case ToSession(agent_id, Room() as room):
                     self.gets_a_place(agent_id)
                     self.session_of(agent_id).inbox.append(room)
-                case ToSession(agent_id, GoOn() as go_on):
+                case ToSession(agent_id, NextEviction() as go_on):
                     if self.residents[agent_id].away:
                         self.gets_a_place(agent_id)
                     self.session_of(agent_id).inbox.append(go_on)
                 case ToSession(agent_id, AskFirst() as ask_first):
                     self.session_of(agent_id).inbox.append(ask_first)
-                case ToSession(agent_id, Rest() as rest):
+                case ToSession(agent_id, RunsCancelled() as rest):
                     self.session_of(agent_id).inbox.append(rest)
                 case ToSession(agent_id, Unload() as unload):
                     self.sent_away(agent_id, unload)
@@ -217,7 +217,7 @@ class ResidencyAgainstAList(RuleBasedStateMachine):
                         for each, resident in self.residents.items()
                         if resident.stage == "unloading" and not resident.slow
                     }
-                case Send("ledger", AgentLeft(agent_id, incarnation, orderly)):
+                case Send("ledger", AgentPassivated(agent_id, incarnation, orderly)):
                     self.has_left(agent_id, incarnation, orderly=orderly)
                 case Send("ledger", LoadFailed(agent_id)):
                     del self.residents[agent_id]
@@ -286,7 +286,7 @@ class ResidencyAgainstAList(RuleBasedStateMachine):
             self.summon_again.append(agent_id)
 
     def started(
-        self, agent_id: AgentId, incarnation: Incarnation, work: Work | None, *, asks_first: bool
+        self, agent_id: AgentId, incarnation: Incarnation, work: RunsAvailable | None, *, asks_first: bool
     ) -> None:
         assert (work is not None) == (agent_id in self.with_work), "it hears of its work at once"
         for other in self.sessions:
@@ -554,12 +554,12 @@ class ResidencyAgainstAList(RuleBasedStateMachine):
         if session.state == "gone":
             return
         match message:
-            case Rest():
+            case RunsCancelled():
                 if session.state in ("opening", "asking"):
                     session.has_work = False
                 if session.state == "asking":
                     self.end_turn(session)
-            case Work():
+            case RunsAvailable():
                 session.seen += 1
                 session.has_work = True
                 if session.state == "idle":
@@ -571,7 +571,7 @@ class ResidencyAgainstAList(RuleBasedStateMachine):
                         session.state = "turn"
             case AskFirst():
                 session.asks_first = True
-            case GoOn(again):
+            case NextEviction(again):
                 session.asks_first = again
                 if session.state == "asking":
                     session.has_place, session.wanted = True, 0
@@ -696,7 +696,7 @@ class ResidencyAgainstAList(RuleBasedStateMachine):
             resident = self.residents.get(session.agent_id)
             if self.needed > 0 and resident is not None and resident.incarnation == session.incarnation:
                 told = session.asks_first or any(
-                    isinstance(message, AskFirst | GoOn) for message in session.inbox
+                    isinstance(message, AskFirst | NextEviction) for message in session.inbox
                 )
                 assert told or session.state == "gone" or resident.stage == "unloading"
 

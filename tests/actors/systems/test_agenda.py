@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from greenroom.actors.systems.choices import Choices, Scheduled, Seeded
-from greenroom.actors.systems.timers import Agenda
+from greenroom.actors.systems.timers import TimerQueue
 
 
 def _say(told: list[str], word: str) -> object:
@@ -17,7 +17,7 @@ def _say(told: list[str], word: str) -> object:
 
 @given(st.lists(st.one_of(st.sampled_from("abc"), st.integers(0, 5))))
 def test_a_channel_keeps_its_order_and_the_first_choice_is_the_oldest(steps: list[str | int]) -> None:
-    agenda, told, waiting, count = Agenda(), [], [], 0
+    agenda, told, waiting, count = TimerQueue(), [], [], 0
     for step in steps:
         if isinstance(step, str):
             word = f"{step}{count}"

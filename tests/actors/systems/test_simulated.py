@@ -56,7 +56,7 @@ def heard(choices: Choices, requirements: dict[str, Any] | None = None) -> tuple
     loop.drive(lambda: False, until=1000.0)
     answer = system.ask(sink, "what?", 5)
     system.shutdown()
-    loop.bury()
+    loop.to_dead_letters()
     return tuple(answer)
 
 
@@ -75,7 +75,7 @@ def test_the_answers_of_an_actor_with_a_thread_come_some_time_after_its_work() -
         worked_at = system.ask(system.createActor(Clerk, {THREAD: True}), loop.time, 5)
         delays.add(loop.time() - worked_at > 0.0)
         system.shutdown()
-        loop.bury()
+        loop.to_dead_letters()
     assert delays == {True, False}
 
 
@@ -133,7 +133,7 @@ def test_failures_exits_and_wakeups_are_told_as_on_every_base(seed: int) -> None
     assert system.ask(parent, "what?", 1) == ["poison", "exited", "woken later"]
     assert loop.time() >= 3600.0
     system.shutdown()
-    loop.bury()
+    loop.to_dead_letters()
 
 
 def test_listening_in_vain_takes_virtual_time() -> None:
@@ -141,4 +141,4 @@ def test_listening_in_vain_takes_virtual_time() -> None:
     assert system.listen(3600) is None
     assert loop.time() == 3600.0
     system.shutdown()
-    loop.bury()
+    loop.to_dead_letters()

@@ -11,7 +11,7 @@ import pytest
 
 from greenroom.actors.systems.choices import Choices, Seeded
 from greenroom.actors.systems.trace import Trace
-from greenroom.actors.systems.virtual import Stuck, VirtualLoop
+from greenroom.actors.systems.virtual import NothingCanHappen, VirtualLoop
 
 
 @contextmanager
@@ -20,7 +20,7 @@ def virtual(choices: Choices | None = None) -> Iterator[VirtualLoop]:
     try:
         yield loop
     finally:
-        loop.bury()
+        loop.to_dead_letters()
 
 
 def run(coroutine: Coroutine[Any, Any, Any], choices: Choices | None = None) -> tuple[Any, float]:
@@ -157,7 +157,7 @@ def test_what_can_never_happen_is_said_at_once() -> None:
         await asyncio.get_running_loop().create_future()
 
     begun = time.process_time()
-    with virtual() as loop, pytest.raises(Stuck, match="nothing can happen"):
+    with virtual() as loop, pytest.raises(NothingCanHappen, match="nothing can happen"):
         loop.run_until_complete(wait())
     assert time.process_time() - begun < 30
 
@@ -171,7 +171,7 @@ def test_what_goes_round_in_circles_is_said(monkeypatch: pytest.MonkeyPatch) -> 
 
     with virtual() as loop:
         loop.create_task(spin())
-        with pytest.raises(Stuck, match="circles"):
+        with pytest.raises(NothingCanHappen, match="circles"):
             loop.drive(lambda: False, until=10.0)
 
 

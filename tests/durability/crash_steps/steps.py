@@ -42,7 +42,7 @@ class Steps:
         connect = sqlite3.connect
         steps = self
 
-        class Connection(schema.Connection):
+        class Connection(schema.StoreConnection):
             def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
                 if not QUESTION.match(statement):
                     steps.at(statement)

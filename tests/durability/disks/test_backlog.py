@@ -11,9 +11,9 @@ import pytest
 
 from greenroom import AgentClosed, AsyncRuntime, BacklogFull, Runtime, RuntimeClosing, Turn, agent
 from greenroom.actors.ledger import ledger as ledger_module
-from greenroom.actors.ledger.admission import PORTION
+from greenroom.actors.ledger.admission import REQUESTS_IN_PORTION
 from greenroom.actors.ledger.log import write_backlog
-from greenroom.actors.ledger.log.commit_log import Journal
+from greenroom.actors.ledger.log.commit_log import CommitLog
 
 from .conftest import DEADLINE, Disk, Later, Listener, asked_until, store_on
 
@@ -29,10 +29,10 @@ async def counter(turn: Turn) -> int:
     return turn.state["n"]
 
 
-def journal_of(runtime: Runtime) -> Journal:
+def journal_of(runtime: Runtime) -> CommitLog:
     """What is not on disk, from within."""
-    journal: Journal = runtime._engine._roles["ledger"].cell.instance.journal
-    return journal
+    commit_log: CommitLog = runtime._engine._roles["ledger"].cell.instance.commit_log
+    return commit_log
 
 
 def flooded(call: Callable[[int], Any], attempts: int = 10 * BACKLOG) -> tuple[list[Any], int]:
@@ -176,7 +176,7 @@ def test_a_loop_that_spawns_in_groups_is_held_up_and_stays_small(
     async def story() -> None:
         nonlocal most
         async with AsyncRuntime(tmp_path / "agents.db", durability="memory", backlog=100_000) as runtime:
-            write_backlog = runtime._engine._roles["ledger"].cell.instance.journal.debt  # type: ignore[union-attr]
+            write_backlog = runtime._engine._roles["ledger"].cell.instance.commit_log.debt  # type: ignore[union-attr]
             disk.delay = SLOW
             for number in range(groups):
                 paths = [f"/t/a{number}-{each}" for each in range(group)]
@@ -186,7 +186,7 @@ def test_a_loop_that_spawns_in_groups_is_held_up_and_stays_small(
             assert (await runtime.stats()).agents == group * groups
 
     asyncio.run(story())
-    assert most < door_shut_soon + 4 * PORTION
+    assert most < door_shut_soon + 4 * REQUESTS_IN_PORTION
 
 
 def test_open_runs_are_refused_at_once_also_while_the_disk_is_behind(make: Make) -> None:
@@ -300,17 +300,17 @@ def test_waiting_again_and_again_for_what_is_not_on_disk_leaves_nothing_behind(m
         with pytest.raises(TimeoutError):
             run.result(timeout=0.001)
     assert runtime.list()  # answered behind all that was said before
-    journal = journal_of(runtime)
-    assert sum(len(entry.then) for entry in journal._entries) < 10
-    assert len(journal._told_later) < 10
+    commit_log = journal_of(runtime)
+    assert sum(len(entry.then) for entry in commit_log._entries) < 10
+    assert len(commit_log._after_durable) < 10
     disk.go_on()
     assert run.result(timeout=20) == "ended"
 
 
 @pytest.fixture
 def little_room(monkeypatch: pytest.MonkeyPatch) -> int:
-    """A journal that is crowded soon."""
-    monkeypatch.setattr(write_backlog, "MOST_RECORDS", 1_000)
+    """A commit log that is crowded soon."""
+    monkeypatch.setattr(write_backlog, "MOST_UNWRITTEN_RECORDS", 1_000)
     return 1_000
 
 
@@ -351,11 +351,11 @@ def test_checkpoints_wait_for_a_disk_that_is_far_behind(make: Make, little_room:
     asked_until(lambda: runtime.stats().unwritten, lambda count: count == 0)
     disk.stall()
     run = ref.followup(1)
-    journal = journal_of(runtime)
-    asked_until(lambda: (runtime.stats(), journal.debt.crowded)[1], lambda crowded: crowded)
+    commit_log = journal_of(runtime)
+    asked_until(lambda: (runtime.stats(), commit_log.debt.crowded)[1], lambda crowded: crowded)
     with pytest.raises(TimeoutError):
         run.result(timeout=0.2)
-    assert journal.debt.records < little_room + 20
+    assert commit_log.debt.records < little_room + 20
     disk.go_on()
     assert run.result(timeout=60) == 1
 
@@ -376,10 +376,10 @@ def test_turns_begin_when_the_disk_has_caught_up(make: Make, little_room: int) -
     asked_until(lambda: runtime.stats().unwritten, lambda count: count == 0)
     disk.stall()
     runs = [ref.followup(1) for ref in refs]
-    journal = journal_of(runtime)
-    asked_until(lambda: (runtime.stats(), journal.debt.crowded)[1], lambda crowded: crowded)
+    commit_log = journal_of(runtime)
+    asked_until(lambda: (runtime.stats(), commit_log.debt.crowded)[1], lambda crowded: crowded)
     asked_until(lambda: runtime.stats().running, lambda running: running == 0)
-    assert journal.debt.records < little_room + 2 * 420, "what two slots could still add"
+    assert commit_log.debt.records < little_room + 2 * 420, "what two slots could still add"
     assert [info.path for info in runtime.list(limit=1)] == ["/t/a0"], "questions are answered meanwhile"
     disk.go_on()
     assert [run.result(timeout=60) for run in runs] == [1] * 10

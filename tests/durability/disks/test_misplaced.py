@@ -25,7 +25,7 @@ async def counter(turn: Turn) -> Any:
 
 @pytest.fixture(autouse=True)
 def _signs_of_life_come_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease_rules, "LEASE", 1.0)
+    monkeypatch.setattr(lease_rules, "LEASE_SECONDS", 1.0)
 
 
 def until(check: Callable[[], object]) -> None:

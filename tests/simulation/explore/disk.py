@@ -4,7 +4,7 @@ from typing import Any
 
 from greenroom.actors.storage.protocol import Answer, BatchWritten, Read, WriteBatch
 from greenroom.paths import is_under
-from greenroom.persistence.projections import fold_image, fold_run
+from greenroom.persistence.projections import apply_to_image, apply_to_run
 from greenroom.persistence.queries import (
     FindAgent,
     FindAgents,
@@ -46,10 +46,10 @@ class Disk:
         """One transaction."""
         for record in records:
             if isinstance(record, AddEvent):
-                continue  # who is told is told by the journal
+                continue  # who is told is told by the commit log
             about: Any = getattr(record, "row", record)
             agent_id = about.agent_id
-            image = fold_image(self.agents.get(agent_id), (record,))
+            image = apply_to_image(self.agents.get(agent_id), (record,))
             if image is not None:
                 self.agents[agent_id] = image
             elif self.agents.pop(agent_id, None) is not None:
@@ -57,7 +57,7 @@ class Disk:
             run_id = getattr(about, "run_id", None)
             if run_id is not None and not isinstance(record, AddAgent):
                 assert not isinstance(record, AddRun) or run_id not in self.runs, f"G2: {run_id} twice"
-                run = fold_run(self.runs.get(run_id), (record,))
+                run = apply_to_run(self.runs.get(run_id), (record,))
                 assert run is not None, f"{record} is about a run that is not there"
                 self.runs[run_id] = run
 

@@ -1,6 +1,6 @@
 """A runtime in one value: its real actors, a mailbox between each two, and nothing that happens by itself.
 
-The directory, the ledger with its journal, the residency, the slots and the sessions are those of
+The directory, the ledger with its commit log, the residency, the slots and the sessions are those of
 production (a session's code aside, see `plain_agent`); the disk is a dictionary. What can happen next is a
 *way*: the first message of one mailbox is handled, a caller makes its next call, an agent's code comes to
 its next point, a timer rings, a session crashes. Between ways nothing is promised but the order within a
@@ -299,7 +299,7 @@ class House:
             state = self.look(name).session.state
             assert state == "idle", f"{name} rests, and is {state}"
         assert not ledger.ledger.runs, f"G2: without an outcome: {sorted(ledger.ledger.runs)}"
-        assert not ledger.journal.unwritten, "G3: told, and not written"
+        assert not ledger.commit_log.unwritten, "G3: told, and not written"
 
 
 def command(request: RequestId, reply_to: Address, call: Call) -> tuple[str, Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from greenroom.actors.ledger.protocol import RunAccepted, RunEnded
+from greenroom.actors.ledger.protocol import RunAccepted, RunOutcome
 from greenroom.types import RunId
 
 from .disk import Disk
@@ -51,7 +51,7 @@ class Observer:
                 self._told(event, path, run_id or "")
         elif isinstance(message, RunAccepted):
             self.accepted[message.run_id] = True
-        elif isinstance(message, RunEnded):
+        elif isinstance(message, RunOutcome):
             told = self.outcome.get(message.run.run_id)
             assert told in (None, message.run.status), f"G2: {message.run.run_id} was {told}: {message}"
 

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from greenroom.actors.agent.actor import AgentActor
 from greenroom.actors.agent.session import DoClose, DoResume, DoTurn, Session
-from greenroom.actors.ledger.protocol import AwaitRun, Continuation, OutgoingMessage, RunEnded
+from greenroom.actors.ledger.protocol import AwaitRun, Continuation, OutgoingMessage, RunOutcome
 from greenroom.actors.residency.protocol import OpenSession
 from greenroom.persistence.rows import Snapshot
 from greenroom.types import AgentId, RunId
@@ -105,7 +105,7 @@ class PlainAgent(AgentActor):
 
     def answered(self, message: Any) -> None:
         turn = self.turn
-        if isinstance(message, RunEnded) and turn is not None and message.request == self.asked_for(turn):
+        if isinstance(message, RunOutcome) and turn is not None and message.request == self.asked_for(turn):
             turn.come = True
 
     def asked_for(self, turn: PlainTurn) -> tuple[AgentId, int, str | None]:

@@ -41,6 +41,6 @@ def test_a_checkpoint_of_a_session_that_crashed_changes_nothing() -> None:
 
 def test_progress_of_a_session_that_crashed_is_not_told() -> None:
     made = crashed_and_begun_again()
-    before = made.look("ledger").journal.last
+    before = made.look("ledger").commit_log.last
     made.tell("ledger", ReportProgress(AgentId(1), Incarnation(1), RunId("r1"), (b"{}",), 102), "agent 1.1")
-    assert made.look("ledger").journal.last == before
+    assert made.look("ledger").commit_log.last == before

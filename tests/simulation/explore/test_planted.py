@@ -7,7 +7,7 @@ import pytest
 
 from greenroom.actors.agent import lifecycle
 from greenroom.actors.agent.session import Session
-from greenroom.actors.ledger.agent_runs import Desk
+from greenroom.actors.ledger.agent_runs import AgentRuns
 from greenroom.actors.ledger.ledger import Ledger
 from greenroom.actors.residency.table import ResidencyTable
 from greenroom.actors.slots.table import SlotTable
@@ -80,10 +80,10 @@ def a_session_that_crashed_still_takes_a_run(monkeypatch: pytest.MonkeyPatch) ->
 
 @planted(windows.what_it_asked_before_it_crashed_comes_late, long=True)
 def a_desk_does_not_remember_that_its_session_crashed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def at_rest(self: Desk) -> bool:
+    def at_rest(self: AgentRuns) -> bool:
         return not (self.present or self.opening or self.running or self.queue or self.waiting)
 
-    monkeypatch.setattr(Desk, "at_rest", property(at_rest))
+    monkeypatch.setattr(AgentRuns, "at_rest", property(at_rest))
 
 
 @planted(windows.a_turn_waits_for_another)
