@@ -6,7 +6,7 @@ from ..borders import shown
 from ..errors import InternalError
 from ..types import Address
 from .effects import Send
-from .ledger.protocol import RequestRefused
+from .ledger.replies import RequestRefused
 
 
 def refused(message: Any, sender: Address, role: str, error: BaseException) -> Send:

@@ -10,7 +10,7 @@ from ..borders import error_text
 from ..persistence.codec import loads
 from ..persistence.rows import EventRow, MessageRow, RunRow
 from ..types import AgentStatus, OutcomeStatus, Payload, Timestamp
-from .ledger.protocol import LiveAgent
+from .ledger.descriptions import LiveAgent
 
 
 class UnreadableValue(Struct, frozen=True):

@@ -11,7 +11,8 @@ from reprlib import Repr
 from ..borders import let_out, plain, type_name
 from ..stored_text import storable_text
 from ..types import Payload
-from .codec import canonical, loads
+from .canonical import canonical
+from .codec import loads
 
 SHOWN = 60
 """Characters of a value that are told."""

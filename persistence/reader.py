@@ -12,7 +12,7 @@ import msgspec
 
 from ..errors import SnapshotTampered, SnapshotUnreadable, StoreCorrupt, StoreError
 from ..types import AgentId, Payload, RunId
-from . import codec, schema
+from . import codec, schema, sqlite_errors
 from .keys import ColumnPlace, SignedColumns, Signer, read_key
 from .lease_rules import TakenOver
 from .processes import OrphanRecord, row_of
@@ -171,7 +171,7 @@ class Reader:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
         except sqlite3.Error as error:
-            raise schema.explain(self.path, error) from error
+            raise sqlite_errors.explain(self.path, error) from error
         except (TypeError, ValueError, AttributeError) as error:
             raise damaged(self.path, error) from error
 

@@ -10,7 +10,7 @@ from io import BytesIO
 from typing import Any
 
 from ..types import Payload
-from . import chunked_pickle, codec
+from . import chunked_pickle, codec, state_codec, value_errors
 
 HARMLESS_GLOBALS = frozenset(
     {
@@ -77,7 +77,7 @@ class _Plain(pickle.Unpickler):
         return found
 
     def persistent_load(self, pid: Any) -> Any:
-        raise codec.Unreadable(f"it refers to something outside ({pid!r})")
+        raise value_errors.Unreadable(f"it refers to something outside ({pid!r})")
 
 
 def read_value(data: Payload) -> object:
@@ -87,17 +87,17 @@ def read_value(data: Payload) -> object:
 
 
 def read_state(data: bytes, tag: str) -> object:
-    """A state as of `codec.encode_state` and `pack_state`, as it was stored. Raises `Unreadable`."""
+    """A state as of `state_codec.encode_state` and `pack_state`, as it was stored. Raises `Unreadable`."""
     if not tag.startswith("cloudpickle"):
-        return codec.decode_state(data, tag)
+        return state_codec.decode_state(data, tag)
     return _unpickled(chunked_pickle.decompressed(data) if tag != "cloudpickle" else data)
 
 
 def _unpickled(data: bytes) -> object:
     try:
         return _Plain(BytesIO(data)).load()
-    except codec.Unreadable:
+    except value_errors.Unreadable:
         raise
     except Exception as error:  # objects of classes that travel by value; and bytes that are no pickle
         problem = f"only its own code can read it ({type(error).__name__}: {error})"
-        raise codec.Unreadable(problem) from error
+        raise value_errors.Unreadable(problem) from error

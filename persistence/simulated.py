@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from ..errors import StoreError, StoreLost
 from ..types import AgentId, Durability, Seconds
-from . import schema
+from . import schema, sqlite_errors
 from .keys import KEY_SIZE, Signer, key_path
 from .lease_rules import TakenOver
 from .queries import Query
@@ -202,7 +202,7 @@ class _Reader(Reader):
         try:
             _raise(self.disk.read_problem())
         except sqlite3.Error as error:
-            raise schema.explain(self.path, error) from error
+            raise sqlite_errors.explain(self.path, error) from error
         return super().read(query, erasing)
 
     def close(self) -> None:

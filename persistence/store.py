@@ -15,7 +15,7 @@ from typing import Any
 from ..errors import StoreError, StoreLost
 from ..retention import Retention
 from ..types import Durability, Seconds, Timestamp
-from . import schema
+from . import schema, sqlite_errors
 from .home import Home
 from .keys import ColumnPlace, Signer, key_path, make_key
 from .lease import StoreLease, admit
@@ -143,7 +143,7 @@ class Store:
                 file, durability, private=folder is not None, admit=lambda known: admit(file, known)
             )
             try:
-                with schema.explained(file), _flushing(connection):
+                with sqlite_errors.explained(file), _flushing(connection):
                     if not had_key and connection.execute("SELECT 1 FROM agents LIMIT 1").fetchone():
                         log.warning(
                             "%s has no key: what it holds is refused until its own one is put back", file
@@ -281,7 +281,7 @@ class Store:
             if copied == length and length >= LONG_LOG:
                 self._cut_log()
         except sqlite3.Error as error:
-            raise schema.explain(self.path, error) from error
+            raise sqlite_errors.explain(self.path, error) from error
 
     def prune(self, retention: Retention, now: Timestamp) -> Step:
         """Delete a little of what `retention` does not keep, in a transaction of its own.
@@ -364,7 +364,7 @@ class Store:
                 self._look_home()
                 self._erase()
                 self.tidy()
-                with schema.explained(self.path):
+                with sqlite_errors.explained(self.path):
                     self.claim.release()
         finally:
             self.claim.drop()
@@ -423,7 +423,7 @@ class Store:
             sqlite3.SQLITE_IOERR_FSYNC,
             sqlite3.SQLITE_IOERR_DIR_FSYNC,
         )
-        means = schema.explain(self.path, error)  # type: ignore[arg-type]
+        means = sqlite_errors.explain(self.path, error)  # type: ignore[arg-type]
         fatal, of_record = code & 0xFF not in _OF_THE_DISK, code & 0xFF in _OF_A_RECORD
         return WriteFailed(self.path, means.problem, fatal, of_record=of_record, means=means)
 

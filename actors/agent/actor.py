@@ -18,11 +18,10 @@ from ...persistence.rows import MessageRow, Snapshot
 from ...stored_text import storable_text
 from ...types import Address, AgentId, Incarnation, RequestId, Role, RunId
 from ..effects import Send, StartTimer
-from ..ledger.protocol import (
-    EndTurn,
-    ForgetRequest,
+from ..ledger.descriptions import LiveAgent
+from ..ledger.protocol import EndTurn, ForgetRequest
+from ..ledger.replies import (
     InterruptTurn,
-    LiveAgent,
     NothingToRun,
     RequestRefused,
     RunBegun,
@@ -58,8 +57,10 @@ from .session import (
     DoTurn,
     Session,
 )
-from .turn import Given, Pending, Turn
+from .turn import Turn
 from .turn_clock import TurnClock
+from .turn_host import Pending
+from .turn_input import Given
 
 
 class AgentActor(ActorShell):

@@ -12,7 +12,7 @@ from ...persistence.chunked_pickle import Changed
 from ...persistence.codec import dumps_at_once, dumps_in_pieces, dumps_small
 from ...persistence.rows import RunRow
 from ...types import Payload
-from ..ledger.protocol import LiveAgent
+from ..ledger.descriptions import LiveAgent
 from ..models import AgentInfo, AgentInfos, Outcome, Outcomes, weight_of_agent, weight_of_run
 from .threads import thread_limiter
 

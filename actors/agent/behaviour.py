@@ -27,8 +27,9 @@ from .aside import encoded
 from .kind import Kind
 from .opened import Opened
 from .states import StateKeeper, short
+from .sync_turn import SyncTurn
 from .threads import run_in_thread
-from .turn import SyncTurn, Turn
+from .turn import Turn
 
 log = logging.getLogger("greenroom")
 

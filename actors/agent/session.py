@@ -13,17 +13,14 @@ from ...types import AgentId, Incarnation, RunId
 from ..effects import Effect, Send
 from ..ledger.protocol import (
     EndTurn,
-    InterruptTurn,
-    RunBegun,
     SessionCancelled,
     SessionFailed,
     SessionStarted,
     TakeRun,
-    TurnMayResume,
     TurnResumes,
-    TurnSettled,
     TurnWaits,
 )
+from ..ledger.replies import InterruptTurn, RunBegun, TurnMayResume, TurnSettled
 from ..residency.protocol import (
     NextEviction,
     Room,

@@ -19,8 +19,8 @@ from typing import Any
 from ...borders import error_text, let_out, type_name
 from ...errors import CannotStore, SnapshotTampered, SnapshotUnreadable
 from ...persistence.chunked_pickle import Changed
-from ...persistence.codec import decode_state, encode_small, encode_state, is_large, pack_state
 from ...persistence.rows import Snapshot
+from ...persistence.state_codec import decode_state, encode_small, encode_state, is_large, pack_state
 from ...stored_text import storable_text
 from .kind import Kind
 from .threads import run_in_thread, thread_limiter

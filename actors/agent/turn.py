@@ -8,60 +8,45 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
-from concurrent.futures import CancelledError as _Cancelled
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from threading import current_thread
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
-from msgspec import Struct
 
 from ...borders import error_text, let_out, plain, shown, type_name
 from ...errors import (
     CannotStore,
     GreenroomError,
     OutOfTree,
-    RunFailed,
-    RunInterrupted,
     RuntimeClosing,
-    SnapshotUnreadable,
     WouldDeadlock,
 )
 from ...paths import check_path, resolve, tree_of
-from ...persistence.codec import Unreadable, loads
-from ...persistence.rows import MessageRow, RunRow, Snapshot
+from ...persistence.rows import RunRow
 from ...run_ids import derived_id, stem_of
 from ...seconds import checked_timeout
-from ...types import AgentId, Incarnation, Payload, RequestId, Role, RunId
+from ...types import AgentId, Payload, RunId
 from ..directory.protocol import InterruptAgent, LocateAgent, SpawnAgent, SubmitRun
 from ..handle import Handle
-from ..ledger.protocol import (
-    AwaitRun,
-    Checkpoint,
-    Continuation,
-    DescribeAgent,
-    DescribeAgents,
-    DescribeRun,
-    OutgoingMessage,
-    ReportDivergence,
-)
+from ..ledger.descriptions import DescribeAgent, DescribeAgents, DescribeRun
+from ..ledger.protocol import AwaitRun, Checkpoint, Continuation, OutgoingMessage, ReportDivergence
 from ..models import (
     AgentInfo,
     AgentInfos,
     Message,
     Outcome,
     Outcomes,
-    UnreadableValue,
-    weight_of_messages,
-    weight_of_run,
 )
-from .aside import Encoding, encoded, infos_of, made, outcomes_of
+from .aside import Encoding, encoded, infos_of, outcomes_of
 from .divergence import Divergence, compared
 from .executing import in_child
 from .identities import BEFORE, Identities, Identity
 from .kind import Kind, kind_of
-from .threads import wait_for_loop
+from .turn_handles import TurnAgent, TurnRun
+from .turn_host import Host, Pending
+from .turn_input import Given
 
 log = logging.getLogger("greenroom")
 
@@ -74,131 +59,6 @@ FORKED = (
 
 MOST_PROGRESS = 1 << 20
 """Bytes of one `run.progress` event; they are told to everybody who listens."""
-
-
-class Pending(asyncio.Future[Any]):
-    """The end of a run that is still open; `request` names the question."""
-
-    def __init__(self, request: RequestId) -> None:
-        super().__init__()
-        self.request = request
-
-
-class Host(Protocol):
-    """The session's actor, as a turn sees it. All on the loop."""
-
-    agent_id: AgentId
-    incarnation: Incarnation
-    roles: dict[Role, Any]
-
-    @property
-    def address(self) -> Any: ...
-
-    def ask(self, to: Role, make: Callable[[RequestId], object]) -> "asyncio.Future[Any]":
-        """Send the command that `make` makes of a request id; the future is its answer."""
-
-    def tell(self, to: Role, message: object) -> None: ...
-
-    def report(self, told: bytes) -> None:
-        """Have the ledger record progress, behind what was reported and before what is asked next."""
-
-    def forget(self, pending: Pending, run_id: RunId) -> None:
-        """Nobody waits for the end of this run any more."""
-
-    def give_slot(self) -> None:
-        """The turn waits: slot and place are for others, and its time stands still."""
-
-    def regain_slot(self) -> "asyncio.Future[None]":
-        """The wait is over; the future is done when there is room and a slot again."""
-
-    async def snapshot(self) -> Snapshot | None:
-        """The state at one moment, if it differs from what was recorded last.
-
-        The outbox is that of the same moment when this returns.
-        """
-
-    def recorded(self, snapshot: Snapshot | None) -> None:
-        """The ledger is told to record this."""
-
-    def read_mail(self) -> int | None:
-        """Take the turn's messages as read, and return the serial of the last one."""
-
-
-class TurnRun(Handle):
-    """A run that this turn started; await it for its result."""
-
-    def __init__(self, turn: "Turn", run_id: RunId, path: str) -> None:
-        self.run_id, self.path, self._turn = run_id, path, turn
-        self._ended: RunRow | None = None
-
-    def __repr__(self) -> str:
-        return f"<run {self.run_id} of {self.path}>"
-
-    def __await__(self) -> Generator[Any, None, Any]:
-        return self.result().__await__()
-
-    def done(self) -> bool:
-        """Whether this turn has seen its outcome."""
-        return self._ended is not None
-
-    async def outcome(self, timeout: float | None = None) -> Outcome:
-        """Wait for the end, without a slot, and return how it was. Raises `TimeoutError`."""
-        (outcome,) = await self._turn.wait(self, timeout=timeout)
-        return outcome
-
-    async def result(self, timeout: float | None = None) -> Any:
-        """The result; raises `RunFailed`, `RunInterrupted` or `TimeoutError`."""
-        return result_of(await self.outcome(timeout))
-
-
-class TurnAgent(Handle):
-    """An agent that this turn spawned."""
-
-    def __init__(self, turn: "Turn", path: str) -> None:
-        self.path, self._turn = path, turn
-
-    def __repr__(self) -> str:
-        return f"<agent {self.path}>"
-
-    def followup(self, input: Any, *, key: str | int | None = None) -> Coroutine[Any, Any, TurnRun]:
-        """`Turn.followup` for this agent."""
-        return self._turn.followup(self.path, input, key=key)
-
-    async def send(self, body: Any) -> None:
-        """`Turn.send` to this agent."""
-        await self._turn.send(self.path, body)
-
-    async def interrupt(self) -> bool:
-        """`Turn.interrupt` of this agent."""
-        return await self._turn.interrupt(self.path)
-
-
-class Given(Struct):
-    """What a turn finds: copies, of its own."""
-
-    input: Any
-    config: Any
-    inbox: list[Message]
-    results: list[Outcome]
-
-    @classmethod
-    async def read(
-        cls, run: RunRow, config: Payload, inbox: tuple[MessageRow, ...], results: tuple[RunRow, ...]
-    ) -> "Given":
-        """Make it of what is stored. Raises `SnapshotUnreadable`."""
-
-        def make() -> Given:
-            return cls(
-                _given(run.input, f"input of run {run.run_id}", run.path),
-                _given(config, "config", run.path),
-                [Message.of(message) for message in inbox],
-                [Outcome.of(result) for result in results],
-            )
-
-        weight = len(run.input) + len(config)
-        if inbox or results:
-            weight += weight_of_messages(inbox) + sum(map(weight_of_run, results))
-        return await made(weight, make, f"read for {run.path}")
 
 
 class Turn(Handle):
@@ -671,210 +531,3 @@ def shielded() -> Iterator[None]:
         scope.__exit__(type(error), error, error.__traceback__)
         raise
     scope.__exit__(None, None, None)
-
-
-def _given(payload: Payload, what: str, path: str) -> Any:
-    try:
-        return loads(payload)
-    except Unreadable as error:
-        raise SnapshotUnreadable.of_value(what, path, str(error)) from error
-
-
-def result_of(outcome: Outcome) -> Any:
-    """The result of a completed run; raises what another one means."""
-    if outcome.status == "completed":
-        if isinstance(outcome.result, UnreadableValue):
-            what = f"result of run {outcome.run_id}"
-            raise SnapshotUnreadable.of_value(what, outcome.path, outcome.result.problem)
-        return outcome.result
-    reason = outcome.error or "no reason was given"
-    if outcome.status == "failed":
-        raise RunFailed(outcome.run_id, outcome.path, reason, outcome.error_type)
-    raise RunInterrupted(outcome.run_id, outcome.path, reason)
-
-
-class SyncTurnRun(Handle):
-    """A run that this turn started."""
-
-    def __init__(self, turn: "SyncTurn", run: TurnRun) -> None:
-        self.run_id, self.path, self._turn, self._run = run.run_id, run.path, turn, run
-
-    def __repr__(self) -> str:
-        return repr(self._run)
-
-    def done(self) -> bool:
-        """Whether this turn has seen its outcome."""
-        return self._run.done()
-
-    def outcome(self, timeout: float | None = None) -> Outcome:
-        """Wait for the end, without a slot, and return how it was. Raises `TimeoutError`."""
-        return self._turn._on_loop(lambda: self._run.outcome(timeout), waits=True)
-
-    def result(self, timeout: float | None = None) -> Any:
-        """The result; raises `RunFailed`, `RunInterrupted` or `TimeoutError`."""
-        return self._turn._on_loop(lambda: self._run.result(timeout), waits=True)
-
-
-class SyncTurnAgent(Handle):
-    """An agent that this turn spawned."""
-
-    def __init__(self, turn: "SyncTurn", path: str) -> None:
-        self.path, self._turn = path, turn
-
-    def __repr__(self) -> str:
-        return f"<agent {self.path}>"
-
-    def followup(self, input: Any, *, key: str | int | None = None) -> SyncTurnRun:
-        """`SyncTurn.followup` for this agent."""
-        return self._turn.followup(self.path, input, key=key)
-
-    def send(self, body: Any) -> None:
-        """`SyncTurn.send` to this agent."""
-        self._turn.send(self.path, body)
-
-    def interrupt(self) -> bool:
-        """`SyncTurn.interrupt` of this agent."""
-        return self._turn.interrupt(self.path)
-
-
-class SyncTurn(Handle):
-    """A `Turn` for code on a thread: the same names, blocking.
-
-    Interrupted, `interrupted` is True and the calls that wait raise `RunInterrupted`; the slot is free
-    when the code has returned. Cut off by the end of the runtime, `suspended` is True and all calls raise
-    `RuntimeClosing`.
-    """
-
-    def __init__(self, turn: Turn, loop: asyncio.AbstractEventLoop) -> None:
-        self._turn, self._loop = turn, loop
-        self.input, self.config = turn.input, turn.config
-        self.inbox, self.results = turn.inbox, turn.results
-        self._calls: set[asyncio.Task[Any]] = set()  # on the loop, of the call under way
-
-    @property
-    def path(self) -> str:
-        """See `Turn.path`."""
-        return self._turn.path
-
-    @property
-    def run_id(self) -> str:
-        """See `Turn.run_id`."""
-        return self._turn.run_id
-
-    @property
-    def attempt(self) -> int:
-        """See `Turn.attempt`."""
-        return self._turn.attempt
-
-    @property
-    def state(self) -> Any:
-        """The agent's own state, kept from turn to turn if this one completes."""
-        return self._turn.state
-
-    @state.setter
-    def state(self, value: Any) -> None:
-        self._turn.state = value
-
-    @property
-    def interrupted(self) -> bool:
-        """Whether the turn should end: look at it now and then."""
-        return self._turn.interrupted
-
-    @property
-    def suspended(self) -> bool:
-        """Whether the runtime closes and cuts the turn off: its run begins again with the next one."""
-        return self._turn.suspended
-
-    def spawn(self, kind: Any, name: str, *, config: Any = None) -> SyncTurnAgent:
-        """See `Turn.spawn`."""
-        return SyncTurnAgent(self, self._on_loop(lambda: self._turn.spawn(kind, name, config=config)).path)
-
-    def followup(self, path: Any, input: Any, *, key: str | int | None = None) -> SyncTurnRun:
-        """See `Turn.followup`."""
-        caller = current_thread()
-        run = self._on_loop(lambda: self._turn._followup_by(caller, path, input, key))
-        return SyncTurnRun(self, run)
-
-    def send(self, path: Any, body: Any) -> None:
-        """See `Turn.send`."""
-        self._on_loop(lambda: self._turn.send(path, body))
-
-    def interrupt(self, path: Any) -> bool:
-        """See `Turn.interrupt`."""
-        return self._on_loop(lambda: self._turn.interrupt(path))
-
-    def list(self) -> AgentInfos:
-        """See `Turn.list`."""
-        return self._on_loop(self._turn.list)
-
-    def wait(self, *runs: Any, timeout: float | None = None) -> Outcomes:
-        """See `Turn.wait`."""
-        inner = [run._run if isinstance(run, SyncTurnRun) else run for run in runs]
-        return self._on_loop(lambda: self._turn.wait(*inner, timeout=timeout), waits=True)
-
-    def after(self, *runs: Any, input: Any = None) -> SyncTurnRun:
-        """See `Turn.after`."""
-        return SyncTurnRun(self, self._on_loop(lambda: self._turn.after(*runs, input=input)))
-
-    def checkpoint(self) -> None:
-        """See `Turn.checkpoint`."""
-        self._on_loop(self._turn.checkpoint)
-
-    def emit(self, name: str, data: Any = None) -> None:
-        """See `Turn.emit`."""
-
-        async def emit() -> None:
-            self._turn.emit(name, data)
-
-        self._on_loop(emit)
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """See `Turn.paused`."""
-        block = self._turn.paused()
-        self._on_loop(block.__aenter__)
-        try:
-            yield
-        finally:
-            self._on_loop(lambda: block.__aexit__(None, None, None))
-
-    def _on_loop(self, call: Callable[[], Coroutine[Any, Any, T]], *, waits: bool = False) -> T:
-        """Do `call` on the loop and wait for it here; one that `waits` is not begun once interrupted."""
-
-        async def tracked() -> T:
-            task = asyncio.current_task()
-            assert task is not None
-            if waits and self._turn._is_to_end:
-                raise asyncio.CancelledError
-            self._calls.add(task)
-            try:
-                return await call()
-            finally:
-                self._calls.discard(task)
-
-        if in_child(self._turn._pid):
-            raise GreenroomError(FORKED)
-        if asyncio._get_running_loop() is self._loop:
-            raise GreenroomError(
-                f"a call of {self.path}'s turn, which waits, was made on the loop of all agents: make it "
-                "on the turn's own thread, or have the kind be an async def"
-            )
-        try:
-            return wait_for_loop(tracked, self._loop)
-        except (asyncio.CancelledError, _Cancelled):
-            if self._turn.suspended:
-                _ = self._turn._live  # raises
-            if not self._turn.interrupted:
-                raise
-            reason = "interrupted while it waited"
-            raise RunInterrupted(self.run_id, self.path, reason) from None
-
-    def _become(self, turn: Turn) -> None:
-        """Be a `Turn` from now on: a coroutine that was made with this goes on on the loop."""
-        self.__class__ = Turn  # type: ignore[assignment]
-        self.__dict__ = turn.__dict__
-
-    def _cancel_calls(self) -> None:
-        """The turn was interrupted: end the calls that wait, on the loop."""
-        for task in list(self._calls):
-            task.cancel()

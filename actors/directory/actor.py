@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from ...types import Address
 from ..containing import refused
 from ..effects import Effect
-from ..ledger.protocol import CloseRecorded, SpawnSettled, SpawnWithdrawn
+from ..ledger.replies import CloseRecorded, SpawnSettled, SpawnWithdrawn
 from ..shell import ActorShell, Contained
 from ..storage.protocol import Answer
 from .paths import PathTable

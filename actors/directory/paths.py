@@ -17,18 +17,8 @@ from ...persistence.rows import AgentRow
 from ...types import AgentId, Timestamp
 from ..effects import Effect, Send
 from ..ledger.log.commit_log import PageOfAgents
-from ..ledger.protocol import (
-    AcceptMessage,
-    AcceptRun,
-    AgentSpawned,
-    CloseRecorded,
-    InterruptRuns,
-    RecordClose,
-    RecordSpawn,
-    RequestRefused,
-    SpawnSettled,
-    SpawnWithdrawn,
-)
+from ..ledger.protocol import AcceptMessage, AcceptRun, InterruptRuns, RecordClose, RecordSpawn
+from ..ledger.replies import AgentSpawned, CloseRecorded, RequestRefused, SpawnSettled, SpawnWithdrawn
 from ..processes.protocol import EndErased
 from ..residency.protocol import EvictAgent, PinAgent
 from ..storage.protocol import Answer, Ask

@@ -6,7 +6,7 @@ from ...types import Address
 from ..containing import refused
 from ..effects import Effect, Send
 from ..ledger.log.commit_log import Publish
-from ..ledger.protocol import RequestRefused
+from ..ledger.replies import RequestRefused
 from ..shell import ActorShell, Contained
 from ..storage.protocol import Answer, Ask
 from .buffer import EventBuffer, Key

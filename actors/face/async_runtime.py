@@ -20,11 +20,12 @@ from ...types import AgentStatus, Durability, RequestId, RunId
 from ..agent.aside import encoded, infos_of, made, outcomes_of
 from ..agent.divergence import compared
 from ..agent.kind import find_kind, kind_of
-from ..agent.turn import result_of
+from ..agent.turn_handles import result_of
 from ..events.buffer import cursor_of
 from ..events.protocol import Cursor, ForgetPull
 from ..handle import Handle
-from ..ledger.protocol import ForgetRequest, RunOutcome
+from ..ledger.protocol import ForgetRequest
+from ..ledger.replies import RunOutcome
 from ..models import AgentInfo, AgentInfos, Event, Explanation, Outcome, RunInfo, Stats, weight_of_run
 from . import requests
 from .engine import Engine, Settings, checked_drain, failure_of

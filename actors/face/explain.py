@@ -1,7 +1,7 @@
 """Why an agent does what it does: the reports of those who know made into one explanation."""
 
 from ...types import Timestamp
-from ..ledger.protocol import AgentDescribed, AwaitedRun, LiveAgent
+from ..ledger.descriptions import AgentDescribed, AwaitedRun, LiveAgent
 from ..models import Explanation, WaitsFor
 from ..processes.protocol import PermitsReport
 from ..residency.protocol import Residence, ResidencyReport

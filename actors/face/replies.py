@@ -14,7 +14,7 @@ from thespian.actors import Actor, ActorAddress
 
 from ...errors import GreenroomError
 from ...types import Address, RequestId
-from ..ledger.protocol import RequestRefused
+from ..ledger.replies import RequestRefused
 from ..supervisor.protocol import RuntimeFailed
 
 Callback = Callable[[Any], None]

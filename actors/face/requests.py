@@ -30,16 +30,8 @@ from ..directory.protocol import (
     SubmitRun,
 )
 from ..events.protocol import Cursor, PullEvents
-from ..ledger.protocol import (
-    AwaitRun,
-    AwaitRuns,
-    DescribeAgent,
-    DescribeAgents,
-    DescribeLedger,
-    DescribeRun,
-    DescribeState,
-    InterruptTree,
-)
+from ..ledger.descriptions import DescribeAgent, DescribeAgents, DescribeLedger, DescribeRun, DescribeState
+from ..ledger.protocol import AwaitRun, AwaitRuns, InterruptTree
 from ..processes.protocol import DescribePermits
 from ..residency.protocol import DescribeResidency
 from ..slots.protocol import DescribeSlots

@@ -14,7 +14,7 @@ from ...seconds import checked_timeout
 from ...types import AgentStatus, Durability, RunId
 from ..agent.aside import outcomes_of
 from ..agent.kind import find_kind
-from ..agent.turn import result_of
+from ..agent.turn_handles import result_of
 from ..events.protocol import ForgetPull
 from ..handle import Handle
 from ..ledger.protocol import ForgetRequest

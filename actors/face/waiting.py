@@ -11,7 +11,8 @@ from queue import Empty
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from ...types import RequestId, Seconds
-from ..ledger.protocol import ForgetRuns, RunOutcome, RunsSought
+from ..ledger.protocol import ForgetRuns
+from ..ledger.replies import RunOutcome, RunsSought
 from ..models import Outcome
 from . import requests
 from .engine import failure_of

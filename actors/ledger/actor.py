@@ -24,24 +24,18 @@ from ..storage.protocol import (
 )
 from .admission import REQUESTS_IN_PORTION, STALLED, Admission, AdmitNext, CheckAdmission
 from .audit import Mark, broken_invariant, mark_of
+from .descriptions import DescribeAgent, DescribeAgents, DescribeLedger, DescribeRun, DescribeState
 from .errands import NextPortion
 from .ledger import ActivateAgain, Ledger
 from .log.commit_log import CommitLog, ReadAgain, first_seq
 from .protocol import (
     AcceptMessage,
     AcceptRun,
-    AgentsClosed,
-    AgentSpawned,
     AwaitRun,
     AwaitRuns,
     Checkpoint,
     CloseLedger,
     ConfigureLedger,
-    DescribeAgent,
-    DescribeAgents,
-    DescribeLedger,
-    DescribeRun,
-    DescribeState,
     EndTurn,
     ForgetRequest,
     ForgetRuns,
@@ -50,24 +44,28 @@ from .protocol import (
     InterruptTree,
     InterruptTurns,
     KindRegistered,
-    LedgerClosed,
-    MessageAccepted,
     OpeningRecorded,
     RecordClose,
     RecordSpawn,
     ReportDivergence,
     ReportProgress,
-    RequestRefused,
-    RunAccepted,
-    RunsInterrupted,
     SessionCancelled,
     SessionFailed,
     SessionStarted,
     StopBeginning,
-    StoreFailing,
     TakeRun,
     TurnResumes,
     TurnWaits,
+)
+from .replies import (
+    AgentsClosed,
+    AgentSpawned,
+    LedgerClosed,
+    MessageAccepted,
+    RequestRefused,
+    RunAccepted,
+    RunsInterrupted,
+    StoreFailing,
 )
 from .suspects import Outran
 from .withdrawal import broken_by, withdraw

@@ -68,6 +68,7 @@ from ..residency.protocol import (
 from ..storage.protocol import Answer, Ask, BatchWritten
 from .admission import MOST_HANDED_IN
 from .agent_runs import AgentRuns, OpenRun
+from .descriptions import DescribeAgents, DescribeLedger, LedgerReport
 from .erasures import Erasures
 from .errands import LIGHT_STEPS, Portions
 from .latencies import Latencies
@@ -77,33 +78,41 @@ from .progress import Progress
 from .protocol import (
     AcceptMessage,
     AcceptRun,
-    AgentsClosed,
-    AgentSpawned,
     AwaitRun,
     AwaitRuns,
     Checkpoint,
-    CheckpointRecorded,
-    CloseRecorded,
-    DescribeAgents,
-    DescribeLedger,
     EndTurn,
     ForgetRequest,
     ForgetRuns,
     GoOnTelling,
     InterruptRuns,
     InterruptTree,
-    InterruptTurn,
     InterruptTurns,
     KindRegistered,
-    LedgerReport,
-    MessageAccepted,
-    NothingToRun,
     OpeningRecorded,
     OutgoingMessage,
     RecordClose,
     RecordSpawn,
     ReportDivergence,
     ReportProgress,
+    SessionCancelled,
+    SessionFailed,
+    SessionStarted,
+    StopBeginning,
+    TakeRun,
+    TurnResumes,
+    TurnWaits,
+)
+from .queries import LedgerQueries
+from .recent_runs import RecentRuns
+from .replies import (
+    AgentsClosed,
+    AgentSpawned,
+    CheckpointRecorded,
+    CloseRecorded,
+    InterruptTurn,
+    MessageAccepted,
+    NothingToRun,
     RequestRefused,
     RunAccepted,
     RunBegun,
@@ -111,21 +120,12 @@ from .protocol import (
     RunPending,
     RunsInterrupted,
     RunsSought,
-    SessionCancelled,
-    SessionFailed,
-    SessionStarted,
     SpawnSettled,
     SpawnWithdrawn,
-    StopBeginning,
-    TakeRun,
     TurnMayResume,
-    TurnResumes,
     TurnsEnded,
     TurnSettled,
-    TurnWaits,
 )
-from .queries import LedgerQueries
-from .recent_runs import RecentRuns
 from .store_outage import Episode, StoreOutage
 from .suspects import (
     CRASHED,

@@ -13,8 +13,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from ...errors import GreenroomError
-from ...persistence.rows import AgentImage, AgentRow, MessageRow, RunRow, Snapshot, Unfinished
+from ...persistence.rows import AgentRow, Snapshot, Unfinished
 from ...types import (
     Address,
     AgentId,
@@ -28,6 +27,7 @@ from ...types import (
     Timestamp,
 )
 from ..storage.protocol import Ask
+from .descriptions import DescribeAgent, DescribeAgents, DescribeLedger, DescribeRun, DescribeState
 
 EVENT_BYTES = 100
 """What an event takes in memory beside its data."""
@@ -185,53 +185,6 @@ class ForgetRequest(Struct, frozen=True, gc=False):
 
     request: RequestId
     run_id: RunId
-
-
-# Queries
-
-
-class DescribeAgent(Struct, frozen=True):
-    """Answered by `AgentDescribed`."""
-
-    request: RequestId
-    reply_to: Address
-    path: str
-
-
-class DescribeAgents(Struct, frozen=True):
-    """A page of agents at or below `under`, by path. Answered by `AgentsDescribed`."""
-
-    request: RequestId
-    reply_to: Address
-    under: str
-    status: str | None
-    after: str | None
-    limit: int
-    resident: bool = False  # those in memory alone
-    after_id: AgentId | None = None  # with it, also those at the path `after` whose id is greater
-
-
-class DescribeState(Struct, frozen=True):
-    """Answered by `StateDescribed`."""
-
-    request: RequestId
-    reply_to: Address
-    path: str
-
-
-class DescribeRun(Struct, frozen=True):
-    """Answered by `RunDescribed`."""
-
-    request: RequestId
-    reply_to: Address
-    run_id: RunId
-
-
-class DescribeLedger(Struct, frozen=True):
-    """Answered by `LedgerReport`."""
-
-    request: RequestId
-    reply_to: Address
 
 
 # From the sessions
@@ -404,225 +357,11 @@ class CloseLedger(Struct, frozen=True, gc=False):
     patience: Seconds = 10.0
 
 
-# Events and replies
-
-
-class RequestRefused(Struct, frozen=True):
-    """The question could not be granted and nothing of it was recorded."""
-
-    request: RequestId
-    error: GreenroomError
-
-
-class AgentSpawned(Struct, frozen=True, gc=False):
-    """`found`: a turn asked again for an agent that its run had spawned."""
-
-    request: RequestId
-    agent_id: AgentId
-    path: str
-    run_id: RunId | None
-    known: RunRow | None = None  # the first run, if its id was given before
-    found: bool = False
-
-
-class SpawnSettled(Struct, frozen=True, gc=False):
-    """To the directory: the spawn was recorded, or not."""
-
-    agent_id: AgentId
-    path: str
-    recorded: bool
-
-
-class SpawnWithdrawn(Struct, frozen=True, gc=False):
-    """To the directory: a spawn that it was told of as recorded was refused by the store."""
-
-    agent_id: AgentId
-    path: str
-
-
-class CloseRecorded(Struct, frozen=True, gc=False):
-    """To the directory: the agents of a `RecordClose` are gone, here and in the commit log."""
-
-    closing: str
-
-
-class AgentsClosed(Struct, frozen=True, gc=False):
-    """`count` agents, in all."""
-
-    request: RequestId
-    count: int
-
-
-class RunAccepted(Struct, frozen=True, gc=False):
-    request: RequestId
-    run_id: RunId
-    path: str
-    known: RunRow | None = None  # the run, if its id was given before
-
-
-class MessageAccepted(Struct, frozen=True, gc=False):
-    request: RequestId
-
-
-class RunsInterrupted(Struct, frozen=True, gc=False):
-    """`count` open runs were told to end."""
-
-    request: RequestId
-    count: int
-
-
-class RunPending(Struct, frozen=True, gc=False):
-    request: RequestId
-
-
-class RunsSought(Struct, frozen=True, gc=False):
-    """`unread`: so many runs are being looked up on the disk."""
-
-    request: RequestId
-    unread: int
-
-
-class RunOutcome(Struct, frozen=True, gc=False):
-    request: RequestId
-    run: RunRow
-
-
-class AwaitedRun(Struct, frozen=True, gc=False):
-    """An open run that somebody waits for, and whose it is."""
-
-    run_id: RunId
-    path: str
-
-
-class LiveAgent(Struct, frozen=True, gc=False):
-    """An agent as it is now: its row, and what is going on."""
-
-    row: AgentRow
-    status: str
-    resident: bool
-    incarnation: Incarnation
-    queued: int
-    running: RunId | None = None
-    beginning: bool = False  # … which starts when it is on disk that it does
-    awaits: tuple[AwaitedRun, ...] = ()  # what its turn, or its first continuation, waits for
-    behind: AwaitedRun | None = None  # the suspect at work, which its next run, one as well, waits for
-    since: Timestamp | None = None  # when the first of its open runs was accepted
-    kind_missing: bool = False
-    unwritten: bool = False  # something of it is not on disk yet
-
-
-class AgentDescribed(Struct, frozen=True, gc=False):
-    request: RequestId
-    agent: LiveAgent
-
-
-class AgentsDescribed(Struct, frozen=True, gc=False):
-    """`next` is what to give as `after` for the following page, with `next_id`; None at the end."""
-
-    request: RequestId
-    agents: tuple[LiveAgent, ...]
-    next: str | None
-    next_id: AgentId | None = None
-
-
-class StateDescribed(Struct, frozen=True, gc=False):
-    request: RequestId
-    image: AgentImage
-
-
-class RunDescribed(Struct, frozen=True, gc=False):
-    """`run.status` is `accepted`, `queued`, `running` or the outcome's."""
-
-    request: RequestId
-    run: RunRow
-
-
-class LedgerReport(Struct, frozen=True):
-    request: RequestId
-    agents: int
-    running: int
-    queued: int
-    commits: int
-    unwritten: int
-    events_dropped: int
-    store_problem: str | None
-    latencies: dict[str, tuple[float, float]]  # seconds: p50 and p99 of "commit", "queue", "turn"
-
-
-class RunBegun(Struct, frozen=True, gc=False):
-    """`inbox` are messages accepted since the session was loaded; `results` a continuation's outcomes.
-
-    The run has its stem in any case.
-    A turn of a `suspect` says when it waits, and asks before it goes on.
-    """
-
-    agent_id: AgentId
-    run: RunRow
-    again: bool  # a turn of this run has begun before
-    inbox: tuple[MessageRow, ...]
-    results: tuple[RunRow, ...]
-    suspect: bool = False
-    erased: tuple[AgentId, ...] = ()  # deleted since: what they sent is not to be read
-
-
 class OpeningRecorded(Struct, frozen=True):
     """To the ledger itself: it is on disk for which run the session opens, so the image may be read."""
 
     ask: Ask
     residency: Address
-
-
-class NothingToRun(Struct, frozen=True, gc=False):
-    agent_id: AgentId
-
-
-class InterruptTurn(Struct, frozen=True, gc=False):
-    """To a session: end the turn of this run, if it is still under way; `suspend`: it begins again."""
-
-    run_id: RunId
-    reason: str
-    suspend: bool = False
-
-
-class TurnMayResume(Struct, frozen=True, gc=False):
-    """To a session: the turn of this suspect may go on after its wait of this number."""
-
-    run_id: RunId
-    number: int
-
-
-class CheckpointRecorded(Struct, frozen=True, gc=False):
-    request: RequestId
-
-
-class TurnSettled(Struct, frozen=True, gc=False):
-    """The outcome was taken down. `more`: another run waits, ask for it with a new slot.
-
-    That one `goes_on` if it is a continuation, or has begun before.
-    """
-
-    agent_id: AgentId
-    more: bool
-    goes_on: bool = False
-
-
-class TurnsEnded(Struct, frozen=True, gc=False):
-    pass
-
-
-class LedgerClosed(Struct, frozen=True, gc=False):
-    """`problem`: what was not written, or will not be found, and why; `lost` commits were not written."""
-
-    problem: str | None = None
-    lost: int = 0
-
-
-class StoreFailing(Struct, frozen=True):
-    """To the supervisor: a batch could not be written. `fatal`: it never will be, by `error`."""
-
-    problem: str
-    fatal: bool
-    error: GreenroomError | None = None
 
 
 LedgerCommand: TypeAlias = (

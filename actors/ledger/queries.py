@@ -17,10 +17,7 @@ from ...types import AgentId, RunId
 from ..effects import Effect, Send
 from ..storage.protocol import Answer
 from .agent_runs import AgentRuns, OpenRun
-from .errands import LIGHT_STEPS
-from .log.commit_log import CommitLog
-from .log.memtable import PageOfAgents
-from .protocol import (
+from .descriptions import (
     AgentDescribed,
     AgentsDescribed,
     AwaitedRun,
@@ -29,10 +26,13 @@ from .protocol import (
     DescribeRun,
     DescribeState,
     LiveAgent,
-    RequestRefused,
     RunDescribed,
     StateDescribed,
 )
+from .errands import LIGHT_STEPS
+from .log.commit_log import CommitLog
+from .log.memtable import PageOfAgents
+from .replies import RequestRefused
 from .suspects import Suspects
 
 LIVE = frozenset({"starting", "queued", "running", "waiting", "interrupting"})

@@ -12,7 +12,7 @@ from ...persistence.records import AddAgent, AddEvent, AddMessage, AddRun, Recor
 from ...persistence.rows import AgentRow, MessageRow, RunRow
 from ..effects import Effect, Send
 from .agent_runs import AgentRuns, OpenRun
-from .protocol import AgentSpawned, MessageAccepted, RequestRefused, RunAccepted, RunBegun
+from .replies import AgentSpawned, MessageAccepted, RequestRefused, RunAccepted, RunBegun
 
 if TYPE_CHECKING:
     from .ledger import Ledger

@@ -21,15 +21,8 @@ from ..events.actor import EventBus
 from ..events.protocol import ConfigureEvents
 from ..ledger.actor import LedgerActor
 from ..ledger.log.commit_log import first_seq
-from ..ledger.protocol import (
-    CloseLedger,
-    ConfigureLedger,
-    InterruptTurns,
-    LedgerClosed,
-    StopBeginning,
-    StoreFailing,
-    TurnsEnded,
-)
+from ..ledger.protocol import CloseLedger, ConfigureLedger, InterruptTurns, StopBeginning
+from ..ledger.replies import LedgerClosed, StoreFailing, TurnsEnded
 from ..processes.protocol import (
     AllProcessesEnded,
     ConfigureProcesses,

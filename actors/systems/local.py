@@ -42,6 +42,8 @@ from thespian.system.timing import timePeriodSeconds
 
 from .cell import Cell, Echo, ExternalCell, LocalAddress, SystemCell, ThreadCell
 from .creation import class_of, instantiate, suits
+from .own_loop import _new_loop
+from .private_context import PrivateContext
 from .sources import Sources
 
 log = logging.getLogger("Thespian")
@@ -452,94 +454,6 @@ class LocalSystemBase(Sources):
 
 def _is_alive(thread: threading.Thread) -> bool:
     return thread.is_alive()
-
-
-class PrivateContext:
-    """A `private()` context's own way in and out."""
-
-    def __init__(self, base: LocalSystemBase, cell: ExternalCell) -> None:
-        self._base, self._cell = base, cell
-
-    def tell(self, to: ActorAddress, message: Any) -> None:
-        """Send."""
-        self._base.put(to, message, self._cell.address)
-
-    def ask(self, to: ActorAddress, message: Any, timeout: Any) -> Any:
-        """Send, and return the next message for this context."""
-        return self._base.ask_as(self._cell, to, message, timeout)
-
-    def listen(self, timeout: Any) -> Any:
-        """The next message for this context; None after `timeout`."""
-        return self._base.listen_as(self._cell, timeout)
-
-    def newPrimaryActor(self, *args: Any) -> ActorAddress:
-        """`ActorSystem.createActor`."""
-        return self._base.newPrimaryActor(*args)
-
-    def exit_context(self) -> None:
-        """Nobody listens here any more."""
-        self._cell.address.cell = None
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._base, name)
-
-
-def _new_loop(over: Callable[[], bool]) -> tuple[asyncio.AbstractEventLoop, threading.Thread]:
-    """A loop that runs on a new thread, until it is stopped when it is `over`."""
-    try:
-        from uvloop import new_event_loop
-    except ImportError:
-        from asyncio import new_event_loop
-    loop = new_event_loop()
-    running: SimpleQueue[None] = SimpleQueue()
-
-    def run() -> None:
-        asyncio.set_event_loop(loop)
-        loop.call_soon(running.put, None)
-        try:
-            _run(loop, over)
-        finally:
-            _cancel_all(loop)
-            loop.close()
-
-    thread = threading.Thread(target=run, name="greenroom loop", daemon=True)
-    thread.start()
-    running.get()
-    return loop, thread
-
-
-def _run(loop: asyncio.AbstractEventLoop, over: Callable[[], bool]) -> None:
-    """What somebody's task does to end the loop, or the process, ends that task alone."""
-    while not over():
-        try:
-            loop.run_forever()
-        except (SystemExit, KeyboardInterrupt) as error:
-            log.error("a task raised %r, which does not end the actors", error)
-        else:
-            if not over():
-                log.error("a task stopped the loop, which does not end the actors: it goes on")
-
-
-def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
-    """Tasks that users' code left behind get a moment to end; those that do not are named."""
-    tasks = asyncio.all_tasks(loop)
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        _, left = loop.run_until_complete(asyncio.wait(tasks, timeout=1.0))
-        for task in left:
-            where = getattr(task.get_coro(), "__qualname__", "a coroutine")
-            log.warning(
-                "left behind, as it did not end when it was cancelled: %s, in %s", task.get_name(), where
-            )
-    loop.set_exception_handler(_told)
-    loop.run_until_complete(loop.shutdown_asyncgens())
-
-
-def _told(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """A task that was left behind has been named, and is not told of again when it is destroyed."""
-    if "task" not in context:
-        loop.default_exception_handler(context)
 
 
 __all__ = ["THREAD", "InvalidActorAddress", "LocalSystemBase"]

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 
 from ...types import Timestamp
-from .. import schema, transient
+from .. import schema_steps, transient
 from . import agent_checks, file_checks, number_checks, run_checks, value_checks
 from .check import BACKUP, Check, CheckProblem
 from .inspection import Inspection, Progress, inspecting, met, raise_if_stopped
@@ -57,7 +57,7 @@ def _examine(store: Inspection) -> DoctorReport:
         check
         for check in CHECKS
         if not (check.deep and store.quick)
-        and (version == len(schema.STEPS) or check in file_checks.ANY_VERSION)
+        and (version == len(schema_steps.STEPS) or check in file_checks.ANY_VERSION)
     ]
     findings: list[Finding] = []
     for number, check in enumerate(checks, 1):

@@ -6,7 +6,7 @@ import sqlite3
 import stat
 from collections.abc import Iterator
 
-from .. import schema
+from .. import schema, schema_steps
 from ..keys import key_path
 from .check import BACKUP, CheckProblem, check
 from .inspection import Inspection
@@ -41,8 +41,8 @@ def pages(store: Inspection) -> Iterator[CheckProblem | str]:
     repairable=True,
 )
 def schema_version(store: Inspection) -> Iterator[str]:
-    if store.version < len(schema.STEPS):
-        yield f"the schema has version {store.version}, this greenroom makes {len(schema.STEPS)}"
+    if store.version < len(schema_steps.STEPS):
+        yield f"the schema has version {store.version}, this greenroom makes {len(schema_steps.STEPS)}"
 
 
 @check(

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 from ...errors import StoreError
 from ...types import Timestamp
-from .. import schema, transient
+from .. import schema, schema_steps, sqlite_errors, transient
 from ..keys import Signer, read_key
 
 Row: TypeAlias = tuple[Any, ...]
@@ -106,13 +106,13 @@ def inspecting(store: str, *, now: Timestamp, quick: bool, progress: Progress) -
 
     try:
         inspection = Inspection(store, connection, now=now, quick=quick, progress=progress)
-        schema.as_of_now(connection, inspection.version or len(schema.STEPS))
+        schema_steps.as_of_now(connection, inspection.version or len(schema_steps.STEPS))
         yield inspection
     except sqlite3.Error as error:
         raise_if_stopped(error)
         if disturbed():
             raise transient.Disturbed(store) from error
-        raise schema.explain(store, error) from error
+        raise sqlite_errors.explain(store, error) from error
     finally:
         connection.close()
     if disturbed():
@@ -124,7 +124,7 @@ def _opened(store: str) -> tuple[transient.State, str, sqlite3.Connection]:
     before, how = transient.state_of(store), _how(store)
     if how == NEVER_CHANGES:
         transient.let_settle(store)
-    with schema.explained(store):
+    with sqlite_errors.explained(store):
         connection = schema.connect(store, how)
         try:
             _set_up(connection)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ...errors import StoreInUse
-from .. import schema
+from .. import schema, sqlite_errors
 from ..lease import StoreLease, admit
 from ..lease_rules import Owner, owner_of
 from .inspection import stoppable
@@ -47,7 +47,7 @@ def writing(
     connection = schema.open_for_writing(store, "power")
     stoppable(connection)
     try:
-        with schema.explained(store):
+        with sqlite_errors.explained(store):
             connection.execute("BEGIN IMMEDIATE")
             admit(store, connection)
             first(connection)

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from ...types import Timestamp
-from .. import schema
+from .. import schema_steps
 from .agent_checks import BAD_LAST_RUNS, OF_NOBODY
 from .file_checks import INDEX_IS_WRONG
 from .number_checks import COUNTED, HIGHEST_EPOCH, USED_NUMBERS
@@ -78,7 +78,7 @@ def meta(store: Bench) -> Iterator[str]:
     store.connection.execute("DELETE FROM meta")
     store.connection.execute(
         f"INSERT INTO meta (id, nonce, epoch, {', '.join((*USED_NUMBERS, *COUNTED))})"
-        f" SELECT 1, coalesce(?, {schema.NEW_NONCE}), coalesce(?, ({HIGHEST_EPOCH}), 0),"
+        f" SELECT 1, coalesce(?, {schema_steps.NEW_NONCE}), coalesce(?, ({HIGHEST_EPOCH}), 0),"
         f" {', '.join(f'coalesce(?, ({used}) + 1, 1)' for used in USED_NUMBERS.values())},"
         f" {', '.join(f'({counted})' for counted in COUNTED.values())}",
         rows[:-1],

@@ -10,7 +10,7 @@ from itertools import islice
 from msgspec import Struct
 
 from ...errors import SnapshotTampered
-from .. import codec
+from .. import state_codec, value_errors
 from ..keys import ColumnPlace, SignedColumns
 from .check import BACKUP, check
 from .inspection import Inspection
@@ -124,10 +124,10 @@ def snapshots_readable(store: Inspection) -> Iterator[str]:
     for path, agent_id, tag, version, sealed in store.ticking("snapshots", rows):
         try:
             data = store.sealer.open(sealed, SignedColumns.state(agent_id, tag, version), path or "")
-            codec.decode_state(data, tag)
+            state_codec.decode_state(data, tag)
         except SnapshotTampered:
             continue  # `signatures` says so
-        except codec.Unreadable as error:
+        except value_errors.Unreadable as error:
             yield f"the state of {path or f'agent {agent_id}'}: {error}"
 
 

@@ -17,7 +17,7 @@ from msgspec import Struct
 from ...errors import SnapshotTampered, StoreCorrupt, StoreError
 from ...run_ids import stem_of
 from ...types import Payload, RunId
-from .. import codec, safe_unpickle
+from .. import safe_unpickle, value_errors
 from ..doctor.inspection import Inspection, Progress, inspecting
 from ..keys import ColumnPlace, Signer, read_key, signed_columns_of
 from ..lease import NUMBERS_GONE
@@ -207,6 +207,13 @@ def _view(data: bytes, read: Callable[[bytes], Any]) -> object:
     try:
         value = read(data)
         msgspec.json.encode(value)
-    except (codec.Unreadable, SnapshotTampered, TypeError, ValueError, RecursionError, OverflowError):
+    except (
+        value_errors.Unreadable,
+        SnapshotTampered,
+        TypeError,
+        ValueError,
+        RecursionError,
+        OverflowError,
+    ):
         return None
     return value

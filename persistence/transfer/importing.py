@@ -20,7 +20,7 @@ from msgspec import Struct
 from ...errors import InvalidPath, PathTaken, RunIdTaken
 from ...paths import check_path
 from ...types import AgentId, RunId, Timestamp
-from .. import schema
+from .. import schema, sqlite_errors
 from ..keys import ColumnPlace, Signer, make_key
 from ..lease import StoreLease, admit
 from ..records import AddAgent, AddEvent, AddMessage, AddRun, EndRun, InterruptRun, PutSnapshot, Record
@@ -129,7 +129,7 @@ def _owned(store: str) -> Iterator[tuple[sqlite3.Connection, StoreLease]]:
     connection = schema.open_for_writing(store, "power", admit=lambda known: admit(store, known))
     try:
         make_key(store)
-        with schema.explained(store):
+        with sqlite_errors.explained(store):
             claim = StoreLease.take(store, connection, IMPORT_LEASE_SECONDS)
             try:
                 yield connection, claim

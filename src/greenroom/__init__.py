@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .actors.agent.kind import agent
-    from .actors.agent.turn import SyncTurn, SyncTurnAgent, SyncTurnRun, Turn, TurnAgent, TurnRun
+    from .actors.agent.sync_turn import SyncTurn, SyncTurnAgent, SyncTurnRun
+    from .actors.agent.turn import Turn
+    from .actors.agent.turn_handles import TurnAgent, TurnRun
     from .actors.face.async_runtime import AsyncAgentRef, AsyncRun, AsyncRuntime
     from .actors.face.requests import UNSET
     from .actors.face.runtime import AgentRef, Run, Runtime
@@ -94,17 +96,16 @@ __all__ = [
 
 _HOMES = {
     "agent": "actors.agent.kind",
-    "SyncTurn": "actors.agent.turn",
-    "SyncTurnAgent": "actors.agent.turn",
-    "SyncTurnRun": "actors.agent.turn",
+    "SyncTurn": "actors.agent.sync_turn",
+    "SyncTurnAgent": "actors.agent.sync_turn",
+    "SyncTurnRun": "actors.agent.sync_turn",
     "Turn": "actors.agent.turn",
-    "TurnAgent": "actors.agent.turn",
-    "TurnRun": "actors.agent.turn",
+    "TurnAgent": "actors.agent.turn_handles",
+    "TurnRun": "actors.agent.turn_handles",
     "AsyncAgentRef": "actors.face.async_runtime",
     "AsyncRun": "actors.face.async_runtime",
     "AsyncRuntime": "actors.face.async_runtime",
     "UNSET": "actors.face.requests",
-    "Retention": "retention",
     "AgentRef": "actors.face.runtime",
     "Run": "actors.face.runtime",
     "Runtime": "actors.face.runtime",
@@ -115,6 +116,7 @@ _HOMES = {
     "Outcome": "actors.models",
     "RunInfo": "actors.models",
     "Stats": "actors.models",
+    "Retention": "retention",
 }
 """Where the names stand that are no errors."""
 

@@ -17,19 +17,15 @@ from greenroom.actors.directory.protocol import ConfigureDirectory, SpawnAgent, 
 from greenroom.actors.events.actor import EventBus
 from greenroom.actors.events.protocol import ConfigureEvents, EventsPulled, PullEvents
 from greenroom.actors.ledger.actor import LedgerActor
-from greenroom.actors.ledger.protocol import (
+from greenroom.actors.ledger.protocol import AwaitRun, CloseLedger, ConfigureLedger, EndTurn, TakeRun
+from greenroom.actors.ledger.replies import (
     AgentSpawned,
-    AwaitRun,
-    CloseLedger,
-    ConfigureLedger,
-    EndTurn,
     LedgerClosed,
     MessageAccepted,
     RequestRefused,
     RunAccepted,
     RunBegun,
     RunOutcome,
-    TakeRun,
     TurnSettled,
 )
 from greenroom.actors.residency.protocol import ActivateAgent

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from greenroom.persistence.codec import dumps, encode_state
+from greenroom.persistence.codec import dumps
 from greenroom.persistence.records import AddAgent, AddRun, PutSnapshot
 from greenroom.persistence.rows import AgentRow, RunRow, Snapshot
+from greenroom.persistence.state_codec import encode_state
 from greenroom.persistence.store import Store
 from greenroom.types import AgentId, RunId
 

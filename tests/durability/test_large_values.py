@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from greenroom import AsyncRuntime, CannotStore, Runtime, SyncTurn, Turn, agent
-from greenroom.persistence import chunked_pickle, codec
+from greenroom.persistence import chunked_pickle, codec, value_errors
 
 DEADLINE = 30.0
 
@@ -211,7 +211,7 @@ def test_a_large_value_comes_back_as_it_was(value: Any) -> None:
 
 
 def test_too_large_a_value_is_refused_before_it_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(codec, "LARGEST_VALUE_BYTES", 1_000_000)
+    monkeypatch.setattr(value_errors, "LARGEST_VALUE_BYTES", 1_000_000)
     for value in (b"x" * 1_000_001, "x" * 1_000_001, ["x" * 600_000] * 2 + ["y" * 600_000]):
         with pytest.raises(CannotStore, match=r"1,000,000 (bytes, which )?are allowed"):
             codec.dumps(value, "it")

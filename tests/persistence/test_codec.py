@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from greenroom.errors import CannotStore, SnapshotTampered
-from greenroom.persistence import codec
+from greenroom.persistence import canonical, chunked_pickle, codec, state_codec, value_errors
 
 leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()) | st.binary()
 hashable = st.recursive(
@@ -114,7 +114,7 @@ def test_a_value_is_stored_while_another_thread_imports_cloudpickle(
 ) -> None:
     monkeypatch.setitem(sys.modules, "cloudpickle", types.ModuleType("cloudpickle"))  # as yet empty
     assert codec.loads(codec.dumps([1], "it")) == [1]
-    assert codec.encode_small([1], "cloudpickle", "it") == codec.dumps([1], "it")
+    assert state_codec.encode_small([1], "cloudpickle", "it") == codec.dumps([1], "it")
 
 
 def test_importable_classes_are_stored_by_name() -> None:
@@ -134,20 +134,20 @@ def test_what_is_nested_too_deeply_is_refused() -> None:
     with pytest.raises(CannotStore, match="nested too deeply"):
         codec.dumps(value, "the input")
     with pytest.raises(CannotStore, match="nested too deeply"):
-        codec.encode_state(value, "json", "the state")
+        state_codec.encode_state(value, "json", "the state")
 
 
 def test_a_value_that_sqlite_would_refuse_is_refused_at_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(codec, "LARGEST_VALUE_BYTES", 100)
+    monkeypatch.setattr(value_errors, "LARGEST_VALUE_BYTES", 100)
     with pytest.raises(CannotStore, match="100 are allowed"):
         codec.dumps("x" * 101, "the input")
     with pytest.raises(CannotStore, match="100 are allowed"):
-        codec.encode_state(["x" * 101], "json", "the state")
+        state_codec.encode_state(["x" * 101], "json", "the state")
 
 
 @pytest.mark.parametrize("data", [b"", b"garbage", b"\x80\x05cno_such_module\nname\n."])
 def test_bytes_that_do_not_load_are_unreadable(data: bytes) -> None:
-    with pytest.raises(codec.Unreadable):
+    with pytest.raises(value_errors.Unreadable):
         codec.loads(data)
 
 
@@ -159,17 +159,17 @@ def test_what_the_store_refused_raises_when_it_is_loaded() -> None:
 
 @given(plain, st.sampled_from(["cloudpickle", "json", "msgpack"]))
 def test_a_plain_state_comes_back_by_every_codec(state: object, name: str) -> None:
-    back = codec.decode_state(codec.encode_state(state, name, "the state"), name)
+    back = state_codec.decode_state(state_codec.encode_state(state, name, "the state"), name)
     assert exactly(back) == exactly(state)
 
 
 @given(values, st.sampled_from(["json", "msgpack"]))
 def test_a_plain_codec_gives_back_the_same_or_refuses(state: object, name: str) -> None:
     try:
-        data = codec.encode_state(state, name, "the state")
+        data = state_codec.encode_state(state, name, "the state")
     except CannotStore:
         return
-    assert exactly(codec.decode_state(data, name)) == exactly(state)
+    assert exactly(state_codec.decode_state(data, name)) == exactly(state)
 
 
 @pytest.mark.parametrize("name", ["json", "msgpack"])
@@ -179,39 +179,39 @@ def test_a_plain_codec_gives_back_the_same_or_refuses(state: object, name: str) 
 )
 def test_a_plain_codec_refuses_what_would_change(state: object, name: str) -> None:
     with pytest.raises(CannotStore, match="the state cannot be stored"):
-        codec.encode_state(state, name, "the state")
+        state_codec.encode_state(state, name, "the state")
 
 
 def test_the_refusal_says_where() -> None:
     with pytest.raises(CannotStore, match=r"it\['a'\]\[1\] is of type tuple and would come back as list"):
-        codec.encode_state({"a": [1, (2,)]}, "json", "the state")
+        state_codec.encode_state({"a": [1, (2,)]}, "json", "the state")
 
 
 @pytest.mark.parametrize(("data", "name"), [(b"{", "json"), (b"\xc1", "msgpack"), (b"", "zip")])
 def test_a_state_that_cannot_be_decoded_is_unreadable(data: bytes, name: str) -> None:
-    with pytest.raises(codec.Unreadable):
-        codec.decode_state(data, name)
+    with pytest.raises(value_errors.Unreadable):
+        state_codec.decode_state(data, name)
 
 
 def test_an_unknown_codec_is_refused() -> None:
     with pytest.raises(CannotStore, match="no codec 'zip'"):
-        codec.encode_state({}, "zip", "the state")
+        state_codec.encode_state({}, "zip", "the state")
 
 
 @given(values, values)
 def test_forms_agree_when_the_values_do(one: object, other: object) -> None:
-    assert codec.canonical(one) == codec.canonical(codec.loads(codec.dumps(one, "it")))
-    if codec.canonical(one) == codec.canonical(other):
+    assert canonical.canonical(one) == canonical.canonical(codec.loads(codec.dumps(one, "it")))
+    if canonical.canonical(one) == canonical.canonical(other):
         assert one == other or exactly(one) == exactly(other)
 
 
 def test_forms_forget_the_order_that_equality_forgets() -> None:
-    assert codec.canonical({"a": 1, "b": 2}) == codec.canonical({"b": 2, "a": 1})
-    assert codec.canonical(Counter("ab")) == codec.canonical(Counter("ba"))
+    assert canonical.canonical({"a": 1, "b": 2}) == canonical.canonical({"b": 2, "a": 1})
+    assert canonical.canonical(Counter("ab")) == canonical.canonical(Counter("ba"))
     one, other = OrderedDict(a=1, b=2), OrderedDict(b=2, a=1)
-    assert codec.canonical(one) != codec.canonical(other)
+    assert canonical.canonical(one) != canonical.canonical(other)
     different = [1, 1.0, True, "1", b"1", [1], (1,), {1}, {1: 1}, None, -1, 0.0, -0.0, [], (), {}]
-    assert len({codec.canonical(value) for value in different}) == len(different)
+    assert len({canonical.canonical(value) for value in different}) == len(different)
 
 
 FORMS = """
@@ -244,17 +244,17 @@ def test_a_value_that_contains_itself_has_no_form() -> None:
     loop: list[object] = []
     loop.append(loop)
     with pytest.raises(RecursionError):
-        codec.canonical(loop)
+        canonical.canonical(loop)
 
 
 def test_functions_count_by_their_names() -> None:
-    assert codec.canonical(lambda: 1) == codec.canonical(lambda: 1)
-    assert codec.canonical(len) != codec.canonical(min)
-    assert codec.canonical([math.sin]) != codec.canonical([math.cos])
+    assert canonical.canonical(lambda: 1) == canonical.canonical(lambda: 1)
+    assert canonical.canonical(len) != canonical.canonical(min)
+    assert canonical.canonical([math.sin]) != canonical.canonical([math.cos])
 
 
 def test_defaultdicts_are_no_dicts() -> None:
-    assert codec.canonical(defaultdict(list, a=[1])) != codec.canonical({"a": [1]})
+    assert canonical.canonical(defaultdict(list, a=[1])) != canonical.canonical({"a": [1]})
 
 
 # Large states
@@ -263,41 +263,41 @@ def test_defaultdicts_are_no_dicts() -> None:
 @pytest.fixture
 def small_is(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Sets how many bytes are still small."""
-    return lambda size: monkeypatch.setattr(codec.large, "LARGE", size)
+    return lambda size: monkeypatch.setattr(chunked_pickle, "LARGE", size)
 
 
 @given(plain, st.sampled_from(["cloudpickle", "json", "msgpack"]))
 def test_a_state_comes_back_however_it_is_stored(state: object, name: str) -> None:
-    at_once = codec.encode_state(state, name, "it")
-    assert codec.encode_small(state, name, "it") == at_once
-    tag, data = codec.pack_state(state, name, "it")
+    at_once = state_codec.encode_state(state, name, "it")
+    assert state_codec.encode_small(state, name, "it") == at_once
+    tag, data = state_codec.pack_state(state, name, "it")
     assert tag == name
-    assert exactly(codec.decode_state(data, tag)) == exactly(state)
+    assert exactly(state_codec.decode_state(data, tag)) == exactly(state)
 
 
 @pytest.mark.parametrize("name", ["cloudpickle", "json", "msgpack"])
 def test_a_large_state_is_compressed_and_says_so(name: str) -> None:
     state = {"pages": [f"page {n}: " + "the same again " * 100 for n in range(1_000)]}
-    assert codec.encode_small(state, name, "it") is None
-    tag, data = codec.pack_state(state, name, "it")
+    assert state_codec.encode_small(state, name, "it") is None
+    tag, data = state_codec.pack_state(state, name, "it")
     assert tag == f"{name}+zlib"
-    assert len(data) < 0.2 * len(codec.encode_state(state, name, "it"))
-    assert codec.is_large(data, tag)
-    assert codec.decode_state(data, tag) == state
-    with pytest.raises(codec.Unreadable, match="no codec"):
-        codec.decode_state(data, f"{name}+brotli")
+    assert len(data) < 0.2 * len(state_codec.encode_state(state, name, "it"))
+    assert state_codec.is_large(data, tag)
+    assert state_codec.decode_state(data, tag) == state
+    with pytest.raises(value_errors.Unreadable, match="no codec"):
+        state_codec.decode_state(data, f"{name}+brotli")
 
 
 @given(values, st.integers(0, 300), st.sampled_from(["cloudpickle", "json", "msgpack"]))
 def test_small_is_decided_by_the_bytes_alone(state: object, limit: int, name: str) -> None:
-    before, codec.large.LARGE = codec.large.LARGE, limit
+    before, chunked_pickle.LARGE = chunked_pickle.LARGE, limit
     try:
-        at_once = codec.encode_state(state, name, "it")
-        found = codec.encode_small(state, name, "it")
+        at_once = state_codec.encode_state(state, name, "it")
+        found = state_codec.encode_small(state, name, "it")
     except CannotStore:
         return
     finally:
-        codec.large.LARGE = before
+        chunked_pickle.LARGE = before
     assert found in (None, at_once)
     if len(at_once) > limit:
         assert found is None
@@ -316,11 +316,11 @@ def test_a_growing_state_is_given_up_at_the_limit_and_not_read_to_its_end() -> N
             read.append(self.number)
             return bytes, (b"p" * 10_000,)
 
-    assert codec.encode_small([Page(number) for number in range(1_000)], "cloudpickle", "it") is None
+    assert state_codec.encode_small([Page(number) for number in range(1_000)], "cloudpickle", "it") is None
     assert len(read) < 100
 
 
-@pytest.mark.parametrize("pack", [codec.encode_small, codec.pack_state])
+@pytest.mark.parametrize("pack", [state_codec.encode_small, state_codec.pack_state])
 def test_large_or_small_what_cannot_be_kept_is_refused(pack: Any, small_is: Any) -> None:
     with pytest.raises(CannotStore, match="the state cannot be stored: TypeError: cannot pickle"):
         pack({"lock": threading.Lock()}, "cloudpickle", "the state")
@@ -332,20 +332,20 @@ def test_large_or_small_what_cannot_be_kept_is_refused(pack: Any, small_is: Any)
     loop.append(loop)
     small_is(10)
     with pytest.raises(CannotStore, match="nested too deeply"):
-        codec.pack_state(loop, "msgpack", "the state")
-    assert codec.encode_small(loop, "msgpack", "the state") is None
+        state_codec.pack_state(loop, "msgpack", "the state")
+    assert state_codec.encode_small(loop, "msgpack", "the state") is None
 
 
 def test_large_or_small_a_state_may_hold_closures() -> None:
     n = 3
     state = {"times": lambda x: x * n, "padding": [str(i) for i in range(100_000)]}
-    assert codec.encode_small(state, "cloudpickle", "it") is None
-    back: Any = codec.decode_state(*reversed(codec.pack_state(state, "cloudpickle", "it")))
+    assert state_codec.encode_small(state, "cloudpickle", "it") is None
+    back: Any = state_codec.decode_state(*reversed(state_codec.pack_state(state, "cloudpickle", "it")))
     assert back["times"](14) == 42
     del state["padding"]
-    small = codec.encode_small(state, "cloudpickle", "it")
+    small = state_codec.encode_small(state, "cloudpickle", "it")
     assert small is not None
-    back = codec.decode_state(small, "cloudpickle")
+    back = state_codec.decode_state(small, "cloudpickle")
     assert back["times"](14) == 42
 
 
@@ -378,14 +378,14 @@ def test_what_cannot_be_stored_is_told_with_the_advice_that_helps(value: Any, ad
 @pytest.mark.parametrize("state", [{"a": {1, 2}}, {"a": object()}, [(1, 2)]])
 def test_a_state_of_plain_data_is_told_what_its_codec_takes(form: str, also: str, state: Any) -> None:
     with pytest.raises(CannotStore) as refused:
-        codec.encode_state(state, form, "the state")
+        state_codec.encode_state(state, form, "the state")
     assert f'codec="{form}" takes None' in str(refused.value)
     assert also in str(refused.value)
     assert "pickle:" not in str(refused.value)
 
 
 def test_what_is_too_large_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(codec, "LARGEST_VALUE_BYTES", 100)
+    monkeypatch.setattr(value_errors, "LARGEST_VALUE_BYTES", 100)
     for value in ("x" * 200, ["x" * 200]):
         with pytest.raises(CannotStore, match="in a file or a store of its own"):
             codec.dumps_at_once(value, "the input")

@@ -20,7 +20,7 @@ import pytest
 
 from greenroom import Runtime, StoreInUse
 from greenroom.errors import StoreCorrupt, StoreError, StoreTooNew
-from greenroom.persistence import doctor, schema
+from greenroom.persistence import doctor, schema_steps
 from greenroom.persistence.codec import dumps
 from greenroom.persistence.doctor import examination, repairing
 from greenroom.persistence.doctor.check import Check
@@ -522,7 +522,7 @@ def test_what_is_no_store_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     text.write_text("no database, and long enough to be taken for one" * 100)
     newer = tmp_path / "newer.db"
     Runtime(newer).start().close()
-    change(newer, f"PRAGMA user_version = {len(schema.STEPS) + 1}")
+    change(newer, f"PRAGMA user_version = {len(schema_steps.STEPS) + 1}")
     foreign = tmp_path / "foreign.db"
     change(foreign, "CREATE TABLE precious (a)")
     (tmp_path / "link.db").symlink_to(newer)

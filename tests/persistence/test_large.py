@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from greenroom.persistence import chunked_pickle, codec
+from greenroom.persistence import chunked_pickle, state_codec, value_errors
 
 MOST = 1 << 30
 
@@ -91,10 +91,10 @@ def test_compressed_bytes_that_end_too_early_are_an_error(cut: int) -> None:
     assert packed is not None
     with pytest.raises((zlib.error, EOFError, pickle.UnpicklingError)):
         chunked_pickle.unpickled(packed[:cut], packed=True)
-    with pytest.raises(codec.Unreadable):
-        codec.decode_state(packed[:cut], "cloudpickle+zlib")
-    with pytest.raises(codec.Unreadable):
-        codec.decode_state(packed[:cut], "json+zlib")
+    with pytest.raises(value_errors.Unreadable):
+        state_codec.decode_state(packed[:cut], "cloudpickle+zlib")
+    with pytest.raises(value_errors.Unreadable):
+        state_codec.decode_state(packed[:cut], "json+zlib")
 
 
 def test_a_value_above_the_limit_is_given_up_where_it_passes_it() -> None:

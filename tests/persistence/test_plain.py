@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from greenroom import SnapshotTampered
-from greenroom.persistence import codec, safe_unpickle
+from greenroom.persistence import codec, safe_unpickle, state_codec, value_errors
 
 executed: list[str] = []
 
@@ -124,14 +124,14 @@ def test_functions_and_states_of_them_are_stood_in_for() -> None:
 def test_large_states_are_read_in_each_codec() -> None:
     state = {"text": "x" * 1_000_000}
     for name in ("cloudpickle", "json", "msgpack"):
-        tag, data = codec.pack_state(state, name, "it")
+        tag, data = state_codec.pack_state(state, name, "it")
         assert tag == f"{name}+zlib"
         assert safe_unpickle.read_state(data, tag) == state
 
 
 @pytest.mark.parametrize("data", [b"", b"nonsense", pickle.dumps([1])[:-1]])
 def test_what_is_no_pickle_is_unreadable(data: bytes) -> None:
-    with pytest.raises(codec.Unreadable):
+    with pytest.raises(value_errors.Unreadable):
         safe_unpickle.read_value(data)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from greenroom.persistence import doctor, schema
+from greenroom.persistence import doctor, schema, schema_steps
 from greenroom.persistence.lease import file_of, held_here
 from greenroom.persistence.lease_rules import LEASE_SECONDS, Instant, Owner, Process
 from greenroom.persistence.processes import OrphanVerdict, ProcessRow, TornRow, columns_of, judge, row_of
@@ -132,7 +132,7 @@ def test_a_copy_is_another_file(tmp_path: Path) -> None:
 def test_a_store_of_version_1_is_migrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "agents.db"
     with monkeypatch.context() as older:
-        older.setattr(schema, "STEPS", schema.STEPS[:1])
+        older.setattr(schema_steps, "STEPS", schema_steps.STEPS[:1])
         schema.open_for_writing(str(path), "process").close()
     database = sqlite3.connect(path)
     assert database.execute("PRAGMA user_version").fetchone() == (1,)
@@ -145,7 +145,7 @@ def test_a_store_of_version_1_is_migrated(tmp_path: Path, monkeypatch: pytest.Mo
     store.keep_processes([ROW], [])
     store.close()
     database = sqlite3.connect(path)
-    assert database.execute("PRAGMA user_version").fetchone() == (len(schema.STEPS),)
+    assert database.execute("PRAGMA user_version").fetchone() == (len(schema_steps.STEPS),)
     database.close()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from greenroom.errors import StoreCorrupt, StoreError, StoreTooNew
-from greenroom.persistence import schema
+from greenroom.persistence import schema, schema_steps
 from greenroom.persistence.codec import dumps
 from greenroom.persistence.doctor.examination import examine
 from greenroom.persistence.queries import FindAgent
@@ -174,9 +174,11 @@ def test_scenario_42_another_programs_database_is_refused(tmp_path: Path, mode: 
 def test_scenario_42_a_newer_schema_is_refused_by_name(tmp_path: Path) -> None:
     make_store(tmp_path / "agents.db")
     newer = sqlite3.connect(tmp_path / "agents.db")
-    newer.execute(f"PRAGMA user_version = {len(schema.STEPS) + 1}")
+    newer.execute(f"PRAGMA user_version = {len(schema_steps.STEPS) + 1}")
     newer.close()
-    versions = rf"version {len(schema.STEPS) + 1}, this greenroom knows up to {len(schema.STEPS)}"
+    versions = (
+        rf"version {len(schema_steps.STEPS) + 1}, this greenroom knows up to {len(schema_steps.STEPS)}"
+    )
     refused(tmp_path, tmp_path / "agents.db", StoreTooNew, versions)
 
 
@@ -242,7 +244,7 @@ def test_the_version_is_in_the_file_itself_from_the_first_opening_on(tmp_path: P
     """Or a refusal would have to open the log of a killed writer, and so change it."""
     store, _ = Store.open(str(tmp_path / "agents.db"), "process")
     header = (tmp_path / "agents.db").read_bytes()[:100]
-    assert int.from_bytes(header[60:64], "big") == len(schema.STEPS)
+    assert int.from_bytes(header[60:64], "big") == len(schema_steps.STEPS)
     assert int.from_bytes(header[68:72], "big") == schema.APPLICATION_ID
     store.close()
 
@@ -271,8 +273,8 @@ def colours(db: Any) -> None:
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The list of migrations, to add to."""
-    extended = list(schema.STEPS)
-    monkeypatch.setattr(schema, "STEPS", extended)
+    extended = list(schema_steps.STEPS)
+    monkeypatch.setattr(schema_steps, "STEPS", extended)
     return extended
 
 
@@ -329,5 +331,5 @@ def test_a_reader_needs_a_store(tmp_path: Path) -> None:
 
 
 def test_importing_the_store_does_not_import_sqlite_utils() -> None:
-    code = "import sys, greenroom.persistence.actor; assert 'sqlite_utils' not in sys.modules, 'heavy'"
+    code = "import sys, greenroom.actors.storage.writer; assert 'sqlite_utils' not in sys.modules, 'heavy'"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from greenroom.errors import SnapshotTampered, StoreCorrupt, StoreError, StoreLost
-from greenroom.persistence import codec, schema
+from greenroom.persistence import codec, schema, schema_steps
 from greenroom.persistence import reader as reader_module
 from greenroom.persistence import store as store_module
 from greenroom.persistence.keys import Signer, UnboundColumns
@@ -335,12 +335,12 @@ def test_the_store_knows_which_events_are_gone_although_numbers_have_gaps(tmp_pa
 def test_a_store_of_version_2_is_migrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = str(tmp_path / "agents.db")
     with monkeypatch.context() as older:
-        older.setattr(schema, "STEPS", schema.STEPS[:2])
+        older.setattr(schema_steps, "STEPS", schema_steps.STEPS[:2])
         connection = schema.open_for_writing(path, "process")
         connection.execute("INSERT INTO events VALUES (5, 1.0, 'run.progress', '/t', NULL, x'7b7d')")
         connection.close()
     connection = schema.open_for_reading(path)
-    schema.as_of_now(connection, 2)
+    schema_steps.as_of_now(connection, 2)
     reader = Reader(path, connection, Signer(b"k" * 32), places=UnboundColumns)
     assert reader.read(ListEvents("/", 0, 9)).pruned == 0  # type: ignore[attr-defined]
     reader.close()

@@ -32,7 +32,8 @@ from greenroom import (
 )
 from greenroom.actors.agent.session import DoInterrupt, DoTurn, Session
 from greenroom.actors.effects import Send
-from greenroom.actors.ledger.protocol import EndTurn, InterruptTurn, RunBegun, TakeRun, TurnSettled
+from greenroom.actors.ledger.protocol import EndTurn, TakeRun
+from greenroom.actors.ledger.replies import InterruptTurn, RunBegun, TurnSettled
 from greenroom.actors.residency.protocol import RunsAvailable
 from greenroom.actors.slots.protocol import AcquireSlot, DescribeSlots, ReleaseSlot, SlotGranted
 from greenroom.actors.slots.table import SlotTable

@@ -17,7 +17,7 @@ import click
 from msgspec import Struct
 
 from ..actors.agent.kind import Kind
-from ..actors.agent.turn import result_of
+from ..actors.agent.turn_handles import result_of
 from ..actors.face.runtime import AgentRef, Runtime
 from ..actors.models import AgentInfo, Outcome
 from ..errors import GreenroomError, PathTaken

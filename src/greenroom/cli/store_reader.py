@@ -18,7 +18,7 @@ from ..actors.events.buffer import missed
 from ..actors.models import Event, UnreadableValue
 from ..errors import AgentNotFound, GreenroomError, RunNotFound, StoreCorrupt
 from ..paths import check_path, check_under
-from ..persistence import codec, safe_unpickle, transient
+from ..persistence import safe_unpickle, transient, value_errors
 from ..persistence.doctor.inspection import Inspection, inspecting
 from ..persistence.doctor.numbers import count, measure
 from ..persistence.doctor.owner import look_for_owner
@@ -278,7 +278,7 @@ class _StoreRows:
             return StateAnswer(row.path, None)
         try:
             value: object = safe_unpickle.read_state(image.snapshot.data, image.snapshot.codec)
-        except codec.Unreadable as error:
+        except value_errors.Unreadable as error:
             value = UnreadableValue(str(error))
         state, described = in_json(value, "/state")
         return StateAnswer(row.path, state, described)

@@ -22,15 +22,8 @@ from greenroom.actors.agent.session import (
     Session,
 )
 from greenroom.actors.effects import Send
-from greenroom.actors.ledger.protocol import (
-    EndTurn,
-    InterruptTurn,
-    RunBegun,
-    SessionFailed,
-    TakeRun,
-    TurnSettled,
-    TurnWaits,
-)
+from greenroom.actors.ledger.protocol import EndTurn, SessionFailed, TakeRun, TurnWaits
+from greenroom.actors.ledger.replies import InterruptTurn, RunBegun, TurnSettled
 from greenroom.actors.residency.protocol import (
     NextEviction,
     Room,

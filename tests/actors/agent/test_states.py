@@ -12,7 +12,7 @@ import pytest
 from greenroom.actors.agent.kind import Kind
 from greenroom.actors.agent.states import StateKeeper, restored
 from greenroom.errors import CannotStore, SnapshotUnreadable
-from greenroom.persistence import chunked_pickle, codec
+from greenroom.persistence import chunked_pickle, codec, state_codec, value_errors
 from greenroom.persistence.rows import Snapshot
 
 
@@ -40,7 +40,7 @@ def padding(pieces: int = 8) -> list[str]:
 
 def state_of(snapshot: Snapshot | None) -> Any:
     assert snapshot is not None
-    return codec.decode_state(snapshot.data, snapshot.codec)
+    return state_codec.decode_state(snapshot.data, snapshot.codec)
 
 
 class Pause:
@@ -166,7 +166,7 @@ def test_one_reading_alone_would_have_been_torn(mutating: Any) -> None:
     state, _ = mutating
     torn = False
     for _ in range(200):
-        sink = chunked_pickle._PickleSource(codec.LARGEST_VALUE_BYTES, keep=True)
+        sink = chunked_pickle._PickleSource(value_errors.LARGEST_VALUE_BYTES, keep=True)
         try:
             large_pickler(sink).dump(state)
         except RuntimeError:

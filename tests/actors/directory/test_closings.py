@@ -9,7 +9,7 @@ from greenroom.actors.directory.paths import PathTable
 from greenroom.actors.directory.protocol import CloseAgent, SubmitRun
 from greenroom.actors.directory.subtree_closing import SubtreeClosing, SubtreeClosings
 from greenroom.actors.ledger.log.commit_log import PageOfAgents
-from greenroom.actors.ledger.protocol import CloseRecorded
+from greenroom.actors.ledger.replies import CloseRecorded
 from greenroom.actors.storage.protocol import Answer
 from greenroom.paths import is_under
 from greenroom.persistence.rows import AgentRow

@@ -13,14 +13,8 @@ from greenroom.actors.directory.paths import PathTable
 from greenroom.actors.directory.protocol import CloseAgent, CloseTree, SpawnAgent, SubmitRun
 from greenroom.actors.effects import Send
 from greenroom.actors.ledger.log.commit_log import PageOfAgents
-from greenroom.actors.ledger.protocol import (
-    AcceptRun,
-    CloseRecorded,
-    RecordClose,
-    RecordSpawn,
-    RequestRefused,
-    SpawnSettled,
-)
+from greenroom.actors.ledger.protocol import AcceptRun, RecordClose, RecordSpawn
+from greenroom.actors.ledger.replies import CloseRecorded, RequestRefused, SpawnSettled
 from greenroom.actors.storage.protocol import Answer, Ask
 from greenroom.errors import PathTaken
 from greenroom.paths import is_under, tree_of

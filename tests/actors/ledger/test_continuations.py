@@ -6,14 +6,8 @@ import pytest
 
 from greenroom.actors.ledger.ledger import Ledger
 from greenroom.actors.ledger.log.commit_log import CommitLog
-from greenroom.actors.ledger.protocol import (
-    InterruptTurns,
-    NothingToRun,
-    RecordClose,
-    RunBegun,
-    StopBeginning,
-    TakeRun,
-)
+from greenroom.actors.ledger.protocol import InterruptTurns, RecordClose, StopBeginning, TakeRun
+from greenroom.actors.ledger.replies import NothingToRun, RunBegun
 from greenroom.actors.storage.protocol import Answer, BatchWritten, Read, WriteBatch
 from greenroom.persistence.records import AddEvent
 from greenroom.persistence.rows import AgentRow, RunRow, Unfinished

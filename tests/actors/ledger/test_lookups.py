@@ -3,7 +3,8 @@
 from greenroom.actors.effects import Send
 from greenroom.actors.ledger.ledger import Ledger
 from greenroom.actors.ledger.log.commit_log import CommitLog
-from greenroom.actors.ledger.protocol import AcceptRun, RecordClose, RequestRefused, RunAccepted
+from greenroom.actors.ledger.protocol import AcceptRun, RecordClose
+from greenroom.actors.ledger.replies import RequestRefused, RunAccepted
 from greenroom.actors.storage.protocol import Answer, Read
 from greenroom.errors import AgentClosed
 from greenroom.persistence.rows import RunRow, Unfinished

@@ -16,16 +16,8 @@ from greenroom.actors.ledger.ledger import Ledger
 from greenroom.actors.ledger.log import write_backlog
 from greenroom.actors.ledger.log.commit_log import CommitLog
 from greenroom.actors.ledger.progress import EVENTS_IN_PORTION, MOST_UNWRITTEN, SHARE, Progress, size_of
-from greenroom.actors.ledger.protocol import (
-    AcceptRun,
-    EndTurn,
-    GoOnTelling,
-    ReportProgress,
-    RunBegun,
-    RunOutcome,
-    TakeRun,
-    TurnSettled,
-)
+from greenroom.actors.ledger.protocol import AcceptRun, EndTurn, GoOnTelling, ReportProgress, TakeRun
+from greenroom.actors.ledger.replies import RunBegun, RunOutcome, TurnSettled
 from greenroom.actors.residency.protocol import AgentPassivated
 from greenroom.actors.storage.protocol import BatchWritten, WriteBatch
 from greenroom.persistence.rows import RunRow, Unfinished

@@ -13,21 +13,23 @@ from greenroom.actors.ledger.ledger import Ledger
 from greenroom.actors.ledger.log.commit_log import CommitLog
 from greenroom.actors.ledger.protocol import (
     AcceptRun,
-    AgentsClosed,
     AwaitRuns,
-    CloseRecorded,
     EndTurn,
     ForgetRuns,
     InterruptRuns,
     InterruptTree,
-    NothingToRun,
     RecordClose,
+    SessionFailed,
+    TakeRun,
+)
+from greenroom.actors.ledger.replies import (
+    AgentsClosed,
+    CloseRecorded,
+    NothingToRun,
     RunBegun,
     RunOutcome,
     RunsInterrupted,
     RunsSought,
-    SessionFailed,
-    TakeRun,
 )
 from greenroom.actors.residency.protocol import ActivateAgent
 from greenroom.persistence.rows import Unfinished

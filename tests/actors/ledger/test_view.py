@@ -5,16 +5,16 @@ from common.steps import Steps
 
 from greenroom.actors.effects import Send
 from greenroom.actors.ledger.agent_runs import AgentRuns, OpenRun
-from greenroom.actors.ledger.log.commit_log import CommitLog
-from greenroom.actors.ledger.protocol import (
+from greenroom.actors.ledger.descriptions import (
     AwaitedRun,
     DescribeAgent,
     DescribeAgents,
     DescribeRun,
     DescribeState,
-    RequestRefused,
 )
+from greenroom.actors.ledger.log.commit_log import CommitLog
 from greenroom.actors.ledger.queries import LedgerQueries
+from greenroom.actors.ledger.replies import RequestRefused
 from greenroom.actors.ledger.suspects import Suspects
 from greenroom.actors.storage.protocol import Answer, Read
 from greenroom.errors import RuntimeClosing

@@ -16,10 +16,9 @@ from greenroom.actors.ledger.protocol import (
     EndTurn,
     ForgetRequest,
     InterruptRuns,
-    RequestRefused,
-    RunPending,
     TakeRun,
 )
+from greenroom.actors.ledger.replies import RequestRefused, RunPending
 from greenroom.actors.ledger.waits import find_path
 from greenroom.errors import WouldDeadlock
 from greenroom.persistence.rows import Unfinished

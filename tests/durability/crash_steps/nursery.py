@@ -21,7 +21,7 @@ import msgspec
 from msgspec import Struct
 
 from greenroom import Runtime
-from greenroom.persistence import schema
+from greenroom.persistence import schema_steps
 
 from . import sabotage, story
 from .rest import Promises, Rest, broken, torn
@@ -82,7 +82,7 @@ def live(plan: Plan, path: Path, deadly: int, done: dict[str, Any], out: int, *,
         if plan.sabotage:
             getattr(sabotage, plan.sabotage)()
         if newer:
-            schema.STEPS.append(later)
+            schema_steps.STEPS.append(later)
         steps.watch(str(path.parent))
         with Runtime(path, durability=plan.durability, **story.OPTIONS) as runtime:
             say("up", steps.count, None)

@@ -9,10 +9,11 @@ import msgspec
 from msgspec import Struct
 
 from greenroom import Runtime
-from greenroom.persistence.codec import decode_state, loads
+from greenroom.persistence.codec import loads
 from greenroom.persistence.queries import FindRuns, LoadAgent
 from greenroom.persistence.reader import Reader
 from greenroom.persistence.rows import EventRow
+from greenroom.persistence.state_codec import decode_state
 
 ALL = 10_000_000
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from greenroom.actors.ledger.protocol import RunAccepted, RunOutcome
+from greenroom.actors.ledger.replies import RunAccepted, RunOutcome
 from greenroom.types import RunId
 
 from .disk import Disk

@@ -13,7 +13,8 @@ from msgspec import Struct
 
 from greenroom.actors.agent.actor import AgentActor
 from greenroom.actors.agent.session import DoClose, DoResume, DoTurn, Session
-from greenroom.actors.ledger.protocol import AwaitRun, Continuation, OutgoingMessage, RunOutcome
+from greenroom.actors.ledger.protocol import AwaitRun, Continuation, OutgoingMessage
+from greenroom.actors.ledger.replies import RunOutcome
 from greenroom.actors.residency.protocol import OpenSession
 from greenroom.persistence.rows import Snapshot
 from greenroom.types import AgentId, RunId
