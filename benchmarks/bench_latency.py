@@ -30,7 +30,7 @@ from common.stores import all_written, counted
 from common.work import advance, keeper, new_state
 
 from greenroom import AsyncRuntime, Runtime, Turn, agent
-from greenroom.persistence import actor as persistence_actor
+from greenroom.actors.storage import writer as persistence_actor
 from greenroom.persistence.store import Store
 
 CHASING, SLOTS = 64, 8

@@ -106,7 +106,7 @@ class _PickleSource(Sink):
 def pickled(value: object, pickler: Callable[[Any], ChunkedPickler], *, most: int) -> list[bytes]:
     """The pickle of `value` in pieces, as it was at one moment of this call.
 
-    Raises `Changed`; what pickling raises, if it does so twice; `PickleTooLarge` for more than `most` bytes.
+    Raises `Changed`, `PickleTooLarge` for more than `most` bytes, and what pickling raises twice.
     """
     first, second = _PickleSource(most, keep=True), _PickleSource(most, keep=False)
     for reading in (first, second):

@@ -50,8 +50,8 @@ def encode_small(state: object, codec: str, what: str) -> bytes | None:
 def pack_state(state: object, codec: str, what: str) -> tuple[str, bytes]:
     """A state that may be large: how it is stored, and its bytes. For a thread of its own.
 
-    A pickle is made in pieces, with others at work in between, and is that of one moment all the same;
-    `chunked_pickle.Changed` if the state was not left alone. The other codecs have one call of C for all of it.
+    A pickle is made in pieces, with others at work in between, and is that of one moment all the same.
+    Raises `chunked_pickle.Changed` if the state was not left alone. The other codecs have one call of C.
     """
     pieces = _pickled(state, what) if codec == "cloudpickle" else [encode_state(state, codec, what)]
     packed = chunked_pickle.compressed(pieces) if sum(map(len, pieces)) > chunked_pickle.LARGE else None

@@ -1,4 +1,4 @@
-"""Users' values as bytes and back on the loop: small ones at once, large ones on the thread limiter's threads.
+"""Users' values as bytes and back on the loop: small ones at once, large ones on other threads.
 
 What is encoded aside is read twice and counts if both readings agree, as with states (see `states`). If
 they do not, somebody goes on changing the value, and it is encoded on the loop, in one call.

@@ -1,7 +1,7 @@
 """One session's decisions: when to ask for room, a slot, a run, when to give them back, when to go.
 
-Owns the lifecycle state, the lease of the moment and the count of `RunsAvailable` seen. Executes nothing: what is
-to be done with the user's code comes out as `Do…` values that the agent's actor performs.
+Owns the lifecycle state, the lease of the moment and the count of `RunsAvailable` seen. Executes nothing.
+The user's code is called by the agent's actor, which performs the `Do…` values that come out of here.
 """
 
 from typing import Literal, TypeAlias

@@ -1,8 +1,8 @@
 """Long work in portions, so that nobody waits for the whole of it.
 
 An errand is an iterator of steps, and a step is what it asks for. A portion of them is done at a time; for
-the next one the ledger sends itself `NextPortion`, behind whatever came meanwhile. Decision 0034 says why, and
-what is to be kept in mind: between two portions anything may happen.
+the next one the ledger sends itself `NextPortion`, behind whatever came meanwhile. Decision 0034 says why.
+Between two portions anything may happen.
 """
 
 from collections.abc import Iterable, Iterator

@@ -28,14 +28,14 @@ class ConfigureResidency(Struct, frozen=True, gc=False):
 
 
 class ActivateAgent(Struct, frozen=True, gc=False):
-    """Make the agent resident if it is not; with `work`, tell its session that there is `RunsAvailable`.
+    """Make the agent resident if it is not; with `work`, send its session `RunsAvailable`.
 
     From the ledger: with work when the agent has a run to begin, without when it was spawned. With work
-    it is kept until a session has seen its `RunsAvailable`, or crashed: after an `AgentPassivated` that was not orderly
-    summon again. Without, it opens the agent only while there is free room, else `OpeningDeferred` is
-    told. Repeating it is harmless. `goes_on`: the run is a continuation, or has begun before. `image`
-    comes with the first summons of a new agent and saves the question for it; the ledger keeps what mail
-    comes after it.
+    it is kept until a session has seen its `RunsAvailable`, or crashed. After an `AgentPassivated` that
+    was not orderly, activate again. Without work, it opens the agent only while there is free room, else
+    `OpeningDeferred` is sent. Repeating it is harmless. `goes_on`: the run is a continuation, or has begun
+    before. `image` comes with the first activation of a new agent, and saves the question for it. The
+    ledger keeps the messages that come after it.
     """
 
     agent_id: AgentId
@@ -46,10 +46,10 @@ class ActivateAgent(Struct, frozen=True, gc=False):
 
 
 class CancelActivation(Struct, frozen=True, gc=False):
-    """The agent has no work any more: forget a summons for work that waits for room.
+    """The agent has no work any more: forget an activation for work that waits for room.
 
-    A load that has begun goes on; a session is told to `RunsCancelled`. `gone` says that the agent was closed: its
-    session, if any, ends whatever it does.
+    A load that has begun goes on, and a session is sent `RunsCancelled`. `gone`: the agent was closed, and
+    its session, if any, ends whatever it does.
     """
 
     agent_id: AgentId
@@ -102,7 +102,7 @@ class SessionOpened(Struct, frozen=True, gc=False):
 
 
 class SessionIdle(Struct, frozen=True, gc=False):
-    """The session has nothing to do, having seen the first `seen` messages `RunsAvailable` that it was sent.
+    """The session has nothing to do, having seen the first `seen` `RunsAvailable` that it was sent.
 
     Said once it has opened, and again whenever all that it was sent is done, be that nothing: a
     resident is busy until it said so of every `RunsAvailable`.
@@ -268,7 +268,7 @@ class ResidencyReport(Struct, frozen=True, gc=False):
 
 
 class OpenSession(Struct, frozen=True):
-    """To a new AgentActor, first of all: who you are, whom you work with, and whether there is `RunsAvailable`.
+    """To a new AgentActor, first of all: who you are, whom you work with, and whether a run is available.
 
     `ask_first` is `AskFirst`, said at once.
     """

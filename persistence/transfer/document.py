@@ -244,7 +244,7 @@ def header_of(file: BinaryIO, document: str) -> Header:
 
 
 def lines_of(file: BinaryIO, key: bytes, document: str) -> Iterator[Line]:
-    """All lines, each genuine when it is handed out. Raises `DocumentRefused`, also if the end is missing."""
+    """All lines, each genuine when it is handed out. Raises `DocumentRefused`, also without an end."""
     sealing = Sealing(key)
     ended = False
     for number, sealed in enumerate(iter(lambda: _read_line(file, sealing), b""), 1):

@@ -15,14 +15,14 @@ from common import script as command  # isort: skip
 from common.check import WrongResult  # isort: skip
 
 RESULTS = """
-from greenroom.actors import async_runtime, runtime
+from greenroom.actors.face import async_runtime, runtime
 right = async_runtime.result_of
 async_runtime.result_of = runtime.result_of = lambda outcome: right(outcome) + 1
 """
 
 COUNTS = """
 import msgspec
-from greenroom.actors import async_runtime
+from greenroom.actors.face import async_runtime
 right = async_runtime.stats_of
 def stats_of(*reports):
     found = right(*reports)
@@ -79,7 +79,7 @@ def test_a_wrong_result_fails(script: str, tmp_path: Path) -> None:
 def test_wrong_rows_in_the_file_fail_though_all_answers_were_right(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(
         "from greenroom.persistence.sql_writes import WRITES\n"
-        "from greenroom.persistence.protocol import EndRun\n"
+        "from greenroom.persistence.records import EndRun\n"
         "WRITES[EndRun] = WRITES[EndRun][1:]\n"
     )
     done = run("bench_turns.py", "--quick", "--json", path=tmp_path)

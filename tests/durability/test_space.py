@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from greenroom import AgentNotFound, Retention, Run, RunNotFound, Runtime, Turn, agent
-from greenroom.persistence import actor as actor_module
+from greenroom.actors.storage import writer as actor_module
 from greenroom.persistence import store as store_module
 
 DEADLINE = 600.0

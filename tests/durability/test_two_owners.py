@@ -28,9 +28,9 @@ HOUR = 3_600.0
 WORKER = """
 import asyncio, sys, threading, time
 from greenroom import GreenroomError, Runtime, agent
-from greenroom.persistence import ownership
+from greenroom.persistence import lease_rules
 
-ownership.LEASE = float(sys.argv[2])
+lease_rules.LEASE_SECONDS = float(sys.argv[2])
 begun = threading.Semaphore(0)
 
 def say(*words):

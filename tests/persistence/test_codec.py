@@ -217,7 +217,7 @@ def test_forms_forget_the_order_that_equality_forgets() -> None:
 FORMS = """
 from collections import defaultdict
 from dataclasses import dataclass
-from greenroom.persistence.codec import canonical
+from greenroom.persistence.canonical import canonical
 @dataclass
 class Note:
     words: set

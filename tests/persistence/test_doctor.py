@@ -615,7 +615,10 @@ def test_memory_does_not_grow_with_the_store(store: Path) -> None:
         (
             (
                 n, f"many-{n}", n,
-                sealer.seal(config, SignedColumns.input(f"many-{n}", n, n, f"/many/{n}", 1.0, None, None, None)),
+                sealer.seal(
+                    config,
+                    SignedColumns.input(f"many-{n}", n, n, f"/many/{n}", 1.0, None, None, None),
+                ),
                 sealer.seal(config, SignedColumns.result(f"many-{n}", n, "completed")),
             )
             for n in numbers

@@ -1,9 +1,9 @@
 """How much is accepted and not on disk yet: in records and bytes, and in pieces of work.
 
-A commit log that its writer cannot keep up with would grow without end. Two bounds keep it from that. Pieces
-of work that somebody handed in count until they are done *and* on disk: the ledger refuses more than
+A commit log that its writer cannot keep up with would grow without end. Two bounds keep it from that.
+Pieces of work that somebody handed in count until they are done *and* on disk. The ledger refuses more than
 `backlog` of them. All records together, also those that work brings forth itself, have a bound of their
-own (`crowded`): beyond it, what brings forth more has to wait for the disk.
+own (`crowded`). Beyond it, whatever brings forth more waits for the disk.
 """
 
 from collections.abc import Sequence

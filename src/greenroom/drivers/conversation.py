@@ -133,7 +133,8 @@ class Conversation:
                 await self._cancel(asking, session, patience)
                 raise
             if self._last.size > LARGEST_ANSWER_BYTES:
-                said = f"said a message of {self._last.size:,} characters, {LARGEST_ANSWER_BYTES:,} are allowed"
+                most = f"{LARGEST_ANSWER_BYTES:,} are allowed"
+                said = f"said a message of {self._last.size:,} characters, {most}"
                 raise self._failed(said)
             return {"message": self._last.text, "stop_reason": answer.stop_reason}
         finally:

@@ -21,7 +21,7 @@ class Outlet:
         self._readable: asyncio.Future[None] | None = None
 
     async def read(self) -> bytes:
-        """Up to `PIPE_CHUNK_BYTES` bytes as soon as there are any; nothing at the end, or once it is closed."""
+        """Up to `PIPE_CHUNK_BYTES` bytes, as soon as there are any. Nothing at the end."""
         while self._descriptor is not None:
             try:
                 return os.read(self._descriptor, PIPE_CHUNK_BYTES)

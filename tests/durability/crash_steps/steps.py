@@ -14,7 +14,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from greenroom.persistence import actor, schema, store
+from greenroom.actors.storage import writer as actor
+from greenroom.persistence import schema, store
 
 QUESTION = re.compile(r"\s*(select\b|pragma \w+;?$)", re.IGNORECASE)
 

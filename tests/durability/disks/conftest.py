@@ -266,7 +266,7 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
 
     def start(disk: Disk | None = None, store: Any = None, **settings: Any) -> Runtime:
         disk = disk or Disk()
-        monkeypatch.setattr("greenroom.persistence.actor.Store", store_on(disk))
+        monkeypatch.setattr("greenroom.actors.storage.writer.Store", store_on(disk))
         settings.setdefault("drain", 2.0)
         runtime = Runtime(store or tmp_path / "agents.db", **settings).start()
         made.append((runtime, disk))

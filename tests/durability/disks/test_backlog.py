@@ -104,7 +104,7 @@ def test_durable_work_that_waits_for_its_answer_counts_once(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk = Disk()
-    monkeypatch.setattr("greenroom.persistence.actor.Store", store_on(disk))
+    monkeypatch.setattr("greenroom.actors.storage.writer.Store", store_on(disk))
 
     async def story() -> None:
         async with AsyncRuntime(tmp_path / "agents.db", backlog=BACKLOG, slots=2) as runtime:
@@ -170,7 +170,7 @@ def test_a_loop_that_spawns_in_groups_is_held_up_and_stays_small(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch, door_shut_soon: int
 ) -> None:
     disk = Disk()
-    monkeypatch.setattr("greenroom.persistence.actor.Store", store_on(disk))
+    monkeypatch.setattr("greenroom.actors.storage.writer.Store", store_on(disk))
     most, group, groups = 0, 40, 50
 
     async def story() -> None:

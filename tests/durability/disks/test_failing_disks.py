@@ -277,7 +277,7 @@ def test_43_an_async_runtime_says_at_its_end_what_was_not_written(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk = Disk()
-    monkeypatch.setattr("greenroom.persistence.actor.Store", store_on(disk))
+    monkeypatch.setattr("greenroom.actors.storage.writer.Store", store_on(disk))
 
     async def story() -> None:
         async with AsyncRuntime(tmp_path / "async.db", durability="memory", drain=0.2) as runtime:

@@ -402,7 +402,7 @@ def test_with_100_ms_per_commit_nobody_waits_longer_than_with_a_fast_disk(
         for name, watch in watches.items():
             disk = Disk()
             disk.delay = COMMITS[name]
-            monkeypatch.setattr("greenroom.persistence.actor.Store", store_on(disk))
+            monkeypatch.setattr("greenroom.actors.storage.writer.Store", store_on(disk))
             measure(watch, tmp_path / f"{number}-{name}.db", level, begun)
     p99 = {
         what: {name: watch.p99(what) for name, watch in watches.items()} for what in watches["fast"].samples

@@ -77,7 +77,8 @@ def test_what_was_not_sqlites_word_is_believed_at_once() -> None:
 OWNER = """
 import sys
 from greenroom.persistence.codec import dumps
-from greenroom.persistence.protocol import AddAgent, AddEvent, AgentRow, EventRow, PutSnapshot, Snapshot
+from greenroom.persistence.records import AddAgent, AddEvent, PutSnapshot
+from greenroom.persistence.rows import AgentRow, EventRow, Snapshot
 from greenroom.persistence.store import Store
 value = dumps("x" * 3000, "it")
 count = 0
