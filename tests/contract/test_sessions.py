@@ -1,7 +1,6 @@
 """A class kind's object is opened and closed in one task, whatever becomes of it between."""
 
 import asyncio
-import logging
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -87,7 +86,7 @@ def test_what_is_entered_in_open_is_left_in_close(
     assert ref.followup(2).result(DEADLINE) == "well"
     open_.close()
     assert said == ["a tick", "closed"] * 2
-    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+    assert "/s/a" not in caplog.text
 
 
 @pytest.mark.parametrize("group", ["asyncio", "anyio"])
