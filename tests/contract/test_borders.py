@@ -663,4 +663,4 @@ def test_what_is_raised_at_a_border_harms_nothing_else(
     assert (stats.running, stats.slots_taken) == (0, 0)
     before = time.monotonic()
     open_.close()
-    assert time.monotonic() - before < 5.0
+    assert time.monotonic() - before < 9.0, "it has waited for a turn that is over: the drain time is ten"
