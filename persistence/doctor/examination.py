@@ -1,5 +1,6 @@
 """The examination: every check on one store, in bounded memory, without a change to it."""
 
+import sqlite3
 import time
 from collections.abc import Iterator
 
@@ -23,6 +24,9 @@ CHECKS: tuple[Check, ...] = (
 MOST_OF_A_FINDING = 10
 """Problems that one check tells singly; the rest is a number."""
 
+LOOKS = 5
+"""At most, until SQLite breaks the same checks twice in a row: an opening or a closing disturbs a look."""
+
 
 def no_progress(what: str) -> None:
     """Tell nobody."""
@@ -42,15 +46,23 @@ def examine(
     Raises `StoreError` for what cannot be examined at all: no file, no store, a newer greenroom's.
     """
 
-    def once() -> DoctorReport:
+    def once() -> tuple[DoctorReport, list[str]]:
         at = time.time() if now is None else now
         with inspecting(store, now=at, quick=quick, progress=progress) as inspection:
-            return _examine(inspection)
+            doubts: list[str] = []
+            return _examine(inspection, doubts), doubts
 
-    return transient.look(store, once)
+    before: list[str] = []
+    for _ in range(LOOKS):
+        report, doubts = transient.look(store, once)
+        if doubts == before:
+            break
+        before = doubts
+    return report
 
 
-def _examine(store: Inspection) -> DoctorReport:
+def _examine(store: Inspection, doubts: list[str]) -> DoctorReport:
+    """`doubts`: names of the checks that SQLite broke. Its word is believed when it says so again."""
     begun = time.monotonic()
     version = store.version
     checks = [
@@ -62,7 +74,7 @@ def _examine(store: Inspection) -> DoctorReport:
     findings: list[Finding] = []
     for number, check in enumerate(checks, 1):
         store.progress(f"{number}/{len(checks)} {check.name}")
-        findings += _findings(check, store)
+        findings += _findings(check, store, doubts)
     store.progress("sizes")
     with store.one_moment():
         sizes, counts, owner = measure(store), _counts(store), _owner(store)
@@ -80,7 +92,7 @@ def _examine(store: Inspection) -> DoctorReport:
     )
 
 
-def _findings(check: Check, store: Inspection) -> Iterator[Finding]:
+def _findings(check: Check, store: Inspection, doubts: list[str]) -> Iterator[Finding]:
     more = 0
     with store.one_moment():
         try:
@@ -91,6 +103,8 @@ def _findings(check: Check, store: Inspection) -> Iterator[Finding]:
                     more += 1
         except Exception as error:  # whatever breaks a check is an answer to it
             raise_if_stopped(error)
+            if isinstance(error, sqlite3.Error):
+                doubts.append(check.name)
             yield Finding(check.name, "error", f"this could not be checked: {met(error)}", BACKUP)
     if more:
         yield _finding(check, CheckProblem(f"and {more:,} more like these"))

@@ -24,6 +24,7 @@ from greenroom.persistence import doctor, schema_steps
 from greenroom.persistence.codec import dumps
 from greenroom.persistence.doctor import examination, repairing
 from greenroom.persistence.doctor.check import Check
+from greenroom.persistence.doctor.inspection import Inspection
 from greenroom.persistence.doctor.repairs import BEFORE_TAKING, REPAIRS
 from greenroom.persistence.doctor.run_checks import cycles
 from greenroom.persistence.keys import SignedColumns, Signer, read_key
@@ -203,8 +204,8 @@ def test_a_store_that_is_opened_under_its_eyes_is_looked_at_again(
     looked: list[int] = []
     real = examination._examine
 
-    def disturbed(inspection: Any) -> Any:
-        report = real(inspection)
+    def disturbed(inspection: Any, doubts: list[str]) -> Any:
+        report = real(inspection, doubts)
         if not looked:
             change(store, "UPDATE meta SET known = known + 1")
         looked.append(1)
@@ -649,3 +650,24 @@ def test_the_manual_has_every_check_with_its_promise() -> None:
     for check in doctor.CHECKS:
         (line,) = (line for line in manual.splitlines() if line.startswith(f"| `{check.name}` "))
         assert check.promise in line
+
+
+@pytest.mark.parametrize("times", [1, 100])
+def test_what_sqlite_says_against_a_store_is_believed_when_it_says_so_again(
+    store: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """An owner that opens or closes the store meanwhile disturbs a look at it."""
+    left = [None] * times
+    rows = Inspection.rows
+
+    def disturbed(inspection: Inspection, statement: str, *values: object) -> Any:
+        if "json_each" in statement and left:
+            left.pop()
+            raise sqlite3.OperationalError("attempt to write a readonly database")
+        return rows(inspection, statement, *values)
+
+    monkeypatch.setattr(Inspection, "rows", disturbed)
+    found = doctor.examine(str(store)).findings
+    assert [each.check for each in found if each.severity == "error"] == (
+        [] if times == 1 else ["awaited-runs"]
+    )
