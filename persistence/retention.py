@@ -2,8 +2,8 @@
 
 Three queues grow for ever if nobody shortens them: events, runs that are no longer their agent's last
 outcome (`superseded`), closed agents. Each is in the order of its moments, and goes from its old end, as
-far as `Horizon` says; `actors.retention` has what a user chose. Owns the rule and which runs are awaited;
-reads and deletes nothing.
+far as `Horizon` says; `greenroom.retention` has what a user chose. Owns the rule and which runs are
+awaited; reads and deletes nothing.
 
 What an open run started, and what it waits for, is kept for its sake (decision 0040): a turn that is begun
 again finds it. Of runs from before version 3 of the schema it is not known what they started. As long as

@@ -35,7 +35,7 @@ class RunRow(Struct, frozen=True, gc=False):
     alone: bool = False  # its turn is at work as the only suspect of a crash
     ran: float | None = None  # seconds that its longest turn had run when it was cut off
     at_work: bool = False  # a turn of it has begun, and neither ended nor been cut off
-    stem: str | None = None  # of the ids of what it starts, if another store accepted it; see `actors.ids`
+    stem: str | None = None  # of the ids of what it starts, if another store accepted it
     divided_at: int | None = None  # at the last checkpoint of its turn: the serial of the next run
     doubts: tuple[tuple[int, ...], ...] = ()  # of each solo crash, who else may be its cause
 

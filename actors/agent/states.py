@@ -5,9 +5,9 @@ in one call in which nothing else can happen. Large ones, and those that a `migr
 bring up to date, are worked on aside, on threads.
 
 A snapshot is never a mixture: it is the state as it was at one moment. What is encoded aside is read
-twice (`persistence.large`) and counts if both readings agree and the turn did nothing else that belongs
-to the same commit. If not, some task or thread of the user's does not leave the state alone; then it is
-encoded on the loop, in one call, for as long as that takes.
+twice (`persistence.chunked_pickle`). It counts if both readings agree, and if the turn did nothing else
+meanwhile that belongs to the same commit. If not, some task or thread of the user's does not leave the
+state alone. Then it is encoded on the loop, in one call, for as long as that takes.
 """
 
 import asyncio

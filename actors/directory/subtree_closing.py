@@ -6,8 +6,8 @@ store as well, behind all lookups; but one that the disk did not answer at once 
 
 from msgspec import Struct
 
+from ...paths import upwards
 from ...types import AgentId
-from ..vocabulary import upwards
 from .protocol import CloseAgent, CloseTree, DirectoryCommand
 
 

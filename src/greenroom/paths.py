@@ -1,6 +1,7 @@
 """Paths of agents: their form, and which stands below which."""
 
 import re
+from collections.abc import Iterator
 
 from .borders import plain, shown, type_name
 from .errors import InvalidPath
@@ -43,3 +44,11 @@ def is_under(path: str, under: str) -> bool:
 def resolve(path: str, *, base: str) -> str:
     """`path` itself if absolute, else the path that it names below `base`."""
     return path if path.startswith("/") else f"{base}/{path}"
+
+
+def upwards(path: str) -> Iterator[str]:
+    """`path` and the paths above it, up to "/" for all."""
+    while path != "/":
+        yield path
+        path = path.rpartition("/")[0] or "/"
+    yield path

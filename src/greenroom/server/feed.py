@@ -18,8 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from .. import Event
-from ..actors.vocabulary import upwards
-from ..paths import is_under
+from ..paths import is_under, upwards
 
 Place = NewType("Place", int)
 """Before which entry of the feed a reader stands. Events' numbers have gaps and repeat, places do not."""

@@ -14,7 +14,7 @@ from .. import AsyncRuntime, Event, RuntimeClosing
 from ..actors.events.buffer import missed
 from ..actors.events.protocol import MISSED, Cursor
 from ..actors.face.async_runtime import AsyncEventStream
-from ..actors.vocabulary import upwards
+from ..paths import upwards
 from .feed import CHUNK_BYTES, Feed, Place, Wanted, on_wire
 from .problems import TooManyStreams
 from .shares import OWNER, Shares
