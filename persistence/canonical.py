@@ -5,8 +5,6 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from types import BuiltinFunctionType, FunctionType
 
-# Comparing
-
 
 def canonical(value: object) -> bytes:
     """The same bytes for equal values of equal types, in every process.

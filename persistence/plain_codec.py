@@ -14,8 +14,6 @@ _LEAVES = frozenset({bool, int, float, str, bytes})
 _SIZED = frozenset({str, bytes})
 
 
-# States of plain data
-
 _KEYS = {"json": frozenset({str}), "msgpack": frozenset({str, int})}
 _TAKES = {
     "json": 'codec="json" takes None, bool, int, finite float, str, list, and dict with str keys: keep to'

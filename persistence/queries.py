@@ -7,8 +7,6 @@ from msgspec import Struct
 from ..types import AgentId, RunId
 from .rows import EventRow
 
-# Queries
-
 
 class FindAgent(Struct, frozen=True, gc=False):
     """The open agent at a path, else the one closed there last. Value: `AgentRow | None`."""

@@ -7,8 +7,6 @@ from msgspec import Struct
 from ..types import AgentId, Incarnation, Payload, RunId, Timestamp
 from .rows import AgentRow, EventRow, MessageRow, RunRow, Snapshot
 
-# Records
-
 
 class AddAgent(Struct, frozen=True, gc=False):
     row: AgentRow

@@ -9,8 +9,6 @@ from msgspec import Struct
 from ..types import AgentId, Incarnation, Payload, RunId, Timestamp
 from .processes import OrphanRecord
 
-# Rows
-
 
 class RunRow(Struct, frozen=True, gc=False):
     """One run. `status` is `accepted` until it is one of the three outcomes."""

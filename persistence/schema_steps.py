@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-# The versions. A released step is never changed; a new one is added below and to STEPS.
-
 if TYPE_CHECKING:
     from sqlite_utils import Database
 

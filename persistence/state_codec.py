@@ -12,8 +12,6 @@ from .codec import _dumps_small, _pickled, check_genuine, dumps_at_once, loads
 from .plain_codec import _encode_plain
 from .value_errors import Unreadable, _describe
 
-# An agent's state
-
 _PACKED = "+zlib"
 """At the end of a codec's name in the store: the bytes are compressed. The seal covers the name."""
 

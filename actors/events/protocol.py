@@ -11,7 +11,6 @@ from msgspec import Struct
 
 from ...persistence.rows import EventRow
 from ...types import Address, RequestId, Timestamp
-from .published import Publish
 
 MISSED = "events.missed"
 """The type of an event that stands for others.
@@ -22,6 +21,12 @@ another store, or it lost its end; the number is that of the last event that the
 
 Of a run, stored: `{"dropped": n}`, so many `run.progress` events of it were not recorded.
 """
+
+
+class Publish(Struct, frozen=True, gc=False):
+    """To the event bus: these happened, in this order."""
+
+    events: tuple[EventRow, ...]
 
 
 class ConfigureEvents(Struct, frozen=True):

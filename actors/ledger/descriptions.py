@@ -5,8 +5,6 @@ from msgspec import Struct
 from ...persistence.rows import AgentImage, AgentRow, RunRow
 from ...types import Address, AgentId, Incarnation, RequestId, RunId, Timestamp
 
-# Queries
-
 
 class DescribeAgent(Struct, frozen=True):
     """Answered by `AgentDescribed`."""

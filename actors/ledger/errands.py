@@ -56,6 +56,7 @@ class Portions:
 
     def go_on(self, number: int, *, behind: bool = False) -> list[Effect]:
         """Do the next portion. `behind`: the disk is; then one that records waits for `release`."""
+        self.broken = None
         if behind and number in self._recording:
             self._held.append(number)
             return []

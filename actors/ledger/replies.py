@@ -6,8 +6,6 @@ from ...errors import GreenroomError
 from ...persistence.rows import MessageRow, RunRow
 from ...types import AgentId, RequestId, RunId
 
-# Events and replies
-
 
 class RequestRefused(Struct, frozen=True):
     """The question could not be granted and nothing of it was recorded."""

@@ -32,9 +32,6 @@ class Answer(Struct, frozen=True):
     error: GreenroomError | None = None
 
 
-# The PersistenceActor and the ReaderActor, each on a thread of its own
-
-
 class OpenStore(Struct, frozen=True):
     """Open for writing, making or migrating the schema. Answered by `StoreOpened` or `StoreRefused`.
 

@@ -14,6 +14,8 @@ from greenroom.actors.ledger import suspects
 from greenroom.actors.ledger.ledger import Ledger
 from greenroom.testing import Simulation
 
+from .work import Work, do
+
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of coroutines that a crash cut off
 
 ATTEMPTS = 2
@@ -21,20 +23,6 @@ MORE = 4
 """Crashes beside what makes a suspect and its attempts: while it is in doubt who caused one."""
 
 dying: list[str] = []
-
-
-class Work(Struct, frozen=True):
-    """What a run does: it waits without a slot, and works."""
-
-    pauses: float
-    works: float
-
-
-async def do(turn: Turn) -> None:
-    if turn.input.pauses:
-        async with turn.paused():
-            await asyncio.sleep(turn.input.pauses)
-    await asyncio.sleep(turn.input.works)
 
 
 async def die(who: str) -> None:

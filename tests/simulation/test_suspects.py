@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from msgspec import Struct
 
 from greenroom import AgentInfo, Turn, agent
 from greenroom.testing import Simulation
+
+from .work import Work, do
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of coroutines that a crash cut off
 
@@ -17,20 +18,6 @@ ATTEMPTS = 3
 DOUBTED = 3
 """Crashes more, which are held against nobody while it is not clear who caused them."""
 dying: list[str] = []
-
-
-class Work(Struct, frozen=True):
-    """What a run does: it waits without a slot, and works."""
-
-    pauses: float
-    works: float
-
-
-async def do(turn: Turn) -> None:
-    if turn.input.pauses:
-        async with turn.paused():
-            await asyncio.sleep(turn.input.pauses)
-    await asyncio.sleep(turn.input.works)
 
 
 @agent(name="suspects.innocent", attempts=ATTEMPTS)

@@ -20,7 +20,7 @@ from ....persistence.records import AddAgent, AddEvent, EraseAgent, Record
 from ....persistence.rows import AgentRow, EventRow, Unfinished
 from ....types import Address, AgentId, Durability, RequestId, RunId
 from ...effects import Effect, Send, StartTimer
-from ...events.published import Publish
+from ...events.protocol import Publish
 from ...storage.protocol import Answer, Read, WriteBatch
 from .commits import Commit, NewEvent
 from .memtable import EntryContent, Memtable, PageOfAgents
@@ -399,6 +399,7 @@ class CommitLog:
 
     def answered(self, answer: Answer) -> list[Effect]:
         """The reader found this: lay the memtable over it and pass it on."""
+        self.broken = None
         ticket: int = answer.request  # type: ignore[assignment]
         question = self._questions[ticket]
         if type(answer.error) is StoreError and question.tries < len(READ_AGAIN):
@@ -410,7 +411,6 @@ class CommitLog:
             value = self._overlay.merge(question.query, value, question.also)
         self.broken = question.asked
         effects = _answer(question.reply_to, Answer(question.request, value, answer.error))
-        self.broken = None
         self._release()
         return effects
 

@@ -176,13 +176,13 @@ class Feed:
         if place < self._first if index is None else place <= index.forgotten:
             return None
         found: list[bytes] = []
-        size, at = 0, int(place)
-        for at, looked in enumerate(self._places(index, place), 1):
+        size = 0
+        for count, looked in enumerate(self._places(index, place), 1):
             entry = self._entries[looked]
             if wanted.has(entry):
                 found.append(entry.data)
                 size += len(entry.data)
-            if at == ENTRIES_EXAMINED or size >= CHUNK_BYTES:
+            if count == ENTRIES_EXAMINED or size >= CHUNK_BYTES:
                 return found, Place(looked + 1)
         return found, Place(self._next)
 

@@ -64,7 +64,7 @@ class Streams:
                 self._wake(upwards(event.path))
         finally:
             self._over = True
-            self._wake(list(self._listening))
+            self._wake(self._listening)
 
     def _wake(self, paths: Iterable[str]) -> None:
         """Have those look who listen to these paths; those who are being woken, once more."""

@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from greenroom.actors.agent.reports import Reports
 from greenroom.actors.effects import StartTimer
-from greenroom.actors.events.published import Publish
+from greenroom.actors.events.protocol import Publish
 from greenroom.actors.ledger import progress as progress_module
 from greenroom.actors.ledger.agent_runs import OpenRun
 from greenroom.actors.ledger.ledger import Ledger

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Protocol, TypeAlias
 from msgspec import Struct
 from thespian.actors import ActorAddress, ActorExitRequest, WakeupMessage
 
-from greenroom.actors.events.published import Publish
+from greenroom.actors.events.protocol import Publish
 from greenroom.actors.shell import ActorFailed, Meet
 
 from .packing import BY_VALUE, pack, unpack
