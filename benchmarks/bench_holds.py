@@ -3,11 +3,12 @@
 A hold is what the loop does between two of its turns: one callback, or one step of a task. Its length is
 the CPU time of the loop's thread, so that other programs on the machine do not count. Measured is the
 longest hold during each of: the interrupt of 200,000 queued runs, the wait for 100,000 ended runs,
-the close of 100,000 children, an input and a result of 50 MB, and 200,000 progress events with 1,000
-listeners.
+the close of 100,000 children, an input and a result of 50 MB, 200,000 progress events with 1,000
+listeners, and the closing and opening of a runtime with 100,000 agents that each have a queued run.
 
 What the program itself holds before that (its handles, the queue) is frozen for Python's collector, as
-`gc.freeze` is meant to be used: a full collection visits every object, and would be measured instead.
+`gc.freeze` is meant to be used: a full collection visits every object, and would be measured instead. The
+collector is off while a runtime is opened: the open runs come into memory then, and it would visit them.
 
 The floor is a task that takes as many items from a queue by hand, 16 at a time, and yields in between.
 
@@ -159,6 +160,30 @@ class Workloads:
 
             return await held(work)
 
+    async def crowded(self, count: int) -> str:
+        """A store with so many agents that each have a queued run."""
+        async with self.runtime() as runtime:
+            await in_groups(count, lambda n: runtime.spawn(waits, f"/crowd/a{n}", input=n))
+        return self.options.store(f"holds-{self.rounds}")
+
+    async def reopen(self, count: int) -> Round:
+        store = await self.crowded(count)
+        runtime = AsyncRuntime(store, backlog=1_000_000, durability="memory")
+        gc.disable()
+        try:
+            found = await held(runtime.start)
+        finally:
+            gc.enable()
+            stats = await runtime.stats()
+            await runtime.close(drain=0.0)
+        equal("runs that are open", stats.queued + stats.running, count)
+        return found
+
+    async def leave(self, count: int) -> Round:
+        store = await self.crowded(count)
+        runtime = await AsyncRuntime(store, backlog=1_000_000, durability="memory").start()
+        return await held(lambda: runtime.close(drain=0.0))
+
     async def progress(self, count: int) -> Round:
         listening, heard = self.options.pick(1_000, 20), 0
         async with self.runtime() as runtime:
@@ -203,8 +228,8 @@ async def by_hand(count: int) -> Round:
 
 async def measure(options: Options) -> list[Row]:
     loads = Workloads(options)
-    thousands = options.pick((200_000, 100_000, 100_000, 200_000), (500, 300, 150, 300))
-    queued, ended, children, told = thousands
+    thousands = options.pick((200_000, 100_000, 100_000, 200_000, 100_000), (500, 300, 150, 300, 300))
+    queued, ended, children, told, crowd = thousands
     megabytes = options.pick(50, 3)
     wanted: dict[str, tuple[int, Callable[[int], Awaitable[Round]]]] = {
         f"interrupt of {queued:,} queued runs": (queued, loads.interrupt),
@@ -212,6 +237,8 @@ async def measure(options: Options) -> list[Row]:
         f"close of {children:,} children": (children, loads.close),
         f"input and result of {megabytes} MB": (megabytes * 1_000_000, loads.large),
         f"{told:,} progress events, {options.pick(1_000, 20):,} listeners": (told, loads.progress),
+        f"opening with {crowd:,} open runs": (crowd, loads.reopen),
+        f"closing with {crowd:,} open runs": (crowd, loads.leave),
     }
     rows = []
     for name, (size, load) in wanted.items():

@@ -10,6 +10,7 @@ the run out of `runs`; a turn's end counts only if its run is still there, under
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -41,7 +42,7 @@ from ...persistence.records import (
     SetIncarnation,
     SetRun,
 )
-from ...persistence.rows import AgentImage, MessageRow, RunRow, Unfinished
+from ...persistence.rows import AgentImage, AgentRow, MessageRow, RunRow, Unfinished
 from ...run_ids import plain_id, stem_of
 from ...stored_text import storable_text
 from ...types import (
@@ -111,6 +112,7 @@ from .replies import (
     CheckpointRecorded,
     CloseRecorded,
     InterruptTurn,
+    LedgerReady,
     MessageAccepted,
     NothingToRun,
     RequestRefused,
@@ -156,6 +158,8 @@ RESTART_DELAY: Seconds = 1.0
 CLOSED = "the runtime closed before its turn ended"
 CANCELLED = "its turn was cancelled from outside of greenroom, as if the program around it ended"
 
+_Row = TypeVar("_Row")
+
 
 class ActivateAgain(Struct, frozen=True):
     """To the ledger, from a timer: what was cancelled from outside may begin again."""
@@ -172,8 +176,8 @@ RECORDS_OF_A_PIECE = 2
 MOST_AHEAD = 10_000
 """Records that are not on disk, beyond which an errand waits: the disk is kept busy with half of them."""
 
-WAITS_IN_STEP = 16
-"""Open runs that are waited for in one step."""
+LOOKS_IN_STEP = 16
+"""Open runs that are waited for, or taken over from the store, in one step."""
 
 
 class Ledger:
@@ -224,47 +228,87 @@ class Ledger:
     # Recovery
 
     def recover(self, unfinished: Unfinished) -> list[Effect]:
-        """Queue again what was accepted and has no outcome; fail what may not begin again."""
-        rows = {row.agent_id: row for row in unfinished.agents}
+        """Take over what the store holds without an outcome, in portions; then say `LedgerReady`."""
+        return self.errands.begin(self._recovering(unfinished))
+
+    def _recovering(self, unfinished: Unfinished) -> Iterator[list[Effect]]:
+        """Queue again what was accepted and has no outcome; fail what may not begin again.
+
+        No session is asked for before all of this is done: the first suspect begins, and not the first
+        that happens to be looked at. Callers are let in after it.
+        """
+        agents: dict[AgentId, AgentRow] = {}
+        for rows in _slices(unfinished.agents):
+            agents.update((row.agent_id, row) for row in rows)
+            yield []
+        at_work: list[int] = []
+        for runs in _slices(unfinished.runs):
+            at_work += (row.serial for row in runs if row.at_work)
+            yield []
         cuts: list[Record] = []
-        at_work = [row.serial for row in unfinished.runs if row.at_work]
-        for was in unfinished.runs:
-            agent = rows[was.agent_id]
-            row = cut_off(
-                was,
-                crashed=unfinished.crashed,
-                died=unfinished.died,
-                now=self.now,
-                beside=at_work,
-                attempts=self._attempts_of(agent.kind) or NOT_KNOWN_HERE,
-            )
+        for place, was in enumerate(unfinished.runs, 1):
+            row = self._take_over(was, agents[was.agent_id], unfinished, at_work)
             if row is not was:
                 cuts.append(SetRun.of(row))
-            self._note_doubts(row)
-            # "process": it may be what ended the last one
-            run = OpenRun(row, (), "process", recovered=True)
-            desk = self._desk(row.agent_id, agent.path, agent.kind)
-            desk.suspected = agent.last is not None and agent.last.error_type == CRASHED
-            self.runs[row.run_id] = run
-            self._join(desk, run)
-        for run in self.runs.values():
-            if run.row.serial in self._beside:
-                self._witnesses[run.row.serial] = run
-        # before any beginning: whoever opens the store next counts this crash no more
-        effects = self._commit(tuple(cuts), (), "process") if cuts else []
-        for desk in self.desks.values():
-            desk.kind_missing = self._attempts_of(desk.kind) is None
-        for desk in list(self.desks.values()):
-            for run in desk.queued:
-                if run.row.error is not None and run.state != "ended":
-                    effects += self._end(desk, run, "interrupted", run.row.error, data={"recovered": True})
-            effects += self._judge(desk)
-        for desk in self.desks.values():
+            if place % LOOKS_IN_STEP == 0:
+                yield []
+        if self._beside:
+            for place, run in enumerate(list(self.runs.values()), 1):
+                if run.row.serial in self._beside:
+                    self._witnesses[run.row.serial] = run
+                if place % LOOKS_IN_STEP == 0:
+                    yield []
+        # They are in the store before any run begins: the next opening does not count this crash again.
+        held = self._commit(tuple(cuts), (), "process") if cuts else []
+        for place, run in enumerate(list(self.runs.values()), 1):
+            if run.state == "queued":
+                held += self._end_or_keep(run)
+            if place % LOOKS_IN_STEP == 0:
+                yield []
+        for place, desk in enumerate(list(self.desks.values()), 1):
             if desk.queue and not desk.kind_missing:
-                self._may_begin(desk)  # all of them: the first of all begins, not the first that is called
+                self._may_begin(desk)
+            if place % LOOKS_IN_STEP == 0:
+                yield []
+        for begin in range(0, len(held), LOOKS_IN_STEP):
+            yield held[begin : begin + LOOKS_IN_STEP]
         for desk in list(self.desks.values()):
-            effects += self._call(desk)
-        return effects
+            yield self._call(desk)
+        unfinished = replace(unfinished, runs=(), agents=())
+        while agents:  # Freeing the rows of many agents at once would hold the loop as well.
+            for _ in range(min(len(agents), LIGHT_STEPS)):
+                agents.popitem()
+            yield []
+        yield [Send("supervisor", LedgerReady())]
+
+    def _take_over(
+        self, was: RunRow, agent: AgentRow, unfinished: Unfinished, at_work: list[int]
+    ) -> RunRow:
+        """Queue a run of the store's, or have it wait; its row as it is from here on."""
+        row = cut_off(
+            was,
+            crashed=unfinished.crashed,
+            died=unfinished.died,
+            now=self.now,
+            beside=at_work,
+            attempts=self._attempts_of(agent.kind) or NOT_KNOWN_HERE,
+        )
+        self._note_doubts(row)
+        # "process": the beginning of its turn is on disk before the turn runs, as it may end the process.
+        run = OpenRun(row, (), "process", recovered=True)
+        desk = self._desk(row.agent_id, agent.path, agent.kind)
+        desk.suspected = agent.last is not None and agent.last.error_type == CRASHED
+        desk.kind_missing = self._attempts_of(desk.kind) is None
+        self.runs[row.run_id] = run
+        self._join(desk, run)
+        return row
+
+    def _end_or_keep(self, run: OpenRun) -> list[Effect]:
+        """End a queued run of the store's that was interrupted, or that was cut off too often."""
+        desk = self.desks[run.row.agent_id]
+        if run.row.error is not None:
+            return self._end(desk, run, "interrupted", run.row.error, data={"recovered": True})
+        return self._judge(desk, run)
 
     def kind_registered(self, news: KindRegistered) -> list[Effect]:
         """Let go on what waited for this kind, in portions."""
@@ -272,30 +316,41 @@ class Ledger:
         def calls() -> Iterator[list[Effect]]:
             for place, desk in enumerate(list(self.desks.values())):
                 if desk.kind_missing and desk.kind == news.name:
-                    yield [*self._judge(desk), *self._call(desk)]
+                    yield from self._judge_all(desk)
+                    yield self._call(desk)
                 elif place % LIGHT_STEPS == 0:
                     yield []
 
         return self.errands.begin(calls())
 
-    def _judge(self, desk: AgentRuns, *, first: bool = False) -> list[Effect]:
-        """Fail the queued runs that were cut off and may not begin again; `first`: up to one that may."""
-        attempts = self._attempts_of(desk.kind)
+    def _judge_all(self, desk: AgentRuns) -> Iterator[list[Effect]]:
+        """Fail the queued runs that were cut off and may not begin again."""
+        for place, run in enumerate(desk.queued, 1):
+            if run.state == "queued":  # The end of a run before it may have ended it.
+                effects = self._judge(desk, run)
+                if effects or place % LOOKS_IN_STEP == 0:
+                    yield effects
+
+    def _judge_next(self, desk: AgentRuns) -> list[Effect]:
+        """Fail the queued runs that were cut off and may not begin again, up to one that may."""
         effects: list[Effect] = []
-        if attempts is None:
-            return effects
-        for run in desk.upcoming() if first else desk.queued:
-            if run.state == "ended":  # by what the end of one before it cleared up
-                continue
-            failure = verdict(run.row, attempts) if run.row.attempt or run.row.cuts else None
-            if failure is None and first:
+        for run in desk.upcoming():
+            if run.state != "ended":
+                effects += self._judge(desk, run)
+            if run.state != "ended":
                 break
-            if failure is not None:
-                data: dict[str, object] | None = {"recovered": True} if run.recovered else None
-                effects += self._end(
-                    desk, run, "failed", failure.text, data=data, error_type=failure.error_type
-                )
         return effects
+
+    def _judge(self, desk: AgentRuns, run: OpenRun) -> list[Effect]:
+        """Fail a queued run if it was cut off and may not begin again."""
+        attempts = self._attempts_of(desk.kind)
+        if attempts is None or not (run.row.attempt or run.row.cuts):
+            return []
+        failure = verdict(run.row, attempts)
+        if failure is None:
+            return []
+        data: dict[str, object] | None = {"recovered": True} if run.recovered else None
+        return self._end(desk, run, "failed", failure.text, data=data, error_type=failure.error_type)
 
     # Suspects
 
@@ -435,7 +490,7 @@ class Ledger:
                 self.suspects.resumes(run.row.run_id, self._place(run))
                 effects += self._next_suspect()
             elif run.state == "queued":
-                effects += [*self._judge(desk, first=True), *self._settle(desk), *self._call(desk)]
+                effects += [*self._judge_next(desk), *self._settle(desk), *self._call(desk)]
         return effects
 
     # Openings, which may end the process as well
@@ -790,7 +845,7 @@ class Ledger:
         desk.incarnation = ask.incarnation
         effects: list[Effect] = []
         if desk.queue and (desk.queue[0].row.attempt or desk.queue[0].row.cuts):  # its kind may be new here
-            effects += self._judge(desk, first=True)
+            effects += self._judge_next(desk)
         if not desk.queue or desk.ends or self._closing is not None or not self._may_begin(desk):
             desk.called = False
             return [*effects, Send(session, NothingToRun(ask.agent_id))]
@@ -1317,7 +1372,7 @@ class Ledger:
             if not news.orderly and self._has_begun(run):
                 run.row = lost(run.row)
             effects += self._put_back(desk, run)
-            effects += self._judge(desk, first=True)
+            effects += self._judge_next(desk)
         if run is not None or ended is not None or not news.orderly:
             desk.called = False
             effects += self._call(desk)
@@ -1382,7 +1437,7 @@ class Ledger:
                 unread.append(run_id)
             elif not ask.look:
                 run.waiters[ask.request] = ask.reply_to
-            if place % WAITS_IN_STEP == 0:
+            if place % LOOKS_IN_STEP == 0:
                 yield []
         if ask.tell_sought or ask.look:
             yield [Send(ask.reply_to, RunsSought(ask.request, len(unread)))]
@@ -1708,6 +1763,11 @@ class Ledger:
     ) -> list[Effect]:
         level = durability or self.commit_log.durability
         return self.commit_log.commit(Commit(records, facts, level, then, lazy))
+
+
+def _slices(rows: tuple[_Row, ...]) -> Iterator[tuple[_Row, ...]]:
+    """The rows, some at a time."""
+    return (rows[begin : begin + LIGHT_STEPS] for begin in range(0, len(rows), LIGHT_STEPS))
 
 
 def _json(**data: object) -> bytes:

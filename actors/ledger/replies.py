@@ -141,6 +141,10 @@ class TurnsEnded(Struct, frozen=True, gc=False):
     pass
 
 
+class LedgerReady(Struct, frozen=True):
+    """To the supervisor: all open runs of the store are taken over, and callers may be let in."""
+
+
 class LedgerClosed(Struct, frozen=True, gc=False):
     """`problem`: what was not written, or will not be found, and why; `lost` commits were not written."""
 

@@ -26,6 +26,7 @@ from .protocol import (
     SessionReturns,
     SessionWaits,
     UnloadAll,
+    UnloadMore,
 )
 from .table import ResidencyEffect, ResidencyTable, StartSession, ToSession, _PatienceEnded
 
@@ -96,6 +97,8 @@ class ResidencyLRU(ActorShell):
                 return table.describe(command.request, sender, command.agent_ids)
             case UnloadAll():
                 return table.unload_all(sender, now=now)
+            case UnloadMore():
+                return table.unload_more(now=now)
             case ConfigureResidency():
                 return table.configure(command.residents, command.patience, command.share, now=now)
         assert_never(command)

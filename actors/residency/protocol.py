@@ -81,6 +81,10 @@ class UnloadAll(Struct, frozen=True, gc=False):
     """The runtime closes: end every session, admit nobody. Answered by `AllUnloaded`."""
 
 
+class UnloadMore(Struct, frozen=True, gc=False):
+    """To the residency, from itself: do the next portion of `UnloadAll`."""
+
+
 class DescribeResidency(Struct, frozen=True, gc=False):
     """Answered by `ResidencyReport`, with what is known of `agent_ids`."""
 
@@ -288,6 +292,7 @@ ResidencyCommand: TypeAlias = (
     | EvictAgent
     | PinAgent
     | UnloadAll
+    | UnloadMore
     | DescribeResidency
 )
 SessionFact: TypeAlias = (

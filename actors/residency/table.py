@@ -2,8 +2,7 @@
 
 It owns the stage of every agent that is in memory or on its way there, and nothing of any other but
 its pin. It decides when a session is started and when it is asked to go; opening, closing and
-executing are the session's own affair. Every operation is O(1) amortised, `describe` and
-`unload_all` aside.
+executing are the session's own affair. Every operation is O(1) amortised, except `describe`.
 
 An agent goes waiting → loading → opening → open → unloading. From loading on it has a place and is a
 *resident*. Places never exceed their number. An agent whose turn waits is in memory without a place; it
@@ -14,6 +13,7 @@ Whoever has a place keeps it while it has work, but not for ever: while others w
 asks between two turns whether it may go on, and may not once it has had its share.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from itertools import islice
 from typing import TypeAlias
@@ -48,6 +48,7 @@ from .protocol import (
     SessionCommand,
     Stage,
     Unload,
+    UnloadMore,
 )
 
 MAX_KEPT_BY = 10
@@ -78,6 +79,9 @@ class ToSession(Struct, frozen=True, gc=False):
 class _PatienceEnded(Struct, frozen=True, gc=False):
     """The victims that there were when this was set were given their time to unload."""
 
+
+UNLOADS_IN_PORTION = 256
+"""Entries that `unload_all` looks at before other messages have their turn."""
 
 _Victim: TypeAlias = tuple[AgentId, Incarnation]
 ResidencyEffect: TypeAlias = Effect | StartSession | ToSession
@@ -163,6 +167,7 @@ class ResidencyTable:
         "_request",
         "_residents",
         "_share",
+        "_to_unload",
         "_told",
         "_unasked",
     )
@@ -186,6 +191,7 @@ class ResidencyTable:
         self._evictions = self._reloads = 0
         self._closing = False
         self._told: Address = None  # who asked to unload all
+        self._to_unload: deque[_ResidentEntry] = deque()  # Those that `unload_all` has not come to.
 
     def configure(self, residents: int, patience: Seconds, share: Seconds, *, now: Timestamp) -> Effects:
         """Set how many residents there may be, how long a victim may take, and what a share is.
@@ -284,10 +290,19 @@ class ResidencyTable:
         return [*effects, *self._settle(now)]
 
     def unload_all(self, reply_to: Address, *, now: Timestamp) -> Effects:
-        """End every session and admit nobody. What only waits or loads is forgotten at once."""
+        """End every session and admit nobody, in portions. Agents without a session are forgotten."""
         self._closing, self._told = True, reply_to
+        self._to_unload.extend(self._entries.values())
+        return self.unload_more(now=now)
+
+    def unload_more(self, *, now: Timestamp) -> Effects:
+        """Do the next portion of `unload_all`."""
+        left = self._to_unload
         effects: list[ResidencyEffect] = []
-        for entry in list(self._entries.values()):
+        for _ in range(min(len(left), UNLOADS_IN_PORTION)):
+            entry = left.popleft()
+            if self._entries.get(entry.agent_id) is not entry:
+                continue
             entry.wants_work = False
             match entry.stage:
                 case "waiting" | "loading":
@@ -296,7 +311,7 @@ class ResidencyTable:
                     effects += self._unload(entry, now, evicted=False)
                 case _:
                     self._call_off(entry)
-        return [*effects, *self._all_unloaded()]
+        return [*effects, *((Send("residency", UnloadMore()),) if left else self._all_unloaded())]
 
     # Facts
 
@@ -518,6 +533,8 @@ class ResidencyTable:
         """Admit whom there is room for, and choose as many victims as are still needed."""
         queue = self._queue
         effects: list[ResidencyEffect] = []
+        if self._closing:
+            return effects
         while queue and (self._has_room or queue.first.stage == "unloading"):
             entry = queue.take()
             if entry.stage == "unloading":
@@ -650,7 +667,7 @@ class ResidencyTable:
     def _all_unloaded(self) -> Effects:
         return (
             (Send(self._told, AllUnloaded()),)
-            if self._closing and not (self._residents or self._away)
+            if self._closing and not (self._residents or self._away or self._to_unload)
             else ()
         )
 

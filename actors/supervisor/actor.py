@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterable
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ...errors import GreenroomError, InternalError, StoreError, StoreLost
 from ...types import Address, AgentId, Role
@@ -22,7 +23,7 @@ from ..events.protocol import ConfigureEvents
 from ..ledger.actor import LedgerActor
 from ..ledger.log.commit_log import first_seq
 from ..ledger.protocol import CloseLedger, ConfigureLedger, InterruptTurns, StopBeginning
-from ..ledger.replies import LedgerClosed, StoreFailing, TurnsEnded
+from ..ledger.replies import LedgerClosed, LedgerReady, StoreFailing, TurnsEnded
 from ..processes.protocol import (
     AllProcessesEnded,
     ConfigureProcesses,
@@ -115,7 +116,7 @@ class Supervisor(ActorShell):
                 return [Send("reader", OpenReader(message.file, self.start.reader_opener))]
             case ReaderOpened():
                 return self.configure()
-            case Ready():
+            case Ready() | LedgerReady():
                 return self.ready()
             case StoreRefused():
                 refused = RuntimeRefused(self.start.request, message.error)
@@ -190,10 +191,10 @@ class Supervisor(ActorShell):
         ]
 
     def ready(self) -> list[Effect]:
-        """A control actor is configured. The ledger goes last: it begins at once, with what is unfinished.
+        """A control actor is ready. The ledger is configured last, as it begins runs of the store at once.
 
-        Callers are let in after that. Order is promised between pairs alone, so else what one of them
-        sends could overtake a configuration.
+        Callers are let in after that. Order is promised between two actors only: a caller's message could
+        otherwise arrive before a configuration.
         """
         start, unfinished = self.start, self.opened.unfinished
         self.configured += 1
@@ -201,7 +202,8 @@ class Supervisor(ActorShell):
             ledger = ConfigureLedger(
                 unfinished, start.durability, start.backlog, start.attempts_of, start.store
             )
-            return [Send("ledger", ledger), Send("ledger", SayReady())]
+            self.opened = replace(self.opened, unfinished=replace(unfinished, runs=(), agents=()))
+            return [Send("ledger", ledger)]
         if self.configured == len(CONTROL):
             room = self.process_room() if unfinished.left else []
             return [*room, Send(start.reply_to, RuntimeStarted(start.request, dict(self.roles)))]

@@ -27,8 +27,10 @@ from greenroom.actors.residency.protocol import (
     RunsAvailable,
     RunsCancelled,
     Unload,
+    UnloadMore,
 )
 from greenroom.actors.residency.table import (
+    UNLOADS_IN_PORTION,
     ResidencyEffect,
     ResidencyTable,
     StartSession,
@@ -99,6 +101,8 @@ class House:
                 return f"{to} {request}: done"
             case Send(to, AllUnloaded()):
                 return f"{to}: all unloaded"
+            case Send("residency", UnloadMore()):
+                return "more"
             case Send(_, ResidencyReport() as report):
                 self.report = report
                 return "report"
@@ -168,6 +172,9 @@ class House:
 
     def unload_all(self) -> list[str]:
         return self.words(self.table.unload_all("supervisor", now=self.now))
+
+    def unload_more(self) -> list[str]:
+        return self.words(self.table.unload_more(now=self.now))
 
     def describe(self, *agents: int) -> ResidencyReport:
         self.words(self.table.describe(7, "user", [AgentId(n) for n in agents]))
@@ -899,6 +906,17 @@ def test_all_sessions_end_and_nobody_is_admitted_when_the_runtime_closes() -> No
     assert room.ended(2, seen=0) == ["left 2.1"]
     assert room.ended(3) == ["left 3.1", "supervisor: all unloaded"]
     assert room.describe().evictions == 1
+
+
+def test_many_that_wait_are_forgotten_in_portions_and_none_is_admitted_meanwhile() -> None:
+    room = House(1).busy(0)
+    for n in range(1, 2 * UNLOADS_IN_PORTION):
+        room.summon(n)
+    assert room.unload_all() == ["unload 0", "more"]
+    assert len(room.table._entries) == UNLOADS_IN_PORTION + 1, "0 unloads"
+    assert room.ended(0) == ["left 0.1"], "its place is for nobody, and not all are looked at"
+    assert room.unload_more() == ["supervisor: all unloaded"]
+    assert not room.table._entries
 
 
 def test_with_nobody_in_memory_all_is_unloaded_at_once() -> None:

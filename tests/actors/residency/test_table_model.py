@@ -10,11 +10,13 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from greenroom.actors.effects import Send, StartTimer
+from greenroom.actors.residency import table
 from greenroom.actors.residency.protocol import (
     AgentActivated,
     AgentPassivated,
@@ -37,6 +39,7 @@ from greenroom.actors.residency.protocol import (
     SessionReturns,
     SessionWaits,
     Unload,
+    UnloadMore,
 )
 from greenroom.actors.residency.table import (
     ResidencyEffect,
@@ -126,6 +129,7 @@ class ResidencyAgainstAList(RuleBasedStateMachine):
         self.called_back: dict[AgentId, bool] = {}  # leaves without a place, and queues when it has left
         self.closing = False
         self.all_unloaded = 0
+        self.unload_more = False  # The residency has sent itself `UnloadMore`.
         self.summon_again: list[AgentId] = []
 
     @initialize(limit=st.sampled_from([1, 1, 2, 3]))
@@ -235,6 +239,8 @@ class ResidencyAgainstAList(RuleBasedStateMachine):
                     pass
                 case Send("supervisor", AllUnloaded()):
                     self.all_unloaded += 1
+                case Send("residency", UnloadMore()):
+                    self.unload_more = True
                 case _:
                     raise AssertionError(effect)
         self.keep_their_places()
@@ -732,6 +738,9 @@ class ResidencyAgainstAList(RuleBasedStateMachine):
                 self.answer(next(iter(self.questions)))
             elif session := next((each for each in self.sessions if self.acts(each)), None):
                 self.act(session)
+            elif self.unload_more:  # Last of all: sessions that are not asked to end yet go on meanwhile.
+                self.unload_more = False
+                self.perform(self.table.unload_more(now=self.now))
             elif waits_end and (waiting := [s for s in self.sessions if s.state == "waiting"]):
                 self.returns(waiting[0])
             else:
@@ -799,6 +808,11 @@ class ResidencyThatCloses(ResidencyAgainstAList):
         assert self.all_unloaded == 1
         assert not self.evicting, "every eviction is answered"
         assert not self.table._entries
+
+
+@pytest.fixture(autouse=True)
+def unloads_in_small_portions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "UNLOADS_IN_PORTION", 2)
 
 
 TestResidencyAgainstAList = ResidencyAgainstAList.TestCase
