@@ -43,7 +43,7 @@ from ..shell import ActorShell
 from ..slots.protocol import SlotGranted
 from .aside import infos_of
 from .behaviour import Behaviour, explain_error, type_of
-from .executing import enter
+from .executing import enter, enter_session
 from .kind import find_kind
 from .process_client import ProcessClient, offer
 from .reports import Reports, SendReports
@@ -241,6 +241,7 @@ class AgentActor(ActorShell):
             self.start(lambda: self.open_failed(unknown), f"open {self.role}", self.context)
             return
         context = self.context.copy()
+        context.run(enter_session, row.path, self.roles["supervisor"])
         self.behaviour = Behaviour(kind, row.path, row.config, image.snapshot, context, self.lost)
         live = LiveAgent(row, "starting", True, message.incarnation, 0)
         if kind.is_class or self.behaviour.states.takes_long:

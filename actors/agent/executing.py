@@ -1,16 +1,19 @@
-"""Which turn the code that runs here belongs to, wherever that turn's code has gone: tasks and threads.
+"""Which turn or session the code that runs here belongs to, also in tasks and threads that it began.
 
-So calls that would wait for the turn's own slot can be refused, and a process that was forked in a turn is
-known for a copy of its runtime's. Such a copy must not go on: it shares the loop's descriptors with its
-parent, and would execute what the parent executes.
+Calls that would wait for the turn's own slot, or for the agent's own place in memory, can so be refused. A
+process that was forked in a turn is known for a copy of its runtime's. Such a copy must not go on: it
+shares the loop's descriptors with its parent, and would execute what the parent executes.
 """
 
 import asyncio
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from ...types import Address
 
@@ -32,6 +35,44 @@ def slot_holder(supervisor: Address) -> str | None:
     if turn is None or not turn._holds_slot or turn._host.roles["supervisor"] is not supervisor:
         return None
     return turn.path
+
+
+class SessionMethod(Struct):
+    """Which of its two methods an agent's session calls, if it calls one now."""
+
+    path: str
+    supervisor: Address
+    name: str | None = None  # "open" or "close"
+
+
+_session: ContextVar[SessionMethod | None] = ContextVar("greenroom session", default=None)
+
+
+def enter_session(path: str, supervisor: Address) -> None:
+    """Let it be known that code in this context belongs to the agent's session."""
+    _session.set(SessionMethod(path, supervisor))
+
+
+@contextmanager
+def calling(name: str) -> Iterator[None]:
+    """Let it be known that the session of this context is inside this method."""
+    session = _session.get()
+    if session is None:
+        yield
+        return
+    session.name = name
+    try:
+        yield
+    finally:
+        session.name = None
+
+
+def session_method(supervisor: Address) -> SessionMethod | None:
+    """The method of a session of that runtime that has not returned and that this code belongs to."""
+    session = _session.get()
+    if session is None or session.name is None or session.supervisor is not supervisor:
+        return None
+    return session
 
 
 def in_child(pid: int) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 from ...borders import is_a, left_behind
 from ...types import Seconds
 from ..models import AgentInfo
+from .executing import calling
 from .threads import run_in_thread
 
 log = logging.getLogger("greenroom")
@@ -152,15 +153,16 @@ class Opened:
         """Call a method of the object, on the loop if it is async, else on a thread; what it raised."""
         loop = asyncio.get_running_loop()
         try:
-            code = getattr(self._instance, method, None)
-            if code is None:
-                return None
-            if inspect.iscoroutinefunction(code):
-                await code(*args)
-                return None
-            result = await self._on_thread(lambda: code(*args), f"{method} {self._whose}")
-            if inspect.isawaitable(result):
-                await result
+            with calling(method):
+                code = getattr(self._instance, method, None)
+                if code is None:
+                    return None
+                if inspect.iscoroutinefunction(code):
+                    await code(*args)
+                    return None
+                result = await self._on_thread(lambda: code(*args), f"{method} {self._whose}")
+                if inspect.isawaitable(result):
+                    await result
         except BaseException as error:
             if left_behind(error, loop):
                 raise

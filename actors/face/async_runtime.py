@@ -112,6 +112,7 @@ class AsyncRuntime(Handle):
             self._state = "closed"
             return
         self._engine.refuse_other_loops()
+        self._engine.refuse_to_close_within()
         self._state = "closed"
         answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._engine.begin_to_close(seconds, interrupt=bool(interrupt), callback=_setter(answered))
@@ -266,6 +267,7 @@ class AsyncRuntime(Handle):
         """Only for ends of runs: all else is answered without a slot."""
         if self._engine is not None:
             self._engine.refuse_in_turn()
+            self._engine.refuse_to_wait_in_session()
 
     async def _accepted(self, call: Request) -> Any:
         """See `Runtime._accepted`."""

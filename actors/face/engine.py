@@ -18,7 +18,7 @@ from ...errors import GreenroomError, RuntimeClosing, StoreError
 from ...retention import DEFAULT, Retention
 from ...seconds import checked_seconds
 from ...types import Address, Durability, RequestId, Role
-from ..agent.executing import in_child, slot_holder
+from ..agent.executing import in_child, session_method, slot_holder
 from ..agent.kind import attempts_of, is_registered, kind_of, kinds_of_module, listeners, register
 from ..environment import REAL_ENVIRONMENT, Environment
 from ..ledger.protocol import KindRegistered
@@ -188,6 +188,27 @@ class Engine:
                 f"the runtime was called in the turn of {path}, whose slot may be the one that the answer "
                 "waits for: use the turn's own methods (turn.spawn, turn.followup, turn.wait), which give "
                 "the slot back, or call it within a block of turn.paused()"
+            )
+
+    def refuse_to_wait_in_session(self) -> None:
+        """Raise in the `open` or `close` of an agent of this runtime, whose place the run may need."""
+        session = session_method(self._roles["supervisor"]) if self._roles else None
+        if session is not None:
+            raise GreenroomError(
+                f"the {session.name}() of {session.path} waits for a run, which may need that agent's "
+                "place in memory: start the run there and wait for it in a turn"
+            )
+
+    def refuse_to_close_within(self) -> None:
+        """Raise in a turn that holds a slot and in an agent's `open` or `close`: closing waits for them."""
+        supervisor = self._roles["supervisor"] if self._roles else None
+        session = session_method(supervisor)
+        path = slot_holder(supervisor) if session is None else session.path
+        if path is not None:
+            where = "turn" if session is None else f"{session.name}()"
+            raise GreenroomError(
+                f"the runtime was closed in the {where} of {path}, which closing waits for: close it where "
+                "it was started"
             )
 
     def refuse_other_loops(self) -> None:

@@ -110,6 +110,7 @@ class Runtime(Handle):
             self._state = "closed"
             return
         self._refuse_in_turn()
+        self._engine.refuse_to_close_within()
         self._state = "closed"
         answers: SimpleQueue[Any] = self._engine.world.answers()
         self._engine.begin_to_close(seconds, interrupt=bool(interrupt), callback=answers.put)
@@ -228,6 +229,7 @@ class Runtime(Handle):
         awaited.add(listed)
         if awaited.over:
             return awaited.ended
+        self._engine.refuse_to_wait_in_session()
         answers: SimpleQueue[Any] = self._engine.world.answers()
         request = self._post(awaited.call, Standing(answers.put))
         now = self._engine.world.monotonic

@@ -128,6 +128,75 @@ def test_an_asynchronous_runtime_refuses_to_wait_for_runs_in_a_turn_of_its_own()
     asyncio.run(program())
 
 
+# The runtime in an agent's open() and close()
+
+
+@pytest.mark.parametrize("method", ["open", "close"])
+@pytest.mark.parametrize("use", ["result", "wait", "close"])
+def test_waiting_is_refused_in_open_and_close_of_an_agent_and_starting_work_is_not(
+    runtime: Any, method: str, use: str
+) -> None:
+    """With one place in memory, the run would wait for the place of the agent that waits for it."""
+    open_ = runtime(residents=1)
+    said: list[str] = []
+
+    def waits(at: str) -> None:
+        if at == method and not said:
+            ref = open_.spawn(kid, "/asked/kid", input=1)
+            uses = {"result": ref.run.result, "wait": lambda: open_.wait([ref.run]), "close": open_.close}
+            with pytest.raises(GreenroomError) as error:
+                uses[use]()
+            said.append(str(error.value))
+
+    @agent(name="c-refused-class")
+    class Waits:
+        def open(self, info: Any) -> None:
+            waits("open")
+
+        def run(self, turn: SyncTurn) -> str:
+            return "ran"
+
+        def close(self) -> None:
+            waits("close")
+
+    ref = open_.spawn(Waits, "/t/a", input=1)
+    assert ref.run.result(DEADLINE) == "ran"
+    assert ref.evict() or said  # The child's arrival may have evicted it.
+    (text,) = said
+    assert f"the {method}() of /t/a" in text
+    assert open_.agent("/asked/kid").followup(2).result(DEADLINE) == "kid"
+
+
+def test_an_asynchronous_runtime_refuses_to_wait_in_open_and_to_be_closed_there_or_in_a_turn() -> None:
+    async def program() -> list[str]:
+        said: list[str] = []
+        async with AsyncRuntime(residents=1) as open_:
+
+            @agent(name="c-refused-async-class")
+            class Waits:
+                async def open(self, info: Any) -> None:
+                    ref = await open_.spawn(kid, "/asked/kid", input=1)
+                    for wait in (lambda: ref.run.result(), lambda: open_.wait([ref.run]), open_.close):
+                        with pytest.raises(GreenroomError) as error:
+                            await wait()
+                        said.append(str(error.value))
+                    self.later = asyncio.create_task(ref.run.result())  # It outlives open().
+
+                async def run(self, turn: Turn) -> str:
+                    with pytest.raises(GreenroomError, match="closed in the turn of /t/a"):
+                        await open_.close()
+                    async with turn.paused():
+                        return str(await self.later)
+
+            ref = await open_.spawn(Waits, "/t/a", input=1)
+            assert await ref.run.result(DEADLINE) == "kid"
+        return said
+
+    said = asyncio.run(program())
+    assert len(said) == 3
+    assert all("open() of /t/a" in text for text in said)
+
+
 # A turn on another loop
 
 
