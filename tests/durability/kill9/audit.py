@@ -23,6 +23,9 @@ LIMITED = {"kill-twice": 2}
 TOLD_BEFORE_WRITTEN = ("agent.evicted", "agent.reloaded")
 """Events that nobody builds on: a death may lose some that were heard, but gives no number again."""
 
+NEVER_STORED = ("store.failing",)
+"""Events that have the number of the one before."""
+
 ENDS = ("completed", "failed", "interrupted")
 CLOSED = "the runtime closed before its turn ended"
 
@@ -169,8 +172,9 @@ class Audit:
             is_so = (run.status, run.result, run.error, run.attempt)
             if is_so != (told.status, told.result, told.error, told.attempt):
                 yield run.path, f"run {told.run_id} was told to have ended as {told}, and is {run}"
-        heard = {event.seq: (event.type, event.path, event.run_id) for event in self.record.heard}
-        if [event.seq for event in self.record.heard] != sorted(heard):
+        told_of = [event for event in self.record.heard if event.type not in NEVER_STORED]
+        heard = {event.seq: (event.type, event.path, event.run_id) for event in told_of}
+        if [event.seq for event in told_of] != sorted(heard):
             yield "the follower", "heard events out of order, or twice"
         real = {event.seq: (event.type, event.path, event.run_id) for event in self.facts.events}
         erased = _lives_of_deleted({**heard, **real})

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 from kinds import Outside
-from record import Answered, Asks, Log, Odd, Told
+from record import Answered, Asks, Doubted, Log, Odd, Told
 
-from greenroom import AgentClosed, AgentNotFound, PathTaken, Runtime, RuntimeClosing
+from greenroom import AgentClosed, AgentNotFound, PathTaken, Runtime, RuntimeClosing, StoreError
 
 ROSTER = {
     "t": "kill-tally",
@@ -30,6 +30,15 @@ MOST_ASKS = 50
 
 MOST_OPEN = 10
 """Runs of a lane that it does not wait for."""
+
+SETTLED = ("spawn", "run", "close", "delete")
+"""Requests that are asked again until they are answered. A message has no id: it stays a perhaps."""
+
+PAUSE = 0.05
+"""Seconds before a request is asked again that met a store which cannot be written."""
+
+LATE = 20
+"""Seconds within which a run ends, unless the store cannot be written."""
 
 
 class Lane:
@@ -86,6 +95,17 @@ class Lane:
     def put(self, ask: Asks, *, again: bool = False) -> Any:
         if not again:
             self.asked.note(ask)
+        while True:
+            try:
+                return self.answer_to(ask, again=again)
+            except StoreError:
+                self.asked.note(Doubted(ask.q))
+                if ask.do not in SETTLED:
+                    return None
+                again = True
+                threading.Event().wait(PAUSE)
+
+    def answer_to(self, ask: Asks, *, again: bool) -> Any:
         value, error = None, None
         try:
             value = getattr(self, f"do_{ask.do}")(ask)
@@ -96,6 +116,8 @@ class Lane:
         except (AgentClosed, AgentNotFound) as raised:
             if not again:
                 raise
+            if self.runtime.stats().store_problem is not None:
+                raise StoreError(str(self.runtime), "it is done, and not written yet") from raised
             value = type(raised).__name__  # it had been done
         except RuntimeClosing:
             if again:
@@ -150,9 +172,9 @@ class Lane:
     # The load
 
     def ask_again(self) -> None:
-        """Settle what the last life left open. A message has no id, so it stays a perhaps."""
+        """Settle what the last life left open."""
         ask = self.unanswered
-        if ask is not None and ask.do in ("spawn", "run", "close", "delete"):
+        if ask is not None and ask.do in SETTLED:
             self.put(ask, again=True)
 
     def step(self) -> None:
@@ -214,7 +236,10 @@ class Lane:
         known = [ask for ask in self.named if ask.path in self.counts and ask.path[-1] not in "mn"]
         if known:
             ask = self.rng.choice(known)
-            run = self.runtime.agent(ask.path).followup(ask.input, run_id=ask.run_id)
+            try:
+                run = self.runtime.agent(ask.path).followup(ask.input, run_id=ask.run_id)
+            except StoreError:
+                return
             if run.run_id != ask.run_id:
                 self.odd(f"run id {ask.run_id} of {ask.path}, given again, is run {run.run_id}")
 
@@ -240,12 +265,18 @@ class Lane:
         self.runtime.list(self.tree, status=self.rng.choice([None, "running", "idle", "closed"]))
 
     def hear(self, run: Any) -> None:
-        try:
-            outcome = run.outcome(timeout=20)
-        except TimeoutError:
-            self.odd(f"run {run.run_id} of {run.path} has not ended in 20 s: it is {run.status}")
-            return
-        except LookupError:  # its agent was deleted
+        for _ in range(LATE):
+            try:
+                outcome = run.outcome(timeout=1)
+                break
+            except TimeoutError:
+                if self.runtime.stats().store_problem is not None:
+                    self.open.append(run)
+                    return
+            except LookupError:  # its agent was deleted
+                return
+        else:
+            self.odd(f"run {run.run_id} of {run.path} has not ended in {LATE} s: it is {run.status}")
             return
         self.news.note(Told(outcome.run_id, outcome.status, outcome.result, outcome.error, outcome.attempt))
         Outside.fate.passes("told")

@@ -40,6 +40,12 @@ class Answered(Struct, frozen=True, tag=True, tag_field="line", omit_defaults=Tr
     error: str | None = None
 
 
+class Doubted(Struct, frozen=True, tag=True, tag_field="line"):
+    """The answer was that the store cannot be written: it may have been accepted, and is asked again."""
+
+    q: str
+
+
 class Told(Struct, frozen=True, tag=True, tag_field="line"):
     """An outcome, as somebody who waited for the run was told it."""
 
@@ -66,7 +72,7 @@ class Odd(Struct, frozen=True, tag=True, tag_field="line"):
     text: str
 
 
-Line: TypeAlias = Asks | Answered | Told | Heard | Odd
+Line: TypeAlias = Asks | Answered | Doubted | Told | Heard | Odd
 
 ASKED, NEWS, BEGUN = "asked.log", "news.log", "begun.log"
 
@@ -125,10 +131,12 @@ class Record(Struct):
     heard: list[Heard]
     odd: list[Odd]
     begun: Counter[str]
+    doubted: int  # answers that the store cannot be written
 
 
 def read_record(folder: Path) -> Record:
     requests: dict[str, Request] = {}
+    doubted = 0
     for number, line in enumerate(lines(folder / ASKED)):
         if isinstance(line, Asks):
             requests[line.q] = Request(line, number)
@@ -136,6 +144,8 @@ def read_record(folder: Path) -> Record:
             request = requests[line.q]
             request.answered, request.at, request.value = number, line.at, line.value
             request.fate = "refused" if line.error else "done"
+        elif isinstance(line, Doubted):
+            doubted += 1
     news = list(lines(folder / NEWS))
     begun = (folder / BEGUN).read_bytes().split(b"\n") if (folder / BEGUN).exists() else []
     return Record(
@@ -144,4 +154,5 @@ def read_record(folder: Path) -> Record:
         [line for line in news if isinstance(line, Heard)],
         [line for line in news if isinstance(line, Odd)],
         Counter(line.rpartition(b" ")[0].decode() for line in begun if b" " in line),
+        doubted,
     )

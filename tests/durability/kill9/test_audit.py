@@ -373,7 +373,7 @@ def test_only_what_a_deleted_agent_left_may_be_gone(gone: int, is_right: bool) -
     kinds = ["spawned", "closed", "spawned", "start_failed", "deleted", "spawned"]
     heard = [Heard(number, f"agent.{kind}", "/t/a", None) for number, kind in enumerate(kinds, 1)]
     events = [EventFact(h.seq, 0.0, h.type, h.path, None, {}) for h in heard if h.seq != gone]
-    audit = Audit(Record({}, [], heard, [], []), Facts({}, {}, events, []), lives=[], over=True)
+    audit = Audit(Record({}, [], heard, [], Counter(), 0), Facts({}, {}, events, []), lives=[], over=True)
     assert (list(audit.check_told()) == []) is is_right
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from .audit import CHECKS
 from .facts import copied, read
+from .record import read_record
 from .trial import KILLS, PHASES, Trial, plan
 
 pytestmark = pytest.mark.timeout(1800 + 150 * KILLS)
@@ -101,6 +102,7 @@ def test_a_trial_has_deaths_in_all_phases_and_work_of_all_sorts(trial: Trial) ->
     assert all(events[f"run.{end}"] for end in ("completed", "failed", "interrupted"))
     assert events["agent.evicted"]
     assert events["agent.closed"] + events["agent.deleted"]
+    assert read_record(trial.folder).doubted, "no death came while the store was moved away"
     assert any(event.data.get("recovered") for event in facts.events), "no death cut a turn off"
     kinds = {agent.kind for agent in facts.agents.values() if agent.state}
     assert {f"kill-{kind}" for kind in ("tally", "clerk", "parent", "fan")} <= kinds

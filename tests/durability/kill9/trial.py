@@ -8,19 +8,21 @@ import os
 import random
 import secrets
 import select
+import shutil
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 from msgspec import Struct
 
 from . import facts
 from .audit import Audit, Finding
-from .record import read_record
+from .record import ASKED, lines, read_record
 from .report import differences
 
 KILLS = int(os.environ.get("GREENROOM_KILLS") or 10)
@@ -34,13 +36,16 @@ SOURCES = Path(__file__).parents[3] / "src"
 DEADLINE = 600.0
 """Seconds that a worker may take for anything that it should come to at once."""
 
-Phase: TypeAlias = Literal["start", "work", "turn", "end", "answer", "told", "close"]
+DURABLE = ("spawn", "run", "send", "close", "delete")
+"""Requests that are in the store when they are acknowledged."""
+
+Phase: TypeAlias = Literal["start", "work", "moved", "turn", "end", "answer", "told", "close"]
 PHASES: tuple[Phase, ...] = (
     "work",
     "start",
     "turn",
     "close",
-    "work",
+    "moved",
     "answer",
     "start",
     "end",
@@ -51,16 +56,22 @@ PHASES: tuple[Phase, ...] = (
 
 
 class Death(Struct, frozen=True):
-    """When a worker is killed: in which phase, and how far into it (seconds, or how often)."""
+    """When a worker is killed: in which phase, and how far into it (seconds, or how often).
+
+    "moved": the store is moved away while the worker works. It is put back before the death, which comes
+    `after` so many seconds, or after it (`back`).
+    """
 
     phase: Phase
     after: float
     end: Literal["close", "interrupt", "race"] = "close"
+    move: Literal["file", "all files", "for a copy"] = "file"
+    back: bool = False
 
     @property
     def fate(self) -> list[str]:
         """What the worker kills itself at: an instant that no one outside could hit."""
-        if self.phase in ("start", "work", "close"):
+        if self.phase in ("start", "work", "moved", "close"):
             return []
         return ["--fate", f"{self.phase}:{int(self.after)}"]
 
@@ -74,14 +85,35 @@ def plan(seed: str, rounds: int) -> list[Death]:
             match phase:
                 case "start":
                     after = rng.uniform(0, 0.15)  # most of it is the opening of the store
-                case "work":
+                case "work" | "moved":
                     after = rng.uniform(0, 0.8)
                 case "close":
                     after = rng.uniform(0, 0.4)  # the drain time is 0.2
                 case _:
                     after = rng.randint(1, 150)
-            deaths.append(Death(phase, after, rng.choice(["close", "interrupt", "race"])))
+            end: Any = rng.choice(["close", "interrupt", "race"])
+            move: Any = rng.choice(["file", "all files", "for a copy"])
+            deaths.append(Death(phase, after, end, move, back=rng.random() < 0.6))
     return deaths[:rounds]
+
+
+@contextmanager
+def moved(store: Path, how: str) -> Iterator[None]:
+    """Move the store's file away, with its log or not, or put a copy in its place; then put it back."""
+    aside = store.with_name("aside")
+    aside.mkdir()
+    beside = [Path(f"{store}{suffix}") for suffix in ("-wal", "-shm", ".key")]
+    files = [store, *(path for path in beside if path.exists())] if how == "all files" else [store]
+    for path in files:
+        path.rename(aside / path.name)
+    if how == "for a copy":
+        shutil.copy(aside / store.name, store)
+    try:
+        yield
+    finally:
+        for path in reversed(files):  # The log comes first: a store without it is never to be seen.
+            os.replace(aside / path.name, path)
+        aside.rmdir()
 
 
 class Worker:
@@ -149,8 +181,12 @@ class Worker:
 class Trial:
     """So many lives of one store, each with its death, and a last one that does all that is left."""
 
-    def __init__(self, folder: Path, seed: str, rounds: int) -> None:
-        self.folder, self.seed, self.deaths = folder, seed, plan(seed, rounds)
+    def __init__(
+        self, folder: Path, seed: str, rounds: int, *, deaths: list[Death] | None = None, plant: str = ""
+    ) -> None:
+        """`plant`: an option of the worker that plants a mistake."""
+        self.folder, self.seed, self.deaths = folder, seed, deaths or plan(seed, rounds)
+        self.plant = [plant] if plant else []
         self.store = folder / "store.db"
         self.found: dict[Finding, int] = {}
         """What was off, with the round that it was seen in first."""
@@ -177,24 +213,39 @@ class Trial:
         return self
 
     def die(self, death: Death) -> None:
-        worker = Worker(self.store, self.round, self.seed, "--end", death.end, *death.fate)
+        worker = Worker(self.store, self.round, self.seed, "--end", death.end, *death.fate, *self.plant)
         try:
             self.wait_for(worker, death)
         finally:
             worker.process.kill()
         complaint = worker.complaint()
         status = worker.ended()
+        if death.phase == "moved":
+            complaint = "".join(line for line in complaint.splitlines() if "cannot be written" not in line)
         if status not in ((0, -9) if death.phase == "close" else (-9,)) or complaint:
             self.find("worker", f"worker {self.round}", f"ended with {status}: {complaint}")
 
-    @staticmethod
-    def wait_for(worker: Worker, death: Death) -> None:
+    def wait_for(self, worker: Worker, death: Death) -> None:
         match death.phase:
             case "start":
                 worker.says("opening")
                 worker.dies(death.after)
             case "work":
                 worker.says("open")
+                worker.dies(death.after)
+            case "moved":
+                worker.says("open")
+                worker.lives(0.3)
+                with moved(self.store, death.move):
+                    self.wait_for_doubt(worker)
+                    since = self.lines_asked()
+                    late = time.monotonic() + death.after
+                    while not self.acknowledged(since) and time.monotonic() < late:
+                        worker.lives(0.1)
+                    if not death.back:
+                        worker.dies(0)
+                    for path, what in self.acknowledged(since):
+                        self.find("accepted", path, what)
                 worker.dies(death.after)
             case "close":
                 worker.says("open")
@@ -204,6 +255,26 @@ class Trial:
                 worker.dies(death.after)
             case _:
                 worker.dies(20.0)
+
+    def wait_for_doubt(self, worker: Worker) -> None:
+        """Wait until one of its requests was answered that the store cannot be written."""
+        late = time.monotonic() + 60.0
+        before = read_record(self.folder).doubted
+        while read_record(self.folder).doubted == before and worker.process.poll() is None:
+            if time.monotonic() > late:
+                raise AssertionError("nobody was told within 60 s that the store was moved away")
+            worker.lives(0.1)
+
+    def lines_asked(self) -> int:
+        return len(list(lines(self.folder / ASKED)))
+
+    def acknowledged(self, since: int) -> list[tuple[str, str]]:
+        """What was asked from line `since` on and acknowledged, though the store is still away."""
+        return [
+            (request.ask.path, f"{request.ask.q} was acknowledged while the store was moved away")
+            for request in read_record(self.folder).requests.values()
+            if request.asked >= since and request.fate == "done" and request.ask.do in DURABLE
+        ]
 
     def audit(self, *, over: bool = False) -> None:
         """Look at the store as death left it. The next worker opens it as it lies: only a copy is read."""

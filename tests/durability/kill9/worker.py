@@ -16,6 +16,7 @@ import random
 import sys
 import threading
 import time
+from itertools import count
 from pathlib import Path
 
 import msgspec
@@ -24,8 +25,12 @@ from lane import Lane
 from record import ASKED, BEGUN, NEWS, Answered, Asks, Heard, Log, lines
 
 from greenroom import GreenroomError, Runtime
+from greenroom.persistence.store import Misplaced, Store
 
 LANES = 4
+
+TOLD_BEFORE_FORGOTTEN = 5
+"""Looks at the store's files that a worker with the planted mistake is told the truth of."""
 
 AT_REST = 900.0
 """Seconds until the last worker says that the work does not come to an end."""
@@ -109,6 +114,20 @@ def at_rest(runtime: Runtime) -> None:
         tick.wait(0.02)
 
 
+def plant_a_store_that_forgets() -> None:
+    """Plant a mistake: a store that was moved away says so some times, and is written on after that."""
+    look, times = Store._look_home, count()
+
+    def look_again(store: Store) -> None:
+        try:
+            look(store)
+        except Misplaced:
+            if next(times) < TOLD_BEFORE_FORGOTTEN:
+                raise
+
+    Store._look_home = look_again
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("store", type=Path)
@@ -117,12 +136,15 @@ def main() -> None:
     parser.add_argument("--fate")
     parser.add_argument("--end", default="close")
     parser.add_argument("--last", action="store_true")
+    parser.add_argument("--forgets", action="store_true")
     given = parser.parse_args()
     logging.basicConfig(level=logging.ERROR)  # on standard error, where nothing may stand
     folder = given.store.parent
     Outside.begun, Outside.fate = Log(folder / BEGUN), Fate(given.fate)
     asked, news = Log(folder / ASKED), Log(folder / NEWS)
 
+    if given.forgets:
+        plant_a_store_that_forgets()
     runtime = Runtime(given.store, slots=3, residents=6, drain=0.2)
     print("opening", flush=True)
     runtime.start()
