@@ -36,8 +36,8 @@ __all__ = [
     "first_seq",
 ]
 
-RECORDS_IN_BATCH = 5_000
-"""In one batch: a larger one would make its first commit wait for its last."""
+RECORDS_IN_BATCH = 2_000
+"""In one batch. The first commit of a batch waits for its last, and its news holds the loop for 5 ms."""
 
 MOST_LAZY = 64
 """Commits that wait for company, and so for ever if none comes."""
