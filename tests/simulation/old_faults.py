@@ -12,14 +12,19 @@ import pytest
 
 from greenroom import borders
 from greenroom.actors.agent.turn import Turn
+from greenroom.actors.agent.turn_clock import TurnClock
 from greenroom.actors.face import requests
 from greenroom.actors.fair_queue import FairQueue
 from greenroom.actors.ledger import actor as ledger_actor
+from greenroom.actors.ledger.ledger import Ledger
 from greenroom.actors.ledger.waits import WaitsForGraph
+from greenroom.actors.residency.protocol import Room
+from greenroom.actors.residency.table import ResidencyTable, ToSession
 from greenroom.errors import StoreError
 from greenroom.persistence import schema
 from greenroom.persistence.store import Store
 from greenroom.persistence.transfer import importing
+from greenroom.types import AgentId
 
 from . import mistakes
 from .mistakes import Patch, planted, wrap
@@ -113,6 +118,27 @@ def who_has_waited_longest_is_first_whatever_its_tree(monkeypatch: pytest.Monkey
     wrap(monkeypatch, FairQueue, "push", push)
 
 
+@caught_by("tests/contract/test_waiting.py::test_turns_that_wait_for_people_stop_nobody")
+def a_waiting_turn_keeps_its_place_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ResidencyTable, "session_waits", lambda *_, **__: ())
+    monkeypatch.setattr(ResidencyTable, "session_returns", go_on_at_once)
+
+
+def go_on_at_once(_: ResidencyTable, agent_id: AgentId, __: object, number: int, **___: object) -> Any:
+    """Answer an agent that has its place all the time."""
+    return (ToSession(agent_id, Room(number)),)
+
+
+@caught_by("tests/contract/test_waiting.py::test_time_on_a_thread_stands_still_as_well")
+def the_time_that_a_turn_waits_counts_into_its_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TurnClock, "stop", lambda _: None)
+
+
+@caught_by("tests/simulation/test_poison.py::test_no_innocent_fails_and_poison_does[after a wait]")
+def a_crash_while_a_turn_waits_counts_as_one_while_it_executes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Ledger, "turn_waits", lambda *_: [])
+
+
 @planted
 def a_wait_may_close_a_circle(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(WaitsForGraph, "refusal", lambda *_: None)
@@ -147,7 +173,12 @@ ROWS: dict[int, Iterable[str]] = {
     8: (who_has_waited_longest_is_first_whatever_its_tree.__name__,),
     9: (mistakes.a_full_backlog_refuses_what_turns_ask_for.__name__,),
     10: (a_wait_may_close_a_circle.__name__,),
-    11: (mistakes.a_waiting_turn_keeps_its_slot.__name__,),
+    11: (
+        mistakes.a_waiting_turn_keeps_its_slot.__name__,
+        a_waiting_turn_keeps_its_place_in_memory.__name__,
+        the_time_that_a_turn_waits_counts_into_its_timeout.__name__,
+        a_crash_while_a_turn_waits_counts_as_one_while_it_executes.__name__,
+    ),
     12: (an_error_may_end_the_program_when_it_is_asked_what_it_says.__name__,),
     13: (an_id_reaches_the_core_as_the_object_that_was_given.__name__,),
     14: (nobody_looks_for_a_second_name.__name__,),
