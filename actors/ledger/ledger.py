@@ -826,6 +826,7 @@ class Ledger:
             run.state = "ended"
             for request in run.asked:
                 self._awaits_no_more(request)
+        desk.stops()
         if desk.opening and not desk.present:
             self._spawning -= 1
         self.known -= 1

@@ -53,6 +53,8 @@ class Disk:
     def stall(self) -> None:
         """Have the next commit wait, and all after it, until `go_on`."""
         self._goes_on.clear()
+        while self._arrived.acquire(blocking=False):
+            pass  # Those that came before do not count.
 
     def go_on(self) -> None:
         """Let the writer go on."""

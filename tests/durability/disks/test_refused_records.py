@@ -57,7 +57,7 @@ def plant(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
 def begun(make: Make, disk: Disk, **settings: Any) -> Runtime:
     """A runtime in which there is a run called "known", and agents at rest."""
     runtime = make(disk, **settings)
-    assert runtime.spawn(keeper, "/t/a", input=0, run_id="known").run.result(20) == 0  # type: ignore[union-attr]
+    assert runtime.spawn(keeper, "/t/a", input=0, run_id="known").run.result(60) == 0  # type: ignore[union-attr]
     runtime.spawn(keeper, "/t/b")
     return runtime
 
@@ -105,13 +105,13 @@ def test_43_a_run_that_the_store_refuses_is_refused_alone(
     for call in (bad, waits, twice):
         with pytest.raises(InternalError, match=r"refused to record this run.*Nothing else is affected"):
             call.get()
-    assert sorted(later.get().result(20) for later in busy) == list(range(1, 17))
+    assert sorted(later.get().result(60) for later in busy) == list(range(1, 17))
     with pytest.raises(RunNotFound):
         runtime.run("bad")
-    assert ref.followup("after").result(20) == "after"
+    assert ref.followup("after").result(60) == "after"
     state = ref.state()
     assert (state["inputs"].count("bad"), state["read"]) == (0, ["a message"])
-    assert runtime.run("known").result(20) == 0
+    assert runtime.run("known").result(60) == 0
     heard.hear("run.completed", count=17)
     assert not [event for event in heard.seen if event.run_id == "bad"]
     stats = runtime.stats()
@@ -122,12 +122,15 @@ def test_43_a_run_that_the_store_refuses_is_refused_alone(
 
 @pytest.mark.parametrize("how", ["no row", "its id"])
 def test_43_a_spawn_whose_run_the_store_refuses_leaves_nothing(
-    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, how: str
 ) -> None:
+    """Also if its turn waits for the disk to begin."""
     disk = Disk()
     runtime = begun(make, disk)
     plant(monkeypatch, how)
     disk.stall()
+    before = Later(runtime.agent("/t/b").send, "it is in the way")
+    disk.await_arrival()
     bad = Later(runtime.spawn, keeper, "/t/new", input="bad", run_id="bad")
     accepted(runtime, "bad")
     new = runtime.agent("/t/new")
@@ -139,14 +142,17 @@ def test_43_a_spawn_whose_run_the_store_refuses_leaves_nothing(
     for call in calls:
         with pytest.raises(InternalError, match=r"refused to record this agent.*Nothing else is affected"):
             call.get()
-    assert other.get().run.result(20) == 1
+    assert other.get().run.result(60) == 1
     with pytest.raises(AgentNotFound):
         new.info()
     assert [info.path for info in runtime.list()] == ["/t/a", "/t/b", "/t/other"]
-    assert runtime.spawn(keeper, "/t/new", input=2).run.result(20) == 2  # type: ignore[union-attr]
+    assert runtime.spawn(keeper, "/t/new", input=2).run.result(60) == 2  # type: ignore[union-attr]
     assert new.state() == {"inputs": [2], "read": []}
-    assert runtime.stats().agents == 4
+    before.get()
+    stats = runtime.stats()
+    assert (stats.agents, stats.running, stats.slots_taken) == (4, 0, 0)
     runtime.close()
+    assert "left behind" not in caplog.text
     check_file(tmp_path / "agents.db")
 
 
@@ -167,7 +173,7 @@ def test_43_a_message_that_the_store_refuses_is_refused_alone(
         calls.pop(1).get()
     for call in calls:
         call.get()
-    assert ref.followup("reads").result(20) == "reads"
+    assert ref.followup("reads").result(60) == "reads"
     assert ref.state()["read"] == ["one", "three"]
     runtime.close()
     check_file(tmp_path / "agents.db")
@@ -196,4 +202,4 @@ def test_43_a_run_that_somebody_was_told_of_stops_the_runtime(
     ref = runtime.agent("/t/a")
     ref.followup("bad", run_id="bad", durability="memory")
     with pytest.raises(InternalError, match="AddRun cannot be stored"):
-        ref.followup("any").result(20)
+        ref.followup("any").result(60)
