@@ -48,7 +48,7 @@ def story(runtime: Callable[..., Any], store: Path) -> None:
         asyncio.run(tell())
         return
     with Runtime(store) as opened:
-        assert opened.spawn(on_a_thread, "/t/a", input=__file__).run.result(30) == '"'
+        assert opened.spawn(on_a_thread, "/t/a", input=__file__).run.result(60) == '"'
 
 
 @pytest.mark.parametrize("runtime", [Runtime, AsyncRuntime])

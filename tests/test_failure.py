@@ -53,7 +53,7 @@ def test_tables_that_cannot_be_trusted_stop_the_runtime_and_everybody_is_told(
 ) -> None:
     runtime = Runtime(tmp_path / "agents.db").start()
     ref = runtime.spawn(echo, "/t/a", input=1)
-    assert ref.run.result(timeout=10) == 1
+    assert ref.run.result(timeout=60) == 1
     stream = runtime.events("/t")
     told: list[object] = []
 
@@ -75,7 +75,7 @@ def test_tables_that_cannot_be_trusted_stop_the_runtime_and_everybody_is_told(
         patch.setattr(owner, method, breaks)
         with suppress(InternalError):
             call(runtime)
-        reader.join(10)
+        reader.join(60)
     assert len(told) == 1, "who waited was told"
     assert "Bug" in str(told[0])
     assert "in part" in str(told[0]), "which invariant broke"
@@ -84,7 +84,7 @@ def test_tables_that_cannot_be_trusted_stop_the_runtime_and_everybody_is_told(
     runtime.close()  # and nothing hangs
 
     with Runtime(tmp_path / "agents.db") as again:
-        assert again.agent("/t/a").followup(2).result(timeout=10) >= 2
+        assert again.agent("/t/a").followup(2).result(timeout=60) >= 2
 
 
 REFUSED: dict[str, tuple[Any, str, Callable[[Runtime], Any]]] = {
@@ -123,13 +123,13 @@ def test_a_bug_in_one_request_refuses_that_one(
         return original(*given, **named)
 
     with Runtime(tmp_path / "agents.db") as runtime:
-        runtime.spawn(echo, "/t/a", input=1, run_id="named").run.result(timeout=10)
+        runtime.spawn(echo, "/t/a", input=1, run_id="named").run.result(timeout=60)
         runtime.spawn(echo, "/t/b")
         monkeypatch.setattr(owner, method, breaks_once)
         with pytest.raises(InternalError, match="Nothing else is affected"):
             call(runtime)
         call(runtime)
-        assert runtime.agent("/t/a").followup("on").result(timeout=10) >= 2
+        assert runtime.agent("/t/a").followup("on").result(timeout=60) >= 2
     assert done
 
 
@@ -148,7 +148,7 @@ def test_a_bug_in_a_question_of_the_directory_costs_that_answer(
 
     with Runtime(tmp_path / "agents.db") as runtime:
         monkeypatch.setattr(CommitLog, "ask", breaks_once)
-        assert runtime.spawn(echo, "/new/a", input=1).run.result(timeout=10) == 1
+        assert runtime.spawn(echo, "/new/a", input=1).run.result(timeout=60) == 1
     assert done == [("tree", "new")]
 
 
@@ -191,7 +191,7 @@ def test_a_bug_in_a_later_portion_refuses_that_request(
         assert len(calls) >= 40
         monkeypatch.undo()
         call(runtime, ended)
-        assert runtime.agent("/e/a0").followup("on").result(timeout=10) >= 2
+        assert runtime.agent("/e/a0").followup("on").result(timeout=60) >= 2
         runtime.interrupt_many("/t")
     # and closing waits for nothing that is over
 
@@ -212,9 +212,9 @@ def test_a_bug_in_news_of_one_agent_fails_its_runs_alone(
     with Runtime(tmp_path / "agents.db", slots=1, residents=1) as runtime:
         bad = runtime.spawn(echo, "/t/bad", input=1)
         with pytest.raises(RunFailed, match="Bug"):
-            bad.run.result(timeout=10)
-        assert runtime.spawn(echo, "/t/good", input=1).run.result(timeout=10) == 1
+            bad.run.result(timeout=60)
+        assert runtime.spawn(echo, "/t/good", input=1).run.result(timeout=60) == 1
         mended.append(True)
-        assert bad.followup("again").result(timeout=10) == 1
-        assert runtime.agent("/t/good").followup(2).result(timeout=10) == 2
+        assert bad.followup("again").result(timeout=60) == 1
+        assert runtime.agent("/t/good").followup(2).result(timeout=60) == 2
         assert runtime.stats().slots_taken == 0

@@ -31,7 +31,7 @@ async def patient(turn: Turn) -> int:
 def store(tmp_path: Path) -> Path:
     with Runtime(tmp_path / "agents.db") as runtime:
         for name in ("a", "b"):
-            runtime.spawn(patient, f"/doc/{name}", input=None).run.result(30.0)
+            runtime.spawn(patient, f"/doc/{name}", input=None).run.result(60.0)
     return tmp_path / "agents.db"
 
 

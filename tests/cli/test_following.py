@@ -72,7 +72,7 @@ def start() -> Iterator[Start]:
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     with Runtime(tmp_path / "agents.db") as runtime:
-        runtime.spawn(echo, "/t/a", input=0).run.outcome(30)  # type: ignore[union-attr]
+        runtime.spawn(echo, "/t/a", input=0).run.outcome(60)  # type: ignore[union-attr]
     return tmp_path / "agents.db"
 
 
@@ -88,7 +88,7 @@ def test_a_store_is_followed_through_owners_and_ctrl_c_ends_it_with_130(start: S
     for _ in range(2):
         with Runtime(store) as runtime:
             for _ in range(2):
-                runtime.agent("/t/a").followup(1).result(30)
+                runtime.agent("/t/a").followup(1).result(60)
             told(following, 2)  # while it is in use
     following.send_signal(signal.SIGINT)
     out, err = following.communicate(timeout=DEADLINE)
@@ -102,7 +102,7 @@ def test_who_reads_no_more_ends_it_quietly(start: Start, store: Path) -> None:
         assert following.stdout.readline()
         following.stdout.close()
         with Runtime(store) as runtime:
-            runtime.agent("/t/a").followup(1).result(30)
+            runtime.agent("/t/a").followup(1).result(60)
         assert following.wait(DEADLINE) == 1
         assert following.stderr is not None
         assert following.stderr.read() == ""
@@ -131,7 +131,7 @@ def test_events_go_on_without_a_gap_when_the_server_is_started_anew(start: Start
         server.send_signal(signal.SIGTERM)
         server.wait(DEADLINE)
         with Runtime(store) as runtime:  # meanwhile
-            runtime.agent("/t/a").followup(1, run_id=f"between{number}").result(30)
+            runtime.agent("/t/a").followup(1, run_id=f"between{number}").result(60)
         server, url = serve(start, store, url.rpartition(":")[2])
         seen += told(following, 1)
     names = [event["run_id"] for event in seen[1:]]

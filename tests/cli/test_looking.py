@@ -53,7 +53,7 @@ def cli() -> Cli:
 def store(tmp_path: Path) -> Path:
     with Runtime(tmp_path / "agents.db") as runtime:
         for path, given in (("/team/a", "fail"), ("/team/a/b", 1), ("/team-x/c", 2), ("/zoo/d", 3)):
-            runtime.spawn(worker, path, config={"n": 1}, input=given, run_id=f"run{path}").run.outcome(30)  # type: ignore[union-attr]
+            runtime.spawn(worker, path, config={"n": 1}, input=given, run_id=f"run{path}").run.outcome(60)  # type: ignore[union-attr]
         runtime.agent("/team/a").send("unread")
         runtime.agent("/zoo/d").close()
     return tmp_path / "agents.db"
@@ -93,7 +93,7 @@ def test_looking_at_a_store_in_use_changes_no_byte_and_sees_what_is_committed(
     cli: Cli, store: Path, look: tuple[str, ...]
 ) -> None:
     with Runtime(store) as runtime:
-        runtime.spawn(worker, "/new/e", input="fresh").run.outcome(30)  # type: ignore[union-attr]
+        runtime.spawn(worker, "/new/e", input="fresh").run.outcome(60)  # type: ignore[union-attr]
         names = set(files(store))
         if look == ("show", "/team/a"):
             look = ("show", "/new/e")
@@ -102,7 +102,7 @@ def test_looking_at_a_store_in_use_changes_no_byte_and_sees_what_is_committed(
         if look[0] in ("events", "export") or look == ("ls",):
             assert "/new" in done.stdout
         assert set(files(store)) == names
-        runtime.agent("/new/e").followup("more").outcome(30)
+        runtime.agent("/new/e").followup("more").outcome(60)
     assert [finding for finding in doctor.examine(str(store)).findings if finding.severity == "error"] == []
 
 
@@ -207,7 +207,7 @@ def test_numbers(cli: Cli, store: Path) -> None:
 def test_a_store_whose_name_is_no_text_is_looked_at(cli: Cli, tmp_path: Path) -> None:
     store = tmp_path / os.fsdecode(b"agents-\xff.db")
     with Runtime(store) as runtime:
-        runtime.spawn(worker, "/team/a", input=1, run_id="run/team/a").run.result(30)  # type: ignore[union-attr]
+        runtime.spawn(worker, "/team/a", input=1, run_id="run/team/a").run.result(60)  # type: ignore[union-attr]
     assert sorted(path.name for path in tmp_path.iterdir()) == [store.name, f"{store.name}.key"]
     found = json.loads(cli("stats", "--json", "--store", store).stdout)
     assert (found["agents"], found["store"]) == (1, str(tmp_path / r"agents-\udcff.db"))
@@ -236,13 +236,13 @@ def test_what_a_live_owner_has_begun_is_running(cli: Cli, store: Path) -> None:
     @agent(name="look-gate")
     def gated(turn: SyncTurn) -> None:
         begun.set()
-        gate.wait(30)
+        gate.wait(600)
 
     with Runtime(store) as runtime:
         ref = runtime.spawn(gated, "/new/gate", input=0)
         ref.followup(1)
         ref.followup(2)
-        assert begun.wait(30)
+        assert begun.wait(600)
         try:
             for options in (("/new",), ("/new", "--status", "running")):
                 (line,) = cli("ls", *options, "--json", "--store", store).stdout.splitlines()
@@ -363,7 +363,7 @@ def test_paths_are_completed_from_the_store(store: Path) -> None:
         environment = {"_GREENROOM_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": "4"}
         command = [sys.executable, "-c", "from greenroom.cli import main; main(prog_name='greenroom')"]
         options: dict[str, Any] = {"capture_output": True, "text": True, "check": False}
-        done = subprocess.run(command, env={**os.environ, **environment}, timeout=60, **options)
+        done = subprocess.run(command, env={**os.environ, **environment}, timeout=600, **options)
         return [line.partition(",")[2] for line in done.stdout.split()]
 
     assert completed(f"greenroom show --store {store} /t") == ["/team", "/team-x"]

@@ -64,7 +64,7 @@ def test_followups_of_one_agent_go_in_order_one_at_a_time(runtime: Any) -> None:
     open_ = runtime()
     ref = open_.spawn(notes, "/order/a")
     runs = [ref.followup(n) for n in range(50)]
-    assert [run.result(timeout=10) for run in runs] == list(range(50))
+    assert [run.result(timeout=60) for run in runs] == list(range(50))
     assert ref.state()["order"] == list(range(50))
     assert max(most) == 1
 
@@ -76,10 +76,10 @@ def test_a_run_id_given_twice_is_the_same_run(runtime: Any, events_of: Any) -> N
     once = ref.followup("x", run_id="same-run")
     twice = ref.followup("x", run_id="same-run")
     assert once.run_id == twice.run_id == "same-run"
-    assert once.result(timeout=10) == twice.result(timeout=10) == 2
+    assert once.result(timeout=60) == twice.result(timeout=60) == 2
     late = ref.followup("x", run_id="same-run")
-    assert late.result(timeout=10) == 2
-    assert ref.followup("y").result(timeout=10) == 3
+    assert late.result(timeout=60) == 2
+    assert ref.followup("y").result(timeout=60) == 3
     accepted = [event.run_id for event in events_of(open_, "/same/a", "run.accepted")]
     assert accepted.count("same-run") == 1
 
@@ -90,14 +90,14 @@ def test_a_run_id_given_by_many_threads_is_one_run(runtime: Any) -> None:
     start, results = threading.Barrier(8), []
 
     def give() -> None:
-        start.wait(10)
-        results.append(ref.followup("x", run_id="race-run").result(timeout=10))
+        start.wait(600)
+        results.append(ref.followup("x", run_id="race-run").result(timeout=60))
 
     threads = [threading.Thread(target=give, daemon=True) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert results == [1] * 8
     assert ref.state()["count"] == 1
 
@@ -117,7 +117,7 @@ def test_a_run_can_be_found_by_its_id_and_tells_how_it_goes(runtime: Any, door: 
     with pytest.raises(TimeoutError):
         first.outcome(timeout=0)
     gate.open()
-    outcome = open_.run(second.run_id).outcome(timeout=10)
+    outcome = open_.run(second.run_id).outcome(timeout=60)
     assert (outcome.status, outcome.result, outcome.error) == ("completed", 2, None)
     assert (outcome.run_id, outcome.path, outcome.attempt) == (second.run_id, "/found/a", 1)
     assert outcome.started_at is not None
@@ -132,16 +132,16 @@ def test_a_result_is_a_copy_for_everybody_who_asks(runtime: Any) -> None:
     given = {"list": [1]}
     ref = open_.spawn(plain, "/copy/a", input=given)
     given["list"].append(2)
-    mine = ref.run.result(timeout=10)
+    mine = ref.run.result(timeout=60)
     assert mine == {"list": [1]}
     mine["list"].append(3)
-    assert open_.run(ref.run.run_id).result(timeout=10) == {"list": [1]}
+    assert open_.run(ref.run.run_id).result(timeout=60) == {"list": [1]}
 
 
 def test_none_is_an_input_and_no_input_is_no_run(runtime: Any) -> None:
     open_ = runtime()
     assert open_.spawn(plain, "/none/a").run is None
-    assert open_.spawn(plain, "/none/b", input=None).run.result(timeout=10) is None
+    assert open_.spawn(plain, "/none/b", input=None).run.result(timeout=60) is None
 
 
 # send
@@ -157,10 +157,10 @@ def test_a_message_fills_the_inbox_and_starts_nothing(runtime: Any, events_of: A
     assert (info.inbox, info.status, info.queued_runs) == (3, "idle", 0)
     assert len(events_of(open_, "/mail/a", "message.accepted")) == 3
     assert events_of(open_, "/mail/a", "run.accepted") == []
-    ref.followup(None).result(timeout=10)
+    ref.followup(None).result(timeout=60)
     assert ref.state()["read"] == ["one", {"two": 2}, None]
     assert ref.info().inbox == 0
-    ref.followup(None).result(timeout=10)
+    ref.followup(None).result(timeout=60)
     assert ref.state()["read"] == ["one", {"two": 2}, None]
 
 
@@ -174,8 +174,8 @@ def test_a_message_knows_who_sent_it_and_when(runtime: Any) -> None:
     open_ = runtime()
     a, b = open_.spawn(post, "/post/a"), open_.spawn(post, "/post/b")
     b.send("from outside")
-    a.followup("send").result(timeout=10)
-    assert b.followup("read").result(timeout=10) == [
+    a.followup("send").result(timeout=60)
+    assert b.followup("read").result(timeout=60) == [
         ("from outside", None, True),
         ("hello", "/post/a", True),
     ]
@@ -188,12 +188,12 @@ def test_info_tells_what_the_agent_is(runtime: Any) -> None:
     open_ = runtime()
     config = {"model": "small", "tools": ["a", "b"]}
     ref = open_.spawn(counter, "/info/a", config=config, input=1)
-    ref.run.result(timeout=10)
+    ref.run.result(timeout=60)
     info = ref.info()
     assert (info.path, info.kind, info.version, info.config) == ("/info/a", "c-agents-counter", 4, config)
     assert (info.status, info.resident, info.incarnation) == ("idle", True, 1)
     assert (info.queued_runs, info.inbox, info.error) == (0, 0, None)
-    assert info.last_outcome == ref.run.outcome(timeout=1)
+    assert info.last_outcome == ref.run.outcome(timeout=60)
     assert 0 < info.created_at <= info.updated_at
 
 
@@ -212,7 +212,7 @@ def test_the_state_is_a_copy_as_of_the_last_commit(runtime: Any, door: Any) -> N
     gate.arrived()
     assert ref.state() == {"made": True}
     gate.open()
-    run.result(timeout=10)
+    run.result(timeout=60)
     copy = ref.state()
     assert copy == {"made": True, "count": 1}
     copy["count"] = 99
@@ -231,20 +231,20 @@ def test_an_interrupt_names_one_run_or_all_before_it_and_repeated_does_nothing(
     first, second, third = (ref.followup(n) for n in range(3))
     gate.arrived()
     assert ref.interrupt(second.run_id) is True
-    assert second.outcome(timeout=10).status == "interrupted"
-    assert second.outcome(timeout=10).error
-    assert second.outcome(timeout=10).started_at is None
+    assert second.outcome(timeout=60).status == "interrupted"
+    assert second.outcome(timeout=60).error
+    assert second.outcome(timeout=60).started_at is None
     assert ref.interrupt(second.run_id) is False
     assert first.status == "running"
     assert ref.interrupt() is True
     for run in (first, third):
         with pytest.raises(RunInterrupted) as raised:
-            run.result(timeout=10)
+            run.result(timeout=60)
         assert (raised.value.run_id, raised.value.path) == (run.run_id, "/interrupt/a")
     assert ref.interrupt() is False
     fourth = ref.followup(3)
     gate.open()
-    assert fourth.result(timeout=10) == 3
+    assert fourth.result(timeout=60) == 3
     assert len(events_of(open_, "/interrupt/a", "run.interrupted")) == 3
     assert ref.info().status == "idle"
 
@@ -263,13 +263,13 @@ def test_close_ends_the_agent_and_its_descendants_also_on_disk(
     below = open_.spawn(counter, "/close/a/gap/below", input=1)
     beside = open_.spawn(counter, "/close/ab", input=1)
     for ref in (root, on_disk, below, beside):
-        ref.run.result(timeout=10)
+        ref.run.result(timeout=60)
     busy = open_.spawn(kind, "/close/a/busy", input=1)
     gate.arrived()
     assert on_disk.evict() is True
     assert below.evict() is True
     root.close()
-    assert busy.run.outcome(timeout=10).status == "interrupted"
+    assert busy.run.outcome(timeout=60).status == "interrupted"
     closed = ["/close/a", "/close/a/busy", "/close/a/disk", "/close/a/gap/below"]
     assert [info.path for info in open_.list()] == ["/close/ab"]
     assert [info.path for info in open_.list(status="closed")] == closed
@@ -281,14 +281,14 @@ def test_close_ends_the_agent_and_its_descendants_also_on_disk(
             open_.agent(path).followup(1)
         with pytest.raises(AgentClosed):
             open_.agent(path).send(1)
-    assert beside.followup(1).result(timeout=10) == 2
+    assert beside.followup(1).result(timeout=60) == 2
 
 
 def test_a_closed_path_is_free_for_another_agent(runtime: Any) -> None:
     open_ = runtime()
     for round_ in range(3):
         ref = open_.spawn(counter, "/free/a", config=round_, input=1)
-        assert ref.run.result(timeout=10) == 1, "a new agent, with a state of its own"
+        assert ref.run.result(timeout=60) == 1, "a new agent, with a state of its own"
         with pytest.raises(PathTaken):
             open_.spawn(counter, "/free/a")
         assert ref.info().config == round_
@@ -299,11 +299,11 @@ def test_a_closed_path_is_free_for_another_agent(runtime: Any) -> None:
 def test_what_a_closed_agent_did_stays_readable(runtime: Any) -> None:
     open_ = runtime()
     ref = open_.spawn(counter, "/past/a", input=1)
-    ref.run.result(timeout=10)
+    ref.run.result(timeout=60)
     ref.close()
     assert ref.state() == {"count": 1, "read": []}
-    assert open_.run(ref.run.run_id).result(timeout=1) == 1
-    assert ref.info().last_outcome == ref.run.outcome(timeout=1)
+    assert open_.run(ref.run.run_id).result(timeout=60) == 1
+    assert ref.info().last_outcome == ref.run.outcome(timeout=60)
 
 
 def test_delete_erases_what_is_stored(runtime: Any, happened: Any) -> None:
@@ -311,7 +311,7 @@ def test_delete_erases_what_is_stored(runtime: Any, happened: Any) -> None:
     ref = open_.spawn(counter, "/delete/a", input=1)
     child = open_.spawn(counter, "/delete/a/b", input=1)
     for one in (ref, child):
-        one.run.result(timeout=10)
+        one.run.result(timeout=60)
     child.evict()
     ref.delete()
     happened(open_, "agent.deleted", "/delete/a")
@@ -322,13 +322,13 @@ def test_delete_erases_what_is_stored(runtime: Any, happened: Any) -> None:
             open_.run(run.run_id)
     assert open_.list() == []
     assert open_.list(status="closed") == []
-    assert open_.spawn(counter, "/delete/a", input=1).run.result(timeout=10) == 1
+    assert open_.spawn(counter, "/delete/a", input=1).run.result(timeout=60) == 1
 
 
 def test_a_closed_agent_can_be_deleted(runtime: Any) -> None:
     open_ = runtime()
     ref = open_.spawn(counter, "/later/a", input=1)
-    ref.run.result(timeout=10)
+    ref.run.result(timeout=60)
     ref.close()
     ref.delete()
     with pytest.raises(AgentNotFound):
@@ -339,7 +339,7 @@ def test_a_closed_agent_can_be_deleted(runtime: Any) -> None:
 def test_what_was_deleted_is_gone_after_a_restart(runtime: Any) -> None:
     first = runtime()
     ref = first.spawn(counter, "/erase/a", input="secret-word-in-the-input")
-    ref.run.result(timeout=10)
+    ref.run.result(timeout=60)
     ref.delete()
     first.close()
     second = runtime()
@@ -353,7 +353,7 @@ def test_what_was_deleted_is_gone_after_a_restart(runtime: Any) -> None:
 def test_eviction_is_invisible_but_for_the_room(runtime: Any, happened: Any) -> None:
     open_ = runtime()
     ref = open_.spawn(counter, "/evict/a", config={"k": 1}, input=1)
-    ref.run.result(timeout=10)
+    ref.run.result(timeout=60)
     ref.send("unread")
     before, state = ref.info(), ref.state()
     assert before.resident
@@ -377,7 +377,7 @@ def test_eviction_is_invisible_but_for_the_room(runtime: Any, happened: Any) -> 
     assert ref.state() == state
     assert ref.evict() is False
     assert open_.stats().resident == 0
-    assert ref.followup(1).result(timeout=10) == 2
+    assert ref.followup(1).result(timeout=60) == 2
     happened(open_, "agent.reloaded", "/evict/a")
     assert ref.info().resident
     assert ref.info().incarnation > before.incarnation
@@ -402,7 +402,7 @@ def test_what_is_busy_starting_or_pinned_is_not_evicted(runtime: Any, door: Any)
     pinned = open_.spawn(counter, "/stay/pinned", input=1)
     gate.arrived()
     opening.arrived()
-    pinned.run.result(timeout=10)
+    pinned.run.result(timeout=60)
     pinned.pin()
     assert starting.info().status == "starting"
     for ref in (busy, starting, pinned):
@@ -415,28 +415,28 @@ def test_what_is_busy_starting_or_pinned_is_not_evicted(runtime: Any, door: Any)
 def test_a_pinned_agent_stays_while_others_come_and_go(runtime: Any) -> None:
     open_ = runtime(residents=2)
     pinned = open_.spawn(counter, "/pins/pinned", input=1)
-    pinned.run.result(timeout=10)
+    pinned.run.result(timeout=60)
     pinned.pin()
     pinned.pin()
     for number in range(6):
         other = open_.spawn(counter, f"/pins/other{number}", input=1)
-        other.run.result(timeout=10)
+        other.run.result(timeout=60)
         assert pinned.info().resident
     assert pinned.info().incarnation == 1
     assert open_.stats().resident <= 2
     pinned.unpin()
     for number in range(2):
-        open_.agent(f"/pins/other{number}").followup(1).result(timeout=10)
+        open_.agent(f"/pins/other{number}").followup(1).result(timeout=60)
     assert not pinned.info().resident
 
 
 def test_the_least_recently_used_is_evicted_first(runtime: Any) -> None:
     open_ = runtime(residents=2)
     a, b = (open_.spawn(counter, f"/lru/{name}", input=1) for name in "ab")
-    a.run.result(timeout=10)
-    b.run.result(timeout=10)
-    a.followup(1).result(timeout=10)
-    open_.spawn(counter, "/lru/c", input=1).run.result(timeout=10)
+    a.run.result(timeout=60)
+    b.run.result(timeout=60)
+    a.followup(1).result(timeout=60)
+    open_.spawn(counter, "/lru/c", input=1).run.result(timeout=60)
     assert (a.info().resident, b.info().resident) == (True, False)
 
 
@@ -485,11 +485,11 @@ def test_a_list_filters_by_every_status(runtime: Any, door: Any, until: Any) -> 
 
     stands = gated("c-agents-list", gate)
     open_ = runtime(slots=2, residents=16)
-    open_.spawn(plain, "/status/idle", input=1).run.result(timeout=10)
+    open_.spawn(plain, "/status/idle", input=1).run.result(timeout=60)
     open_.spawn(plain, "/status/closed").close()
     open_.spawn(Opens, "/status/starting")
     failed = open_.spawn(Opens, "/status/failed", input=1)
-    failed.run.outcome(timeout=10)
+    failed.run.outcome(timeout=60)
     open_.spawn(stands, "/status/running", input=1)
     interrupting = open_.spawn(does_not_listen, "/status/interrupting", input=1)
     gate.arrived()
@@ -525,7 +525,7 @@ def test_a_long_list_with_a_filter_finds_the_few(runtime: Any, door: Any) -> Non
 def test_an_agent_with_nothing_to_do_waits_for_nothing(runtime: Any) -> None:
     open_ = runtime()
     ref = open_.spawn(plain, "/why/a", input=1)
-    ref.run.result(timeout=10)
+    ref.run.result(timeout=60)
     why = ref.explain()
     assert (why.path, why.status, why.waits_for, why.held_by) == ("/why/a", "idle", None, ())
     ref.evict()
@@ -562,7 +562,7 @@ def test_it_waits_for_room(runtime: Any, door: Any, until: Any) -> None:
     assert why.since is not None
     assert other.info().resident is False
     gate.open()
-    assert other.run.result(timeout=10) == 1
+    assert other.run.result(timeout=60) == 1
 
 
 def test_it_waits_for_its_session(runtime: Any, door: Any) -> None:
@@ -606,19 +606,19 @@ def test_it_waits_for_runs_in_a_turn_and_after_it(runtime: Any, door: Any, until
     assert (why.status, why.held_by) == ("waiting", ("/why/child",))
     assert f"waits, without a slot, for run {child_run} of /why/child to end" in why.text
     later = open_.spawn(parent, "/why/later", input="after")
-    assert later.run.result(timeout=10) == "later"
+    assert later.run.result(timeout=60) == "later"
     assert later.explain().waits_for == "run"
     assert later.explain().held_by == ("/why/child",)
     assert "its next run goes on when run " in later.explain().text
     assert later.explain().since is not None
     gate.open()
-    assert waits.run.result(timeout=10) == 7
+    assert waits.run.result(timeout=60) == 7
 
 
 def test_it_waits_for_a_commit(runtime: Any, tmp_path: Path, until: Any) -> None:
     open_ = runtime()
     ref = open_.spawn(plain, "/why/a", input=1)
-    ref.run.result(timeout=10)
+    ref.run.result(timeout=60)
     other = sqlite3.connect(tmp_path / "agents.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     try:
@@ -628,8 +628,8 @@ def test_it_waits_for_a_commit(runtime: Any, tmp_path: Path, until: Any) -> None
     finally:
         other.execute("ROLLBACK")
         other.close()
-    giver.join(10)
-    assert ref.followup(3).result(timeout=10) == 3
+    giver.join(60)
+    assert ref.followup(3).result(timeout=60) == 3
 
 
 def test_it_waits_for_its_kind(runtime: Any, tmp_path: Path) -> None:
@@ -643,12 +643,12 @@ def test_it_waits_for_its_kind(runtime: Any, tmp_path: Path) -> None:
             return turn.input
         runtime = Runtime(sys.argv[1]).start()
         ref = runtime.spawn(elsewhere, "/why/a", input=1)
-        ref.run.result(timeout=10)
+        ref.run.result(timeout=600)
         ref.followup("stay", run_id="why-run")
         os._exit(0)
     """
     store = str(tmp_path / "agents.db")
-    subprocess.run([sys.executable, "-c", textwrap.dedent(code), store], check=True, timeout=20)
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code), store], check=True, timeout=600)
     open_ = runtime()
     ref = open_.agent("/why/a")
     why = ref.explain()
@@ -660,7 +660,7 @@ def test_it_waits_for_its_kind(runtime: Any, tmp_path: Path) -> None:
     assert unknown.value.kind == "c-agents-elsewhere"
     assert ref.info().last_outcome.result == 1
     ref.close()
-    assert open_.run("why-run").outcome(timeout=10).status == "interrupted"
+    assert open_.run("why-run").outcome(timeout=60).status == "interrupted"
     assert open_.list() == []
 
 
@@ -668,7 +668,7 @@ def test_those_in_memory_can_be_listed_alone(runtime: Any, door: Any, until: Any
     gate = door()
     open_ = runtime(slots=1, residents=3)
     for number in range(20):
-        open_.spawn(plain, f"/memory/{number:02}", input=1).run.result(timeout=10)
+        open_.spawn(plain, f"/memory/{number:02}", input=1).run.result(timeout=60)
     stands = gated("c-agents-memory", gate)
     open_.spawn(stands, "/memory/stands", input=1)
     gate.arrived()
@@ -689,6 +689,6 @@ def test_those_in_memory_can_be_listed_alone(runtime: Any, door: Any, until: Any
 
 def test_a_closed_agent_is_not_listed_among_those_in_memory(runtime: Any) -> None:
     open_ = runtime()
-    open_.spawn(plain, "/memory/closed", input=1).run.result(timeout=10)
+    open_.spawn(plain, "/memory/closed", input=1).run.result(timeout=60)
     open_.agent("/memory/closed").close()
     assert open_.list(resident=True) == []

@@ -67,7 +67,7 @@ async def test_the_same_story_as_with_a_runtime(store: Path) -> None:
         assert await ref.run == "first"
         assert await ref.run == "first", "awaiting twice is allowed"
         run = await ref.followup("second")
-        assert await run.result(timeout=10) == "second"
+        assert await run.result(timeout=60) == "second"
         outcome = await run.outcome()
         assert (outcome.status, outcome.result, outcome.attempt) == ("completed", "second", 1)
         assert await run.status == "completed"
@@ -356,7 +356,7 @@ async def test_two_runtimes_share_one_loop(store: Path) -> None:
 def test_what_one_kind_of_runtime_stored_the_other_goes_on_with(tmp_path: Path) -> None:
     store = tmp_path / "agents.db"
     with Runtime(store) as runtime:
-        runtime.spawn(works, "/both/a", input=1, run_id="both-run").run.result(timeout=10)
+        runtime.spawn(works, "/both/a", input=1, run_id="both-run").run.result(timeout=60)
 
     async def story() -> None:
         async with asyncio.timeout(20), AsyncRuntime(store) as runtime:
@@ -388,5 +388,5 @@ async def test_nothing_is_left_on_the_callers_loop(store: Path) -> None:
         await runtime.wait([ref.run for ref in refs])
     assert asyncio.all_tasks() == before
     for thread in set(threading.enumerate()) - threads:
-        thread.join(10)
+        thread.join(60)
     assert set(threading.enumerate()) <= threads

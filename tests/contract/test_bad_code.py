@@ -88,7 +88,7 @@ RAISES: dict[str, Any] = {
 
 def well(open_: Any, ref: Any, events_of: Any, *, cancels_itself: bool = False) -> None:
     """`ref` had one failed run and goes on, and so do others."""
-    outcome = ref.run.outcome(timeout=10)
+    outcome = ref.run.outcome(timeout=60)
     # code that cancels itself may be said to have been interrupted, if it says by whom
     assert outcome.status in ("failed", "interrupted" if cancels_itself else "failed")
     assert outcome.error
@@ -96,9 +96,9 @@ def well(open_: Any, ref: Any, events_of: Any, *, cancels_itself: bool = False) 
     terminal = events_of(open_, ref.path, "run.completed", "run.failed", "run.interrupted")
     assert [event.type for event in terminal] == [f"run.{outcome.status}"]
     assert ref.info().status == "idle"
-    assert ref.followup("well").result(timeout=10) == "well"
-    assert open_.spawn(good, "/other/b", input=1).run.result(timeout=10) == 1
-    assert open_.agent("/other/a").followup(1).result(timeout=10) == 2
+    assert ref.followup("well").result(timeout=60) == "well"
+    assert open_.spawn(good, "/other/b", input=1).run.result(timeout=60) == 1
+    assert open_.agent("/other/a").followup(1).result(timeout=60) == 2
     assert open_.stats().running == 0
 
 
@@ -120,7 +120,7 @@ def test_what_raises_fails_its_run_alone(runtime: Any, what: str, where: str, ev
         return turn.input
 
     open_ = runtime(slots=1)
-    open_.spawn(good, "/other/a", input=1).run.result(timeout=10)
+    open_.spawn(good, "/other/a", input=1).run.result(timeout=60)
     ref = open_.spawn(raises if where == "async" else sync_raises, "/bad/a", input=what)
     well(open_, ref, events_of, cancels_itself=what == "a cancellation that nobody asked for")
     assert ref.state() == {}
@@ -138,8 +138,8 @@ def test_a_group_of_errors_is_told_by_what_is_in_it(runtime: Any) -> None:
 
     ref = runtime().spawn(asks, "/bad/group", input=1)
     line = asked.__code__.co_firstlineno + 1
-    assert f"KeyError: 'number 0'; at asked ({__file__}:{line})" in ref.run.outcome(timeout=10).error
-    many = ref.followup(50).outcome(timeout=10).error
+    assert f"KeyError: 'number 0'; at asked ({__file__}:{line})" in ref.run.outcome(timeout=60).error
+    many = ref.followup(50).outcome(timeout=60).error
     assert all(f"'number {number}'" in many for number in range(3))
     assert "'number 3'" not in many
     assert many.endswith(" + 47 more")
@@ -154,7 +154,7 @@ def test_a_group_within_a_thousand_groups_is_told(runtime: Any) -> None:
         raise error
 
     run = runtime().spawn(nests, "/bad/deep", input=1).run
-    assert "ValueError: deep + KeyError: 'down'" in run.outcome(timeout=10).error
+    assert "ValueError: deep + KeyError: 'down'" in run.outcome(timeout=60).error
 
 
 @pytest.mark.parametrize("what", ["an exit", "a base exception", "an exception without a text"])
@@ -167,7 +167,7 @@ def test_a_result_that_raises_when_it_is_read_blinds_nobody(runtime: Any, what: 
 
     open_ = runtime()
     run = open_.spawn(returns, "/bad/poison", input=1).run
-    assert run.outcome(timeout=10).result == UnreadableValue(POISON[what])
+    assert run.outcome(timeout=60).result == UnreadableValue(POISON[what])
     said = f"the stored result of run {run.run_id} of /bad/poison cannot be read: {POISON[what]}"
     with pytest.raises(SnapshotUnreadable, match=said):
         run.result()
@@ -199,7 +199,7 @@ def test_what_cannot_be_stored_fails_its_run_alone(
         return RESULTS[turn.input]() if where == "result" else None
 
     open_ = runtime(slots=1)
-    open_.spawn(good, "/other/a", input=1).run.result(timeout=10)
+    open_.spawn(good, "/other/a", input=1).run.result(timeout=60)
     ref = open_.spawn(returns, "/bad/a", input=what)
     well(open_, ref, events_of)
     assert ref.state() == {}
@@ -213,9 +213,9 @@ def test_a_result_that_cannot_be_read_back_harms_nobody_else(runtime: Any) -> No
     open_ = runtime(slots=1)
     ref = open_.spawn(poison, "/bad/a", input=1)
     other = open_.spawn(good, "/other/a", input=1)
-    assert other.run.result(timeout=10) == 1
+    assert other.run.result(timeout=60) == 1
     with pytest.raises(GreenroomError) as raised:
-        ref.run.result(timeout=10)
+        ref.run.result(timeout=60)
     assert "poison" in str(raised.value)
     assert [info.path for info in open_.list()] == ["/bad/a", "/other/a"]
     assert other.info().status == "idle"
@@ -226,17 +226,17 @@ def test_an_input_or_config_that_cannot_be_read_back_harms_nobody_else(runtime: 
     open_ = runtime(slots=1)
     other = open_.spawn(good, "/other/a", input=1)
     run = open_.spawn(good, "/bad/a", input=Poison(), run_id="spoilt").run
-    outcome = run.outcome(timeout=10)
+    outcome = run.outcome(timeout=60)
     assert outcome.status == "failed"
     assert "the stored input of run spoilt of /bad/a cannot be read: LookupError: poison" in outcome.error
-    outcome = open_.spawn(good, "/bad/b", config=Poison(), input=1).run.outcome(timeout=10)
+    outcome = open_.spawn(good, "/bad/b", config=Poison(), input=1).run.outcome(timeout=60)
     assert outcome.status == "failed"
     assert "the stored config of /bad/b cannot be read: LookupError: poison" in outcome.error
     other.send(Poison())
-    assert other.run.result(timeout=10) == 1
+    assert other.run.result(timeout=60) == 1
     assert "/other/a" in [info.path for info in open_.list()]
     assert open_.stats().running == 0
-    assert open_.spawn(good, "/other/b", input=1).run.result(timeout=10) == 1
+    assert open_.spawn(good, "/other/b", input=1).run.result(timeout=60) == 1
 
 
 def test_a_message_that_cannot_be_read_does_not_brick_who_gets_it(runtime: Any) -> None:
@@ -246,10 +246,10 @@ def test_a_message_that_cannot_be_read_does_not_brick_who_gets_it(runtime: Any) 
 
     open_ = runtime(slots=1)
     victim = open_.spawn(good, "/post/victim", input=1)
-    assert victim.run.result(timeout=10) == 1
-    open_.spawn(poisoner, "/post/poisoner", input=1).run.outcome(timeout=10)
-    victim.followup(2).outcome(timeout=10)
-    assert victim.followup(3).outcome(timeout=10).status == "completed", "it can work again"
+    assert victim.run.result(timeout=60) == 1
+    open_.spawn(poisoner, "/post/poisoner", input=1).run.outcome(timeout=60)
+    victim.followup(2).outcome(timeout=60)
+    assert victim.followup(3).outcome(timeout=60).status == "completed", "it can work again"
 
 
 def test_a_result_of_a_class_that_is_gone_harms_nobody_else(runtime: Any, tmp_path: Path) -> None:
@@ -268,15 +268,15 @@ def test_a_result_of_a_class_that_is_gone_harms_nobody_else(runtime: Any, tmp_pa
                 self.path = info.path
 
         first = runtime()
-        first.spawn(Answers, "/answers/a", input="module").run.result(timeout=10)
-        first.spawn(good, "/other/a", input=1).run.result(timeout=10)
+        first.spawn(Answers, "/answers/a", input="module").run.result(timeout=60)
+        first.spawn(good, "/other/a", input=1).run.result(timeout=60)
         first.close()
         (tmp_path / "c_bad_module.py").unlink()
         del sys.modules["c_bad_module"]
         second = runtime()
         assert [info.path for info in second.list()] == ["/answers/a", "/other/a"]
         assert second.agent("/answers/a").info().status == "idle"
-        assert second.agent("/answers/a").followup("plain").result(timeout=10) == "plain"
+        assert second.agent("/answers/a").followup("plain").result(timeout=60) == "plain"
     finally:
         sys.path.remove(str(tmp_path))
         sys.modules.pop("c_bad_module", None)
@@ -292,8 +292,8 @@ def test_who_blocks_the_loop_is_named(runtime: Any, caplog: Any) -> None:
     with caplog.at_level(logging.WARNING, logger="greenroom"):
         ref = open_.spawn(blocks, "/blocks/a", input=1)
         other = open_.spawn(good, "/other/a", input=1)
-        assert ref.run.result(timeout=10) == "awake"
-        assert other.run.result(timeout=10) == 1
+        assert ref.run.result(timeout=60) == "awake"
+        assert other.run.result(timeout=60) == 1
     warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
     assert len(warnings) == 1
     assert "/blocks/a" in warnings[0]
@@ -333,9 +333,9 @@ def test_code_that_never_ends_can_be_interrupted(runtime: Any, door: Any) -> Non
     open_ = runtime(slots=2)
     ref = open_.spawn(for_ever, "/ever/a", input=1)
     begun.arrived()
-    assert open_.spawn(good, "/other/a", input=1).run.result(timeout=10) == 1
+    assert open_.spawn(good, "/other/a", input=1).run.result(timeout=60) == 1
     assert ref.interrupt()
-    assert ref.run.outcome(timeout=10).status == "interrupted"
+    assert ref.run.outcome(timeout=60).status == "interrupted"
     assert open_.stats().running == 0
 
 
@@ -355,14 +355,14 @@ def test_code_that_swallows_its_cancellation_still_ends_interrupted(
     ref = open_.spawn(swallows, "/swallows/a", input=1)
     gate.arrived()
     assert ref.interrupt()
-    outcome = ref.run.outcome(timeout=10)
+    outcome = ref.run.outcome(timeout=60)
     assert outcome.status == "interrupted"
     assert outcome.result is None
     terminal = events_of(open_, "/swallows/a", "run.completed", "run.failed", "run.interrupted")
     assert len(terminal) == 1
     assert ref.state() == {}
     gate.open()
-    assert ref.followup(2).result(timeout=10) == "went on regardless"
+    assert ref.followup(2).result(timeout=60) == "went on regardless"
 
 
 def test_code_that_clings_to_life_does_not_hold_up_the_runtimes_end(runtime: Any, door: Any) -> None:
@@ -379,7 +379,7 @@ def test_code_that_clings_to_life_does_not_hold_up_the_runtimes_end(runtime: Any
     ref = open_.spawn(clings, "/clings/a", input=1)
     begun.arrived()
     open_.close()
-    outcome = runtime().run(ref.run.run_id).outcome(timeout=10)
+    outcome = runtime().run(ref.run.run_id).outcome(timeout=60)
     assert (outcome.status, outcome.attempt) == ("completed", 2), "cut off, and begun again"
 
 
@@ -407,12 +407,12 @@ def test_a_thread_that_outlives_its_runtime_does_not_hold_it_up_and_is_told(
     assert "turn /outlives/a (c-bad-thread-outlives)" in caplog.text, "which one was left"
     caplog.clear()
     gate.open()
-    thread.join(10)
+    thread.join(60)
     gc.collect()
     assert "outlives" not in caplog.text, "nothing more is said of what was left"
     assert [type(error) for error in told] == [RuntimeClosing] * 3
     assert "closed before this turn ended" in str(told[0])
-    outcome = runtime().run(ref.run.run_id).outcome(timeout=10)
+    outcome = runtime().run(ref.run.run_id).outcome(timeout=60)
     assert (outcome.status, outcome.attempt) == ("completed", 2), "it begins again with the next runtime"
 
 
@@ -429,8 +429,8 @@ def test_tasks_that_a_turn_leaves_behind_fail_for_themselves(runtime: Any, door:
         return "left"
 
     open_ = runtime()
-    assert open_.spawn(leaves, "/leaves/a", input=1).run.result(timeout=10) == "left"
-    assert open_.spawn(good, "/other/a", input=1).run.result(timeout=10) == 1
+    assert open_.spawn(leaves, "/leaves/a", input=1).run.result(timeout=60) == "left"
+    assert open_.spawn(good, "/other/a", input=1).run.result(timeout=60) == 1
 
 
 def test_a_turn_used_after_its_end_is_refused_or_does_nothing(runtime: Any, events_of: Any) -> None:
@@ -458,11 +458,11 @@ def test_a_turn_used_after_its_end_is_refused_or_does_nothing(runtime: Any, even
     open_ = runtime(slots=1)
     b = open_.spawn(good, "/kept/b")
     ref = open_.spawn(keeps, "/kept/a", input=1)
-    assert ref.run.result(timeout=10) == "kept"
-    assert ref.followup(2).result(timeout=10) == "kept"
+    assert ref.run.result(timeout=60) == "kept"
+    assert ref.followup(2).result(timeout=60) == "kept"
     assert ref.info().queued_runs == 0
     assert b.info().inbox == 0
-    assert ref.followup(3).result(timeout=10) == "kept"
+    assert ref.followup(3).result(timeout=60) == "kept"
     assert ref.state()["turns"] == 3
     of_first = [e.type for e in events_of(open_, "/kept/a") if e.run_id == ref.run.run_id]
     assert of_first == ["run.accepted", "run.started", "run.completed"], "nothing follows its end"
@@ -476,7 +476,7 @@ def test_a_thousand_failures_leave_nothing_behind(runtime: Any, until: Any) -> N
     open_ = runtime(slots=2, residents=8)
     refs = [open_.spawn(fails, f"/thousand/{n}") for n in range(20)]
     runs = [ref.followup(n) for n in range(50) for ref in refs]
-    ended = open_.wait(runs, timeout=20)
+    ended = open_.wait(runs, timeout=60)
     assert len(ended) == 1000
     assert {run.status for run in ended} == {"failed"}
     stats = open_.stats()

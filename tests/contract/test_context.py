@@ -161,7 +161,7 @@ def test_nor_with_a_loop_of_the_runtimes_own(tmp_path: Any, durability: Any) -> 
             runs.append(open_.spawn(limited, "/late/agent", input=1).run)
             refs = [open_.spawn(kind, f"/other/a{n}") for n, kind in enumerate(KINDS * 3)]
             runs += [ref.followup(1) for ref in refs]
-            assert len(open_.wait(runs, timeout=30)) == len(runs)
+            assert len(open_.wait(runs, timeout=60)) == len(runs)
     finally:
         tenant.reset(token)
     check()

@@ -7,7 +7,7 @@ import pytest
 
 from greenroom import AgentNotFound, RunNotFound, Runtime, Turn, agent
 
-DEADLINE = 30.0
+DEADLINE = 600.0
 SECRETS = (
     b"SECRETCONFIG",
     b"SECRETINPUT",

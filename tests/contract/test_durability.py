@@ -80,7 +80,7 @@ class Child:
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
-        self.process.wait(10)
+        self.process.wait(600)
         self.process.stdout.close()
         self.process.stdin.close()
 
@@ -121,10 +121,10 @@ def test_what_was_answered_survives_a_killed_process(
     other.kill()
     open_ = runtime()
     runs = [open_.run(f"kill-{n}") for n in range(20)]
-    assert sorted(run.result(timeout=10) for run in runs) == list(range(1, 21))
+    assert sorted(run.result(timeout=60) for run in runs) == list(range(1, 21))
     ref = open_.agent("/kill/a")
     assert ref.info().config == {"k": 1}
-    ref.followup("read").result(timeout=10)
+    ref.followup("read").result(timeout=60)
     assert ref.state()["read"] == list(range(20)), "each message once"
     assert open_.agent("/kill/stuck").info().kind == "c-dur-hangs"
 
@@ -149,7 +149,7 @@ def test_a_store_is_whole_after_a_kill_at_any_instant(runtime: Any, child: Any) 
     open_ = runtime(residents=4)
     for info in open_.list():
         ref = open_.agent(info.path)
-        last = ref.followup(1).result(timeout=20)
+        last = ref.followup(1).result(timeout=60)
         completed = [e for e in open_.events(info.path, follow=False) if e.type == "run.completed"]
         assert last == len(completed) == ref.state()["count"], "every completed run counted once"
     assert open_.stats().running == 0
@@ -159,11 +159,11 @@ def test_memory_is_fast_and_survives_an_orderly_end(runtime: Any) -> None:
     first = runtime(durability="memory")
     ref = first.spawn(counter, "/memory/a")
     runs = [ref.followup(n) for n in range(50)]
-    first.wait(runs, timeout=10)
+    first.wait(runs, timeout=60)
     first.close()
     second = runtime()
     assert second.agent("/memory/a").state()["count"] == 50
-    assert second.run(runs[7].run_id).result(timeout=1) == 8
+    assert second.run(runs[7].run_id).result(timeout=60) == 8
 
 
 @pytest.mark.parametrize("level", [None, "memory", "process", "power"])
@@ -172,8 +172,8 @@ def test_each_call_may_have_a_durability_of_its_own(runtime: Any, level: Any) ->
     ref = open_.spawn(counter, "/level/a", input=1, durability=level)
     ref.send("x", durability=level)
     run = ref.followup(2, durability=level)
-    assert run.result(timeout=10) == 2
-    assert open_.run(run.run_id).result(timeout=10) == 2
+    assert run.result(timeout=60) == 2
+    assert open_.run(run.run_id).result(timeout=60) == 2
 
 
 def test_a_turn_cut_off_by_a_crash_begins_again_within_its_attempts(
@@ -207,9 +207,9 @@ def test_a_turn_cut_off_by_a_crash_begins_again_within_its_attempts(
         third.record()
         third.kill()
     open_ = runtime()
-    assert open_.run("again-1").outcome(timeout=10).attempt == 2
+    assert open_.run("again-1").outcome(timeout=60).attempt == 2
     assert open_.agent("/again/a").state() in ({"attempts": 2},)
-    outcome = open_.run("again-2").outcome(timeout=10)
+    outcome = open_.run("again-2").outcome(timeout=60)
     assert (outcome.status, outcome.attempt, outcome.error_type) == ("failed", 4, "Crashed")
     assert outcome.error
     assert open_.run("again-2").info().crashes == 2
@@ -233,7 +233,7 @@ def test_a_run_that_kills_its_process_is_given_up(runtime: Any, child: Any, tmp_
         if not runtime.list():
             runtime.spawn(kills, "/kills/a").followup(1, run_id="kills-run")
             print("accepted", flush=True)
-        print("outcome", runtime.run("kills-run").outcome(timeout=20).status, flush=True)
+        print("outcome", runtime.run("kills-run").outcome(timeout=600).status, flush=True)
         runtime.close()
     """
     first = child(code)
@@ -244,7 +244,7 @@ def test_a_run_that_kills_its_process_is_given_up(runtime: Any, child: Any, tmp_
     for _ in range(5):
         other = child(code)
         said += [line.strip() for line in other.process.stdout]
-        other.process.wait(10)
+        other.process.wait(600)
     assert said.count("killing") <= 4, "two that make it a suspect, and its attempts"
     assert "outcome failed" in said
 
@@ -275,7 +275,7 @@ def test_a_turn_begun_again_finds_what_it_started(runtime: Any, child: Any, tmp_
     exec(textwrap.dedent(kind), namespace)
     go.touch()
     open_ = runtime(slots=1)
-    ids, results = open_.run("twice-run").result(timeout=10)
+    ids, results = open_.run("twice-run").result(timeout=60)
     assert len(set(ids)) == 5
     assert results[:3] == [1, 1, 1]
     assert sorted(results[3:]) == [2, 3]
@@ -310,7 +310,7 @@ def test_a_continuation_that_waits_survives_a_crash(runtime: Any, child: Any, tm
     exec(textwrap.dedent(kind), namespace)
     go.touch()
     open_ = runtime()
-    assert open_.run(later).result(timeout=10) == [1, 2]
+    assert open_.run(later).result(timeout=60) == [1, 2]
     started = [
         e for e in open_.events("/fan", follow=False) if e.type == "run.started" and e.path == "/fan"
     ]
@@ -322,7 +322,7 @@ def test_a_second_owner_is_refused_by_name_and_a_dead_one_is_followed(
 ) -> None:
     other = child("""
         runtime = Runtime(store).start()
-        runtime.spawn(counter, "/owner/a", input=1).run.result(timeout=10)
+        runtime.spawn(counter, "/owner/a", input=1).run.result(timeout=600)
         print("owning", flush=True)
         import time; time.sleep(60)
     """)
@@ -333,11 +333,11 @@ def test_a_second_owner_is_refused_by_name_and_a_dead_one_is_followed(
     assert os.uname().nodename in str(refused.value)
     other.kill()
     open_ = runtime()
-    assert open_.agent("/owner/a").followup(2).result(timeout=10) == 2
+    assert open_.agent("/owner/a").followup(2).result(timeout=60) == 2
     with pytest.raises(StoreInUse) as refused:
         Runtime(tmp_path / "agents.db").start()
     assert str(os.getpid()) in str(refused.value)
-    assert open_.agent("/owner/a").followup(3).result(timeout=10) == 3
+    assert open_.agent("/owner/a").followup(3).result(timeout=60) == 3
 
 
 def test_a_store_is_where_it_was_said_to_be_before_the_program_went_elsewhere(
@@ -369,7 +369,7 @@ def test_a_store_below_a_working_directory_that_is_gone_is_refused_by_name(
 
 
 def test_the_file_is_for_its_owner_alone(runtime: Any, tmp_path: Path) -> None:
-    runtime().spawn(counter, "/mode/a", input=1).run.result(timeout=10)
+    runtime().spawn(counter, "/mode/a", input=1).run.result(timeout=60)
     for path in tmp_path.iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path.name
 
@@ -383,7 +383,7 @@ def altered(store: Path, change: str) -> None:
 def test_an_altered_snapshot_is_refused_unread_and_kept(runtime: Any, tmp_path: Path) -> None:
     first = runtime()
     for name in "ab":
-        first.spawn(counter, f"/altered/{name}", input=1).run.result(timeout=10)
+        first.spawn(counter, f"/altered/{name}", input=1).run.result(timeout=60)
     first.close()
     with sqlite3.connect(tmp_path / "agents.db") as database:
         columns = [
@@ -402,14 +402,14 @@ def test_an_altered_snapshot_is_refused_unread_and_kept(runtime: Any, tmp_path: 
     database.close()
     second = runtime()
     ref = second.agent("/altered/a")
-    outcome = ref.followup(1).outcome(timeout=10)
+    outcome = ref.followup(1).outcome(timeout=60)
     assert outcome.status == "failed"
     assert "refused" in outcome.error
     with pytest.raises(SnapshotTampered) as raised:
         ref.state()
     assert raised.value.path == "/altered/a"
     assert ref.info().status == "failed"
-    assert second.agent("/altered/b").followup(1).result(timeout=10) == 2
+    assert second.agent("/altered/b").followup(1).result(timeout=60) == 2
     second.close()
     with sqlite3.connect(tmp_path / "agents.db") as database:
         for column in columns:
@@ -420,13 +420,13 @@ def test_an_altered_snapshot_is_refused_unread_and_kept(runtime: Any, tmp_path: 
     database.close()
     third = runtime()
     third.agent("/altered/a").delete()
-    assert third.spawn(counter, "/altered/a", input=1).run.result(timeout=10) == 1
+    assert third.spawn(counter, "/altered/a", input=1).run.result(timeout=60) == 1
 
 
 def test_an_altered_config_blinds_nobody(runtime: Any, tmp_path: Path) -> None:
     first = runtime()
     for name in "ab":
-        first.spawn(counter, f"/config/{name}", config={"k": name}, input=1).run.result(timeout=10)
+        first.spawn(counter, f"/config/{name}", config={"k": name}, input=1).run.result(timeout=60)
     first.close()
     with sqlite3.connect(tmp_path / "agents.db") as database:
         (old,) = database.execute("select config from agents where path = '/config/a'").fetchone()
@@ -434,21 +434,21 @@ def test_an_altered_config_blinds_nobody(runtime: Any, tmp_path: Path) -> None:
         database.execute("update agents set config = ? where path = '/config/a'", (new,))
     database.close()
     second = runtime()
-    assert second.agent("/config/b").followup(1).result(timeout=10) == 2
+    assert second.agent("/config/b").followup(1).result(timeout=60) == 2
     assert [info.path for info in second.list()] == ["/config/a", "/config/b"]
-    assert second.agent("/config/a").followup(1).outcome(timeout=10).status == "failed"
+    assert second.agent("/config/a").followup(1).outcome(timeout=60).status == "failed"
     second.agent("/config/a").delete()
     assert [info.path for info in second.list()] == ["/config/b"]
 
 
 def test_a_store_without_its_key_reads_no_snapshot(runtime: Any, tmp_path: Path) -> None:
     first = runtime()
-    first.spawn(counter, "/key/a", input=1).run.result(timeout=10)
+    first.spawn(counter, "/key/a", input=1).run.result(timeout=60)
     first.close()
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "agents.db").rename(tmp_path / "elsewhere" / "agents.db")
     second = runtime(tmp_path / "elsewhere" / "agents.db")
-    assert second.agent("/key/a").followup(1).outcome(timeout=10).status == "failed"
+    assert second.agent("/key/a").followup(1).outcome(timeout=60).status == "failed"
     with pytest.raises(SnapshotTampered):
         second.agent("/key/a").state()
 
@@ -465,20 +465,20 @@ def test_a_state_whose_class_is_gone_fails_that_agent_alone(runtime: Any, tmp_pa
             return turn.state.value
 
         first = runtime()
-        first.spawn(gone, "/gone/a", input=1).run.result(timeout=10)
+        first.spawn(gone, "/gone/a", input=1).run.result(timeout=60)
         first.close()
         (tmp_path / "c_dur_module.py").unlink()
         del sys.modules["c_dur_module"]
         second = runtime()
         ref = second.agent("/gone/a")
-        outcome = ref.followup(1).outcome(timeout=10)
+        outcome = ref.followup(1).outcome(timeout=60)
         assert outcome.status == "failed"
         assert "c_dur_module" in outcome.error
         with pytest.raises(SnapshotUnreadable) as raised:
             ref.state()
         assert "c_dur_module" in str(raised.value)
         sys.modules["c_dur_module"] = c_dur_module
-        assert ref.followup(1).result(timeout=10) == 7, "the bytes were kept"
+        assert ref.followup(1).result(timeout=60) == 7, "the bytes were kept"
     finally:
         sys.path.remove(str(tmp_path))
         sys.modules.pop("c_dur_module", None)
@@ -486,7 +486,7 @@ def test_a_state_whose_class_is_gone_fails_that_agent_alone(runtime: Any, tmp_pa
 
 def test_a_newer_or_a_damaged_store_is_refused_and_left_as_it_is(runtime: Any, tmp_path: Path) -> None:
     first = runtime()
-    first.spawn(counter, "/newer/a", input=1).run.result(timeout=10)
+    first.spawn(counter, "/newer/a", input=1).run.result(timeout=60)
     first.close()
     store = tmp_path / "agents.db"
     whole = store.read_bytes()
@@ -505,7 +505,7 @@ def test_a_newer_or_a_damaged_store_is_refused_and_left_as_it_is(runtime: Any, t
         Runtime(store).start()
     assert store.read_bytes() == damaged
     store.write_bytes(whole)
-    assert runtime().agent("/newer/a").followup(1).result(timeout=10) == 2
+    assert runtime().agent("/newer/a").followup(1).result(timeout=60) == 2
 
 
 def test_a_foreign_database_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
@@ -529,7 +529,7 @@ def test_closing_lets_a_turn_begin_again_and_counts_that(runtime: Any, tmp_path:
     first.close(drain=0)
     go.touch()
     second = runtime()
-    assert second.run("cut-off").result(timeout=10) == 2, "it is the second time that its code begins"
+    assert second.run("cut-off").result(timeout=60) == 2, "it is the second time that its code begins"
     assert second.run("cut-off").info().crashes == 0
-    assert second.run(queued.run_id).result(timeout=10) == 1
+    assert second.run(queued.run_id).result(timeout=60) == 1
     assert second.agent("/closing/a").state() == {"attempts": 1}

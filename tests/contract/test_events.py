@@ -63,18 +63,18 @@ def test_a_life_makes_every_type_of_event_in_order(runtime: Any, door: Any, happ
     ref = open_.spawn(works, "/life/a")
     happened(open_, "agent.started", "/life/a")
     done = ref.followup("progress")
-    done.result(timeout=10)
+    done.result(timeout=60)
     failed = ref.followup("fail")
-    failed.outcome(timeout=10)
+    failed.outcome(timeout=60)
     ref.send("mail")
     assert ref.evict()
     again = ref.followup("again")
-    again.result(timeout=10)
+    again.result(timeout=60)
     held = open_.spawn(holds, "/life/b", input=1)
     gate.arrived()
     held.interrupt()
-    held.run.outcome(timeout=10)
-    open_.spawn(FailsToOpen, "/life/c", input=1).run.outcome(timeout=10)
+    held.run.outcome(timeout=60)
+    open_.spawn(FailsToOpen, "/life/c", input=1).run.outcome(timeout=60)
     ref.close()
     open_.spawn(works, "/life/d").delete()  # what it told goes with it
     happened(open_, "agent.deleted", "/life/d")
@@ -119,7 +119,7 @@ def test_a_life_makes_every_type_of_event_in_order(runtime: Any, door: Any, happ
 def test_events_can_be_had_from_a_number_on_and_of_a_part_of_the_tree(runtime: Any) -> None:
     open_ = runtime()
     for path in ("/part/a", "/part/a/b", "/part/ab", "/other/a"):
-        open_.spawn(works, path, input=1).run.result(timeout=10)
+        open_.spawn(works, path, input=1).run.result(timeout=60)
     events = list(open_.events(follow=False))
     half = events[len(events) // 2].seq
     assert list(open_.events(since=half, follow=False)) == [event for event in events if event.seq > half]
@@ -161,9 +161,9 @@ def test_a_reader_that_is_slower_than_its_writers_loses_nothing(runtime: Any) ->
     ]
     for reader in readers:
         reader.start()
-    open_.spawn(floods, "/flood/a", input=1).run.result(timeout=20)
+    open_.spawn(floods, "/flood/a", input=1).run.result(timeout=60)
     for reader in readers:
-        reader.join(20)
+        reader.join(60)
     kept = [event for event in open_.events(follow=False) if event.seq <= found[slow][-1].seq]
     assert found[fast] == found[slow] == kept
     assert len([event for event in kept if event.type == "run.progress"]) == 20_000
@@ -181,10 +181,10 @@ def test_one_agents_progress_delays_no_other_agent(runtime: Any) -> None:
 
     open_ = runtime()
     other = open_.spawn(works, "/other/a", input=0)
-    other.run.result(timeout=20)
+    other.run.result(timeout=60)
     flood = open_.spawn(talks, "/flood/a", input=1)
     while not flood.run.done():
-        other.followup(1).result(timeout=20)
+        other.followup(1).result(timeout=60)
     events = [(event.type, event.path) for event in open_.events(follow=False)]
     begun, ended = events.index(("run.started", "/flood/a")), events.index(("run.completed", "/flood/a"))
     assert events[begun:ended].count(("run.completed", "/other/a")) >= 5
@@ -201,7 +201,7 @@ def test_what_a_turn_tells_comes_before_what_it_asks_for_and_before_its_end(runt
 
     open_ = runtime()
     open_.spawn(works, "/order/a/child")
-    open_.spawn(tells, "/order/a", input=1).run.result(timeout=10)
+    open_.spawn(tells, "/order/a", input=1).run.result(timeout=60)
     events = [(event.type, event.data.get("name")) for event in open_.events(follow=False)]
     order = [
         ("run.progress", "first"),
@@ -216,10 +216,10 @@ def test_what_a_turn_tells_comes_before_what_it_asks_for_and_before_its_end(runt
 
 def test_a_reader_whose_events_are_not_kept_is_told_which_are_gone(runtime: Any, tmp_path: Path) -> None:
     first = runtime()
-    first.spawn(works, "/gone/a", input=1).run.result(timeout=10)
+    first.spawn(works, "/gone/a", input=1).run.result(timeout=60)
     ref = first.agent("/gone/a")
     for number in range(5):
-        ref.followup(number).result(timeout=10)
+        ref.followup(number).result(timeout=60)
     before = list(first.events(follow=False))
     first.close()
     with sqlite3.connect(tmp_path / "agents.db") as retention:
@@ -242,15 +242,15 @@ def test_a_reader_whose_events_are_not_kept_is_told_which_are_gone(runtime: Any,
 
 def test_who_follows_sees_what_comes_after_and_the_end(runtime: Any) -> None:
     open_ = runtime()
-    open_.spawn(works, "/follow/before", input=1).run.result(timeout=10)
+    open_.spawn(works, "/follow/before", input=1).run.result(timeout=60)
     stream = open_.events("/follow")
     seen: list[str] = []
     reader = threading.Thread(target=lambda: seen.extend(f"{e.type} {e.path}" for e in stream), daemon=True)
     reader.start()
-    open_.spawn(works, "/follow/after", input=1).run.result(timeout=10)
-    open_.spawn(works, "/elsewhere/after", input=1).run.result(timeout=10)
+    open_.spawn(works, "/follow/after", input=1).run.result(timeout=60)
+    open_.spawn(works, "/elsewhere/after", input=1).run.result(timeout=60)
     open_.close()
-    reader.join(10)
+    reader.join(60)
     assert not reader.is_alive(), "it ends when the runtime closes"
     assert seen[0] == "agent.spawned /follow/after"
     assert "run.completed /follow/after" in seen
@@ -276,7 +276,7 @@ def test_a_stream_can_be_ended_from_another_thread(runtime: Any) -> None:
 
     threading.Thread(target=read, daemon=True).start()
     stream.close()
-    assert ended.wait(10)
+    assert ended.wait(600)
     assert list(stream) == []
 
 
@@ -291,10 +291,10 @@ def test_many_who_follow_see_the_same(runtime: Any) -> None:
     for reader in readers:
         reader.start()
     runs = [open_.spawn(works, f"/many/{n}", input="progress").run for n in range(50)]
-    assert len(open_.wait(runs, timeout=20)) == 50
+    assert len(open_.wait(runs, timeout=60)) == 50
     open_.close()
     for reader in readers:
-        reader.join(10)
+        reader.join(60)
     assert all(numbers == seen[0] for numbers in seen)
     assert len(seen[0]) >= 50 * 5
     assert seen[0] == sorted(set(seen[0]))
@@ -302,11 +302,11 @@ def test_many_who_follow_see_the_same(runtime: Any) -> None:
 
 def test_the_order_goes_on_after_a_restart(runtime: Any) -> None:
     first = runtime()
-    first.spawn(works, "/restart/a", input=1).run.result(timeout=10)
+    first.spawn(works, "/restart/a", input=1).run.result(timeout=60)
     before = list(first.events(follow=False))
     first.close()
     second = runtime()
-    second.agent("/restart/a").followup(2).result(timeout=10)
+    second.agent("/restart/a").followup(2).result(timeout=60)
     after = list(second.events(follow=False))
     assert after[: len(before)] == before
     assert [event.seq for event in after] == sorted({event.seq for event in after})
@@ -323,7 +323,7 @@ def test_every_run_has_one_terminal_event(runtime: Any) -> None:
             runs.append(ref.followup("fail" if n % 3 == 0 else n))
             if n % 4 == 3:
                 ref.interrupt()
-    assert len(open_.wait(runs, timeout=20)) == 200
+    assert len(open_.wait(runs, timeout=60)) == 200
     ends: dict[str, list[str]] = {}
     for event in open_.events(follow=False):
         if event.type in ("run.completed", "run.failed", "run.interrupted"):
@@ -345,4 +345,4 @@ def test_progress_comes_while_the_turn_is_under_way(runtime: Any, door: Any, hap
     assert happened(open_, "run.progress", "/progress/a").data == {"name": "begun", "data": {"of": 3}}
     assert ref.run.status == "running"
     gate.open()
-    ref.run.result(timeout=10)
+    ref.run.result(timeout=60)

@@ -138,7 +138,7 @@ def test_a_count_that_could_mean_two_things_never_gives_a_wrong_result(kind: Any
 def test_it_is_refused_at_the_first_execution(runtime: Any, kind: Any, why: str) -> None:
     open_ = runtime()
     open_.spawn(worker, "/t/worker")
-    error = str(open_.spawn(kind, "/t/chief", input=None).run.outcome(10).error)
+    error = str(open_.spawn(kind, "/t/chief", input=None).run.outcome(60).error)
     assert "KeyNeeded" in error
     assert why in error
     assert "key=" in error
@@ -164,7 +164,7 @@ def test_the_error_names_what_needs_a_key(runtime: Any) -> None:
     open_ = runtime()
     open_.spawn(worker, "/t/worker")
     run = open_.spawn(catches, "/t/chief", input=None).run
-    assert run.result(10) == "text of 3"
+    assert run.result(60) == "text of 3"
     (error,) = caught
     assert (error.run_id, error.path, error.what, error.name) == (
         run.run_id,
@@ -181,7 +181,7 @@ def test_threads_of_a_turn_need_keys(runtime: Any) -> None:
 
         def ask(page: str, key: str | None) -> None:
             try:
-                told.append(turn.followup("/t/worker", page, key=key).result(timeout=10))
+                told.append(turn.followup("/t/worker", page, key=key).result(timeout=60))
             except KeyNeeded as error:
                 told.append(error.why)
 
@@ -193,7 +193,7 @@ def test_threads_of_a_turn_need_keys(runtime: Any) -> None:
 
     open_ = runtime()
     open_.spawn(worker, "/t/worker")
-    one, two, three = open_.spawn(threads, "/t/chief", input=None).run.result(20)
+    one, two, three = open_.spawn(threads, "/t/chief", input=None).run.result(60)
     assert one == "text of first"
     assert "more than one task or thread" in two
     assert three == "text of third"
@@ -211,7 +211,7 @@ def test_a_key_given_twice_is_the_same_run(runtime: Any) -> None:
 
     open_ = runtime()
     helper = open_.spawn(worker, "/t/worker")
-    assert open_.spawn(twice, "/t/chief", input=None).run.result(10) == (True, 3)
+    assert open_.spawn(twice, "/t/chief", input=None).run.result(60) == (True, 3)
     assert len(helper.state()) <= 3
 
 
@@ -223,7 +223,7 @@ def test_a_key_is_a_short_str_or_an_int(runtime: Any, key: Any) -> None:
 
     open_ = runtime()
     helper = open_.spawn(worker, "/t/worker")
-    error = str(open_.spawn(bad, "/t/chief", input=None).run.outcome(10).error)
+    error = str(open_.spawn(bad, "/t/chief", input=None).run.outcome(60).error)
     assert "key=" in error
     assert helper.state() == []
 
@@ -238,7 +238,7 @@ def test_in_one_turn_a_path_is_spawned_once(runtime: Any) -> None:
             return "taken"
         return "spawned"
 
-    assert runtime().spawn(spawns_twice, "/t/chief", input=None).run.result(10) == "taken"
+    assert runtime().spawn(spawns_twice, "/t/chief", input=None).run.result(60) == "taken"
 
 
 def test_a_call_that_is_not_awaited_starts_nothing(runtime: Any) -> None:
@@ -252,7 +252,7 @@ def test_a_call_that_is_not_awaited_starts_nothing(runtime: Any) -> None:
 
     open_ = runtime()
     helper = open_.spawn(worker, "/t/worker")
-    assert open_.spawn(lazy, "/t/chief", input=None).run.result(10) == "text of second"
+    assert open_.spawn(lazy, "/t/chief", input=None).run.result(60) == "text of second"
     assert helper.state() == ["second"]
 
 
@@ -361,7 +361,7 @@ def test_a_continuation_has_identities_of_its_own(runtime: Any) -> None:
 
     open_ = runtime()
     helper = open_.spawn(worker, "/t/worker")
-    open_.spawn(continues, "/t/chief", input="go").run.result(10)
+    open_.spawn(continues, "/t/chief", input="go").run.result(60)
     ids = [
         event.run_id
         for event in open_.events("/t/worker", follow=False, since=0)
@@ -377,7 +377,7 @@ def test_the_store_says_what_started_what(tmp_path: Any, runtime: Any) -> None:
 
     open_ = runtime()
     run = open_.spawn(spawns, "/t/chief", input=None).run
-    run.result(10)
+    run.result(60)
     open_.close()
     with sqlite3.connect(tmp_path / "agents.db") as connection:
         ((serial,),) = connection.execute("SELECT serial FROM runs WHERE run_id = ?", (run.run_id,))

@@ -44,7 +44,7 @@ def test_a_kind_is_named_after_its_function_unless_told(runtime: Any) -> None:
         ("/c", CKindsClass, "CKindsClass"),
     ):
         assert open_.spawn(kind, path).info().kind == name
-        assert open_.spawn(name, path + "/by-name", input=1).run.result(timeout=10)
+        assert open_.spawn(name, path + "/by-name", input=1).run.result(timeout=60)
     assert asyncio.iscoroutinefunction(c_kinds_plainly_named), "the function itself stays"
 
 
@@ -58,8 +58,8 @@ def test_a_plain_function_runs_on_a_thread_and_an_async_one_on_the_loop(runtime:
         return threading.get_ident()
 
     open_ = runtime()
-    loop = {open_.spawn(on_loop, f"/a/{n}", input=1).run.result(timeout=10) for n in range(3)}
-    thread = open_.spawn(on_thread, "/b", input=1).run.result(timeout=10)
+    loop = {open_.spawn(on_loop, f"/a/{n}", input=1).run.result(timeout=60) for n in range(3)}
+    thread = open_.spawn(on_thread, "/b", input=1).run.result(timeout=60)
     assert len(loop) == 1
     assert thread not in {*loop, threading.get_ident()}
 
@@ -69,11 +69,11 @@ def test_threads_work_at_once_as_many_as_there_are_slots(runtime: Any) -> None:
 
     @agent(name="c-kinds-together")
     def meets(turn: SyncTurn) -> int:
-        return together.wait(10)
+        return together.wait(600)
 
     open_ = runtime(slots=6)
     refs = [open_.spawn(meets, f"/meet/{n}", input=1) for n in range(6)]
-    assert sorted(ref.run.result(timeout=10) for ref in refs) == list(range(6))
+    assert sorted(ref.run.result(timeout=60) for ref in refs) == list(range(6))
 
 
 # Classes
@@ -81,14 +81,14 @@ def test_threads_work_at_once_as_many_as_there_are_slots(runtime: Any) -> None:
 
 def session_story(open_: Any, kind: Any, calls: list[str]) -> None:
     ref = open_.spawn(kind, "/session/a", config={"k": 1}, input="one")
-    assert ref.run.result(timeout=10) == "one"
-    assert ref.followup("two").result(timeout=10) == "two"
+    assert ref.run.result(timeout=60) == "one"
+    assert ref.followup("two").result(timeout=60) == "two"
     assert calls == ["open /session/a {'k': 1}", "run one", "run two"]
     ref.evict()
-    assert ref.followup("three").result(timeout=10) == "three"
+    assert ref.followup("three").result(timeout=60) == "three"
     assert calls[3:] == ["close", "open /session/a {'k': 1}", "run three"]
     ref.close()
-    assert open_.spawn(kind, "/session/a", input="four").run.result(timeout=10) == "four"
+    assert open_.spawn(kind, "/session/a", input="four").run.result(timeout=60) == "four"
     assert calls[6:] == ["close", "open /session/a None", "run four"]
     open_.close()
     assert calls[9:] == ["close"]
@@ -139,7 +139,7 @@ def test_a_class_of_plain_methods_lives_on_threads(runtime: Any) -> None:
         loop.append(threading.get_ident())
 
     open_ = runtime()
-    open_.spawn(loop_thread, "/loop", input=1).run.result(timeout=10)
+    open_.spawn(loop_thread, "/loop", input=1).run.result(timeout=60)
     session_story(open_, Session, calls)
     assert loop[0] not in threads
 
@@ -157,26 +157,26 @@ def test_a_class_may_mix_them_and_keep_things_in_itself(runtime: Any) -> None:
 
     open_ = runtime()
     a, b = open_.spawn(Mixed, "/mixed/a"), open_.spawn(Mixed, "/mixed/b")
-    assert a.followup(1).result(timeout=10) == ("/mixed/a", 1)
-    assert a.followup(1).result(timeout=10) == ("/mixed/a", 2)
-    assert b.followup(1).result(timeout=10) == ("/mixed/b", 1)
+    assert a.followup(1).result(timeout=60) == ("/mixed/a", 1)
+    assert a.followup(1).result(timeout=60) == ("/mixed/a", 2)
+    assert b.followup(1).result(timeout=60) == ("/mixed/b", 1)
     a.evict()
-    assert a.followup(1).result(timeout=10) == ("/mixed/a", 1)
+    assert a.followup(1).result(timeout=60) == ("/mixed/a", 1)
 
 
 def failing_story(open_: Any, kind: Any, calls: list[str], happened: Any) -> None:
     ref = open_.spawn(kind, "/fails/a", input=1)
-    outcome = ref.run.outcome(timeout=10)
+    outcome = ref.run.outcome(timeout=60)
     assert outcome.status == "failed"
     assert "no such model" in outcome.error
     with pytest.raises(RunFailed, match="no such model"):
-        ref.run.result(timeout=1)
+        ref.run.result(timeout=60)
     assert "no such model" in happened(open_, "agent.start_failed", "/fails/a").data["error"]
     info = ref.info()
     assert (info.status, info.queued_runs) == ("failed", 0)
     assert "no such model" in info.error
     assert calls == ["open", "close"]
-    assert ref.followup(2).result(timeout=10) == 2, "the next run tries again"
+    assert ref.followup(2).result(timeout=60) == 2, "the next run tries again"
     assert (ref.info().status, ref.info().error) == ("idle", None)
     assert calls == ["open", "close", "open", "run"]
 
@@ -239,7 +239,7 @@ def test_a_constructor_that_raises_fails_the_waiting_runs(runtime: Any, where: s
 
     open_ = runtime()
     ref = open_.spawn(Fails, "/fails/a", input=1)
-    assert "no such model" in ref.run.outcome(timeout=10).error
+    assert "no such model" in ref.run.outcome(timeout=60).error
     assert ref.info().status == "failed"
     ref.evict()
     assert not ref.info().resident
@@ -281,11 +281,11 @@ def test_a_start_that_fails_is_not_repeated_by_itself(runtime: Any, how: str, ev
     open_ = runtime()
     other = open_.spawn(passes_time, "/other")
     ref = open_.spawn(kind, "/fails/a", input=1)
-    assert ref.run.outcome(timeout=10).status == "failed"
+    assert ref.run.outcome(timeout=60).status == "failed"
     for _ in range(2):
-        assert ref.followup(2).outcome(timeout=10).status == "failed"
+        assert ref.followup(2).outcome(timeout=60).status == "failed"
     for _ in range(50):
-        other.followup(1).result(timeout=10)
+        other.followup(1).result(timeout=60)
     assert ref.info().status == "failed"
     assert len(events_of(open_, "/fails/a", "agent.start_failed")) == 3
     assert open_.stats().queued == 0
@@ -309,12 +309,12 @@ def test_an_open_that_does_not_end_is_given_up(runtime: Any, door: Any) -> None:
             calls.append("close")
 
     ref = runtime().spawn(Hangs, "/hangs/a", input=1)
-    outcome = ref.run.outcome(timeout=10)
+    outcome = ref.run.outcome(timeout=60)
     assert outcome.status == "failed"
     assert "0.1" in outcome.error
     assert calls == ["open", "close"]
     assert ref.info().status == "failed"
-    assert ref.followup(2).result(timeout=10) == 2
+    assert ref.followup(2).result(timeout=60) == 2
 
 
 def test_a_plain_open_that_does_not_end_is_given_up(runtime: Any, door: Any) -> None:
@@ -330,9 +330,9 @@ def test_a_plain_open_that_does_not_end_is_given_up(runtime: Any, door: Any) -> 
 
     open_ = runtime()
     ref = open_.spawn(Hangs, "/hangs/a", input=1)
-    assert ref.run.outcome(timeout=10).status == "failed"
+    assert ref.run.outcome(timeout=60).status == "failed"
     gate.open()
-    assert ref.followup(2).result(timeout=10) == 2
+    assert ref.followup(2).result(timeout=60) == 2
 
 
 @pytest.mark.parametrize("how", ["raises", "hangs"])
@@ -351,10 +351,10 @@ def test_a_close_that_is_bad_holds_nobody_up(runtime: Any, door: Any, how: str) 
 
     open_ = runtime()
     ref = open_.spawn(BadClose, "/bad/a", input=1)
-    assert ref.run.result(timeout=10) == 1
+    assert ref.run.result(timeout=60) == 1
     ref.close()
     again = open_.spawn(BadClose, "/bad/a", input=2)
-    assert again.run.result(timeout=10) == 2
+    assert again.run.result(timeout=60) == 2
     gate.open()
 
 
@@ -368,11 +368,11 @@ def test_a_turn_that_takes_too_long_ends_and_the_next_goes(runtime: Any, happene
 
     open_ = runtime(slots=1)
     ref = open_.spawn(long, "/long/a")
-    outcome = ref.followup("for ever").outcome(timeout=10)
+    outcome = ref.followup("for ever").outcome(timeout=60)
     assert outcome.status in ("failed", "interrupted")
     assert "0.1" in outcome.error, "the reason says what limit it was"
     assert ref.state() == {}
-    assert ref.followup("short").result(timeout=10) == "short"
+    assert ref.followup("short").result(timeout=60) == "short"
     assert ref.info().status == "idle"
 
 
@@ -386,8 +386,8 @@ def test_a_turn_on_a_thread_that_takes_too_long_is_told(runtime: Any) -> None:
         return turn.input
 
     ref = runtime(slots=1).spawn(long, "/long/a")
-    assert ref.followup("for ever").outcome(timeout=10).status in ("failed", "interrupted")
-    assert ref.followup("short").result(timeout=10) == "short"
+    assert ref.followup("for ever").outcome(timeout=60).status in ("failed", "interrupted")
+    assert ref.followup("short").result(timeout=60) == "short"
 
 
 # States: codecs, classes, versions
@@ -403,7 +403,7 @@ def test_a_state_survives_in_each_codec(runtime: Any, codec: str) -> None:
     first = runtime()
     ref = first.spawn(keeps, "/codec/a")
     for n in range(3):
-        ref.followup(n).result(timeout=10)
+        ref.followup(n).result(timeout=60)
     state = ref.state()
     assert list(state) == ["key 0", "key 1", "key 2"]
     ref.evict()
@@ -411,7 +411,7 @@ def test_a_state_survives_in_each_codec(runtime: Any, codec: str) -> None:
     first.close()
     second = runtime()
     assert second.agent("/codec/a").state() == state
-    assert len(second.agent("/codec/a").followup(3).result(timeout=10)) == 4
+    assert len(second.agent("/codec/a").followup(3).result(timeout=60)) == 4
 
 
 def test_a_state_may_hold_closures_and_classes(runtime: Any) -> None:
@@ -423,9 +423,9 @@ def test_a_state_may_hold_closures_and_classes(runtime: Any) -> None:
         return (turn.state["times"](14), len(turn.state["notes"].lines))
 
     ref = runtime().spawn(uses, "/closure/a")
-    assert ref.followup("one").result(timeout=10) == (42, 1)
+    assert ref.followup("one").result(timeout=60) == (42, 1)
     ref.evict()
-    assert ref.followup("two").result(timeout=10) == (42, 2)
+    assert ref.followup("two").result(timeout=60) == (42, 2)
 
 
 @pytest.mark.parametrize("codec", ["json", "msgpack"])
@@ -436,10 +436,10 @@ def test_a_state_that_the_codec_cannot_hold_fails_that_run_alone(runtime: Any, c
         return turn.input
 
     ref = runtime().spawn(strange, "/strange/a")
-    assert ref.followup(1).result(timeout=10) == 1
-    assert ref.followup("strange").outcome(timeout=10).status == "failed"
+    assert ref.followup(1).result(timeout=60) == 1
+    assert ref.followup("strange").outcome(timeout=60).status == "failed"
     assert ref.state() == {"value": 1}
-    assert ref.followup(2).result(timeout=10) == 2
+    assert ref.followup(2).result(timeout=60) == 2
     assert ref.state() == {"value": 2}
 
 
@@ -452,7 +452,7 @@ def test_a_newer_version_migrates_the_state(runtime: Any) -> None:
         turn.state["count"] = 7
 
     first = runtime()
-    first.spawn(old, "/migrates/a", input=1).run.result(timeout=10)
+    first.spawn(old, "/migrates/a", input=1).run.result(timeout=60)
     first.close()
 
     @agent(name="c-kinds-migrates", version=3, migrate=migrate)
@@ -462,10 +462,10 @@ def test_a_newer_version_migrates_the_state(runtime: Any) -> None:
 
     second = runtime()
     ref = second.agent("/migrates/a")
-    assert ref.followup(1).result(timeout=10) == {"total": 700, "from": 1, "turns": 1}
+    assert ref.followup(1).result(timeout=60) == {"total": 700, "from": 1, "turns": 1}
     assert ref.info().version == 3
     ref.evict()
-    assert ref.followup(1).result(timeout=10) == {"total": 700, "from": 1, "turns": 2}
+    assert ref.followup(1).result(timeout=60) == {"total": 700, "from": 1, "turns": 2}
 
 
 def test_a_newer_version_that_cannot_migrate_fails_that_agent_alone(runtime: Any) -> None:
@@ -475,7 +475,7 @@ def test_a_newer_version_that_cannot_migrate_fails_that_agent_alone(runtime: Any
 
     first = runtime()
     for name in "ab":
-        first.spawn(old, f"/not/{name}", input=1).run.result(timeout=10)
+        first.spawn(old, f"/not/{name}", input=1).run.result(timeout=60)
     first.agent("/not/b").close()
     first.close()
     fixed = []
@@ -491,16 +491,16 @@ def test_a_newer_version_that_cannot_migrate_fails_that_agent_alone(runtime: Any
 
     second = runtime()
     ref = second.agent("/not/a")
-    outcome = ref.followup(1).outcome(timeout=10)
+    outcome = ref.followup(1).outcome(timeout=60)
     assert outcome.status == "failed"
     assert "no way from here" in outcome.error
     assert ref.info().status == "failed"
     with pytest.raises(SnapshotUnreadable) as raised:
         ref.state()
     assert raised.value.path == "/not/a"
-    assert second.spawn(new, "/not/c", input=1).run.result(timeout=10) is None
+    assert second.spawn(new, "/not/c", input=1).run.result(timeout=60) is None
     fixed.append(True)
-    assert ref.followup(1).result(timeout=10) == 7, "the bytes were kept"
+    assert ref.followup(1).result(timeout=60) == 7, "the bytes were kept"
 
 
 def test_the_kinds_of_a_module_can_be_registered(runtime: Any, tmp_path: Any) -> None:
@@ -514,7 +514,7 @@ def test_the_kinds_of_a_module_can_be_registered(runtime: Any, tmp_path: Any) ->
     )
     exec(source, module.__dict__)
     open_ = runtime(kinds=[module, module.of_module, "c-kinds-of-module"])
-    assert open_.spawn("c-kinds-of-module", "/module/a", input=1).run.result(timeout=10) == "of module"
+    assert open_.spawn("c-kinds-of-module", "/module/a", input=1).run.result(timeout=60) == "of module"
 
 
 def test_a_module_without_a_kind_is_refused_by_name(runtime: Any) -> None:

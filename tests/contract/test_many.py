@@ -41,7 +41,7 @@ async def spawner(turn: Turn) -> None:
 
 
 async def statuses(runs: list[Any], do: Twin) -> list[str]:
-    return [(await do(lambda run=run: run.outcome(20))).status for run in runs]  # type: ignore[misc]
+    return [(await do(lambda run=run: run.outcome(60))).status for run in runs]  # type: ignore[misc]
 
 
 @BOTH_TWINS
@@ -58,7 +58,7 @@ def test_interrupting_a_part_of_the_tree_ends_its_runs_and_keeps_its_agents(
         assert set(await statuses([*runs["/t/a"], *runs["/t/a/b"]], do)) == {"interrupted"}
         assert await do(lambda: runtime.wait([*runs["/t/ab"], *runs["/u/a"]], timeout=0)) == []
         last = await do(lambda: refs["/t/a"].followup(1))
-        assert await do(lambda: last.result(20)) == 1, "its agent is as it was"
+        assert await do(lambda: last.result(60)) == 1, "its agent is as it was"
         assert await do(lambda: runtime.interrupt_many("/nobody/here")) == 0
         assert await do(lambda: runtime.interrupt_many("/t")) == 3, "/t is no agent itself"
         assert await do(lambda: runtime.interrupt_many("/")) == 3
@@ -82,7 +82,7 @@ def test_closing_a_part_of_the_tree_ends_its_agents_and_their_runs(kind: type, t
             await do(lambda: ref.followup(1))
         assert await do(lambda: runtime.close_many("/t/a")) == 0
         again = await do(lambda: runtime.spawn(waits, "/t/a", input=1))
-        assert await do(lambda: again.run.result(20)) == 1, "a path that was freed is new"
+        assert await do(lambda: again.run.result(60)) == 1, "a path that was freed is new"
         assert await do(lambda: runtime.close_many("/t")) == 2
         assert await do(lambda: runtime.close_many("/")) == 1
         assert await do(lambda: runtime.list()) == []
@@ -100,12 +100,12 @@ def test_deleting_a_part_of_the_tree_erases_those_that_were_closed_as_well(
         for _ in range(3):  # three agents at one path, one after the other
             ref = await do(lambda: runtime.spawn(waits, "/t/a", input=1))
             runs.append(ref.run)
-            await do(lambda: runs[-1].result(20))
+            await do(lambda: runs[-1].result(60))
             await do(ref.close)
         open_ = await do(lambda: runtime.spawn(waits, "/t/a", input=1))
-        await do(lambda: open_.run.result(20))
+        await do(lambda: open_.run.result(60))
         other = await do(lambda: runtime.spawn(waits, "/u/a", input=1))
-        await do(lambda: other.run.result(20))
+        await do(lambda: other.run.result(60))
         await do(other.close)
         assert await do(lambda: runtime.delete_many("/t")) == 4
         assert await do(lambda: runtime.list(status="closed")) != []

@@ -273,7 +273,7 @@ def test_a_turn_has_no_other_public_name_and_none_of_its_facts_can_be_set(runtim
 
     open_ = runtime()
     for kind in (public, sync_public):
-        assert open_.spawn(kind, f"/names/{kind.__name__}", input=None).run.result(timeout=10) == (
+        assert open_.spawn(kind, f"/names/{kind.__name__}", input=None).run.result(timeout=60) == (
             set(),
             [],
         )
@@ -321,11 +321,11 @@ def test_what_is_seen_has_the_fields_of_the_design(runtime: Any) -> None:
     open_ = runtime()
     ref = open_.spawn(fields, "/fields/a", input=None)
     assert ref.path == "/fields/a"
-    assert ref.run.result(timeout=10) == []
-    assert open_.spawn(sync_fields, "/fields/b", input=None).run.result(timeout=10) == []
+    assert ref.run.result(timeout=60) == []
+    assert open_.spawn(sync_fields, "/fields/b", input=None).run.result(timeout=60) == []
     for thing, names in (
         (ref.info(), INFO),
-        (ref.run.outcome(timeout=1), OUTCOME),
+        (ref.run.outcome(timeout=60), OUTCOME),
         (open_.stats(), STATS),
         (next(iter(open_.events(follow=False))), EVENT),
     ):
@@ -339,7 +339,7 @@ def test_stats_tell_latency_percentiles(runtime: Any) -> None:
 
     open_ = runtime()
     ref = open_.spawn(work, "/latency/a")
-    open_.wait([ref.followup(n) for n in range(20)], timeout=10)
+    open_.wait([ref.followup(n) for n in range(20)], timeout=60)
     latencies = open_.stats().latencies
     assert latencies
     for name, (p50, p99) in latencies.items():

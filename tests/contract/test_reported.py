@@ -292,7 +292,7 @@ async def plain(turn):
 
 runtime = Runtime(sys.argv[1]).start()
 ref = runtime.spawn(plain, "/rep/a", input=1)
-assert ref.run.result(10) == 1
+assert ref.run.result(600) == 1
 child = os.fork()
 if child == 0:
     try:
@@ -302,10 +302,10 @@ if child == 0:
     runtime.close()
     os._exit(0 if told else 1)
 assert os.waitpid(child, 0)[1] == 0
-assert ref.followup(3).result(10) == 3
+assert ref.followup(3).result(600) == 3
 runtime.close()
 """
 
 
 def test_a_forked_child_is_told_that_the_runtime_is_not_its_own(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-c", FORKED, str(tmp_path / "agents.db")], check=True, timeout=30)
+    subprocess.run([sys.executable, "-c", FORKED, str(tmp_path / "agents.db")], check=True, timeout=600)

@@ -22,7 +22,7 @@ from greenroom import (
     agent,
 )
 
-DEADLINE = 20.0
+DEADLINE = 600.0
 
 
 @agent(name="c-ids-echo")

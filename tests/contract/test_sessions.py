@@ -11,7 +11,7 @@ import pytest
 
 from greenroom import AgentInfo, Turn, agent
 
-DEADLINE = 20.0
+DEADLINE = 600.0
 mark: ContextVar[str] = ContextVar("mark", default="none")
 
 

@@ -49,7 +49,7 @@ def test_a_turn_knows_what_it_executes(runtime: Any) -> None:
     open_ = runtime()
     for name, kind in (("a", self_aware), ("b", sync_self_aware)):
         run = open_.spawn(kind, f"/self/{name}", config={"k": [1]}, input=(1, 2)).run
-        assert run.result(timeout=10) == (f"/self/{name}", run.run_id, (1, 2), {"k": [1]}, 1, False)
+        assert run.result(timeout=60) == (f"/self/{name}", run.run_id, (1, 2), {"k": [1]}, 1, False)
 
 
 def test_the_state_can_be_changed_in_place_or_set_anew(runtime: Any) -> None:
@@ -72,10 +72,10 @@ def test_the_state_can_be_changed_in_place_or_set_anew(runtime: Any) -> None:
         ref = open_.spawn(kind, f"/state/{name}")
         assert ref.state() == []
         for input_, state in ((1, [1]), (2, [1, 2]), ("anew", ["new"]), (3, ["new", 3])):
-            ref.followup(input_).result(timeout=10)
+            ref.followup(input_).result(timeout=60)
             assert ref.state() == state
         ref.evict()
-        ref.followup(4).result(timeout=10)
+        ref.followup(4).result(timeout=60)
         assert ref.state() == ["new", 3, 4]
 
 
@@ -91,7 +91,7 @@ def test_changing_the_copies_changes_nothing(runtime: Any) -> None:
     open_ = runtime()
     ref = open_.spawn(scribbles, "/copies/a", config={"k": 1})
     for _ in range(2):
-        assert ref.followup([1]).result(timeout=10) == ({"k": 1}, [1])
+        assert ref.followup([1]).result(timeout=60) == ({"k": 1}, [1])
     assert ref.info().config == {"k": 1}
 
 
@@ -103,7 +103,7 @@ def story_checks(open_: Any, kind: Any) -> None:
     root = open_.spawn(kind, "/story/root", config="root's")
     open_.spawn(echo, "/story/elsewhere")
     run = root.followup("begin")
-    told = run.result(timeout=20)
+    told = run.result(timeout=60)
     assert told["child"] == "/story/root/child"
     assert told["absolute"] == "/story/beside"
     assert told["config"] == {"own": True}
@@ -116,9 +116,9 @@ def story_checks(open_: Any, kind: Any) -> None:
     assert told["listed"] == ["/story/beside", "/story/elsewhere", "/story/root", "/story/root/child"]
     assert told["waited for nothing"] == []
     later = open_.run(told["later"])
-    assert later.result(timeout=10) == ("continued", "my input", [("completed", 14), ("failed", None)])
+    assert later.result(timeout=60) == ("continued", "my input", [("completed", 14), ("failed", None)])
     assert open_.agent("/story/elsewhere").info().inbox == 1
-    assert open_.agent("/story/root/child").followup("read").result(timeout=10) == "read"
+    assert open_.agent("/story/root/child").followup("read").result(timeout=60) == "read"
     assert "to the child" in open_.agent("/story/root/child").state()["mail"]
     progress = [e for e in open_.events("/story/root", follow=False) if e.type == "run.progress"]
     assert [(event.run_id, event.data["name"], event.data["data"]) for event in progress] == [
@@ -139,10 +139,10 @@ def test_every_call_of_a_turn(runtime: Any) -> None:
         told["child"], told["absolute"] = child.path, beside.path
         told["config"] = await (await turn.followup("/story/beside", None))
         told["awaited"] = await (await turn.followup("child", 11))
-        outcome = await (await turn.followup(child, 12)).outcome(timeout=10)
+        outcome = await (await turn.followup(child, 12)).outcome(timeout=60)
         told["outcome"] = (outcome.status, outcome.result)
         runs = [await child.followup(13), await child.followup("fail")]
-        told["waited"] = [(o.status, o.result) for o in await turn.wait(*runs, timeout=10)]
+        told["waited"] = [(o.status, o.result) for o in await turn.wait(*runs, timeout=60)]
         try:
             await runs[1]
         except RunFailed as error:
@@ -187,14 +187,14 @@ def test_every_call_of_a_turn_on_a_thread(runtime: Any) -> None:
         child = turn.spawn(echo, "child", config="child's")
         beside = turn.spawn("c-turns-config", "/story/beside", config={"own": True})
         told["child"], told["absolute"] = child.path, beside.path
-        told["config"] = turn.followup("/story/beside", None).result(timeout=10)
-        told["awaited"] = turn.followup("child", 11).result(timeout=10)
-        outcome = turn.followup(child, 12).outcome(timeout=10)
+        told["config"] = turn.followup("/story/beside", None).result(timeout=60)
+        told["awaited"] = turn.followup("child", 11).result(timeout=60)
+        outcome = turn.followup(child, 12).outcome(timeout=60)
         told["outcome"] = (outcome.status, outcome.result)
         runs = [child.followup(13), child.followup("fail")]
-        told["waited"] = [(o.status, o.result) for o in turn.wait(*runs, timeout=10)]
+        told["waited"] = [(o.status, o.result) for o in turn.wait(*runs, timeout=60)]
         try:
-            runs[1].result(timeout=10)
+            runs[1].result(timeout=60)
         except RunFailed as error:
             told["raised"] = type(error).__name__
         told["refused"] = []
@@ -247,8 +247,8 @@ def test_a_turn_interrupts_another_agents_runs(runtime: Any, door: Any) -> None:
     for name, kind in (("a", interrupts), ("c", sync_interrupts)):
         run = b.followup(1)
         gate.arrived()
-        assert open_.spawn(kind, f"/stop/{name}", input=1).run.result(timeout=10) is True
-        outcome = run.outcome(timeout=10)
+        assert open_.spawn(kind, f"/stop/{name}", input=1).run.result(timeout=60) is True
+        outcome = run.outcome(timeout=60)
         assert outcome.status == "interrupted"
         assert f"/stop/{name}" in outcome.error, "the reason says who did it"
 
@@ -272,8 +272,8 @@ def test_async_code_gets_a_cancelled_error_and_may_tidy_up(runtime: Any, door: A
     ref = runtime().spawn(tidies, "/tidy/a", input=1)
     gate.arrived()
     assert ref.interrupt()
-    assert ref.run.outcome(timeout=10).status == "interrupted"
-    assert tidied.wait(10)
+    assert ref.run.outcome(timeout=60).status == "interrupted"
+    assert tidied.wait(600)
     assert ref.state() == {}
     assert ref.info().status == "idle"
 
@@ -299,9 +299,9 @@ def test_code_on_a_thread_sees_it_and_keeps_its_slot_until_it_returns(
     until(lambda: other.explain().waits_for == "slot", "waiting for the slot")
     assert not other.run.done(), "the slot is taken until the code has really returned"
     gate.open()
-    assert ref.run.outcome(timeout=10).status == "interrupted"
-    assert seen.wait(10)
-    assert other.run.result(timeout=10) == 2
+    assert ref.run.outcome(timeout=60).status == "interrupted"
+    assert seen.wait(600)
+    assert other.run.result(timeout=60) == 2
 
 
 def test_waiting_code_on_a_thread_is_woken_by_an_interrupt(runtime: Any, door: Any) -> None:
@@ -325,10 +325,10 @@ def test_waiting_code_on_a_thread_is_woken_by_an_interrupt(runtime: Any, door: A
     ref = open_.spawn(waits, "/woken/a", input=1)
     gate.arrived()
     assert ref.interrupt()
-    assert ref.run.outcome(timeout=10).status == "interrupted"
+    assert ref.run.outcome(timeout=60).status == "interrupted"
     assert caught == [ref.run.run_id]
     gate.open()
-    assert b.followup(2).result(timeout=10) is None
+    assert b.followup(2).result(timeout=60) is None
 
 
 # paused, wait, gather, timeout: the slot goes and comes
@@ -359,8 +359,8 @@ def test_a_paused_turn_gives_its_slot_back_and_takes_one_again(runtime: Any, doo
     until(lambda: ref.explain().waits_for == "slot", "waiting for its slot again")
     assert inside_slot == []
     holding.open()
-    assert other.run.result(timeout=10) == "held"
-    assert ref.run.result(timeout=10) == "went on"
+    assert other.run.result(timeout=60) == "held"
+    assert ref.run.result(timeout=60) == "went on"
 
 
 def test_a_paused_turn_on_a_thread_gives_its_slot_back(runtime: Any, door: Any) -> None:
@@ -375,9 +375,9 @@ def test_a_paused_turn_on_a_thread_gives_its_slot_back(runtime: Any, door: Any) 
     open_ = runtime(slots=1)
     ref = open_.spawn(pauses, "/pause/a", input=1)
     inside.arrived()
-    assert open_.spawn(echo, "/pause/b", input=2).run.result(timeout=10) == 2
+    assert open_.spawn(echo, "/pause/b", input=2).run.result(timeout=60) == 2
     inside.open()
-    assert ref.run.result(timeout=10) == "went on"
+    assert ref.run.result(timeout=60) == "went on"
 
 
 def test_what_raises_in_a_pause_is_raised_with_a_slot(runtime: Any) -> None:
@@ -391,7 +391,7 @@ def test_what_raises_in_a_pause_is_raised_with_a_slot(runtime: Any) -> None:
 
     open_ = runtime(slots=1)
     for n in range(3):
-        assert open_.spawn(raises, f"/raises/{n}", input=1).run.result(timeout=10) == "went on"
+        assert open_.spawn(raises, f"/raises/{n}", input=1).run.result(timeout=60) == "went on"
 
 
 def test_a_pause_in_a_pause_gives_one_slot_back(runtime: Any, door: Any) -> None:
@@ -409,10 +409,10 @@ def test_a_pause_in_a_pause_gives_one_slot_back(runtime: Any, door: Any) -> None
     open_.spawn(echo, "/twice/b")
     ref = open_.spawn(twice, "/twice/a", input=1)
     inside.arrived()
-    assert open_.spawn(echo, "/twice/c", input=2).run.result(timeout=10) == 2
+    assert open_.spawn(echo, "/twice/c", input=2).run.result(timeout=60) == 2
     inside.open()
-    assert ref.run.result(timeout=10) == 1
-    assert open_.spawn(echo, "/twice/d", input=3).run.result(timeout=10) == 3
+    assert ref.run.result(timeout=60) == 1
+    assert open_.spawn(echo, "/twice/d", input=3).run.result(timeout=60) == 3
 
 
 def test_many_waits_of_one_turn_at_once(runtime: Any) -> None:
@@ -430,8 +430,8 @@ def test_many_waits_of_one_turn_at_once(runtime: Any) -> None:
 
     open_ = runtime(slots=1, residents=4)
     ref = open_.spawn(gathers, "/gather/a", input=1)
-    assert ref.run.result(timeout=20) == [list(range(10))] * 3
-    assert open_.spawn(echo, "/gather/b", input=2).run.result(timeout=10) == 2
+    assert ref.run.result(timeout=60) == [list(range(10))] * 3
+    assert open_.spawn(echo, "/gather/b", input=2).run.result(timeout=60) == 2
 
 
 @pytest.mark.parametrize("how", ["asyncio.timeout", "timeout="])
@@ -463,8 +463,8 @@ def test_a_wait_that_times_out_regains_the_slot(runtime: Any, door: Any, until: 
     holding.arrived()
     until(lambda: ref.explain().waits_for == "slot", "the timeout")
     holding.open()
-    assert ref.run.result(timeout=10) == "gave up"
-    assert open_.spawn(echo, "/late/after", input=3).run.result(timeout=10) == 3
+    assert ref.run.result(timeout=60) == "gave up"
+    assert open_.spawn(echo, "/late/after", input=3).run.result(timeout=60) == 3
 
 
 def test_a_wait_that_times_out_goes_on_while_the_other_run_does(runtime: Any, door: Any) -> None:
@@ -506,10 +506,10 @@ def test_a_wait_that_times_out_goes_on_while_the_other_run_does(runtime: Any, do
     runs = []
     for name, kind in (("a", moves_on), ("b", sync_moves_on)):
         ref = open_.spawn(kind, f"/free/{name}", input=name)
-        runs.append(open_.run(ref.run.result(timeout=10)))
+        runs.append(open_.run(ref.run.result(timeout=60)))
     assert not runs[0].done()
     inside.open()
-    assert [run.result(timeout=10) for run in runs] == ["slow", "slow"]
+    assert [run.result(timeout=60) for run in runs] == ["slow", "slow"]
 
 
 # What a turn leaves behind
@@ -534,7 +534,7 @@ def test_a_failed_turn_leaves_no_state_and_no_messages_and_keeps_its_inbox(runti
     a = open_.spawn(fails, "/fails/a")
     a.send("keep me")
     with pytest.raises(RunFailed) as raised:
-        a.followup("fail").result(timeout=10)
+        a.followup("fail").result(timeout=60)
     assert "on purpose" in str(raised.value)
     assert "ValueError" in str(raised.value)
     assert a.state() == {}
@@ -557,9 +557,9 @@ def test_a_checkpoint_keeps_state_and_messages_of_a_turn_that_fails_later(runtim
     open_ = runtime()
     b = open_.spawn(echo, "/check/b")
     a = open_.spawn(fails_late, "/check/a", input=1)
-    assert a.run.outcome(timeout=10).status == "failed"
+    assert a.run.outcome(timeout=60).status == "failed"
     assert a.state() == {"steps": ["before"]}
-    b.followup("read").result(timeout=10)
+    b.followup("read").result(timeout=60)
     assert b.state()["mail"] == ["before"]
     a.evict()
     assert a.state() == {"steps": ["before"]}
@@ -589,11 +589,11 @@ def test_a_checkpoint_takes_the_messages_as_read_for_good(runtime: Any, threaded
     ref = runtime().spawn(sync_tally if threaded else tally, "/tally/a")
     ref.send(10)
     for _ in range(3):
-        assert ref.followup("fail").outcome(timeout=10).status == "failed"
+        assert ref.followup("fail").outcome(timeout=60).status == "failed"
         assert (ref.state(), ref.info().inbox) == ({"total": 10}, 0)
     ref.evict()
     ref.send(5)
-    assert ref.followup("ok").result(timeout=10) == 15
+    assert ref.followup("ok").result(timeout=60) == 15
 
 
 def test_mail_that_no_checkpoint_took_is_there_again_after_a_failure(runtime: Any) -> None:
@@ -606,18 +606,18 @@ def test_mail_that_no_checkpoint_took_is_there_again_after_a_failure(runtime: An
         seen.append([m.body for m in turn.inbox])
         if turn.input == "wait":
             begun.set()
-            assert go_on.wait(10)
+            assert go_on.wait(600)
             turn.checkpoint()
             raise ValueError("after the checkpoint")
 
     ref = runtime().spawn(reads, "/late/a")
     ref.send("early")
     run = ref.followup("wait")
-    assert begun.wait(10)
+    assert begun.wait(600)
     ref.send("late")
     go_on.set()
-    assert run.outcome(timeout=10).status == "failed"
-    ref.followup("look").result(timeout=10)
+    assert run.outcome(timeout=60).status == "failed"
+    ref.followup("look").result(timeout=60)
     assert seen == [["early"], ["late"]]
 
 
@@ -634,7 +634,7 @@ def test_a_message_has_an_id_that_is_the_same_in_every_turn(runtime: Any) -> Non
     ref.send("same")
     ref.send("same")
     for what in ("fail", "fail", "ok"):
-        ref.followup(what).outcome(timeout=10)
+        ref.followup(what).outcome(timeout=60)
     first = seen[0]
     assert seen == [first, first, first]
     assert len(set(first)) == 2
@@ -650,9 +650,9 @@ def test_after_a_failure_the_next_turn_sees_the_state_from_before(runtime: Any) 
         return list(turn.state["list"])
 
     ref = runtime().spawn(spoils, "/rollback/a")
-    assert ref.followup(1).result(timeout=10) == [1]
-    assert ref.followup("spoil").outcome(timeout=10).status == "failed"
-    assert ref.followup(2).result(timeout=10) == [1, 2]
+    assert ref.followup(1).result(timeout=60) == [1]
+    assert ref.followup("spoil").outcome(timeout=60).status == "failed"
+    assert ref.followup(2).result(timeout=60) == [1, 2]
 
 
 def test_messages_are_sent_with_the_commit_and_not_before(runtime: Any, door: Any) -> None:
@@ -669,7 +669,7 @@ def test_messages_are_sent_with_the_commit_and_not_before(runtime: Any, door: An
     gate.arrived()
     assert b.info().inbox == 0
     gate.open()
-    a.run.result(timeout=10)
+    a.run.result(timeout=60)
     assert b.info().inbox == 1
 
 
@@ -680,9 +680,9 @@ def test_a_message_to_oneself_is_there_at_the_next_turn(runtime: Any) -> None:
         return [message.body for message in turn.inbox]
 
     ref = runtime().spawn(to_self, "/self/a")
-    assert ref.followup(1).result(timeout=10) == []
-    assert ref.followup(2).result(timeout=10) == ["from 1"]
-    assert ref.followup(3).result(timeout=10) == ["from 2"]
+    assert ref.followup(1).result(timeout=60) == []
+    assert ref.followup(2).result(timeout=60) == ["from 1"]
+    assert ref.followup(3).result(timeout=60) == ["from 2"]
 
 
 def test_after_with_no_runs_continues_at_once(runtime: Any) -> None:
@@ -693,8 +693,8 @@ def test_after_with_no_runs_continues_at_once(runtime: Any) -> None:
         return (await turn.after(input="more")).run_id
 
     open_ = runtime()
-    later = open_.spawn(continues, "/after/a", input="begin").run.result(timeout=10)
-    assert open_.run(later).result(timeout=10) == ("more", [])
+    later = open_.spawn(continues, "/after/a", input="begin").run.result(timeout=60)
+    assert open_.run(later).result(timeout=60) == ("more", [])
 
 
 def test_results_come_in_the_order_asked_for(runtime: Any, door: Any) -> None:
@@ -718,10 +718,10 @@ def test_results_come_in_the_order_asked_for(runtime: Any, door: Any) -> None:
         return (await turn.after(*runs)).run_id
 
     open_ = runtime()
-    later = open_.run(open_.spawn(parent, "/order/a", input=1).run.result(timeout=10))
+    later = open_.run(open_.spawn(parent, "/order/a", input=1).run.result(timeout=60))
     gate.arrived()
     gate.open()
-    assert later.result(timeout=10) == [
+    assert later.result(timeout=60) == [
         ("completed", 0),
         ("completed", 1),
         ("completed", 2),
@@ -746,17 +746,17 @@ def test_an_interrupted_continuation_is_over_when_its_runs_end_later(runtime: An
     open_ = runtime()
     for name, end in (("interrupted", lambda ref: ref.interrupt()), ("closed", None)):
         ref = open_.spawn(parent, f"/fan/{name}", input="/fan/child-of-" + name)
-        child_run, later = (open_.run(run_id) for run_id in ref.run.result(timeout=10))
+        child_run, later = (open_.run(run_id) for run_id in ref.run.result(timeout=60))
         gate.arrived()
         if end:
             assert end(ref) is True
         else:
             ref.close()
-        assert later.outcome(timeout=10).status == "interrupted"
+        assert later.outcome(timeout=60).status == "interrupted"
         assert not child_run.done()
     gate.open()
     for name in ("interrupted", "closed"):
-        assert open_.agent("/fan/child-of-" + name).followup(2).result(timeout=10) == 2
+        assert open_.agent("/fan/child-of-" + name).followup(2).result(timeout=60) == 2
     assert open_.agent("/fan/interrupted").info().queued_runs == 0
 
 
@@ -773,8 +773,8 @@ def test_a_turn_cannot_wait_for_runs_of_another_tree(runtime: Any) -> None:
 
     open_ = runtime()
     secret = open_.spawn(echo, "/theirs/a", input="secret").run
-    secret.result(timeout=10)
-    said = open_.spawn(foreign, "/mine/a", input=secret.run_id).run.result(timeout=10)
+    secret.result(timeout=60)
+    said = open_.spawn(foreign, "/mine/a", input=secret.run_id).run.result(timeout=60)
     assert len(said) == 2
 
 
@@ -788,7 +788,7 @@ def test_a_turn_lists_its_own_tree_only(runtime: Any) -> None:
     open_.spawn(echo, "/minez/b")
     open_.spawn(echo, "/theirs/b")
     open_.spawn(echo, "/mine/c").close()
-    assert open_.spawn(lists, "/mine/a", input=1).run.result(timeout=10) == ["/mine/a", "/mine/b"]
+    assert open_.spawn(lists, "/mine/a", input=1).run.result(timeout=60) == ["/mine/a", "/mine/b"]
 
 
 def test_a_turn_must_not_call_the_runtime_that_would_wait_for_itself(runtime: Any) -> None:
@@ -802,5 +802,5 @@ def test_a_turn_must_not_call_the_runtime_that_would_wait_for_itself(runtime: An
             return type(error).__name__
         return "spawned"
 
-    assert open_.spawn(calls, "/calls/a", input=1).run.result(timeout=10) == "GreenroomError"
+    assert open_.spawn(calls, "/calls/a", input=1).run.result(timeout=60) == "GreenroomError"
     assert open_.stats().agents == 1

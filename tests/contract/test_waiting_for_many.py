@@ -139,7 +139,7 @@ def test_one_that_there_is_not_ends_the_wait_with_its_error(kind: type, tmp_path
         slow = (await do(lambda: runtime.spawn(answers, "/t/b", input=FOR_EVER))).run
         await do(ref.delete)
         with pytest.raises(Exception, match=gone.run_id):
-            await do(lambda: runtime.wait([slow, fresh], timeout=20))
+            await do(lambda: runtime.wait([slow, fresh], timeout=60))
         assert await do(lambda: runtime.wait([gone], timeout=0)) == [gone], "what was seen stays"
 
     told(kind, story, tmp_path / "store.db")
@@ -228,7 +228,7 @@ def test_in_a_turn(kind: type, tmp_path: Path) -> None:
 
     async def story(runtime: Any, do: Twin) -> None:
         run = (await do(lambda: runtime.spawn(asker, "/t/a", input=1))).run
-        said = await do(lambda: run.result(20))
+        said = await do(lambda: run.result(60))
         assert said == ["ValueError"] * 3 + ["TypeError"] * 5 + ["TimeoutError"] * 2
 
     told(kind, story, tmp_path / "store.db")

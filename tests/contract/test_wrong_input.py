@@ -82,7 +82,7 @@ def test_a_bad_path_is_refused_everywhere(runtime: Any, unchanged: Any, path: An
 def test_a_good_path_is_taken(runtime: Any, path: str) -> None:
     ref = runtime().spawn(well, path, input=1)
     assert ref.path == path
-    assert ref.run.result(timeout=10) == 1
+    assert ref.run.result(timeout=60) == 1
 
 
 @pytest.mark.parametrize(
@@ -215,14 +215,14 @@ def test_wrong_input_raises_at_the_call_and_changes_nothing(
     runtime: Any, unchanged: Any, what: str
 ) -> None:
     open_ = runtime()
-    open_.spawn(well, "/known/a", input=1, run_id="known-run").run.result(timeout=10)
-    open_.spawn(well, "/known/b", input=1, run_id="other-run").run.result(timeout=10)
+    open_.spawn(well, "/known/a", input=1, run_id="known-run").run.result(timeout=60)
+    open_.spawn(well, "/known/b", input=1, run_id="other-run").run.result(timeout=60)
     call = call_table(open_)[what]
     with unchanged(open_):
         with pytest.raises(OWN) as raised:
             call()
         assert str(raised.value)
-    assert open_.agent("/known/a").followup("still there").result(timeout=10) == "still there"
+    assert open_.agent("/known/a").followup("still there").result(timeout=60) == "still there"
 
 
 def test_the_errors_carry_the_ids_concerned(runtime: Any) -> None:
@@ -251,7 +251,7 @@ def test_the_errors_carry_the_ids_concerned(runtime: Any) -> None:
 def test_handles_of_what_is_gone_say_so(runtime: Any, unchanged: Any) -> None:
     open_ = runtime()
     ref = open_.spawn(well, "/gone/a", input=1)
-    ref.run.result(timeout=10)
+    ref.run.result(timeout=60)
     ref.delete()
     calls = [
         lambda: ref.followup(1),
@@ -279,7 +279,7 @@ def test_a_runtime_that_is_not_open_refuses_everything(tmp_path: Path) -> None:
     closed = Runtime(tmp_path / "closed.db")
     with closed:
         ref = closed.spawn(well, "/a", input=1)
-        ref.run.result(timeout=10)
+        ref.run.result(timeout=60)
     for call in (
         lambda: closed.spawn(well, "/b"),
         lambda: closed.agent("/a"),
@@ -295,7 +295,7 @@ def test_a_runtime_that_is_not_open_refuses_everything(tmp_path: Path) -> None:
             call()
     assert not (tmp_path / "never.db").exists()
     closed.close()
-    assert ref.run.result(timeout=1) == 1, "what was seen stays readable"
+    assert ref.run.result(timeout=60) == 1, "what was seen stays readable"
 
 
 def test_a_handle_is_not_stored_and_its_error_says_what_to_keep(runtime: Any) -> None:
@@ -312,7 +312,7 @@ def test_a_handle_is_not_stored_and_its_error_says_what_to_keep(runtime: Any) ->
 
     keeper = open_.spawn(keeps, "/b")
     for number in range(3):
-        error = keeper.followup(number).outcome(timeout=10).error
+        error = keeper.followup(number).outcome(timeout=60).error
         assert "the state of /b cannot be stored" in error
         assert "is a handle, which works in this process alone" in error
 
@@ -335,7 +335,7 @@ def test_a_turn_that_would_wait_for_its_own_thread_fails_at_once(runtime: Any) -
     with contextlib.closing(open_):
         caller = open_.spawn(calls_back, "/c")
         for number in range(len(calls)):
-            error = caller.followup(number).outcome(timeout=10).error
+            error = caller.followup(number).outcome(timeout=60).error
             assert "would wait for itself" in error
         assert [info.path for info in open_.list()] == ["/a", "/c"]
 
@@ -441,7 +441,7 @@ def test_a_kind_registered_twice_with_other_code_is_refused_and_the_first_stays(
         async def second(turn: Turn) -> str:
             return "second"
 
-    assert runtime().spawn("c-wrong-twice", "/a", input=1).run.result(timeout=10) == "first"
+    assert runtime().spawn("c-wrong-twice", "/a", input=1).run.result(timeout=60) == "first"
 
 
 def test_one_function_under_two_names_is_two_kinds(runtime: Any) -> None:
@@ -483,8 +483,8 @@ def test_a_full_backlog_refuses_and_loses_nothing(runtime: Any, door: Any, uncha
         with pytest.raises(BacklogFull):
             open_.spawn(slow, "/full/b", input="more")
     gate.open()
-    assert [run.result(timeout=10) for run in runs] == list(range(len(runs)))
-    assert ref.followup("again").result(timeout=10) == "again"
+    assert [run.result(timeout=60) for run in runs] == list(range(len(runs)))
+    assert ref.followup("again").result(timeout=60) == "again"
 
 
 def test_what_a_turn_asks_for_is_never_refused_for_a_full_backlog(runtime: Any, door: Any) -> None:
@@ -510,7 +510,7 @@ def test_what_a_turn_asks_for_is_never_refused_for_a_full_backlog(runtime: Any, 
     with pytest.raises(BacklogFull):
         ref.followup(4)
     gate.open()
-    assert ref.run.result(timeout=20) == list(range(10))
+    assert ref.run.result(timeout=60) == list(range(10))
 
 
 BAD_TURN_CALLS: dict[str, Callable[[Turn], Any]] = {
@@ -553,7 +553,7 @@ def test_wrong_input_in_a_turn_raises_there_and_changes_nothing(
     open_ = runtime()
     open_.spawn(well, "/turns/c")
     ref = open_.spawn(clumsy, "/turns/a")
-    said = ref.followup(None).result(timeout=10)
+    said = ref.followup(None).result(timeout=60)
     assert said != "no error"
     assert [info.path for info in open_.list()] == ["/turns/a", "/turns/c"]
     assert events_of(open_, "/turns/c", "run.accepted", "message.accepted") == []
@@ -575,5 +575,5 @@ def test_wrong_progress_raises_at_the_call(runtime: Any, name_and_data: Any, eve
 
     open_ = runtime()
     ref = open_.spawn(clumsy, "/progress/a", input=1)
-    assert ref.run.result(timeout=10) == "went on"
+    assert ref.run.result(timeout=60) == "went on"
     assert events_of(open_, "/", "run.progress") == []

@@ -7,7 +7,7 @@ from typing import Any
 
 from greenroom import AsyncRuntime, Runtime
 
-DEADLINE = 30.0
+DEADLINE = 600.0
 
 BOTH = [Runtime, AsyncRuntime]
 

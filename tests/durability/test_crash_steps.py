@@ -195,7 +195,7 @@ def test_an_interrupt_that_was_answered_survives_a_killed_process(room: Path) ->
     owner.kill()
     owner.communicate()
     with Runtime(store) as runtime:
-        assert runtime.run("c-0").outcome(timeout=10).status == "interrupted"
+        assert runtime.run("c-0").outcome(timeout=60).status == "interrupted"
 
 
 SABOTAGE = {

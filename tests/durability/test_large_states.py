@@ -38,7 +38,7 @@ class Probe:
         if self.holds:
             self.holds -= 1
             self.reached.set()
-            assert self.go.wait(20)
+            assert self.go.wait(600)
         return str, ("a probe",)
 
 
@@ -126,7 +126,7 @@ def test_what_does_not_compress_is_stored_as_it_is(tmp_path: Path) -> None:
 
     with Runtime(tmp_path / "agents.db") as runtime:
         ref = runtime.spawn(noise, "/large/a", input=1)
-        ref.run.result(timeout=10)  # type: ignore[union-attr]
+        ref.run.result(timeout=60)  # type: ignore[union-attr]
         assert ref.evict()
         assert ref.state()["noise"] == random.Random(1).randbytes(1 << 20)
     assert tag_of(tmp_path / "agents.db", "/large/a") == "cloudpickle"
@@ -141,16 +141,16 @@ def test_others_work_while_a_large_state_is_stored(tmp_path: Path) -> None:
         ref = runtime.spawn(holder, "/large/a")
         probe.hold()
         run = ref.followup("probe")
-        assert probe.reached.wait(10)
+        assert probe.reached.wait(600)
         for number in range(1, 20):
             name = f"/other/a{number}"
-            assert runtime.spawn(other, name, input=1).run.result(timeout=10) == 1  # type: ignore[union-attr]
+            assert runtime.spawn(other, name, input=1).run.result(timeout=60) == 1  # type: ignore[union-attr]
         assert not run.done()
         assert run.status == "running"
         waiting = ref.followup("next")
         probe.go.set()
-        assert run.result(timeout=10) == 1
-        assert waiting.result(timeout=10) == 2
+        assert run.result(timeout=60) == 1
+        assert waiting.result(timeout=60) == 2
         assert runtime.stats().slots_taken == 0
     assert probe.threads
     assert threading.get_ident() not in probe.threads
@@ -224,7 +224,7 @@ class Made:
 
 def make() -> str:
     probe.reached.set()
-    assert probe.go.wait(20)
+    assert probe.go.wait(600)
     return "made"
 
 
@@ -236,7 +236,7 @@ def test_an_async_callers_loop_goes_on_while_a_state_is_made(tmp_path: Path) -> 
     async def story() -> None:
         async with AsyncRuntime(tmp_path / "agents.db") as runtime:
             ref = await runtime.spawn(slow, "/large/a")
-            await (await ref.followup(1)).result(timeout=10)
+            await (await ref.followup(1)).result(timeout=60)
             looking = asyncio.ensure_future(ref.state())
             async with asyncio.timeout(10):
                 while not probe.reached.is_set():
@@ -255,19 +255,19 @@ def test_an_async_callers_loop_goes_on_while_a_state_is_made(tmp_path: Path) -> 
 def test_a_turn_ends_while_its_state_is_being_stored(tmp_path: Path, how: str) -> None:
     with Runtime(tmp_path / "agents.db") as runtime:
         ref = runtime.spawn(holder, "/large/a")
-        ref.followup("first").result(timeout=10)
+        ref.followup("first").result(timeout=60)
         probe.hold()
         run = ref.followup("probe")
-        assert probe.reached.wait(10)
+        assert probe.reached.wait(600)
         ref.interrupt() if how == "interrupt" else ref.close()
-        assert run.outcome(timeout=10).status == "interrupted"
+        assert run.outcome(timeout=60).status == "interrupted"
         if how == "interrupt":
             assert halves(ref) == (1, 1)
             probe.go.set()
-            assert ref.followup("again").result(timeout=10) == 2
+            assert ref.followup("again").result(timeout=60) == 2
         else:
             again = runtime.spawn(holder, "/large/a", input="first")
-            assert again.run.result(timeout=10) == 1  # type: ignore[union-attr]
+            assert again.run.result(timeout=60) == 1  # type: ignore[union-attr]
         assert runtime.stats().slots_taken == 0
 
 
@@ -275,10 +275,10 @@ def test_a_runtime_closes_while_a_state_is_being_stored(tmp_path: Path) -> None:
     store = tmp_path / "agents.db"
     runtime = Runtime(store, drain=0.1).start()
     ref = runtime.spawn(holder, "/large/a")
-    ref.followup("first").result(timeout=10)
+    ref.followup("first").result(timeout=60)
     probe.hold()
     run = ref.followup("probe", run_id="under way")
-    assert probe.reached.wait(10)
+    assert probe.reached.wait(600)
     runtime.close()
     with Runtime(store) as second:
         # its code had returned: it has ended if its state was stored in time, and else begins again
@@ -295,11 +295,11 @@ def test_a_large_state_that_cannot_be_stored_fails_its_run_alone(tmp_path: Path)
 
     with Runtime(tmp_path / "agents.db") as runtime:
         ref = runtime.spawn(unfit, "/large/a")
-        assert ref.followup("fit").result(timeout=10) == 1
-        outcome = ref.followup("unfit").outcome(timeout=10)
+        assert ref.followup("fit").result(timeout=60) == 1
+        outcome = ref.followup("unfit").outcome(timeout=60)
         assert outcome.status == "failed"
         assert "the state of /large/a cannot be stored: TypeError: cannot pickle" in (outcome.error or "")
-        assert ref.followup("fit").result(timeout=10) == 2
+        assert ref.followup("fit").result(timeout=60) == 2
         assert runtime.stats().slots_taken == 0
 
 
@@ -325,7 +325,7 @@ def test_a_task_that_outlives_its_turn_cannot_tear_the_state(tmp_path: Path) -> 
     with Runtime(store) as first:
         ref = first.spawn(strays, "/large/a")
         for number in range(3):
-            ref.followup(number).result(timeout=30)
+            ref.followup(number).result(timeout=60)
             left, right = halves(ref)
             assert left == right
         stop = True
@@ -352,7 +352,7 @@ def test_a_thread_that_outlives_its_turn_cannot_tear_the_state(tmp_path: Path) -
         with Runtime(tmp_path / "agents.db") as runtime:
             ref = runtime.spawn(strays, "/large/a")
             for number in range(3):
-                ref.followup(number).result(timeout=30)
+                ref.followup(number).result(timeout=60)
                 left, right = halves(ref)
                 assert left == right
             stop.set()
@@ -387,7 +387,7 @@ def test_what_goes_on_during_a_checkpoint_is_in_it_or_not(tmp_path: Path, size: 
     with Runtime(tmp_path / "agents.db") as runtime:
         inbox = runtime.spawn(other, "/t/inbox")
         ref = runtime.spawn(checkpoints, "/t/a", input=1)
-        assert ref.run.outcome(timeout=30).status == "failed"  # type: ignore[union-attr]
+        assert ref.run.outcome(timeout=60).status == "failed"  # type: ignore[union-attr]
         left, right = halves(ref)
         assert left == right > 0
         # a message is on its way while the directory is asked where to: counted, and not sent yet
@@ -405,7 +405,7 @@ def test_what_comes_after_a_checkpoint_is_not_in_it(tmp_path: Path) -> None:
 
     with Runtime(tmp_path / "agents.db") as runtime:
         ref = runtime.spawn(goes_on, "/large/a", input=1)
-        assert ref.run.outcome(timeout=10).status == "failed"  # type: ignore[union-attr]
+        assert ref.run.outcome(timeout=60).status == "failed"  # type: ignore[union-attr]
         assert ref.state() == {**probed(), "left": 1, "right": 1}
 
 
@@ -424,8 +424,8 @@ def test_a_turn_that_returns_during_its_checkpoint_is_stored_as_it_ended(tmp_pat
 
     with Runtime(tmp_path / "agents.db") as runtime:
         ref = runtime.spawn(returns, "/t/a", input="plainly")
-        ref.run.result(timeout=10)  # type: ignore[union-attr]
-        ref.followup("checkpoint").result(timeout=10)
+        ref.run.result(timeout=60)  # type: ignore[union-attr]
+        ref.followup("checkpoint").result(timeout=60)
         assert ref.state() == {"n": 0}
         assert ref.evict()
         assert ref.state() == {"n": 0}
@@ -451,8 +451,8 @@ def test_a_checkpoint_that_its_turn_did_not_wait_for_stores_nothing_after_it(tmp
 
     with Runtime(tmp_path / "agents.db") as runtime:
         ref = runtime.spawn(leaves, "/large/a", input=1)
-        ref.run.result(timeout=30)  # type: ignore[union-attr]
+        ref.run.result(timeout=60)  # type: ignore[union-attr]
         assert halves(ref) == (2, 2)
-        assert ref.followup(2).result(timeout=30) is None
+        assert ref.followup(2).result(timeout=60) is None
         assert halves(ref) == (2, 2)
     assert all("is over" in failure for failure in failures)

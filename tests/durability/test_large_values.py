@@ -10,7 +10,7 @@ import pytest
 from greenroom import AsyncRuntime, CannotStore, Runtime, SyncTurn, Turn, agent
 from greenroom.persistence import chunked_pickle, codec, value_errors
 
-DEADLINE = 30.0
+DEADLINE = 600.0
 
 
 class Traced:

@@ -112,13 +112,13 @@ async def keeps(turn: Turn):
 with Runtime("agents.db") as runtime:
     if [info.path for info in runtime.list("/t")] == []:
         ref = runtime.spawn(keeps, "/t/a", config=values())
-        check(ref.followup(values(), run_id="first").result(20))
+        check(ref.followup(values(), run_id="first").result(600))
         ref.send(values())
     else:
         ref = runtime.agent("/t/a")
-        check(runtime.run("first").result(20))
+        check(runtime.run("first").result(600))
         check(ref.info().config)
-        check(ref.followup(values()).result(20))
+        check(ref.followup(values()).result(600))
         check(ref.state())
         ref.send(values())
     print("as it should be")
@@ -130,7 +130,7 @@ def run(folder: Path, version: str, size: int) -> None:
     script = folder / "program.py"
     script.write_text(SCRIPT.replace("VERSION", version).replace("SIZE", str(size)))
     command = [sys.executable, str(script)]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
     assert done.stdout == "as it should be\n", done.stderr
 
 
@@ -161,8 +161,8 @@ def told(found):
 
 with Runtime("agents.db") as runtime:
     if "with" in sys.argv:
-        runtime.spawn(keeps, "/t/a", input=[Color.RED, Plain()]).run.result(20)
-    found = runtime.agent("/t/a").followup(None).result(20)
+        runtime.spawn(keeps, "/t/a", input=[Color.RED, Plain()]).run.result(600)
+    found = runtime.agent("/t/a").followup(None).result(600)
     assert told(found) == ("RED", "Color", "as it was stored", "__main__"), told(found)
     print("as it should be")
 """

@@ -167,7 +167,7 @@ def test_so_does_one_whose_child_was_closed_meanwhile(
     dies(store, "runtime.spawn(parent, '/rec/a', input=0, run_id='r')\n" + GO_ON)
     closes = f"from greenroom import Runtime\nwith Runtime({str(store)!r}) as runtime:\n"
     closes += "    runtime.agent('/rec/a/worker').close()"  # the parent waits for its kind there
-    subprocess.run([sys.executable, "-c", closes], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", closes], check=True, timeout=600)
     with Runtime(store) as runtime:
         run_id, result = runtime.run("r").result(DEADLINE)
         assert result == 42

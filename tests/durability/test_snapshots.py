@@ -43,12 +43,12 @@ def stored_by_version_2(store: Path, name: str, state: dict[str, Any] | None = N
 
     with Runtime(store) as first:
         for path in ("/bad/a", "/bad/b"):
-            first.spawn(writes, path, input=1).run.result(timeout=10)
-        first.spawn(other, "/good/a", input=1).run.result(timeout=10)
+            first.spawn(writes, path, input=1).run.result(timeout=60)
+        first.spawn(other, "/good/a", input=1).run.result(timeout=60)
 
 
 def hangs(state: Any, version: int) -> Any:
-    hanging.wait(30)
+    hanging.wait(600)
     return state
 
 
@@ -91,7 +91,7 @@ def test_a_migration_that_is_no_good_fails_that_agent_alone_until_it_is_correcte
     try:
         ref = second.agent("/bad/a")
         for _ in range(2):
-            outcome = ref.followup(1).outcome(timeout=10)
+            outcome = ref.followup(1).outcome(timeout=60)
             assert outcome.status == "failed"
             assert outcome.started_at is None, "its code did not begin"
             assert says.format(name=name) in outcome.error
@@ -99,9 +99,9 @@ def test_a_migration_that_is_no_good_fails_that_agent_alone_until_it_is_correcte
             assert "The bytes are kept" in outcome.error
             assert ref.info().status == "failed"
             assert says.format(name=name) in (ref.info().error or "")
-        assert second.agent("/good/a").followup(1).result(timeout=10) == 2
+        assert second.agent("/good/a").followup(1).result(timeout=60) == 2
         if how == "hangs":
-            assert second.agent("/good/a").followup(1).result(timeout=10) == 3
+            assert second.agent("/good/a").followup(1).result(timeout=60) == 3
         else:
             with pytest.raises(SnapshotUnreadable, match="/bad/a"):
                 ref.state()
@@ -116,7 +116,7 @@ def test_a_migration_that_is_no_good_fails_that_agent_alone_until_it_is_correcte
             second = Runtime(store).start()
             ref = second.agent("/bad/a")
         good = {"pages": ["one", "two"], "written by": 2, "from": 2}
-        assert ref.followup(1).result(timeout=10) == good, "the bytes were kept"
+        assert ref.followup(1).result(timeout=60) == good, "the bytes were kept"
         assert ref.info().status == "idle"
         assert ref.info().version == 4
         assert second.agent("/bad/b").state() == good
@@ -144,16 +144,16 @@ def test_a_migration_does_not_hold_the_others_up(tmp_path: Path) -> None:
 
     def migrate(state: Any, version: int) -> Any:
         begun.set()
-        assert enough.wait(10)
+        assert enough.wait(600)
         return state
 
     newer("d-snap-slow", 3, migrate)
     with Runtime(store) as second:
         slow = second.agent("/bad/a").followup(1)
-        assert begun.wait(10)
-        assert second.agent("/good/a").followup(1).result(timeout=10) == 2
+        assert begun.wait(600)
+        assert second.agent("/good/a").followup(1).result(timeout=60) == 2
         enough.set()
-        assert slow.result(timeout=10)["pages"] == ["one", "two"]
+        assert slow.result(timeout=60)["pages"] == ["one", "two"]
 
 
 def test_a_turn_that_fails_after_a_migration_leaves_the_old_bytes(tmp_path: Path) -> None:
@@ -170,9 +170,9 @@ def test_a_turn_that_fails_after_a_migration_leaves_the_old_bytes(tmp_path: Path
 
     with Runtime(store) as second:
         ref = second.agent("/bad/a")
-        assert ref.followup("fail").outcome(timeout=10).status == "failed"
+        assert ref.followup("fail").outcome(timeout=60).status == "failed"
         assert snapshots(store)["/bad/a"] == before
-        assert ref.followup("work").result(timeout=10) == ["moved", "touched"]
+        assert ref.followup("work").result(timeout=60) == ["moved", "touched"]
     codec, version, _ = snapshots(store)["/bad/a"]
     assert (codec, version) == ("cloudpickle", 3)
 
@@ -192,7 +192,7 @@ def test_a_kind_may_choose_another_codec_later(tmp_path: Path, codec: str) -> No
 
         with Runtime(store) as runtime:
             ref = runtime.agent("/codec/a") if version > 1 else runtime.spawn(counts, "/codec/a")
-            assert ref.followup(1).result(timeout=10) == version
+            assert ref.followup(1).result(timeout=60) == version
         assert snapshots(store)["/codec/a"][:2] == [f"{chosen}+zlib", version]
 
 
@@ -223,17 +223,17 @@ def test_a_config_comes_back_key_by_key_none_included(tmp_path: Path) -> None:
     with Runtime(store) as first:
         ref = first.spawn(shows_config, "/config/a", config=CONFIG)
         none = first.spawn(shows_config, "/config/none", config=None)
-        assert ref.followup(1).result(timeout=10) == shown
-        assert ref.followup(1).result(timeout=10) == shown
+        assert ref.followup(1).result(timeout=60) == shown
+        assert ref.followup(1).result(timeout=60) == shown
         assert ref.evict()
         assert not ref.info().resident
         assert ref.info().config == CONFIG
-        assert ref.followup(1).result(timeout=10) == shown
+        assert ref.followup(1).result(timeout=60) == shown
         assert none.info().config is None
     with Runtime(store) as second:
         ref = second.agent("/config/a")
         assert repr(ref.info().config) == repr(CONFIG)
-        assert ref.followup(1).result(timeout=10) == shown
+        assert ref.followup(1).result(timeout=60) == shown
         assert second.agent("/config/none").info().config is None
 
 
@@ -263,7 +263,7 @@ def test_the_code_of_another_process_can_read_what_lives_in_main(tmp_path: Path)
                         ref = runtime.spawn(notes, path)
                     except Exception:
                         ref = runtime.agent(path)
-                    print(ref.followup(str(count)).result(timeout=30))
+                    print(ref.followup(str(count)).result(timeout=600))
         """)
     )
     outputs = [

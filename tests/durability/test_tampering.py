@@ -68,7 +68,7 @@ def make_store(store: Path, page: Callable[[int], str] = small) -> None:
     with Runtime(store) as runtime:
         for path in ("/t/bad", "/t/good"):
             ref = runtime.spawn(reader, path, config={"of": path}, input=page(1))
-            assert ref.run.result(timeout=10) == 300  # type: ignore[union-attr]
+            assert ref.run.result(timeout=60) == 300  # type: ignore[union-attr]
             ref.send("a message")
 
 
@@ -98,7 +98,7 @@ def assert_refused(store: Path, *, good: bool = True) -> None:
         assert [info.path for info in runtime.list()] == ["/t/bad", "/t/good"]
         bad = runtime.agent("/t/bad")
         for _ in range(2):
-            outcome = bad.followup("again").outcome(timeout=10)
+            outcome = bad.followup("again").outcome(timeout=60)
             assert outcome.status == "failed"
             assert outcome.started_at is None, "its code did not begin"
             assert "/t/bad was refused unread" in (outcome.error or "")
@@ -107,7 +107,7 @@ def assert_refused(store: Path, *, good: bool = True) -> None:
             bad.state()
         assert bad.info().status == "failed"
         if good:
-            assert runtime.agent("/t/good").followup("again").result(timeout=10) == 600
+            assert runtime.agent("/t/good").followup("again").result(timeout=60) == 600
     assert stored(store) == before
 
     async def story() -> None:
@@ -181,12 +181,12 @@ def test_a_pickle_bomb_elsewhere_is_never_executed(tmp_path: Path, what: str, se
         runtime.agent("/t/bad").close()
         ref = runtime.spawn(waits, "/t/bad", input="done")
         ref.interrupt()
-        ref.run.outcome(timeout=10)  # type: ignore[union-attr]
+        ref.run.outcome(timeout=60)  # type: ignore[union-attr]
         ref.send("a message")
         if what == "the last result":
             ref.close()
             ref = runtime.spawn(reader, "/t/bad", input="done")
-            ref.run.result(timeout=10)  # type: ignore[union-attr]
+            ref.run.result(timeout=60)  # type: ignore[union-attr]
         else:
             for number in range(2):
                 ref.followup(number)
@@ -200,7 +200,7 @@ def test_a_pickle_bomb_elsewhere_is_never_executed(tmp_path: Path, what: str, se
             bomb = (old[:SEAL] if seal == "its own" else b"") + pickle.dumps(Bomb(mark))
             connection.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (bomb, rowid))
     with Runtime(store, drain=0) as runtime:
-        runtime.agent("/t/good").followup("again").result(timeout=10)
+        runtime.agent("/t/good").followup("again").result(timeout=60)
         bad = runtime.agent("/t/bad")
         bad.info()
         runtime.list()
@@ -208,7 +208,7 @@ def test_a_pickle_bomb_elsewhere_is_never_executed(tmp_path: Path, what: str, se
         if what != "the last result":
             assert bad.followup("again", run_id="again").run_id == "again"
             bad.interrupt()
-            assert runtime.run("again").outcome(timeout=10).status in ("failed", "interrupted")
+            assert runtime.run("again").outcome(timeout=60).status in ("failed", "interrupted")
     assert not mark.exists()
 
 
@@ -276,4 +276,4 @@ def test_a_store_with_another_key_reads_nothing_until_it_has_its_own_again(
     key.write_bytes(own)
     with Runtime(store) as runtime:
         for path in ("/t/bad", "/t/good"):
-            assert runtime.agent(path).followup("again").result(timeout=10) == 600
+            assert runtime.agent(path).followup("again").result(timeout=60) == 600

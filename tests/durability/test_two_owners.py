@@ -85,7 +85,7 @@ def told(name, call):
 OWNER = """
 runtime = opened(sys.argv[1])
 ref = runtime.spawn(counter, "/owner/a", input=1)
-ref.run.result(timeout=20)
+ref.run.result(timeout=600)
 kinds = enumerate((waits, waits_on_a_thread))
 runs = [runtime.spawn(kind, f"/owner/{n}", input=None).run for n, kind in kinds]
 stream = runtime.events("/owner/a")
@@ -244,10 +244,10 @@ def overdue(store: Path) -> None:
 def test_a_second_process_is_refused_by_pid_and_host_and_the_first_works_on(
     worker: Any, store: Path
 ) -> None:
-    first = worker(OWNER + "say('ready', ref.followup(1).result(20)); input(); runtime.close(0)")
+    first = worker(OWNER + "say('ready', ref.followup(1).result(600)); input(); runtime.close(0)")
     assert first.says("ready") == "2"
     before = rows(store, "SELECT epoch FROM meta")
-    second = worker(OWNER + "say('ready', ref.followup(1).result(20))")
+    second = worker(OWNER + "say('ready', ref.followup(1).result(600))")
     refused = second.says("refused")
     assert refused.startswith("StoreInUse")
     assert f"process {first.pid} on {socket.gethostname()}" in refused
@@ -295,7 +295,7 @@ def test_who_was_killed_is_followed_at_once(worker: Any, store: Path) -> None:
     assert [run.path for run in unfinished.runs] == ["/owner/0", "/owner/1"]
     opened.close()
     second = worker(
-        OWNER.partition("ref = ")[0] + "say('went', runtime.agent('/owner/a').followup(1).result(20))"
+        OWNER.partition("ref = ")[0] + "say('went', runtime.agent('/owner/a').followup(1).result(600))"
     )
     assert second.says("opened") == "0", "nobody was in its way"
     assert second.says("went") == "2"
@@ -312,7 +312,7 @@ for line in sys.stdin:
     except GreenroomError as error:
         say(type(error).__name__, error)
     else:
-        say("won", runtime.spawn(counter, f"/race/a{time.monotonic_ns()}", input=1).run.result(20))
+        say("won", runtime.spawn(counter, f"/race/a{time.monotonic_ns()}", input=1).run.result(600))
         sys.stdin.readline()
         runtime.close()
         say("closed")
@@ -377,10 +377,10 @@ say("ready")
 sys.stdin.readline()  # its own start may take longer than a lease
 runtime = opened(sys.argv[1])
 ref = runtime.agent("/owner/a")
-say("count", ref.followup(1).result(20))
+say("count", ref.followup(1).result(600))
 for line in sys.stdin:
     runtime.spawn(counter, f"/owner/new-{line.strip()}")
-    say("count", ref.followup(1).result(20))
+    say("count", ref.followup(1).result(600))
 """
 
 
@@ -388,7 +388,7 @@ def settled(store: Path) -> None:
     """Wait until the new owner has committed all it has to, which nobody waits for."""
     deadline = time.monotonic() + DEADLINE
     quiet_since, last = time.monotonic(), contents(store)
-    while time.monotonic() < quiet_since + 0.3:
+    while time.monotonic() < quiet_since + 2.0:
         assert time.monotonic() < deadline
         now = contents(store)
         if now != last:

@@ -16,7 +16,7 @@ def test_a_repository_is_reviewed_by_one_agent_per_file(tmp_path: Path) -> None:
     (tmp_path / "pkg/poor.py").write_text("def f():\n    try: g()\n    except: pass\n")
     (tmp_path / "pkg/broken.py").write_text("def f(:\n")
     command = [sys.executable, str(EXAMPLES / "review.py"), str(tmp_path), "--at-once", "2"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
     lines = done.stdout.splitlines()
     assert [line.split() for line in lines[:2]] == [
         ["2", "remarks", "3", "lines", "pkg/poor.py"],

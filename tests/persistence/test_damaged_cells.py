@@ -163,7 +163,7 @@ def test_an_event_whose_data_is_damaged_is_told_with_what_is_wrong_and_hides_no_
 ) -> None:
     store = tmp_path / "agents.db"
     with Runtime(store) as runtime:
-        runtime.spawn(counter, "/t/a", input=1).run.result(30)
+        runtime.spawn(counter, "/t/a", input=1).run.result(60)
         whole = list(runtime.events(since=0, follow=False))
     damaged = whole[1]
     connection = sqlite3.connect(store)

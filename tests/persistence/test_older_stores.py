@@ -146,27 +146,27 @@ def test_all_that_an_older_store_held_is_there_and_goes_on(old: str, printers: A
 
         # what was under way, queued, and waiting
         slow = [runtime.run(run_id) for run_id in ("cut off", "run-2-1", "run-2-2")]
-        assert [run.result(20) for run in slow] == [
+        assert [run.result(60) for run in slow] == [
             "until it is killed, attempt 2", "next, attempt 1", "after that, attempt 1"
         ]  # fmt: skip
-        assert runtime.run("order-9").result(20) == {
+        assert runtime.run("order-9").result(60) == {
             "seen": ("waits for a slot",), "mail": [{"note": "unread"}]
         }  # fmt: skip
         worker = "until it is killed, attempt 2"
-        assert runtime.run("run-fbe5393b1d97c98e").result(20) == worker
-        assert runtime.run("run-7502a7ac4bd5fc82").result(20) == [worker]
+        assert runtime.run("run-fbe5393b1d97c98e").result(60) == worker
+        assert runtime.run("run-7502a7ac4bd5fc82").result(60) == [worker]
         assert runtime.run("run-2-3").result() == "handed over"
 
         # goes on: known ids are known, numbers go on, mail is read
         assert plain.followup("fail", run_id="order 8/failed").outcome().status == "failed"
-        assert plain.followup("three").result(20) == {
+        assert plain.followup("three").result(60) == {
             "seen": ("one", "two", "three"), "mail": ["from the chief", "from outside"]
         }  # fmt: skip
         with pytest.raises(PathTaken):
             runtime.spawn(printers.plain, "/office/plain")
         new = runtime.spawn(printers.paper, "/office/new", config={"title": "New"}, input="x").run
         assert new is not None
-        assert new.result(20) == printers.Paper("New", ["x"])
+        assert new.result(60) == printers.Paper("New", ["x"])
         runtime.agent("/office/counter/json").delete()
         seqs = [event.seq for event in runtime.events(since=0, follow=False)]
         assert seqs == sorted(set(seqs))
@@ -185,7 +185,7 @@ def test_a_deleted_agent_of_an_older_store_leaves_those_before_it_at_its_path_al
     old: str, printers: Any
 ) -> None:
     with Runtime(old, kinds=printers.KINDS, retention=FOR_EVER) as runtime:
-        runtime.run("order-9").result(20)
+        runtime.run("order-9").result(60)
         runtime.agent("/office/closed").delete()
         told = [event.seq for event in runtime.events("/office/closed", since=0, follow=False)]
         assert told[:-1] == [34, 35, 36, 37, 38, 39]  # of the one that was closed there before

@@ -83,19 +83,19 @@ def fill(store: Path) -> None:
         ref = runtime.spawn(keeper, "/team/keeper", config={"depth": 3})
         for given in ("first", "fail", "family"):
             with suppress(RunFailed):
-                ref.followup(given).result(30)
-        runtime.run(last_continuation(runtime)).result(30)
+                ref.followup(given).result(60)
+        runtime.run(last_continuation(runtime)).result(60)
         ref.send({"unread": 1})
         ref.send("unread, too")
         gone = runtime.spawn(plain, "/team/gone", input="last words")
         assert gone.run is not None
-        gone.run.result(30)
+        gone.run.result(60)
         gone.close()
-        runtime.spawn(plain, "/team/gone", input="again", run_id="mine").followup("more").result(30)
+        runtime.spawn(plain, "/team/gone", input="again", run_id="mine").followup("more").result(60)
         broken = runtime.spawn(Broken, "/zoo/broken", input=1)
         assert broken.run is not None
         with pytest.raises(RunFailed):
-            broken.run.result(30)
+            broken.run.result(60)
 
 
 def last_continuation(runtime: Runtime) -> str:
@@ -174,7 +174,7 @@ def test_all_of_it_comes_back(source: Path, exported: bytes, tmp_path: Path) -> 
         before = {row[0] for row in rows(target, "SELECT run_id FROM runs")}
         run = two.agent("/team/keeper").followup("more")
         assert run.run_id not in before
-        assert run.result(30) == {"more", "as a set"}
+        assert run.result(60) == {"more", "as a set"}
         assert two.agent("/team/keeper").info().inbox == 0
 
 
@@ -195,7 +195,7 @@ def test_runs_that_had_not_ended_are_executed_there(tmp_path: Path) -> None:
     with Runtime(source) as runtime:
         runtime.spawn(plain, "/t/a")
         for n in range(3):
-            runtime.agent("/t/a").followup(n, run_id=f"r{n}").result(30)
+            runtime.agent("/t/a").followup(n, run_id=f"r{n}").result(60)
     # as if their process had been killed in the turn of r1, with r2 behind it
     change(
         source, "UPDATE runs SET status = 'accepted', result = NULL, ended_at = NULL WHERE run_id <> 'r0'"
@@ -206,7 +206,7 @@ def test_runs_that_had_not_ended_are_executed_there(tmp_path: Path) -> None:
     done = put(target, export(source), read_key(str(source)))
     assert done.waiting == 2
     with Runtime(target) as runtime:
-        assert [runtime.run(f"r{n}").result(30) for n in (1, 2)] == [1, 2]
+        assert [runtime.run(f"r{n}").result(60) for n in (1, 2)] == [1, 2]
         assert runtime.run("r1").outcome().attempt == 2
         assert runtime.run("r2").outcome().attempt == 1
 
@@ -255,11 +255,11 @@ def test_an_agent_whose_state_was_lost_is_not_begun_anew_there(tmp_path: Path) -
     with Runtime(source) as runtime:
         run = runtime.spawn(plain, "/t/a", input=1).run
         assert run is not None
-        run.result(30)
+        run.result(60)
     change(source, "DELETE FROM snapshots")
     put(target, export(source), read_key(str(source)))
     with Runtime(target) as runtime, pytest.raises(RunFailed, match="missing"):
-        runtime.agent("/t/a").followup(2).result(30)
+        runtime.agent("/t/a").followup(2).result(60)
 
 
 def test_a_part_of_a_store_is_those_at_or_below_a_path(source: Path, tmp_path: Path) -> None:
@@ -294,14 +294,14 @@ def test_new_runs_get_ids_that_none_of_those_that_came_has(tmp_path: Path) -> No
         runtime.spawn(plain, "/t/a")
     for _ in range(3):  # ids begin with how often the store was opened
         with Runtime(source) as runtime:
-            runtime.agent("/t/a").followup(1).result(30)
+            runtime.agent("/t/a").followup(1).result(60)
     put(target, export(source), read_key(str(source)))
     known = {row[0] for row in rows(target, "SELECT run_id FROM runs")}
     for _ in range(4):
         with Runtime(target) as runtime:
             run = runtime.agent("/t/a").followup(2)
             assert run.run_id not in known
-            assert run.result(30) == 2
+            assert run.result(60) == 2
             known.add(run.run_id)
     assert problems(target) == []
 
@@ -321,13 +321,13 @@ def test_two_stores_become_one_if_nothing_of_them_has_the_same_name(tmp_path: Pa
         with Runtime(store) as runtime:
             run = runtime.spawn(plain, f"/{name}/x", input=name, run_id=f"{name}-run").run
             assert run is not None
-            run.result(30)
+            run.result(60)
     put(two, export(one), read_key(str(one)))
     assert problems(two) == []
     with Runtime(two) as runtime:
         assert [info.path for info in runtime.list()] == ["/a/x", "/b/x"]
         assert [runtime.run(f"{name}-run").result() for name in "ab"] == ["a", "b"]
-        assert [runtime.agent(f"/{name}/x").followup(1).result(30) for name in "ab"] == [1, 1]
+        assert [runtime.agent(f"/{name}/x").followup(1).result(60) for name in "ab"] == [1, 1]
 
 
 # Stores that made the same ids
@@ -360,12 +360,12 @@ async def fan(turn: Turn) -> Any:
 def with_runs(store: Path, tree: str) -> bytes:
     """A store whose runs have ids of greenroom's own; one is a continuation that has not begun."""
     with Runtime(store) as runtime:
-        runtime.spawn(fan, f"/{tree}/fan", input=tree).run.result(30)
+        runtime.spawn(fan, f"/{tree}/fan", input=tree).run.result(60)
         fans = runtime.events(f"/{tree}/fan", since=0)
         ended = (event for event in fans if event.path == f"/{tree}/fan" and event.type == "run.completed")
         assert [next(ended).path for _ in range(2)]
         fans.close()
-        runtime.spawn(plain, f"/{tree}/named", input=tree, run_id=f"{tree}-chosen").run.result(30)
+        runtime.spawn(plain, f"/{tree}/named", input=tree, run_id=f"{tree}-chosen").run.result(60)
     change(
         store, "UPDATE runs SET status = 'accepted', attempt = 0, started_at = NULL, ended_at = NULL,"
         " result = NULL WHERE awaits IS NOT NULL"
@@ -395,9 +395,9 @@ def test_two_stores_become_one_though_greenroom_made_the_same_ids_in_both(tmp_pa
     assert {run_id for run_id, _ in told} <= set(ids)
     with Runtime(target) as runtime:
         for tree in ("one", "two"):
-            assert runtime.run(f"{tree}-chosen").result(30) == tree
+            assert runtime.run(f"{tree}-chosen").result(60) == tree
             (going_on,) = (run for run in family(runtime, tree) if run.info().awaits)
-            assert going_on.result(30) == [[tree, 0], [tree, 1]]
+            assert going_on.result(60) == [[tree, 0], [tree, 1]]
             last = runtime.agent(f"/{tree}/fan/child-1").info().last_outcome
             assert last is not None
             assert last.result == [tree, 1]
@@ -421,14 +421,14 @@ def test_a_run_that_is_not_in_the_document_is_not_taken_for_another_stores(tmp_p
     assert done.renamed == 3
     with Runtime(tmp_path / "target.db") as runtime:
         (going_on,) = (run for run in family(runtime, "two") if run.info().awaits)
-        assert going_on.result(30) == [None, None]
+        assert going_on.result(60) == [None, None]
 
 
 def test_a_run_that_came_before_is_refused_whoever_chose_its_id(tmp_path: Path) -> None:
     source, target = tmp_path / "a.db", tmp_path / "b.db"
     with Runtime(source) as runtime:
         ref = runtime.spawn(plain, "/t/a", input=1)
-        ref.run.result(30)
+        ref.run.result(60)
         ref.close()
     data = export(source)
     put(target, data, read_key(str(source)))
@@ -451,9 +451,9 @@ def test_exporting_changes_no_byte_of_the_store(source: Path) -> None:
 def test_a_store_in_use_is_exported_and_its_owner_works_on(tmp_path: Path) -> None:
     store = tmp_path / "a.db"
     with Runtime(store) as runtime:
-        runtime.spawn(plain, "/t/a", input=1).followup(2).result(30)
+        runtime.spawn(plain, "/t/a", input=1).followup(2).result(60)
         assert contents(export(store))[-1] == {"type": "end", "agents": 1, "runs": 2, "messages": 0}
-        assert runtime.agent("/t/a").followup(3).result(30) == 3
+        assert runtime.agent("/t/a").followup(3).result(60) == 3
         with pytest.raises(StoreInUse):
             put(store, export(store), read_key(str(store)))
 
@@ -548,7 +548,7 @@ def test_what_is_taken_is_refused_and_nothing_is_changed(
         runtime.agent("/team/gone").delete()
         run = runtime.spawn(plain, "/else/where", input=1, run_id="mine").run
         assert run is not None
-        run.result(30)
+        run.result(60)
     with pytest.raises(RunIdTaken, match="/else/where"):
         put(target, exported, key)
     assert problems(target) == []

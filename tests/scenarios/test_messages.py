@@ -58,9 +58,9 @@ def test_24_the_root_hears_of_the_grandchild_it_asked(runtime: MakeRuntime, slot
         return answer, outcome.result, outcome.path, (await turn.after(last)).run_id
 
     one = runtime(slots=slots, residents=2)
-    answer, again, path, later = one.spawn(root, "/s24/root", input="begin").run.result(timeout=10)
+    answer, again, path, later = one.spawn(root, "/s24/root", input="begin").run.result(timeout=60)
     assert (answer, again, path) == ("asked by the root", "asked again", "/s24/root/child/grand")
-    assert one.run(later).result(timeout=10) == ["asked for later"]
+    assert one.run(later).result(timeout=60) == ["asked for later"]
     assert accepted_of(one, "/s24/root/child") == accepted_of(one, "/s24/root/child")[:1], (
         "the parent is left alone"
     )
@@ -88,18 +88,18 @@ def test_25_waiting_for_a_result_that_is_there_returns_at_once(runtime: MakeRunt
         assert [run.result(timeout=0) for run in runs] == [0, 1, 2]
     found = [one.run(run.run_id) for run in runs]
     assert promptly(one.wait, found) == found
-    assert [run.outcome(timeout=10).result for run in found] == [0, 1, 2]
+    assert [run.outcome(timeout=60).result for run in found] == [0, 1, 2]
     waiting = one.spawn(waits, "/s25/b", input=[run.run_id for run in runs]).run
-    assert waiting.result(timeout=10) == [0, 1, 2] * 2
+    assert waiting.result(timeout=60) == [0, 1, 2] * 2
 
 
 def test_25_a_handle_that_never_looked_finds_the_result_after_a_restart(runtime: MakeRuntime) -> None:
     first = runtime()
     run = first.spawn(echo, "/s25/a", input="kept", run_id="s25-run").run
-    run.result(timeout=10)
+    run.result(timeout=60)
     first.close()
     second = runtime()
-    assert second.run("s25-run").result(timeout=10) == "kept"
+    assert second.run("s25-run").result(timeout=60) == "kept"
     assert second.list()[0].resident is False, "nothing was loaded to tell it"
 
 
@@ -112,7 +112,7 @@ def test_25_waiting_when_nothing_runs_returns_at_once(runtime: MakeRuntime) -> N
     assert promptly(one.wait, []) == []
     assert promptly(one.wait, [], until="any") == []
     assert promptly(one.wait, [], timeout=0) == []
-    assert one.spawn(waits, "/s25/a", input=None).run.result(timeout=10) == ([], [])
+    assert one.spawn(waits, "/s25/a", input=None).run.result(timeout=60) == ([], [])
 
 
 # 26
@@ -149,7 +149,7 @@ def test_26_after_ten_runs_exactly_one_continuation(runtime: MakeRuntime, evicte
     children = [one.spawn(child, f"/s26/child{number}") for number in range(10)]
     expected = [("failed", None) if number == 3 else ("completed", number) for number in range(10)]
     for round_ in range(rounds):
-        later = one.run(ref.followup(round_).result(timeout=10))
+        later = one.run(ref.followup(round_).result(timeout=60))
         assert later.status == "accepted", "it waits until the last has ended"
         gates[round_].await_arrivals(10)
         if evicted:
@@ -157,7 +157,7 @@ def test_26_after_ten_runs_exactly_one_continuation(runtime: MakeRuntime, evicte
         if round_ % 3 == 2:
             children[5].interrupt()
         gates[round_].open()
-        outcomes = later.result(timeout=10)
+        outcomes = later.result(timeout=60)
         if round_ % 3 == 2:
             assert outcomes.pop(5) == ("interrupted", None)
             assert outcomes == expected[:5] + expected[6:]
@@ -174,7 +174,7 @@ def test_26_the_ends_race_on_threads_and_the_parent_is_busy(runtime: MakeRuntime
 
     @agent(name="s26-thread-child")
     def child(turn: Any) -> Any:
-        together.wait(10)
+        together.wait(600)
         return turn.input
 
     @agent(name="s26-thread-parent")
@@ -195,7 +195,7 @@ def test_26_the_ends_race_on_threads_and_the_parent_is_busy(runtime: MakeRuntime
     for round_ in range(1, 6):
         begin = ref.followup("begin")
         busy = [ref.followup("busy") for _ in range(5)]
-        one.run(begin.result(timeout=10)).result(timeout=10)
+        one.run(begin.result(timeout=60)).result(timeout=60)
         assert promptly(one.wait, busy) == busy
         assert begun == [list(range(10))] * round_
 
@@ -219,16 +219,16 @@ def test_26_a_continuation_that_was_interrupted_stays_over(runtime: MakeRuntime)
     one = runtime()
     one.spawn(child, "/s26/child")
     ref = one.spawn(parent, "/s26/parent", input=None)
-    later, of_child = (one.run(run_id) for run_id in ref.run.result(timeout=10))
+    later, of_child = (one.run(run_id) for run_id in ref.run.result(timeout=60))
     gate.await_arrivals()
     assert ref.interrupt() is True
-    assert later.outcome(timeout=10).status == "interrupted"
+    assert later.outcome(timeout=60).status == "interrupted"
     gate.open()
-    assert of_child.result(timeout=10) == 1
-    assert later.outcome(timeout=10).status == "interrupted"
+    assert of_child.result(timeout=60) == 1
+    assert later.outcome(timeout=60).status == "interrupted"
     assert len(ends_of(one, later.run_id)) == 1
     assert ref.info().queued_runs == 0
-    assert one.spawn(echo, "/s26/other", input="well").run.result(timeout=10) == "well"
+    assert one.spawn(echo, "/s26/other", input="well").run.result(timeout=60) == "well"
 
 
 def test_26_a_parent_closed_while_it_waits_stays_closed(runtime: MakeRuntime) -> None:
@@ -247,13 +247,13 @@ def test_26_a_parent_closed_while_it_waits_stays_closed(runtime: MakeRuntime) ->
     one = runtime()
     one.spawn(child, "/s26/child")
     ref = one.spawn(parent, "/s26/parent", input=None)
-    later, of_child = (one.run(run_id) for run_id in ref.run.result(timeout=10))
+    later, of_child = (one.run(run_id) for run_id in ref.run.result(timeout=60))
     gate.await_arrivals()
     ref.close()
-    assert later.outcome(timeout=10).status == "interrupted"
+    assert later.outcome(timeout=60).status == "interrupted"
     gate.open()
-    assert of_child.result(timeout=10) == 1
-    assert one.spawn(echo, "/s26/other", input="well").run.result(timeout=10) == "well"
+    assert of_child.result(timeout=60) == 1
+    assert one.spawn(echo, "/s26/other", input="well").run.result(timeout=60) == "well"
     assert [info.path for info in one.list(status="closed")] == ["/s26/parent"]
 
 
@@ -273,7 +273,7 @@ def test_27_a_child_that_completed_is_not_interrupted_any_more(runtime: MakeRunt
         return run.run_id, outcome.status, again.status, again.result, interrupted
 
     one = runtime(slots=1)
-    run_id, *told = one.spawn(parent, "/s27/parent", input=None).run.result(timeout=10)
+    run_id, *told = one.spawn(parent, "/s27/parent", input=None).run.result(timeout=60)
     assert told == ["completed", "completed", "answer", False]
     assert [event.type for event in ends_of(one, run_id)] == ["run.completed"]
 
@@ -302,13 +302,13 @@ def test_27_completion_and_interrupt_race_to_one_outcome(runtime: MakeRuntime) -
     ref = one.spawn(parent, "/s27/parent")
     seen = set()
     for number in range(120):
-        run_id, status, interrupted = ref.followup(number).result(timeout=10)
+        run_id, status, interrupted = ref.followup(number).result(timeout=60)
         assert [event.type for event in ends_of(one, run_id)] == [f"run.{status}"]
-        assert one.run(run_id).outcome(timeout=10).status == status
+        assert one.run(run_id).outcome(timeout=60).status == status
         assert interrupted == (status == "interrupted")
         seen.add(status)
     assert seen <= {"completed", "interrupted"}
-    assert one.spawn(echo, "/s27/other", input="well").run.result(timeout=10) == "well"
+    assert one.spawn(echo, "/s27/other", input="well").run.result(timeout=60) == "well"
     assert one.stats().running == 0
 
 
@@ -344,12 +344,12 @@ def test_28_who_waits_for_a_run_of_an_agent_that_is_closed_hears_interrupted(
             later.get()
         assert interrupted.value.path == "/s28/a"
     assert every.get() == [ref.run, queued]
-    told = inside.run.result(timeout=10)
+    told = inside.run.result(timeout=60)
     assert [status for status, _ in told] == ["interrupted"] * 2
     assert all("closed" in reason for _, reason in told)
     for run in (ref.run, queued):
         assert len(ends_of(one, run.run_id)) == 1
-        late = one.run(run.run_id).outcome(timeout=10)
+        late = one.run(run.run_id).outcome(timeout=60)
         assert late.status == "interrupted"
         assert "closed" in late.error
 
@@ -404,12 +404,12 @@ def test_29_outcomes_that_come_while_the_parent_is_busy_are_all_there_next_time(
     assert ref.run.status == "running"
     assert ref.info().inbox == 10
     busy.open()
-    later, in_the_first = ref.run.result(timeout=10)
+    later, in_the_first = ref.run.result(timeout=60)
     assert in_the_first == 0
-    results, messages = one.run(later).result(timeout=10)
+    results, messages = one.run(later).result(timeout=60)
     assert results == list(range(10))
     assert messages == sorted(f"message {number}" for number in range(10))
-    assert ref.followup("again").result(timeout=10) == ([], [])
+    assert ref.followup("again").result(timeout=60) == ([], [])
     assert len(accepted_of(one, "/s29/parent")) == 3
 
 
@@ -444,14 +444,14 @@ def test_30_a_cascading_interrupt_stops_the_children_and_their_slots_are_free(ru
     queued = children[0].followup("queued")
     assert parent.interrupt(cascade=True) is True
     for run in (parent.run, queued, *(child.run for child in children)):
-        assert run.outcome(timeout=10).status == "interrupted"
+        assert run.outcome(timeout=60).status == "interrupted"
         assert len(ends_of(one, run.run_id)) == 1
     gate.await_ends(3)
     asked_until(one.stats, lambda stats: stats.running == 0)
     runs = [one.spawn(echo, f"/s30/new{number}", input=number).run for number in range(3)]
-    assert [run.result(timeout=10) for run in runs] == [0, 1, 2]
+    assert [run.result(timeout=60) for run in runs] == [0, 1, 2]
     gate.open()
-    assert children[0].followup("again").result(timeout=10) == "again"
+    assert children[0].followup("again").result(timeout=60) == "again"
     assert parent.interrupt(cascade=True) is False
 
 
@@ -460,10 +460,10 @@ def test_30_an_interrupt_without_cascade_lets_the_children_go_on(runtime: MakeRu
     one, gate = runtime(slots=3), Gate()
     parent, children = family(one, gate, "alone")
     assert parent.interrupt() is True
-    assert parent.run.outcome(timeout=10).status == "interrupted"
+    assert parent.run.outcome(timeout=60).status == "interrupted"
     assert [child.run.status for child in children] == ["running", "running"]
     gate.open()
-    assert [child.run.result(timeout=10) for child in children] == ["child", "grand"]
+    assert [child.run.result(timeout=60) for child in children] == ["child", "grand"]
 
 
 def test_30_a_cascade_spares_namesakes_and_later_runs(runtime: MakeRuntime) -> None:
@@ -475,8 +475,8 @@ def test_30_a_cascade_spares_namesakes_and_later_runs(runtime: MakeRuntime) -> N
     later = children[1].followup("later")
     assert beside.run.status == "running"
     gate.open()
-    assert later.result(timeout=10) == "later"
-    assert beside.run.result(timeout=10) == "beside"
+    assert later.result(timeout=60) == "later"
+    assert beside.run.result(timeout=60) == "beside"
 
 
 def test_30_a_cascade_reaches_descendants_of_an_idle_agent_and_of_a_mere_path(runtime: MakeRuntime) -> None:
@@ -491,7 +491,7 @@ def test_30_a_cascade_reaches_descendants_of_an_idle_agent_and_of_a_mere_path(ru
     gate.await_arrivals()
     assert parent.interrupt() is False
     assert parent.interrupt(cascade=True) is True
-    assert below.run.outcome(timeout=10).status == "interrupted"
+    assert below.run.outcome(timeout=60).status == "interrupted"
 
 
 # 31
@@ -526,7 +526,7 @@ def test_31_a_starting_agent_is_interrupted_without_waiting_for_its_start(
     assert (stats.running, stats.queued) == (0, 0)
     third = ref.followup(3)
     opening.open()
-    assert third.result(timeout=10) == 3
+    assert third.result(timeout=60) == 3
     for run in (ref.run, second):
         assert len(ends_of(one, run.run_id)) == 1
     assert opening.arrivals == 1, "it was opened once, and not for the interrupt"
@@ -545,7 +545,7 @@ def test_31_an_agent_on_disk_is_interrupted_and_not_loaded_for_that(
     one = runtime(residents=1)
     watching = witness(one)
     ref = one.spawn(echo, "/s31/disk", input=0)
-    ref.run.result(timeout=10)
+    ref.run.result(timeout=60)
     holder = one.spawn(stands, "/s31/holder", input=1)
     gate.await_arrivals()
     runs = [ref.followup(number) for number in range(3)]
@@ -561,11 +561,11 @@ def test_31_an_agent_on_disk_is_interrupted_and_not_loaded_for_that(
     assert (info.resident, info.status, info.queued_runs) == (False, "idle", 0)
     assert one.stats().queued == 0
     gate.open()
-    holder.run.result(timeout=10)
-    assert holder.followup(2).result(timeout=10) is None
+    holder.run.result(timeout=60)
+    assert holder.followup(2).result(timeout=60) is None
     assert watching.seen("agent.reloaded", "/s31/disk") == []
     assert ref.info().resident is False
-    assert ref.followup("later").result(timeout=10) == "later"
+    assert ref.followup("later").result(timeout=60) == "later"
 
 
 def test_31_an_idle_agent_on_disk_has_nothing_to_interrupt(
@@ -573,7 +573,7 @@ def test_31_an_idle_agent_on_disk_has_nothing_to_interrupt(
 ) -> None:
     one = runtime()
     ref = one.spawn(echo, "/s31/idle", input=0)
-    ref.run.result(timeout=10)
+    ref.run.result(timeout=60)
     assert ref.evict()
     assert ref.interrupt() is False
     assert ref.interrupt(ref.run.run_id) is False
@@ -595,4 +595,4 @@ def test_a_failed_run_raises_where_it_is_awaited(runtime: MakeRuntime) -> None:
 
     one = runtime(slots=1)
     one.spawn(echo, "/hears/b")
-    assert one.spawn(hears, "/hears/a", input=1).run.result(timeout=10) == (True, "/hears/b", True)
+    assert one.spawn(hears, "/hears/a", input=1).run.result(timeout=60) == (True, "/hears/b", True)

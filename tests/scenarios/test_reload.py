@@ -50,18 +50,18 @@ def test_16_an_evicted_child_runs_with_its_own_config(runtime: MakeRuntime) -> N
 
     one = runtime(residents=2)
     ref = one.spawn(caller, "/s16/caller", config=callers)
-    ref.followup("make").result(timeout=10)
+    ref.followup("make").result(timeout=60)
     of_child = one.agent("/s16/caller/child")
     for _ in range(3):
-        assert ref.followup("use").result(timeout=10) == own
+        assert ref.followup("use").result(timeout=60) == own
         assert of_child.evict() is True
-        assert of_child.followup(1).result(timeout=10) == own
+        assert of_child.followup(1).result(timeout=60) == own
         assert of_child.evict() is True
         assert of_child.info().config == own
     assert ref.info().config == callers
     one.close()
     again = runtime()
-    assert again.agent("/s16/caller/child").followup(1).result(timeout=10) == own
+    assert again.agent("/s16/caller/child").followup(1).result(timeout=60) == own
 
 
 # 17
@@ -89,7 +89,7 @@ def test_17_status_and_last_outcome_outlive_eviction_and_restart(runtime: MakeRu
     refs = [first.spawn(ends, path, input=given) for path, given in inputs.items()]
     refs += [first.spawn(ends, "/s17/closed", input=1), first.spawn(NeverOpens, "/s17/broken", input=1)]
     for ref in refs:
-        ref.run.outcome(timeout=10)
+        ref.run.outcome(timeout=60)
     refs[2].close()
     before = {ref.path: ref.info() for ref in refs}
     for ref in refs[:2]:
@@ -104,7 +104,7 @@ def test_17_status_and_last_outcome_outlive_eviction_and_restart(runtime: MakeRu
         assert new.last_outcome == old.last_outcome
         assert (new.status, new.error, new.config) == (old.status, old.error, old.config)
         assert (new.created_at, new.kind, new.inbox) == (old.created_at, old.kind, old.inbox)
-        assert second.run(ref.run.run_id).outcome(timeout=10) == ref.run.outcome()
+        assert second.run(ref.run.run_id).outcome(timeout=60) == ref.run.outcome()
     assert second.stats().resident == 0, "nothing was loaded to tell it"
     assert [i.path for i in second.list()] == ["/s17/broken", "/s17/completed", "/s17/failed"]
 
@@ -120,16 +120,16 @@ def test_18_after_a_restart_it_is_the_same_agent_and_nothing_else_is_loaded(
     refs = [first.spawn(counter, f"/tree/{name}", config=name, input=1) for name in "abcdefghij"]
     refs.append(first.spawn(counter, "/tree/a/child", input=1))
     for ref in refs:
-        ref.run.result(timeout=10)
+        ref.run.result(timeout=60)
     refs[0].send("before the restart")
-    refs[0].followup(2).result(timeout=10)
+    refs[0].followup(2).result(timeout=60)
     before = refs[0].info()
     first.close()
     second = runtime()
     watching = witness(second, since=None)
     assert second.stats().resident == 0
     assert second.stats().agents == 11
-    assert second.agent("/tree/a").followup(3).result(timeout=10) == 3
+    assert second.agent("/tree/a").followup(3).result(timeout=60) == 3
     after = second.agent("/tree/a").info()
     assert (after.kind, after.config, after.created_at) == (before.kind, "a", before.created_at)
     assert after.incarnation > before.incarnation
@@ -210,7 +210,7 @@ def test_19_after_a_crash_with_children_running_each_run_is_executed_again_or_re
         assert process.stdout.readline() == "recorded\n"
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(600)
         process.stdout.close()
         process.stdin.close()
 
@@ -222,12 +222,12 @@ def test_19_after_a_crash_with_children_running_each_run_is_executed_again_or_re
     assert lost.info().status == "idle"
     gate.await_arrivals(2)
     gate.open()
-    assert one.run("s19-parent-run").result(timeout=10) == [
+    assert one.run("s19-parent-run").result(timeout=60) == [
         ("completed", "executed again"),
         ("completed", "executed again"),
         ("failed", None),
     ]
-    assert one.run("s19-queued").result(timeout=10) == "queued"
+    assert one.run("s19-queued").result(timeout=60) == "queued"
     assert attempts == [2, 2]
     stats = one.stats()
     assert (stats.agents, stats.running, stats.queued) == (4, 0, 0)
@@ -258,23 +258,23 @@ def test_20_deliveries_at_once_to_an_agent_on_disk_open_one_session(
 
     one = runtime(slots=4)
     ref = one.spawn(Opens, "/s20/a", input="first")
-    ref.run.result(timeout=10)
+    ref.run.result(timeout=60)
     for round_ in range(1, 6):
         assert ref.evict()
         start = threading.Barrier(deliveries)
 
         def deliver(number: int, round_: int = round_, start: Any = start) -> Any:
-            start.wait(10)
+            start.wait(600)
             if number % 3 == 2:
                 ref.send((round_, number))
                 return None
-            return ref.followup((round_, number)).result(timeout=10)
+            return ref.followup((round_, number)).result(timeout=60)
 
         laters = [Later(deliver, number) for number in range(deliveries)]
         runs = [number for number in range(deliveries) if number % 3 != 2]
         assert [later.get() for later in laters if later.get()] == [(round_, number) for number in runs]
         assert len(opened) == 1 + round_, "one session"
-    ref.followup("last").result(timeout=10)
+    ref.followup("last").result(timeout=60)
     state = ref.state()
     delivered = [(round_, number) for round_ in range(1, 6) for number in range(deliveries)]
     assert sorted(i for i in state["inputs"] if isinstance(i, tuple)) == [
@@ -327,13 +327,13 @@ def test_21_code_reaches_its_own_tree_only(runtime: MakeRuntime, where: str, how
     one = runtime()
     if where != "nowhere":
         theirs = one.spawn(counter, "/theirs/a", input=1)
-        theirs.run.result(timeout=10)
+        theirs.run.result(timeout=60)
         if where == "on disk":
             assert theirs.evict()
     before = [info for info in one.list() if not info.path.startswith("/mine/")]
     ref = one.spawn(reaches if how == "async" else reaches_sync, "/mine/a", input=1)
     paths = [path for path in ("/theirs/a", "/mineb/a", "/theirs") for _ in range(4)]
-    assert ref.run.result(timeout=10) == paths
+    assert ref.run.result(timeout=60) == paths
     after = [info for info in one.list() if not info.path.startswith("/mine/")]
     assert after == before
     assert one.stats().reloads == 0
@@ -364,12 +364,12 @@ def test_21_code_learns_nothing_of_another_trees_runs(runtime: MakeRuntime) -> N
 
     one = runtime()
     ended = one.spawn(theirs, "/theirs/a", input="end").run
-    ended.result(timeout=10)
+    ended.result(timeout=60)
     going_on = one.spawn(theirs, "/theirs/b", input="stand").run
     gate.await_arrivals()
     ref = one.spawn(listens, "/mine/a")
     for run in (ended, going_on):
-        assert ref.followup(run.run_id).result(timeout=10) == ["refused", "refused"]
+        assert ref.followup(run.run_id).result(timeout=60) == ["refused", "refused"]
 
 
 # 22
@@ -388,9 +388,9 @@ def test_22_a_path_taken_on_disk_is_taken(runtime: MakeRuntime) -> None:
 
     one = runtime(residents=1)
     ref = one.spawn(counter, "/tree/a", config="first", input=1)
-    ref.run.result(timeout=10)
+    ref.run.result(timeout=60)
     of_parent = one.spawn(parent, "/tree", input=1)
-    assert of_parent.run.result(timeout=10) == "/tree/a"
+    assert of_parent.run.result(timeout=60) == "/tree/a"
     assert ref.info().resident is False
     events = len(list(one.events("/tree/a", follow=False)))
     with pytest.raises(PathTaken) as taken:
@@ -402,7 +402,7 @@ def test_22_a_path_taken_on_disk_is_taken(runtime: MakeRuntime) -> None:
     again = runtime()
     with pytest.raises(PathTaken):
         again.spawn(counter, "/tree/a")
-    assert again.agent("/tree/a").followup(2).result(timeout=10) == 2
+    assert again.agent("/tree/a").followup(2).result(timeout=60) == 2
 
 
 @pytest.mark.parametrize("racers", [2, 8])
@@ -415,7 +415,7 @@ def test_22_of_two_spawns_that_race_one_wins_and_the_other_leaves_nothing(
         start, path = threading.Barrier(racers), f"/tree/b{round_}"
 
         def race(number: int, start: Any = start, path: str = path) -> Any:
-            start.wait(10)
+            start.wait(600)
             try:
                 return one.spawn(counter, path, config=number, input=number, run_id=f"{path} {number}")
             except PathTaken:
@@ -426,7 +426,7 @@ def test_22_of_two_spawns_that_race_one_wins_and_the_other_leaves_nothing(
         winners = [number for number, ref in enumerate(refs) if ref is not None]
         assert len(winners) == 1
         (winner,) = winners
-        assert refs[winner].run.result(timeout=10) == 1
+        assert refs[winner].run.result(timeout=60) == 1
         assert refs[winner].info().config == winner
         for number in range(racers):
             if number != winner:
@@ -457,7 +457,7 @@ def test_22_spawns_in_turns_race_with_spawns_outside(runtime: MakeRuntime) -> No
             outside = True
         except PathTaken:
             outside = False
-        assert run.result(timeout=10) is not outside
+        assert run.result(timeout=60) is not outside
     assert len(one.list()) == 21
 
 
@@ -472,7 +472,7 @@ def test_23_a_snapshot_that_is_missing_or_unreadable_fails_the_run_by_name(
     first = runtime()
     refs = [first.spawn(counter, f"/s23/{name}", input=1) for name in ("bad", "good")]
     for ref in refs:
-        ref.run.result(timeout=10)
+        ref.run.result(timeout=60)
     first.close()
     of_bad = "agent_id = (select agent_id from agents where path = '/s23/bad')"
     with sqlite3.connect(tmp_path / "agents.db") as database:
@@ -491,7 +491,7 @@ def test_23_a_snapshot_that_is_missing_or_unreadable_fails_the_run_by_name(
     second = runtime()
     bad = second.agent("/s23/bad")
     for _ in range(2):
-        outcome = bad.followup("again").outcome(timeout=10)
+        outcome = bad.followup("again").outcome(timeout=60)
         assert outcome.status == "failed", "never a silent fresh start"
         assert "/s23/bad" in outcome.error
         assert outcome.started_at is None
@@ -499,7 +499,7 @@ def test_23_a_snapshot_that_is_missing_or_unreadable_fails_the_run_by_name(
         assert bad.info().error
     with pytest.raises(GreenroomError, match="/s23/bad"):
         bad.state()
-    assert second.agent("/s23/good").followup("well").result(timeout=10) == 2
+    assert second.agent("/s23/good").followup("well").result(timeout=60) == 2
     second.close()
     with sqlite3.connect(tmp_path / "agents.db") as database:
         assert database.execute(f"select * from snapshots where {of_bad}").fetchall() == stored

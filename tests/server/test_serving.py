@@ -238,7 +238,7 @@ main(["serve", *sys.argv[1:], "--port", "0", "--json", "--drain", "0"])
         taken = tmp_path / "taken"
         with suppress(httpx.TransportError):  # it may not come to answer
             api.post(
-                "/api/agents", json={"kind": "selfish", "path": "/t/a", "input": str(taken)}, timeout=5
+                "/api/agents", json={"kind": "selfish", "path": "/t/a", "input": str(taken)}, timeout=60
             )
         deadline = time.monotonic() + DEADLINE
         while not taken.exists():  # until it has the loop

@@ -50,7 +50,7 @@ def test_a_session_that_is_to_go_before_its_opening_has_begun_goes() -> None:
     """The opening's task is cancelled before its first step: none of its code runs, not even a handler."""
     system = ActorSystem(systemBase=LocalSystemBase(), transientUnique=True)
     try:
-        ended = system.ask(system.createActor(Neighbour), "begin", timeout=5)
+        ended = system.ask(system.createActor(Neighbour), "begin", timeout=60)
         assert isinstance(ended, SessionEnded)
     finally:
         system.shutdown()

@@ -53,7 +53,7 @@ class Pause:
         self.left -= 1
         if self.left == 0:
             self.arrived.set()
-            assert self.go.wait(10)
+            assert self.go.wait(600)
         return str, ("a pause",)
 
     async def reached(self) -> None:
@@ -142,7 +142,7 @@ def mutating() -> Iterator[tuple[dict[str, Any], threading.Event]]:
     thread.start()
     yield state, stop
     stop.set()
-    thread.join(10)
+    thread.join(60)
 
 
 @pytest.mark.parametrize("name", ["cloudpickle", "json", "msgpack"])
@@ -239,7 +239,7 @@ def test_the_loop_goes_on_while_a_large_state_is_stored_and_restored() -> None:
             self.ticked = ticked
 
         def __reduce__(self) -> Any:
-            assert self.ticked.wait(10)
+            assert self.ticked.wait(600)
             return waits_for_a_tick, ()
 
     ticked = threading.Event()
@@ -269,7 +269,7 @@ waits = threading.Event()
 
 
 def waits_for_a_tick() -> str:
-    assert waits.wait(10)
+    assert waits.wait(600)
     return "made"
 
 
@@ -376,7 +376,7 @@ def test_a_migration_that_hangs_is_given_up_and_keeps_nobody_from_work() -> None
     hold = threading.Event()
 
     def hangs(state: Any, version: int) -> Any:
-        hold.wait(10)
+        hold.wait(600)
         return state
 
     async def story() -> None:

@@ -28,7 +28,7 @@ class Doors:
 
         def wait() -> int:
             self.begun.append(number)
-            assert door.wait(10)
+            assert door.wait(600)
             return number
 
         return wait
@@ -88,7 +88,7 @@ def test_what_a_call_raises_that_was_given_up_is_told_to_nobody() -> None:
         loop.set_exception_handler(lambda _, context: told.append(context))
 
         def fails() -> None:
-            go.wait(10)
+            go.wait(600)
             raise LookupError("no")
 
         call = asyncio.create_task(one.run(fails, "fails"))

@@ -213,7 +213,7 @@ def test_many_callers_on_many_threads_lose_nothing_and_keep_their_order(system: 
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     assert answers == {number: [(number, n) for n in range(each)] for number in range(callers)}
 
 

@@ -62,7 +62,7 @@ def test_runs_that_complete_in_memory_count_until_they_are_on_disk(make: Make) -
 
     def run(number: int) -> Any:
         one = ref.followup(number)
-        one.result(timeout=20)  # ended, and so no longer open
+        one.result(timeout=60)  # ended, and so no longer open
         return one
 
     accepted, refused = flooded(run)
@@ -74,7 +74,7 @@ def test_runs_that_complete_in_memory_count_until_they_are_on_disk(make: Make) -
         runtime.spawn(counter, "/t/b")
     disk.go_on()
     asked_until(lambda: runtime.stats().unwritten, lambda count: count == 0)
-    assert ref.followup("again").result(timeout=20) == BACKLOG + 1, (
+    assert ref.followup("again").result(timeout=60) == BACKLOG + 1, (
         "nothing was lost, nothing more was done"
     )
 
@@ -89,7 +89,7 @@ def test_messages_and_agents_count_until_they_are_on_disk(make: Make) -> None:
     assert len(accepted) == BACKLOG
     disk.go_on()
     asked_until(lambda: runtime.stats().unwritten, lambda count: count == 0)
-    ref.followup("read", durability="process").result(timeout=20)
+    ref.followup("read", durability="process").result(timeout=60)
     assert ref.state()["read"] == BACKLOG
     asked_until(lambda: runtime.stats().unwritten, lambda count: count == 0)
     disk.stall()
@@ -116,7 +116,7 @@ def test_durable_work_that_waits_for_its_answer_counts_once(
             done: set[Any] = set()
             while len(done) < 9 * BACKLOG:
                 waiting = [call for call in calls if call not in done]
-                ended, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED, timeout=20)
+                ended, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED, timeout=60)
                 assert ended
                 done |= ended
             assert {type(call.exception()) for call in done} == {BacklogFull}
@@ -194,7 +194,7 @@ def test_open_runs_are_refused_at_once_also_while_the_disk_is_behind(make: Make)
 
     @agent(name="backlog-open")
     def gated(turn: Any) -> str:
-        gate.wait(20)
+        gate.wait(600)
         return "ended"
 
     disk = Disk()
@@ -284,7 +284,7 @@ def test_waiting_again_and_again_for_what_is_not_on_disk_leaves_nothing_behind(m
 
     @agent(name="backlog-gated")
     def gated(turn: Any) -> str:
-        gate.wait(20)
+        gate.wait(600)
         return "ended"
 
     disk = Disk()
@@ -304,7 +304,7 @@ def test_waiting_again_and_again_for_what_is_not_on_disk_leaves_nothing_behind(m
     assert sum(len(entry.then) for entry in commit_log._entries) < 10
     assert len(commit_log._after_durable) < 10
     disk.go_on()
-    assert run.result(timeout=20) == "ended"
+    assert run.result(timeout=60) == "ended"
 
 
 @pytest.fixture
@@ -326,7 +326,7 @@ def test_progress_is_dropped_and_counted_when_the_disk_is_far_behind(make: Make,
     ref = runtime.spawn(talks, "/t/a", durability="process")
     asked_until(lambda: runtime.stats().unwritten, lambda count: count == 0)
     disk.stall()
-    assert ref.followup(1).result(timeout=20) == "said"
+    assert ref.followup(1).result(timeout=60) == "said"
     assert journal_of(runtime).debt.records < little_room + 20
     dropped = runtime.stats().events_dropped
     assert 4 * little_room <= dropped <= 4 * little_room + 20
@@ -383,7 +383,7 @@ def test_turns_begin_when_the_disk_has_caught_up(make: Make, little_room: int) -
     assert [info.path for info in runtime.list(limit=1)] == ["/t/a0"], "questions are answered meanwhile"
     disk.go_on()
     assert [run.result(timeout=60) for run in runs] == [1] * 10
-    runtime.agent("/t/inbox").followup(1).result(timeout=20)
+    runtime.agent("/t/inbox").followup(1).result(timeout=60)
     assert runtime.agent("/t/inbox").state()["read"] == 2_000
 
 
@@ -401,5 +401,5 @@ def test_a_runtime_closes_while_turns_wait_for_the_disk_to_catch_up(make: Make, 
     assert closing.get(60.0) is None
     assert not run._ended
     again = make()
-    assert again.run("left").result(timeout=20) == 1
+    assert again.run("left").result(timeout=60) == 1
     assert again.agent("/t/a").state()["read"] == little_room // 2 + 10

@@ -42,13 +42,13 @@ try:
 except StoreError as error:
     print("refused:", error, flush=True)
 light = runtime.spawn(counter, "/t/light", input=1, durability="memory")
-assert light.run.result(timeout=30) == 1
+assert light.run.result(timeout=600) == 1
 make_room(folder)
 next(event for event in stream if event.type == "store.healed")
 assert accepted.acquire(timeout=30)
-counts = sorted(run.result(timeout=30) for run in waiting)
+counts = sorted(run.result(timeout=600) for run in waiting)
 print("done", len(counts), len(refused), flush=True)
-final = ref.followup("last").result(timeout=30)
+final = ref.followup("last").result(timeout=600)
 assert final == len(counts) + 1, (final, counts)
 runtime.close()
 with Runtime(os.path.join(folder, "agents.db")) as again:

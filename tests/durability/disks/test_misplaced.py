@@ -14,7 +14,7 @@ import pytest
 from greenroom import Retention, Runtime, StoreError, Turn, agent
 from greenroom.persistence import lease_rules
 
-DEADLINE = 30.0
+DEADLINE = 600.0
 
 
 @agent(name="misplaced-counter")

@@ -34,7 +34,7 @@ with Runtime(store, slots=1) as runtime:
         runtime.agent("/kill/itself").followup(1, run_id="itself")
         print("acknowledged", flush=True)
     gate.set()
-    outcome = runtime.run("itself").outcome(timeout=20)
+    outcome = runtime.run("itself").outcome(timeout=600)
     started = [event.data for event in runtime.events(follow=False) if event.run_id == "itself"]
     print(outcome.status, outcome.attempt, len(started), outcome.error)
 """
@@ -50,7 +50,7 @@ def test_a_run_that_kills_its_process_begins_as_often_as_its_kind_allows(
     surroundings = {"PYTHONPATH": str(SOURCES)}
     lives = []
     while not lives or lives[-1].returncode == -9:
-        life = subprocess.run(command, capture_output=True, text=True, timeout=60, env=surroundings)
+        life = subprocess.run(command, capture_output=True, text=True, timeout=600, env=surroundings)
         lives.append(life)
         assert len(lives) < 10
     # two crashes make it a suspect, and the next ones are its own; or it may begin but once

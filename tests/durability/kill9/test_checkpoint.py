@@ -50,7 +50,7 @@ def test_a_store_whose_checkpoint_was_cut_off_opens_with_all_that_was_in_it(dead
     assert dead.stat().st_size < 50 * PAGE, "the log has what the file lacks"
     cut_off(dead, pages)
     with Runtime(dead) as runtime:
-        assert runtime.agent("/much/a").followup(1).result(timeout=20) == 40
+        assert runtime.agent("/much/a").followup(1).result(timeout=60) == 40
     with sqlite3.connect(dead) as database:
         assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     database.close()
@@ -76,4 +76,4 @@ def test_a_new_store_whose_first_checkpoint_was_cut_off_opens(tmp_path: Path, pa
     target.close()
     cut_off(dead, pages)
     with Runtime(dead) as runtime:
-        assert runtime.agent("/much/a").followup(1).result(timeout=20) == 0
+        assert runtime.agent("/much/a").followup(1).result(timeout=60) == 0

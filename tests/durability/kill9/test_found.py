@@ -73,10 +73,10 @@ there = threading.Event()
 with Runtime(sys.argv[1]) as runtime:
     if not runtime.list():
         ref = runtime.spawn(stubborn, "/found/a", input=1, run_id="run")
-        there.wait(20)
+        there.wait(600)
         print("interrupted", ref.interrupt("run"), flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
-    print(runtime.run("run").outcome(timeout=20).status)
+    print(runtime.run("run").outcome(timeout=600).status)
 """
 
 
@@ -103,12 +103,12 @@ if sys.argv[2] == "first":
 with Runtime(sys.argv[1]) as runtime:
     if sys.argv[2] == "first":
         cut_off = runtime.spawn(cut, "/found/cut", input=1, run_id="cut").run
-        runtime.spawn(continues, "/found/fan", input=1).run.result(timeout=20)
+        runtime.spawn(continues, "/found/fan", input=1).run.result(timeout=600)
         while cut_off.status != "running":
             pass
         runtime.agent("/found/fan").send("answered when all before it is on disk")
         os.kill(os.getpid(), signal.SIGKILL)
-    print(runtime.run("cut").outcome(timeout=20).status)
+    print(runtime.run("cut").outcome(timeout=600).status)
     fan = runtime.agent("/found/fan")
     print(fan.info().queued_runs, fan.explain().waits_for, fan.info().error)
 """

@@ -90,7 +90,7 @@ def finish(runtime: Runtime, lanes: list[Lane], folder: Path) -> None:
     for line in list(lines(folder / ASKED)):
         if isinstance(line, Asks) and line.run_id is not None and line.do in ("spawn", "run"):
             try:
-                outcomes[line.run_id] = runtime.run(line.run_id).outcome(timeout=10)
+                outcomes[line.run_id] = runtime.run(line.run_id).outcome(timeout=60)
             except LookupError:  # of a deleted agent
                 outcomes[line.run_id] = None
     events = [[event.seq, event.type, event.path, event.run_id] for event in runtime.events(follow=False)]
@@ -171,7 +171,7 @@ def main() -> None:
     runtime.close(interrupt=given.end == "interrupt")
     stopping.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     print("closed", flush=True)
 
 
