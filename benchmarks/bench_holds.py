@@ -31,7 +31,7 @@ from common.script import Options, main
 from common.work import trivial
 
 from greenroom import AsyncRuntime, Turn, agent
-from greenroom.actors.face.async_runtime import AsyncRun
+from greenroom.actors.face.async_handles import AsyncRun
 
 LIMIT = 20.0
 """Milliseconds."""

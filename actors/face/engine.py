@@ -267,6 +267,14 @@ def failure_of(answer: object) -> GreenroomError | None:
     return getattr(answer, "error", None)
 
 
+def granted(answer: Any) -> Any:
+    """The answer, or the error that it brings."""
+    error = failure_of(answer)
+    if error is not None:
+        raise error
+    return answer
+
+
 def _place(store: object) -> str:
     """Where a store is, whatever the working directory is by the time it is opened."""
     if not isinstance(store, str | os.PathLike):

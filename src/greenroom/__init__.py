@@ -11,9 +11,11 @@ if TYPE_CHECKING:
     from .actors.agent.sync_turn import SyncTurn, SyncTurnAgent, SyncTurnRun
     from .actors.agent.turn import Turn
     from .actors.agent.turn_handles import TurnAgent, TurnRun
-    from .actors.face.async_runtime import AsyncAgentRef, AsyncRun, AsyncRuntime
+    from .actors.face.async_handles import AsyncAgentRef, AsyncRun
+    from .actors.face.async_runtime import AsyncRuntime
+    from .actors.face.handles import AgentRef, Run
     from .actors.face.requests import UNSET
-    from .actors.face.runtime import AgentRef, Run, Runtime
+    from .actors.face.runtime import Runtime
     from .actors.models import AgentInfo, Event, Explanation, Message, Outcome, RunInfo, Stats
     from .errors import (
         AgentClosed,
@@ -102,12 +104,12 @@ _HOMES = {
     "Turn": "actors.agent.turn",
     "TurnAgent": "actors.agent.turn_handles",
     "TurnRun": "actors.agent.turn_handles",
-    "AsyncAgentRef": "actors.face.async_runtime",
-    "AsyncRun": "actors.face.async_runtime",
+    "AsyncAgentRef": "actors.face.async_handles",
+    "AsyncRun": "actors.face.async_handles",
     "AsyncRuntime": "actors.face.async_runtime",
     "UNSET": "actors.face.requests",
-    "AgentRef": "actors.face.runtime",
-    "Run": "actors.face.runtime",
+    "AgentRef": "actors.face.handles",
+    "Run": "actors.face.handles",
     "Runtime": "actors.face.runtime",
     "AgentInfo": "actors.models",
     "Event": "actors.models",

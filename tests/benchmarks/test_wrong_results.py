@@ -15,9 +15,9 @@ from common import script as command  # isort: skip
 from common.check import WrongResult  # isort: skip
 
 RESULTS = """
-from greenroom.actors.face import async_runtime, runtime
-right = async_runtime.result_of
-async_runtime.result_of = runtime.result_of = lambda outcome: right(outcome) + 1
+from greenroom.actors.face import async_handles, handles
+right = async_handles.result_of
+async_handles.result_of = handles.result_of = lambda outcome: right(outcome) + 1
 """
 
 COUNTS = """
@@ -31,7 +31,7 @@ async_runtime.stats_of = stats_of
 """
 
 TWICE = """
-from greenroom.actors.face.async_runtime import AsyncAgentRef
+from greenroom.actors.face.async_handles import AsyncAgentRef
 right = AsyncAgentRef.followup
 async def followup(self, input, **options):
     await right(self, input, **options)

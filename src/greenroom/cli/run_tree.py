@@ -18,7 +18,8 @@ from msgspec import Struct
 
 from ..actors.agent.kind import Kind
 from ..actors.agent.turn_handles import result_of
-from ..actors.face.runtime import AgentRef, Runtime
+from ..actors.face.handles import AgentRef
+from ..actors.face.runtime import Runtime
 from ..actors.models import AgentInfo, Outcome
 from ..errors import GreenroomError, PathTaken
 from . import stores

@@ -14,7 +14,8 @@ from typing import Any, TypeAlias
 from msgspec import UNSET
 
 from .. import UNSET as NOT_GIVEN
-from ..actors.face.async_runtime import AsyncAgentRef, AsyncRuntime
+from ..actors.face.async_handles import AsyncAgentRef
+from ..actors.face.async_runtime import AsyncRuntime
 from ..actors.models import AgentInfo, Event, Outcome
 from ..cli.answers import in_json
 from ..cli.text import printable

@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 from .. import AsyncRuntime, Event, RuntimeClosing
 from ..actors.events.buffer import missed
 from ..actors.events.protocol import MISSED, Cursor
-from ..actors.face.async_runtime import AsyncEventStream
+from ..actors.face.async_event_stream import AsyncEventStream
 from ..paths import upwards
 from .feed import CHUNK_BYTES, Feed, Place, Wanted, on_wire
 from .problems import TooManyStreams
