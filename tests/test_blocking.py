@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from greenroom import AsyncRuntime, Runtime, SyncTurn, Turn, agent
-from greenroom.actors.ledger.ledger import Ledger
+from greenroom.actors.ledger import accepting
 from greenroom.actors.residency.table import ResidencyTable
 
 from .blocking import blocking_calls
@@ -59,7 +59,7 @@ def test_it_blames_neither_agents_nor_threads(runtime: Any, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("runtime", [Runtime, AsyncRuntime])
-@pytest.mark.parametrize(("owner", "method"), [(Ledger, "accept_run"), (ResidencyTable, "summon")])
+@pytest.mark.parametrize(("owner", "method"), [(accepting, "accept_run"), (ResidencyTable, "summon")])
 def test_it_finds_a_call_in_the_way_of_a_turn(
     runtime: Any, owner: type, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

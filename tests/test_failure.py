@@ -12,6 +12,7 @@ import pytest
 from greenroom import InternalError, RunFailed, Runtime, Turn, agent
 from greenroom.actors.directory.paths import PathTable
 from greenroom.actors.events.buffer import EventBuffer
+from greenroom.actors.ledger import accepting, describing, interrupting, sessions, spawning, turns, waiting
 from greenroom.actors.ledger.ledger import Ledger
 from greenroom.actors.ledger.log.commit_log import CommitLog
 from greenroom.actors.ledger.queries import LedgerQueries
@@ -88,13 +89,13 @@ def test_tables_that_cannot_be_trusted_stop_the_runtime_and_everybody_is_told(
 
 
 REFUSED: dict[str, tuple[Any, str, Callable[[Runtime], Any]]] = {
-    "accept_run": (Ledger, "accept_run", lambda runtime: runtime.agent("/t/a").followup(1)),
-    "accept_message": (Ledger, "accept_message", lambda runtime: runtime.agent("/t/a").send(1)),
-    "record_spawn": (Ledger, "record_spawn", lambda runtime: runtime.spawn(echo, "/t/new", input=1)),
-    "interrupt": (Ledger, "interrupt", lambda runtime: runtime.agent("/t/a").interrupt()),
-    "interrupt_tree": (Ledger, "interrupt_tree", lambda runtime: runtime.interrupt_many("/t")),
-    "await_runs": (Ledger, "await_runs", lambda runtime: runtime.wait([runtime.run("named")])),
-    "describe": (Ledger, "describe", lambda runtime: runtime.stats()),
+    "accept_run": (accepting, "accept_run", lambda runtime: runtime.agent("/t/a").followup(1)),
+    "accept_message": (accepting, "accept_message", lambda runtime: runtime.agent("/t/a").send(1)),
+    "record_spawn": (spawning, "record_spawn", lambda runtime: runtime.spawn(echo, "/t/new", input=1)),
+    "interrupt": (interrupting, "interrupt", lambda runtime: runtime.agent("/t/a").interrupt()),
+    "interrupt_tree": (interrupting, "interrupt_tree", lambda runtime: runtime.interrupt_many("/t")),
+    "await_runs": (waiting, "await_runs", lambda runtime: runtime.wait([runtime.run("named")])),
+    "describe": (describing, "describe", lambda runtime: runtime.stats()),
     "view.agent": (LedgerQueries, "agent", lambda runtime: runtime.agent("/t/a").info()),
     "view.agents": (LedgerQueries, "agents", lambda runtime: runtime.list()),
     "view.state": (LedgerQueries, "state", lambda runtime: runtime.agent("/t/a").state()),
@@ -152,9 +153,9 @@ def test_a_bug_in_a_question_of_the_directory_costs_that_answer(
     assert done == [("tree", "new")]
 
 
-PORTIONS: dict[str, tuple[type, str, Callable[[Runtime, list[Any]], Any]]] = {
+PORTIONS: dict[str, tuple[Any, str, Callable[[Runtime, list[Any]], Any]]] = {
     "a wait": (
-        Ledger,
+        waiting,
         "_tell_end",
         lambda runtime, runs: runtime.wait([runtime.run(r.run_id) for r in runs]),
     ),
@@ -196,11 +197,13 @@ def test_a_bug_in_a_later_portion_refuses_that_request(
     # and closing waits for nothing that is over
 
 
-@pytest.mark.parametrize("method", ["take_run", "end_turn", "session_started"])
+@pytest.mark.parametrize(
+    ("owner", "method"), [(turns, "take_run"), (turns, "end_turn"), (sessions, "session_started")]
+)
 def test_a_bug_in_news_of_one_agent_fails_its_runs_alone(
-    tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, owner: Any, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = getattr(Ledger, method)
+    original = getattr(owner, method)
 
     def breaks_for_one(self: Ledger, news: Any, *rest: Any) -> Any:
         if self.desks[news.agent_id].path == "/t/bad" and not mended:
@@ -208,7 +211,7 @@ def test_a_bug_in_news_of_one_agent_fails_its_runs_alone(
         return original(self, news, *rest)
 
     mended: list[bool] = []
-    monkeypatch.setattr(Ledger, method, breaks_for_one)
+    monkeypatch.setattr(owner, method, breaks_for_one)
     with Runtime(tmp_path / "agents.db", slots=1, residents=1) as runtime:
         bad = runtime.spawn(echo, "/t/bad", input=1)
         with pytest.raises(RunFailed, match="Bug"):

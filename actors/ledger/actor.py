@@ -1,9 +1,6 @@
 """The actor around the ledger and its commit log: the only one that talks to the two disk actors."""
 
-from collections.abc import Callable, Iterable
-from typing import Any, TypeAlias
-
-from msgspec import Struct
+from collections.abc import Iterable
 
 from ...errors import InternalError, StoreError
 from ...persistence.queries import LoadAgent
@@ -11,7 +8,6 @@ from ...types import Address, Seconds
 from ..containing import bug_in, refused
 from ..effects import Effect, Send, StartTimer
 from ..events.protocol import Announce
-from ..residency.protocol import AgentActivated, AgentPassivated, LoadFailed, OpeningDeferred
 from ..shell import ActorShell, Contained, log
 from ..storage.protocol import (
     Answer,
@@ -22,40 +18,22 @@ from ..storage.protocol import (
     StoreClosed,
     StoreMisplaced,
 )
+from . import accepting, closing, disk, recovery, sessions, spawning, turns
 from .admission import REQUESTS_IN_PORTION, STALLED, Admission, AdmitNext, CheckAdmission
 from .audit import Mark, broken_invariant, mark_of
-from .descriptions import DescribeAgent, DescribeAgents, DescribeLedger, DescribeRun, DescribeState
 from .errands import NextPortion
-from .ledger import ActivateAgain, Ledger
-from .log.commit_log import CommitLog, ReadAgain, first_seq
+from .handlers import ASKED, HANDLERS, OF_AN_AGENT, GiveUp, RetryBatch
+from .ledger import Ledger
+from .log.commit_log import CommitLog, first_seq
 from .protocol import (
     AcceptMessage,
     AcceptRun,
-    AwaitRun,
-    AwaitRuns,
-    Checkpoint,
     CloseLedger,
     ConfigureLedger,
-    EndTurn,
-    ForgetRequest,
-    ForgetRuns,
-    GoOnTelling,
-    InterruptRuns,
-    InterruptTree,
-    InterruptTurns,
-    KindRegistered,
-    OpeningRecorded,
     RecordClose,
     RecordSpawn,
-    ReportDivergence,
-    ReportProgress,
-    SessionCancelled,
-    SessionFailed,
-    SessionStarted,
     StopBeginning,
     TakeRun,
-    TurnResumes,
-    TurnWaits,
 )
 from .replies import (
     AgentsClosed,
@@ -67,19 +45,10 @@ from .replies import (
     RunsInterrupted,
     StoreFailing,
 )
-from .suspects import Outran
 from .withdrawal import broken_by, withdraw
 
 ANSWERS = (AgentSpawned, AgentsClosed, MessageAccepted, RunAccepted, RunsInterrupted)
 """That something is recorded."""
-
-
-class _RetryBatch(Struct, frozen=True):
-    tries: int  # how many there had been when the timer was set
-
-
-class _GiveUp(Struct, frozen=True):
-    """The runtime has waited long enough for a store that cannot be written."""
 
 
 class LedgerActor(ActorShell):
@@ -135,7 +104,7 @@ class LedgerActor(ActorShell):
             return Contained(broken=broken)
         if kind in OF_AN_AGENT:
             problem = str(bug_in(message, self.role, error))
-            return Contained(tuple(self.ledger.abandon(message.agent_id, problem)))  # type: ignore[attr-defined]
+            return Contained(tuple(sessions.abandon(self.ledger, message.agent_id, problem)))  # type: ignore[attr-defined]
         if isinstance(message, Ask):
             return Contained(
                 (Send(sender, Answer(message.request, None, bug_in(message, self.role, error))),)
@@ -153,14 +122,14 @@ class LedgerActor(ActorShell):
             store=message.store,
         )
         self.ledger.now = self.clock()
-        return [*self.ledger.recover(unfinished), *self.commit_log.take_batch()]
+        return [*recovery.recover(self.ledger, unfinished), *self.commit_log.take_batch()]
 
     def take_run(self, message: TakeRun, sender: Address) -> Iterable[Effect]:
         """Begin a turn, or hold it up until the disk has caught up."""
         if self.commit_log.debt.crowded and not self.ledger.closing:
             self.held.append((message, sender))
             return ()
-        return self.ledger.take_run(message, sender)
+        return turns.take_run(self.ledger, message, sender)
 
     def hand_in(self, ask: RecordSpawn | AcceptRun | AcceptMessage) -> Iterable[Effect]:
         """Accept it, or have it wait until the disk has caught up. What a turn asks for does not wait."""
@@ -174,11 +143,11 @@ class LedgerActor(ActorShell):
 
     def accept(self, ask: RecordSpawn | AcceptRun | AcceptMessage) -> Iterable[Effect]:
         if type(ask) is AcceptRun:
-            return self.ledger.accept_run(ask)
+            return accepting.accept_run(self.ledger, ask)
         if type(ask) is AcceptMessage:
-            return self.ledger.accept_message(ask)
+            return accepting.accept_message(self.ledger, ask)
         assert type(ask) is RecordSpawn
-        return self.ledger.record_spawn(ask)
+        return spawning.record_spawn(self.ledger, ask)
 
     def open_door(self) -> list[Effect]:
         """Let in whom there is room for, or everybody, if the disk is not to be waited for."""
@@ -205,11 +174,11 @@ class LedgerActor(ActorShell):
 
     def record_close(self, ask: RecordClose) -> list[Effect]:
         self.door.closes(ask.agents)
-        return self.ledger.record_close(ask)
+        return spawning.record_close(self.ledger, ask)
 
     def ask(self, message: Ask, sender: Address) -> Iterable[Effect]:
         if type(message.query) is LoadAgent:
-            return self.ledger.load(message, sender)
+            return sessions.load(self.ledger, message, sender)
         return self.commit_log.ask(message.request, sender, message.query)
 
     # The writer's answers
@@ -217,18 +186,18 @@ class LedgerActor(ActorShell):
     def batch_written(self, message: BatchWritten) -> list[Effect]:
         """Let the news of it go, and if it could not be written before, tell that it can be again."""
         self.batches, self.stalled = self.batches + 1, False
-        effects = self.ledger.written(message)
+        effects = disk.written(self.ledger, message)
         over = self.ledger.health.succeeded()
         if over is not None:
             seconds = self.clock() - over.began
             log.warning("the store can be written again, after %.1f s and %d tries", seconds, over.tries)
-            effects += self.ledger.store_healed(over)
+            effects += disk.store_healed(self.ledger, over)
         return [*effects, *self.open_door(), *([] if self.commit_log.debt.crowded else self.release())]
 
     def release(self) -> list[Effect]:
         """Let the turns begin that were held up."""
         held, self.held = self.held, []
-        return [effect for ask, session in held for effect in self.ledger.take_run(ask, session)]
+        return [effect for ask, session in held for effect in turns.take_run(self.ledger, ask, session)]
 
     def batch_failed(self, message: BatchFailed) -> list[Effect]:
         """Keep everything, say so, try again: nobody hears "durable" of what is not."""
@@ -268,10 +237,10 @@ class LedgerActor(ActorShell):
             effects.append(Send("events", Announce("store.failing", self.clock(), problem)))
         episode = health.episode
         assert episode is not None
-        effects += [*self.ledger.store_failed(), *self.open_door()]
+        effects += [*disk.store_failed(self.ledger), *self.open_door()]
         if self.closing is not None and self.uptime() >= self.patience_ends:
             return [*effects, *self.give_up()]
-        return [*effects, StartTimer(health.pause, _RetryBatch(episode.tries))]
+        return [*effects, StartTimer(health.pause, RetryBatch(episode.tries))]
 
     def record_failed(self, message: BatchFailed) -> list[Effect]:
         """A bug: something was accepted that cannot be stored. Refuse that, once all before it is written.
@@ -291,7 +260,7 @@ class LedgerActor(ActorShell):
         problem = f"{problem} ({broken} does not hold)" if broken else problem
         return [Send("supervisor", StoreFailing(problem, True, InternalError(problem)))]
 
-    def retry(self, message: _RetryBatch) -> list[Effect]:
+    def retry(self, message: RetryBatch) -> list[Effect]:
         episode = self.ledger.health.episode
         if episode is None or episode.tries != message.tries:
             return []
@@ -300,7 +269,7 @@ class LedgerActor(ActorShell):
     # The end
 
     def stop_beginning(self, message: StopBeginning, sender: Address) -> list[Effect]:
-        return [*self.ledger.stop_beginning(message, sender), *self.release()]
+        return [*closing.stop_beginning(self.ledger, message, sender), *self.release()]
 
     def close(self, message: CloseLedger, sender: Address) -> list[Effect]:
         """Write all that is left, then close the stores; give up when patience ends."""
@@ -309,7 +278,7 @@ class LedgerActor(ActorShell):
         self.ledger.sealed = True
         refused = self.open_door()
         self.commit_log.flush()
-        return [*refused, *self.commit_log.resume(), StartTimer(message.patience, _GiveUp())]
+        return [*refused, *self.commit_log.resume(), StartTimer(message.patience, GiveUp())]
 
     def give_up(self) -> list[Effect]:
         """While closing: what cannot be written by now is left behind."""
@@ -331,97 +300,3 @@ class LedgerActor(ActorShell):
         if lost:
             problem = f"{lost} commits could not be written: {problem or self.ledger.health.told}"
         return [Send(self.closing, LedgerClosed(problem, lost))]
-
-
-Handler: TypeAlias = Callable[[LedgerActor, Any, Address], Iterable[Effect]]
-
-HANDLERS: dict[type, Handler] = {
-    # callers, through the directory or by run id
-    RecordSpawn: lambda room, ask, _: room.hand_in(ask),
-    AcceptRun: lambda room, ask, _: room.hand_in(ask),
-    AcceptMessage: lambda room, ask, _: room.hand_in(ask),
-    AdmitNext: lambda room, news, _: room.let_in(news),
-    CheckAdmission: lambda room, timer, _: room.look_at_door(timer),
-    RecordClose: lambda room, ask, _: room.record_close(ask),
-    InterruptRuns: lambda room, ask, _: room.ledger.interrupt(ask),
-    InterruptTree: lambda room, ask, _: room.ledger.interrupt_tree(ask),
-    AwaitRun: lambda room, ask, _: room.ledger.await_run(ask),
-    AwaitRuns: lambda room, ask, _: room.ledger.await_runs(ask),
-    ForgetRequest: lambda room, news, _: room.ledger.forget(news),
-    ForgetRuns: lambda room, news, _: room.ledger.forget_runs(news),
-    NextPortion: lambda room, news, _: room.ledger.go_on(news.number),
-    DescribeAgent: lambda room, ask, _: room.ledger.view.agent(ask),
-    DescribeAgents: lambda room, ask, _: room.ledger.describe_agents(ask),
-    DescribeState: lambda room, ask, _: room.ledger.view.state(ask),
-    DescribeRun: lambda room, ask, _: room.ledger.view.run(ask),
-    DescribeLedger: lambda room, ask, _: room.ledger.describe(ask),
-    Ask: LedgerActor.ask,
-    OpeningRecorded: lambda room, news, _: room.ledger.load_now(news.ask, news.residency),
-    # sessions, and the residency about them
-    AgentActivated: lambda room, news, _: room.ledger.entered(news),
-    SessionStarted: lambda room, news, _: room.ledger.session_started(news),
-    SessionFailed: lambda room, news, _: room.ledger.session_failed(news),
-    OpeningDeferred: lambda room, news, _: room.ledger.opening_deferred(news),
-    SessionCancelled: lambda room, news, _: room.ledger.session_cancelled(news),
-    LoadFailed: lambda room, news, _: room.ledger.load_failed(news),
-    AgentPassivated: lambda room, news, _: room.ledger.left(news),
-    TakeRun: LedgerActor.take_run,
-    Checkpoint: lambda room, ask, session: room.ledger.checkpoint(ask, session),
-    ReportDivergence: lambda room, news, _: room.ledger.diverged(news),
-    ReportProgress: lambda room, news, _: room.ledger.progress(news),
-    GoOnTelling: lambda room, _, __: room.ledger.others_had_their_turn(),
-    EndTurn: lambda room, end, session: room.ledger.end_turn(end, session),
-    TurnWaits: lambda room, news, _: room.ledger.turn_waits(news),
-    TurnResumes: lambda room, ask, session: room.ledger.turn_resumes(ask, session),
-    Outran: lambda room, timer, _: room.ledger.outran(timer),
-    ActivateAgain: lambda room, timer, _: room.ledger.call_again(timer),
-    KindRegistered: lambda room, news, _: room.ledger.kind_registered(news),
-    # the disks
-    BatchWritten: lambda room, news, _: room.batch_written(news),
-    BatchFailed: lambda room, news, _: room.batch_failed(news),
-    StoreMisplaced: lambda room, news, _: room.misplaced(news),
-    _RetryBatch: lambda room, timer, _: room.retry(timer),
-    Answer: lambda room, answer, _: room.commit_log.answered(answer),
-    ReadAgain: lambda room, timer, _: room.commit_log.read_again(timer),
-    # the end, from the supervisor
-    StopBeginning: LedgerActor.stop_beginning,
-    InterruptTurns: lambda room, ask, _: room.ledger.interrupt_turns(ask),
-    CloseLedger: LedgerActor.close,
-    _GiveUp: lambda room, _, __: room.give_up(),
-    StoreClosed: lambda room, news, _: room.store_closed(news),
-}
-"""By type, as there are many and every turn is told of several: found at once."""
-
-ASKED: dict[type, Callable[[Ledger, Any], Iterable[Effect]]] = {
-    **dict.fromkeys(
-        (
-            AcceptRun,
-            AcceptMessage,
-            Ask,
-            DescribeAgent,
-            DescribeAgents,
-            DescribeState,
-            DescribeRun,
-            DescribeLedger,
-            AwaitRun,
-            Checkpoint,
-        ),
-        lambda *_: (),
-    ),
-    **dict.fromkeys((InterruptRuns, InterruptTree), Ledger.not_swept),
-    AwaitRuns: lambda ledger, ask: ledger.forget_runs(ForgetRuns(ask.request, ask.run_ids)),
-    RecordSpawn: Ledger.not_spawned,
-}
-"""Requests that a bug refuses, and what else is to be told then."""
-
-OF_AN_AGENT = (
-    AgentActivated,
-    SessionStarted,
-    SessionFailed,
-    LoadFailed,
-    TakeRun,
-    ReportDivergence,
-    ReportProgress,
-    EndTurn,
-)
-"""News of one agent: a bug ends what that agent does."""

@@ -18,6 +18,10 @@ LIGHT_STEPS = 200
 """Things that are looked at in one step, where most of them need nothing to be done."""
 
 
+LOOKS_IN_STEP = 16
+"""Open runs that are waited for, or taken over from the store, in one step."""
+
+
 class NextPortion(Struct, frozen=True, gc=False):
     """To the ledger, from itself: do the next portion of an errand."""
 

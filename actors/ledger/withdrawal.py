@@ -11,8 +11,17 @@ from ...errors import InternalError
 from ...persistence.records import AddAgent, AddEvent, AddMessage, AddRun, Record
 from ...persistence.rows import AgentRow, MessageRow, RunRow
 from ..effects import Effect, Send
+from ..residency.protocol import CancelActivation
 from .agent_runs import AgentRuns, OpenRun
-from .replies import AgentSpawned, MessageAccepted, RequestRefused, RunAccepted, RunBegun
+from .replies import (
+    AgentSpawned,
+    MessageAccepted,
+    NothingToRun,
+    RequestRefused,
+    RunAccepted,
+    RunBegun,
+    SpawnWithdrawn,
+)
 
 if TYPE_CHECKING:
     from .ledger import Ledger
@@ -55,7 +64,7 @@ def _run(ledger: "Ledger", row: RunRow, problem: str) -> list[Effect] | None:
     if news is None:
         return None
     error = _error("run", problem)
-    return [*_refused(news, error), *_waiters(run, error), *ledger.unrecord(desk, run)]
+    return [*_refused(news, error), *_waiters(run, error), *_unrecord(ledger, desk, run)]
 
 
 def _agent(ledger: "Ledger", row: AgentRow, problem: str) -> list[Effect] | None:
@@ -68,7 +77,7 @@ def _agent(ledger: "Ledger", row: AgentRow, problem: str) -> list[Effect] | None
         return None
     error = _error("agent", problem)
     waiters = [effect for run in runs for effect in _waiters(run, error)]
-    return [*_refused(news, error), *waiters, *ledger.unspawn(desk)]
+    return [*_refused(news, error), *waiters, *_unspawn(ledger, desk)]
 
 
 def _message(ledger: "Ledger", row: MessageRow, problem: str) -> list[Effect] | None:
@@ -124,3 +133,40 @@ def _error(what: str, problem: str) -> InternalError:
     return InternalError(
         f"the store refused to record this {what}, nothing of it is kept: {problem}", False
     )
+
+
+def _unrecord(ledger: "Ledger", desk: AgentRuns, run: OpenRun) -> list[Effect]:
+    """The store refused to record this run, which nobody was told of: as if it had never come."""
+    effects: list[Effect] = []
+    del ledger.runs[run.row.run_id]
+    run.state = "ended"
+    for request in run.asked:
+        ledger.awaits_no_more(request)
+    if run is desk.running:
+        begun: RunBegun = run.beginning.message  # type: ignore[assignment, union-attr]
+        desk.mail = [*begun.inbox, *desk.mail]
+        effects.append(Send(desk.executor, NothingToRun(desk.agent_id)))
+        desk.called = False
+        desk.stops()
+    else:
+        desk.drop(run)
+    return [*effects, *ledger.settle(desk), *ledger.activate(desk), *ledger.count_turns()]
+
+
+def _unspawn(ledger: "Ledger", desk: AgentRuns) -> list[Effect]:
+    """The same for an agent, with its runs."""
+    for run in desk.open_runs():
+        del ledger.runs[run.row.run_id]
+        run.state = "ended"
+        for request in run.asked:
+            ledger.awaits_no_more(request)
+    desk.stops()
+    if desk.opening and not desk.present:
+        ledger.spawning -= 1
+    ledger.known -= 1
+    ledger.desks.pop(desk.agent_id, None)
+    return [
+        Send("residency", CancelActivation(desk.agent_id, gone=True)),
+        Send("directory", SpawnWithdrawn(desk.agent_id, desk.path)),
+        *ledger.count_turns(),
+    ]

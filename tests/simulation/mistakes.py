@@ -19,7 +19,18 @@ from greenroom.actors.directory.paths import PathTable
 from greenroom.actors.effects import Send
 from greenroom.actors.events import buffer
 from greenroom.actors.events.buffer import EventBuffer
-from greenroom.actors.ledger import suspects
+from greenroom.actors.ledger import (
+    accepting,
+    closing,
+    describing,
+    giving_back,
+    interrupting,
+    recovery,
+    refusals,
+    spawning,
+    suspects,
+    turns,
+)
 from greenroom.actors.ledger.actor import LedgerActor
 from greenroom.actors.ledger.ledger import Ledger
 from greenroom.actors.ledger.log.commit_log import CommitLog
@@ -162,7 +173,7 @@ def the_outbox_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
         records, facts = original(self, ask, desk)
         return tuple(r for r in records if type(r).__name__ != "AddMessage"), facts
 
-    wrap(monkeypatch, Ledger, "_changes", changes)
+    wrap(monkeypatch, turns, "_changes", changes)
 
 
 @planted
@@ -171,7 +182,7 @@ def what_was_read_stays_in_the_inbox(monkeypatch: pytest.MonkeyPatch) -> None:
         records, facts = original(self, ask, desk)
         return tuple(r for r in records if type(r).__name__ != "DropMessages"), facts
 
-    wrap(monkeypatch, Ledger, "_changes", changes)
+    wrap(monkeypatch, turns, "_changes", changes)
 
 
 @planted
@@ -205,7 +216,7 @@ def an_interrupt_covers_the_whole_tree(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(original: Any, self: Ledger, ask: Any) -> Any:
         return original(self, replace(ask, cascade=True, path=ask.path.rpartition("/")[0] or ask.path))
 
-    wrap(monkeypatch, Ledger, "interrupt", interrupt)
+    wrap(monkeypatch, interrupting, "interrupt", interrupt)
 
 
 @planted
@@ -213,7 +224,7 @@ def the_end_of_a_run_that_was_interrupted_ends_it_again(monkeypatch: pytest.Monk
     def interrupt(original: Any, self: Ledger, desk: Any, run: Any, reason: str) -> Any:
         effects = original(self, desk, run, reason)
         if run is desk.running:
-            facts = self._commit((), (self_fact(self, desk, run),))
+            facts = self.commit((), (self_fact(self, desk, run),))
             effects = [*effects, *facts]
         return effects
 
@@ -222,7 +233,7 @@ def the_end_of_a_run_that_was_interrupted_ends_it_again(monkeypatch: pytest.Monk
 
         return NewEvent(self.now, "run.interrupted", desk.path, run.row.run_id)
 
-    wrap(monkeypatch, Ledger, "_interrupt", interrupt)
+    wrap(monkeypatch, interrupting, "interrupt_run", interrupt)
 
 
 @planted
@@ -230,7 +241,7 @@ def accepted_runs_are_not_taken_up_after_a_crash(monkeypatch: pytest.MonkeyPatch
     def recover(original: Any, self: Ledger, unfinished: Any) -> Any:
         return original(self, replace(unfinished, runs=unfinished.runs[:-1]))
 
-    wrap(monkeypatch, Ledger, "recover", recover)
+    wrap(monkeypatch, recovery, "recover", recover)
 
 
 @planted
@@ -241,7 +252,7 @@ def a_continuation_does_not_wait_for_the_last_run(monkeypatch: pytest.MonkeyPatc
         original(self, desk, run)
         self.runs.update(hidden)
 
-    wrap(monkeypatch, Ledger, "_join", join)
+    wrap(monkeypatch, Ledger, "join", join)
 
 
 @planted
@@ -286,7 +297,7 @@ def a_closed_agent_keeps_its_runs(monkeypatch: pytest.MonkeyPatch) -> None:
         self.desks.update(kept)
         return effects
 
-    wrap(monkeypatch, Ledger, "record_close", record_close)
+    wrap(monkeypatch, spawning, "record_close", record_close)
 
 
 @planted
@@ -298,10 +309,10 @@ def code_reaches_other_trees(monkeypatch: pytest.MonkeyPatch) -> None:
 def a_run_id_given_twice_is_two_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     def accept_run(original: Any, self: Ledger, ask: Any) -> Any:
         if ask.run_id is not None and ask.run_id in self.runs:
-            return self._accept(replace(ask, run_id=f"{ask.run_id}-again"))
+            return accepting._accept(self, replace(ask, run_id=f"{ask.run_id}-again"))
         return original(self, ask)
 
-    wrap(monkeypatch, Ledger, "accept_run", accept_run)
+    wrap(monkeypatch, accepting, "accept_run", accept_run)
 
 
 @planted
@@ -309,7 +320,7 @@ def closing_ends_what_it_cuts_off(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt_turns(original: Any, self: Ledger, ask: Any) -> Any:
         return original(self, replace(ask, end=True))
 
-    wrap(monkeypatch, Ledger, "interrupt_turns", interrupt_turns)
+    wrap(monkeypatch, closing, "interrupt_turns", interrupt_turns)
 
 
 @planted
@@ -317,7 +328,7 @@ def a_beginning_that_was_cut_off_is_not_counted(monkeypatch: pytest.MonkeyPatch)
     def put_back(original: Any, self: Ledger, desk: Any, run: Any, *, begun: bool = True) -> Any:
         return original(self, desk, run, begun=False)
 
-    wrap(monkeypatch, Ledger, "_put_back", put_back)
+    wrap(monkeypatch, giving_back, "put_back", put_back)
 
 
 @planted
@@ -326,7 +337,7 @@ def a_crash_is_held_against_all_that_were_at_work(monkeypatch: pytest.MonkeyPatc
         after = suspects.cut_off(row, **how)
         return replace(after, crashes=after.cuts)
 
-    monkeypatch.setattr("greenroom.actors.ledger.ledger.cut_off", cut_off)
+    monkeypatch.setattr("greenroom.actors.ledger.recovery.cut_off", cut_off)
 
 
 @planted
@@ -334,7 +345,7 @@ def a_run_that_may_begin_once_begins_again(monkeypatch: pytest.MonkeyPatch) -> N
     def verdict(row: Any, attempts: int) -> Any:
         return suspects.verdict(row, max(attempts, 2))
 
-    monkeypatch.setattr("greenroom.actors.ledger.ledger.verdict", verdict)
+    monkeypatch.setattr("greenroom.actors.ledger.verdicts.verdict", verdict)
 
 
 @planted
@@ -342,7 +353,7 @@ def closing_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     from greenroom.actors.supervisor import shutdown
 
     monkeypatch.setitem(shutdown.BOUNDS, "interrupting", 10_000.0)
-    monkeypatch.setattr(Ledger, "interrupt_turns", lambda *_: [])
+    monkeypatch.setattr(closing, "interrupt_turns", lambda *_: [])
 
 
 @planted
@@ -373,7 +384,7 @@ def an_interrupt_does_not_reach_the_descendants(monkeypatch: pytest.MonkeyPatch)
     def interrupt(original: Any, self: Ledger, ask: Any) -> Any:
         return original(self, replace(ask, cascade=False))
 
-    wrap(monkeypatch, Ledger, "interrupt", interrupt)
+    wrap(monkeypatch, interrupting, "interrupt", interrupt)
 
 
 @planted
@@ -381,7 +392,7 @@ def an_interrupt_names_a_run_and_ends_them_all(monkeypatch: pytest.MonkeyPatch) 
     def interrupt(original: Any, self: Ledger, ask: Any) -> Any:
         return original(self, replace(ask, run_id=None))
 
-    wrap(monkeypatch, Ledger, "interrupt", interrupt)
+    wrap(monkeypatch, interrupting, "interrupt", interrupt)
 
 
 @planted
@@ -401,7 +412,7 @@ def a_queued_run_counts_as_running(monkeypatch: pytest.MonkeyPatch) -> None:
         report = send.message
         return [Send(send.to, replace(report, running=report.running + report.queued, queued=0))]
 
-    wrap(monkeypatch, Ledger, "describe", describe)
+    wrap(monkeypatch, describing, "describe", describe)
 
 
 @planted
@@ -409,18 +420,18 @@ def a_checkpoint_forgets_that_the_inbox_was_read(monkeypatch: pytest.MonkeyPatch
     def checkpoint(original: Any, self: Ledger, ask: Any, session: Any) -> Any:
         return original(self, replace(ask, read_upto=None), session)
 
-    wrap(monkeypatch, Ledger, "checkpoint", checkpoint)
+    wrap(monkeypatch, turns, "checkpoint", checkpoint)
 
 
 @planted
 def a_full_backlog_refuses_what_turns_ask_for(monkeypatch: pytest.MonkeyPatch) -> None:
     def refusal(original: Any, self: Ledger, ask: Any) -> Any:
-        if self._pieces() >= self._backlog:
+        if self.pieces() >= self.backlog:
             path = ask.row.path if isinstance(ask, RecordSpawn) else ask.path
-            return BacklogFull(path, self._backlog)
+            return BacklogFull(path, self.backlog)
         return original(self, ask)
 
-    wrap(monkeypatch, Ledger, "_refusal", refusal)
+    wrap(monkeypatch, refusals, "why_refused", refusal)
 
 
 @planted

@@ -16,7 +16,7 @@ from greenroom.actors.agent.turn_clock import TurnClock
 from greenroom.actors.face import requests
 from greenroom.actors.fair_queue import FairQueue
 from greenroom.actors.ledger import actor as ledger_actor
-from greenroom.actors.ledger.ledger import Ledger
+from greenroom.actors.ledger import solo
 from greenroom.actors.ledger.waits import WaitsForGraph
 from greenroom.actors.residency.protocol import Room
 from greenroom.actors.residency.table import ResidencyTable, ToSession
@@ -136,7 +136,7 @@ def the_time_that_a_turn_waits_counts_into_its_timeout(monkeypatch: pytest.Monke
 
 @caught_by("tests/simulation/test_poison.py::test_no_innocent_fails_and_poison_does[after a wait]")
 def a_crash_while_a_turn_waits_counts_as_one_while_it_executes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Ledger, "turn_waits", lambda *_: [])
+    monkeypatch.setattr(solo, "turn_waits", lambda *_: [])
 
 
 @planted

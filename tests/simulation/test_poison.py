@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec import Struct
 
 from greenroom import Turn, agent
-from greenroom.actors.ledger import suspects
+from greenroom.actors.ledger import recovery, solo, suspects
 from greenroom.actors.ledger.ledger import Ledger
 from greenroom.testing import Simulation
 
@@ -241,7 +241,7 @@ MISTAKES = {
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_wrong_rule_is_found(mistake: str, monkeypatch: pytest.MonkeyPatch) -> None:
     name, wrong = MISTAKES[mistake]
-    monkeypatch.setattr(f"greenroom.actors.ledger.ledger.{name}", wrong)
+    monkeypatch.setattr(recovery if name == "cut_off" else solo, name, wrong)
     assert_found(mistake)
 
 
@@ -250,11 +250,11 @@ def test_a_wrong_rule_is_found(mistake: str, monkeypatch: pytest.MonkeyPatch) ->
 )
 def test_a_rule_that_is_left_out_is_found(mistake: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if mistake == "nobody is held back":
-        monkeypatch.setattr(Ledger, "_held_back", lambda *_: None)
+        monkeypatch.setattr(solo, "held_back", lambda *_: None)
     elif mistake == "openings are not recorded":
         monkeypatch.setattr(Ledger, "cautious", False)
     else:
-        monkeypatch.setattr(Ledger, "turn_waits", lambda *_: [])
+        monkeypatch.setattr(solo, "turn_waits", lambda *_: [])
     assert_found(mistake)
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from greenroom.actors.ledger import closing, disk, recovery, spawning, turns
 from greenroom.actors.ledger.ledger import Ledger
 from greenroom.actors.ledger.log.commit_log import CommitLog
 from greenroom.actors.ledger.protocol import InterruptTurns, RecordClose, StopBeginning, TakeRun
@@ -24,8 +25,8 @@ def taken() -> tuple[Ledger, int]:
     commit_log = CommitLog(durability="process", next_seq=1)
     ledger = Ledger(commit_log, unfinished, backlog=10, attempts_of=lambda _: 3)
     ledger.now = 2.0
-    ledger.recover(unfinished)
-    effects = ledger.take_run(TakeRun(1, 1), "session")
+    recovery.recover(ledger, unfinished)
+    effects = turns.take_run(ledger, TakeRun(1, 1), "session")
     (read,) = (effect.message for effect in effects if isinstance(effect.message, Read))
     return ledger, read.request
 
@@ -36,7 +37,7 @@ def written(ledger: Ledger, effects: list[Any]) -> tuple[list[Any], list[str]]:
     effects = ledger.commit_log.take_batch()
     while batches := [e.message for e in effects if isinstance(e.message, WriteBatch)]:
         events += [r.row.type for b in batches for r in b.records if type(r) is AddEvent]
-        effects = ledger.written(BatchWritten(batches[0].number, 0.0))
+        effects = disk.written(ledger, BatchWritten(batches[0].number, 0.0))
         sent += effects
     return [effect.message for effect in sent if effect.to == "session"], events
 
@@ -51,7 +52,7 @@ def test_it_begins_with_them(taken: tuple[Ledger, int]) -> None:
 
 def test_it_does_not_begin_after_its_agent_was_closed(taken: tuple[Ledger, int]) -> None:
     ledger, request = taken
-    ledger.record_close(RecordClose(1, None, ((1, "/t/a"),), erase=False))
+    spawning.record_close(ledger, RecordClose(1, None, ((1, "/t/a"),), erase=False))
     messages, events = written(ledger, ledger.commit_log.answered(Answer(request, (OUTCOME,))))
     assert [type(message) for message in messages] == [NothingToRun]
     assert events == ["run.interrupted", "agent.closed"]
@@ -63,9 +64,9 @@ def test_it_does_not_begin_once_the_runtime_closes_and_stays_accepted(
 ) -> None:
     """Not even one that is to interrupt what is under way: none of its code was executed."""
     ledger, request = taken
-    ledger.stop_beginning(StopBeginning("the runtime is closing"), "supervisor")
-    ledger.interrupt_turns(InterruptTurns(end=end))
-    ledger.interrupt_turns(InterruptTurns(end=end, final=True))
+    closing.stop_beginning(ledger, StopBeginning("the runtime is closing"), "supervisor")
+    closing.interrupt_turns(ledger, InterruptTurns(end=end))
+    closing.interrupt_turns(ledger, InterruptTurns(end=end, final=True))
     messages, events = written(ledger, ledger.commit_log.answered(Answer(request, (OUTCOME,))))
     assert [type(message) for message in messages] == [NothingToRun]
     assert events == []

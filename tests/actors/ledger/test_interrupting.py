@@ -2,6 +2,7 @@
 
 from common.steps import Steps
 
+from greenroom.actors.ledger import accepting, interrupting
 from greenroom.actors.ledger.agent_runs import AgentRuns
 from greenroom.actors.ledger.ledger import Ledger
 from greenroom.actors.ledger.log.commit_log import CommitLog
@@ -28,12 +29,12 @@ def cost_of_one_of(queued: int) -> float:
     room = ledger()
     names = [f"run-{number}" for number in range(queued)]
     for name in names:
-        room.accept_run(run(1, "/t/a", name))
+        accepting.accept_run(room, run(1, "/t/a", name))
 
     steps = Steps()
     with steps.bytecodes():
         for name in reversed(names):
-            room.interrupt(stop(1, "/t/a", name))
+            interrupting.interrupt(room, stop(1, "/t/a", name))
     assert not room.runs
     return steps.found["bytecodes"] / queued
 
@@ -43,10 +44,10 @@ def cost_beside(idle: int) -> int:
     room = ledger()
     for number in range(idle):
         room.desks[number] = AgentRuns(number, f"/t/idle/{number}", "kind", present=True)
-    room.accept_run(run(10_000, "/t/busy/one", "run"))
+    accepting.accept_run(room, run(10_000, "/t/busy/one", "run"))
     steps = Steps()
     with steps.bytecodes():
-        room.interrupt(stop(9_999, "/t/busy"))
+        interrupting.interrupt(room, stop(9_999, "/t/busy"))
     assert not room.runs
     return steps.found["bytecodes"]
 

@@ -1,6 +1,7 @@
 """A run id from outside is looked up on disk, and its agent closes before the disk has answered."""
 
 from greenroom.actors.effects import Send
+from greenroom.actors.ledger import accepting, spawning
 from greenroom.actors.ledger.ledger import Ledger
 from greenroom.actors.ledger.log.commit_log import CommitLog
 from greenroom.actors.ledger.protocol import AcceptRun, RecordClose
@@ -18,9 +19,9 @@ def answer_after_the_closing(found: RunRow | None) -> object:
     ledger = Ledger(
         CommitLog(durability="process", next_seq=1), unfinished, backlog=10, attempts_of=lambda _: 3
     )
-    (asked,) = ledger.accept_run(ASK)
+    (asked,) = accepting.accept_run(ledger, ASK)
     assert isinstance(asked.message, Read)
-    ledger.record_close(RecordClose(2, "closer", ((1, "/t/a"),), erase=False))
+    spawning.record_close(ledger, RecordClose(2, "closer", ((1, "/t/a"),), erase=False))
     answered = ledger.commit_log.answered(Answer(asked.message.request, (found,)))
     assert not ledger.runs
     (told,) = (effect.message for effect in answered if isinstance(effect, Send) and effect.to == "caller")

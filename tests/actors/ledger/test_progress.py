@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from greenroom.actors.agent.reports import Reports
 from greenroom.actors.effects import StartTimer
 from greenroom.actors.events.protocol import Publish
+from greenroom.actors.ledger import accepting, disk, sessions, turns
 from greenroom.actors.ledger import progress as progress_module
 from greenroom.actors.ledger.agent_runs import OpenRun
 from greenroom.actors.ledger.ledger import Ledger
@@ -210,24 +211,26 @@ class Room:
         run_id = f"r{agent_id}"
         path = f"/t/{agent_id}"
         ask = AcceptRun(1, "caller", agent_id, path, "kind", b"", run_id, fresh=True)  # type: ignore[arg-type]
-        self.take(self.ledger.accept_run(ask))
-        self.take(self.ledger.take_run(TakeRun(agent_id, 1), f"session {agent_id}"))  # type: ignore[arg-type]
+        self.take(accepting.accept_run(self.ledger, ask))
+        self.take(turns.take_run(self.ledger, TakeRun(agent_id, 1), f"session {agent_id}"))  # type: ignore[arg-type]
         return run_id
 
     def tell(self, agent_id: int, told: range, dropped: int = 0) -> None:
         news = report(f"r{agent_id}", told, dropped)
         self.take(
-            self.ledger.progress(ReportProgress(agent_id, 1, news.run_id, news.told, news.size, dropped))
+            turns.progress(
+                self.ledger, ReportProgress(agent_id, 1, news.run_id, news.told, news.size, dropped)
+            )
         )  # type: ignore[arg-type]
 
     def end(self, agent_id: int) -> None:
         end = EndTurn(agent_id, 1, f"r{agent_id}", "completed", b"", None, 0.0, 1.0)  # type: ignore[arg-type]
-        self.take(self.ledger.end_turn(end, f"session {agent_id}"))
+        self.take(turns.end_turn(self.ledger, end, f"session {agent_id}"))
 
     def write(self) -> int:
         """The disk writes a batch; how many records."""
         batch = self.batches.pop(0)
-        self.take(self.ledger.written(BatchWritten(batch.number, 0.01)))
+        self.take(disk.written(self.ledger, BatchWritten(batch.number, 0.01)))
         return len(batch.records)
 
     def write_all(self) -> None:
@@ -242,7 +245,7 @@ class Room:
 
     def go_on(self) -> None:
         self.sent = [effect for effect in self.sent if not isinstance(effect, StartTimer)]
-        self.take(self.ledger.others_had_their_turn())
+        self.take(turns.others_had_their_turn(self.ledger))
 
     def told(self, what: type) -> list[Any]:
         sends = [effect for effect in self.sent if not isinstance(effect, StartTimer)]
@@ -264,7 +267,7 @@ def test_what_others_do_is_behind_a_bounded_number_of_one_turns_events() -> None
     before = 0
     while not [begun for begun in room.told(RunBegun) if begun.agent_id == 2]:
         before += room.write()
-        room.take(room.ledger.record_progress())
+        room.take(turns.record_progress(room.ledger))
     assert before <= 2 * MOST_UNWRITTEN + 10
     room.write_all()
     assert room.progress("r1") == list(range(100_000))
@@ -313,7 +316,7 @@ def test_while_the_store_cannot_be_written_a_turn_ends_all_the_same() -> None:
     assert not room.told(TurnSettled)
     room.commit_log.rejected()
     room.ledger.health.failed("the disk is full", 1.0)
-    room.take(room.ledger.store_failed())
+    room.take(disk.store_failed(room.ledger))
     while GoOnTelling() in room.timers():
         room.go_on()
     assert len(room.told(TurnSettled)) == 1
@@ -346,7 +349,7 @@ def test_an_end_that_waits_is_not_forgotten_with_its_session() -> None:
     room.tell(1, range(50_000))
     room.end(1)
     left: Any = AgentPassivated(1, 1, evicted=False, orderly=False)  # type: ignore[arg-type]
-    room.take(room.ledger.left(left))
+    room.take(sessions.left(room.ledger, left))
     room.write_all()
     ends = [event.type for event in room.events if event.run_id == "r1" and event.type.startswith("run.c")]
     assert ends == ["run.completed"]

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 from greenroom.actors.effects import Effect, Send
-from greenroom.actors.ledger.errands import STEPS_IN_PORTION, NextPortion
-from greenroom.actors.ledger.ledger import LOOKS_IN_STEP, Ledger
+from greenroom.actors.ledger import disk, recovery
+from greenroom.actors.ledger.errands import LOOKS_IN_STEP, STEPS_IN_PORTION, NextPortion
+from greenroom.actors.ledger.ledger import Ledger
 from greenroom.actors.ledger.log.commit_log import CommitLog
 from greenroom.actors.ledger.replies import LedgerReady
 from greenroom.actors.residency.protocol import ActivateAgent
@@ -40,12 +41,12 @@ def portions(unfinished: Unfinished) -> Iterator[tuple[Ledger, list[object]]]:
     """The ledger after each portion, and what was said in that portion."""
     commit_log = CommitLog(durability="process", next_seq=1)
     ledger = Ledger(commit_log, unfinished, backlog=10, attempts_of=lambda _: 3)
-    effects: Iterable[Effect] | None = ledger.recover(unfinished)
+    effects: Iterable[Effect] | None = recovery.recover(ledger, unfinished)
     while effects is not None:
         said = [effect.message for effect in effects if isinstance(effect, Send)]
         following = [message.number for message in said if isinstance(message, NextPortion)]
         yield ledger, [message for message in said if not isinstance(message, NextPortion)]
-        effects = ledger.go_on(following[0]) if following else None
+        effects = disk.go_on(ledger, following[0]) if following else None
 
 
 def largest_change(unfinished: Unfinished) -> tuple[int, list[int]]:

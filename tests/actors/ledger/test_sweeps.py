@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import pytest
 
 from greenroom.actors.effects import Effect, Send
+from greenroom.actors.ledger import accepting, disk, interrupting, sessions, spawning, turns, waiting
 from greenroom.actors.ledger.errands import STEPS_IN_PORTION, NextPortion
 from greenroom.actors.ledger.ledger import Ledger
 from greenroom.actors.ledger.log.commit_log import CommitLog
@@ -62,12 +63,12 @@ class Room:
         names = [f"{path}-{len(self.ledger.runs)}-{number}" for number in range(count)]
         for name in names:
             ask = AcceptRun(1, "caller", agent_id, path, "kind", b"", name, fresh=True)  # type: ignore[arg-type]
-            self.take(self.ledger.accept_run(ask))
+            self.take(accepting.accept_run(self.ledger, ask))
         return names
 
     def go_on(self) -> list[object]:
         """The next portion of the oldest errand."""
-        return self.take(self.ledger.go_on(self.under_way.pop(0)))
+        return self.take(disk.go_on(self.ledger, self.under_way.pop(0)))
 
     def finish(self) -> None:
         while self.under_way:
@@ -75,7 +76,7 @@ class Room:
 
     def begins(self, agent_id: int = 1, incarnation: int = 1) -> bool:
         """A session holds a slot and asks for a run."""
-        said = self.take(self.ledger.take_run(TakeRun(agent_id, incarnation), "session"))  # type: ignore[arg-type]
+        said = self.take(turns.take_run(self.ledger, TakeRun(agent_id, incarnation), "session"))  # type: ignore[arg-type]
         assert {type(message) for message in said} <= {RunBegun, NothingToRun} or said
         return any(isinstance(message, RunBegun) for message in said)
 
@@ -94,10 +95,12 @@ def stop(path: str = "/t/a", *, cascade: bool = False) -> InterruptRuns:
 
 
 INTERRUPTS = {
-    "of an agent": lambda room: room.ledger.interrupt(stop()),
-    "of an agent and those below": lambda room: room.ledger.interrupt(stop(cascade=True)),
-    "of a part of the tree": lambda room: room.ledger.interrupt_tree(InterruptTree(7, "caller", "/t")),
-    "of all": lambda room: room.ledger.interrupt_tree(InterruptTree(7, "caller", "/")),
+    "of an agent": lambda room: interrupting.interrupt(room.ledger, stop()),
+    "of an agent and those below": lambda room: interrupting.interrupt(room.ledger, stop(cascade=True)),
+    "of a part of the tree": lambda room: interrupting.interrupt_tree(
+        room.ledger, InterruptTree(7, "caller", "/t")
+    ),
+    "of all": lambda room: interrupting.interrupt_tree(room.ledger, InterruptTree(7, "caller", "/")),
 }
 
 
@@ -135,7 +138,7 @@ def test_it_leaves_others_alone_meanwhile() -> None:
     room = Room()
     room.accept(MANY)
     (other,) = room.accept(1, "/t/other", 2)
-    room.take(room.ledger.interrupt(stop()))
+    room.take(interrupting.interrupt(room.ledger, stop()))
     assert room.under_way
     assert room.begins(2)
     room.finish()
@@ -146,7 +149,7 @@ def test_a_turn_under_way_is_told_at_once() -> None:
     room = Room()
     room.accept(MANY)
     assert room.begins()
-    said = room.take(room.ledger.interrupt(stop()))
+    said = room.take(interrupting.interrupt(room.ledger, stop()))
     assert [type(message).__name__ for message in said].count("InterruptTurn") == 1
     room.finish()
     assert len(room.open) == 1, "its code ends it"
@@ -156,9 +159,9 @@ def test_a_turn_under_way_is_told_at_once() -> None:
 def test_two_at_once_each_end_their_own() -> None:
     room = Room()
     room.accept(MANY)
-    room.take(room.ledger.interrupt(stop()))
+    room.take(interrupting.interrupt(room.ledger, stop()))
     room.accept(MANY)
-    room.take(room.ledger.interrupt(stop()))
+    room.take(interrupting.interrupt(room.ledger, stop()))
     (last,) = room.accept(1)
     room.finish()
     assert room.open == {last}
@@ -170,7 +173,7 @@ def test_a_failed_start_fails_what_waited_for_it_and_nothing_later() -> None:
     room = Room()
     room.accept(MANY)
     failed = SessionFailed(1, 1, "no room", "OSError")  # type: ignore[arg-type]
-    room.take(room.ledger.session_failed(failed))
+    room.take(sessions.session_failed(room.ledger, failed))
     assert room.under_way
     later = set(room.accept(2))
     assert not room.begins(incarnation=2)
@@ -184,12 +187,12 @@ def test_closing_ends_all_runs_before_the_agent_is_gone() -> None:
     room.accept(MANY)
     assert room.begins()
     close = RecordClose(7, "caller", ((1, "/t/a"),), erase=False, closing="/t/a", count=1)  # type: ignore[arg-type]
-    room.take(room.ledger.record_close(close))
+    room.take(spawning.record_close(room.ledger, close))
     assert room.under_way
     assert not room.replies
     assert not room.begins()
     end = EndTurn(1, 1, next(iter(room.open)), "completed", b"", None, 1.0, 2.0)  # type: ignore[arg-type]
-    room.take(room.ledger.end_turn(end, "session"))
+    room.take(turns.end_turn(room.ledger, end, "session"))
     room.finish()
     assert not room.open
     assert 1 not in room.ledger.desks
@@ -202,11 +205,11 @@ def test_closing_ends_all_runs_before_the_agent_is_gone() -> None:
 def test_waiting_for_many_goes_in_portions_and_ends_when_nobody_waits_any_more() -> None:
     room = Room()
     names = tuple(room.accept(100 * STEPS_IN_PORTION))
-    room.take(room.ledger.await_runs(AwaitRuns(9, "caller", names, tell_sought=True)))  # type: ignore[arg-type]
+    room.take(waiting.await_runs(room.ledger, AwaitRuns(9, "caller", names, tell_sought=True)))  # type: ignore[arg-type]
     assert room.under_way
     asked = sum(1 for name in names if room.ledger.runs[name].asked)  # type: ignore[index]
     assert 0 < asked < len(names)
-    room.take(room.ledger.forget_runs(ForgetRuns(9, names)))  # type: ignore[arg-type]
+    room.take(waiting.forget_runs(room.ledger, ForgetRuns(9, names)))  # type: ignore[arg-type]
     room.finish()
     assert not any(run.asked for run in room.ledger.runs.values())
     assert not room.replies
@@ -215,8 +218,8 @@ def test_waiting_for_many_goes_in_portions_and_ends_when_nobody_waits_any_more()
 def test_those_that_end_meanwhile_are_told_once() -> None:
     room = Room()
     names = tuple(room.accept(100 * STEPS_IN_PORTION))
-    room.take(room.ledger.await_runs(AwaitRuns(9, "caller", names, tell_sought=True)))  # type: ignore[arg-type]
-    room.take(room.ledger.interrupt(stop()))
+    room.take(waiting.await_runs(room.ledger, AwaitRuns(9, "caller", names, tell_sought=True)))  # type: ignore[arg-type]
+    room.take(interrupting.interrupt(room.ledger, stop()))
     room.finish()
     told = [message.run.run_id for message in room.said if isinstance(message, RunOutcome)]
     assert sorted(told) == sorted(names)

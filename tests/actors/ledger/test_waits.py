@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from greenroom.actors.ledger import accepting, interrupting, turns, waiting
 from greenroom.actors.ledger.ledger import Ledger
 from greenroom.actors.ledger.log.commit_log import CommitLog
 from greenroom.actors.ledger.protocol import (
@@ -75,7 +76,7 @@ def test_continuations_that_one_end_lets_go_come_in_the_order_of_their_acceptanc
         run_id = model.running.pop(agent_id)
         after = Continuation(RunId(f"after {run_id}"), tuple(map(RunId, awaits)), b"")
         ended = EndTurn(agent_id, Incarnation(1), run_id, "completed", b"", None, 1.0, 1.0, after=after)
-        model.ledger.end_turn(ended, model.session(agent_id))
+        turns.end_turn(model.ledger, ended, model.session(agent_id))
     queue = [run.row.run_id for run in model.ledger.desks[agent_id].queue]
     assert queue == ["r3", "r4", "after r1", "after r2"]
 
@@ -142,15 +143,15 @@ class WaitsAgainstWhatCanEnd(RuleBasedStateMachine):
         self.made += 1
         run_id = RunId(f"r{self.made}")
         path = f"/t/{agent_id}"
-        self.ledger.accept_run(
-            AcceptRun(self.made, "caller", agent_id, path, "kind", b"", run_id, fresh=True)
+        accepting.accept_run(
+            self.ledger, AcceptRun(self.made, "caller", agent_id, path, "kind", b"", run_id, fresh=True)
         )
         self.queued[agent_id].append(run_id)
 
     @rule(agent_id=agents)
     def a_run_begins(self, agent_id: AgentId) -> None:
         if self.queued[agent_id] and agent_id not in self.running:
-            self.ledger.take_run(TakeRun(agent_id, Incarnation(1)), self.session(agent_id))
+            turns.take_run(self.ledger, TakeRun(agent_id, Incarnation(1)), self.session(agent_id))
             self.running[agent_id] = self.queued[agent_id].pop(0)
 
     @precondition(lambda self: self.running)
@@ -162,7 +163,7 @@ class WaitsAgainstWhatCanEnd(RuleBasedStateMachine):
         self.made += 1
         request = (agent_id, Incarnation(1), self.made)
         ask = AwaitRun(request, self.session(agent_id), awaited, tell_pending=True)
-        (answer,) = (effect.message for effect in self.ledger.await_run(ask))
+        (answer,) = (effect.message for effect in waiting.await_run(self.ledger, ask))
         self.waiting[request] = (waiter, awaited)
         if waiter in self.can_end():
             assert isinstance(answer, RunPending), "a wait that can end was refused"
@@ -191,7 +192,7 @@ class WaitsAgainstWhatCanEnd(RuleBasedStateMachine):
     @rule(data=st.data())
     def a_wait_is_given_up(self, data: st.DataObject) -> None:
         request = data.draw(st.sampled_from(sorted(self.waiting)))
-        self.ledger.forget(ForgetRequest(request, self.waiting.pop(request)[1]))
+        waiting.forget(self.ledger, ForgetRequest(request, self.waiting.pop(request)[1]))
 
     @precondition(lambda self: self.running)
     @rule(data=st.data(), continues=st.booleans())
@@ -205,7 +206,8 @@ class WaitsAgainstWhatCanEnd(RuleBasedStateMachine):
             awaits = data.draw(st.sets(st.sampled_from(others), max_size=2)) if others else set()
             after = Continuation(RunId(f"c{self.made}"), tuple(sorted(awaits)), b"")
             self.continuing[after.run_id] = (agent_id, set(awaits))
-        self.ledger.end_turn(
+        turns.end_turn(
+            self.ledger,
             EndTurn(agent_id, Incarnation(1), run_id, "completed", b"", None, 1.0, 1.0, after=after),
             self.session(agent_id),
         )
@@ -220,7 +222,7 @@ class WaitsAgainstWhatCanEnd(RuleBasedStateMachine):
             return
         run_id = data.draw(st.sampled_from(candidates))
         path = f"/t/{agent_id}"
-        self.ledger.interrupt(InterruptRuns(0, "caller", agent_id, path, run_id, False, "so"))
+        interrupting.interrupt(self.ledger, InterruptRuns(0, "caller", agent_id, path, run_id, False, "so"))
         if run_id in self.continuing:
             del self.continuing[run_id]
         else:

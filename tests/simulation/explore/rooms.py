@@ -27,7 +27,7 @@ class PlainLedger(LedgerActor):
 
     def configure(self, message: ConfigureLedger) -> list[Effect]:
         effects = super().configure(message)
-        self.ledger._latencies = _Unmeasured()
+        self.ledger.latencies = _Unmeasured()
         return effects
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from greenroom.actors.agent import lifecycle
 from greenroom.actors.agent.session import Session
+from greenroom.actors.ledger import interrupting, sessions
 from greenroom.actors.ledger.agent_runs import AgentRuns
 from greenroom.actors.ledger.ledger import Ledger
 from greenroom.actors.residency.table import ResidencyTable
@@ -75,7 +76,7 @@ def a_session_that_crashed_still_takes_a_run(monkeypatch: pytest.MonkeyPatch) ->
             desk.incarnation = news.incarnation
         return effects
 
-    wrap(monkeypatch, Ledger, "left", left)
+    wrap(monkeypatch, sessions, "left", left)
 
 
 @planted(windows.what_it_asked_before_it_crashed_comes_late, long=True)
@@ -131,7 +132,7 @@ def mail_is_kept_at_hand_only_once_the_session_is_open(monkeypatch: pytest.Monke
             desk.mail = []
         return original(self, news)
 
-    wrap(monkeypatch, Ledger, "session_started", started)
+    wrap(monkeypatch, sessions, "session_started", started)
 
 
 # A place is given up and taken again
@@ -196,9 +197,9 @@ def the_queue_keeps_a_turn_whose_session_crashed(monkeypatch: pytest.MonkeyPatch
 def a_run_that_is_interrupted_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(original: Any, self: Ledger, desk: Any, run: Any, reason: str) -> Any:
         effects = original(self, desk, run, reason)
-        return [*effects, *self._end(desk, run, "interrupted", reason)] if run is desk.running else effects
+        return [*effects, *self.end(desk, run, "interrupted", reason)] if run is desk.running else effects
 
-    wrap(monkeypatch, Ledger, "_interrupt", interrupt)
+    wrap(monkeypatch, interrupting, "interrupt_run", interrupt)
 
 
 @planted(windows.the_code_may_not_have_begun)
@@ -279,7 +280,7 @@ def only_runs_that_complete_let_a_continuation_go_on(monkeypatch: pytest.MonkeyP
             run.continuations = []
         return original(self, desk, run, status, *given, **named)
 
-    wrap(monkeypatch, Ledger, "_end", end)
+    wrap(monkeypatch, Ledger, "end", end)
 
 
 @planted(windows.one_of_two_is_interrupted_meanwhile, long=True)
@@ -289,7 +290,7 @@ def each_end_starts_the_continuation(monkeypatch: pytest.MonkeyPatch) -> None:
             continuation.waiting_for.clear()
         return original(self, desk, run, *given, **named)
 
-    wrap(monkeypatch, Ledger, "_end", end)
+    wrap(monkeypatch, Ledger, "end", end)
 
 
 @planted(windows.who_asked_is_evicted)
