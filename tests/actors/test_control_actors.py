@@ -21,6 +21,7 @@ from greenroom.actors.ledger.protocol import AwaitRun, CloseLedger, ConfigureLed
 from greenroom.actors.ledger.replies import (
     AgentSpawned,
     LedgerClosed,
+    LedgerReady,
     MessageAccepted,
     RequestRefused,
     RunAccepted,
@@ -88,6 +89,7 @@ class Stage(Actor):
                 self.send(self.roles["events"], ConfigureEvents(unfinished.next_seq - 1))
                 ledger = ConfigureLedger(unfinished, "process", 100, attempts_of)
                 self.send(self.roles["ledger"], ledger)
+            case LedgerReady():
                 self.send(self.watcher, Opened())
             case Say(to, said):
                 if hasattr(said, "reply_to"):
