@@ -17,6 +17,7 @@ from greenroom.actors.ledger.ledger import Ledger
 from greenroom.actors.ledger.log.commit_log import CommitLog
 from greenroom.actors.ledger.queries import LedgerQueries
 from greenroom.actors.ledger.sweep import InterruptSweep
+from greenroom.actors.residency import reporting
 from greenroom.actors.residency.table import ResidencyTable
 from greenroom.actors.slots.table import SlotTable
 
@@ -102,7 +103,7 @@ REFUSED: dict[str, tuple[Any, str, Callable[[Runtime], Any]]] = {
     "view.run": (LedgerQueries, "run", lambda runtime: runtime.run("named")),
     "path": (PathTable, "handle", lambda runtime: runtime.agent("/t/a").send(1)),
     "pull": (EventBuffer, "pull", lambda runtime: list(runtime.events(follow=False))),
-    "residency": (ResidencyTable, "describe", lambda runtime: runtime.stats()),
+    "residency": (reporting, "describe", lambda runtime: runtime.stats()),
     "pin": (ResidencyTable, "pin", lambda runtime: runtime.agent("/t/a").pin()),
     "slots": (SlotTable, "describe", lambda runtime: runtime.stats()),
 }

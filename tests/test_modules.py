@@ -16,7 +16,6 @@ TOO_LONG = {
     "actors/agent/turn.py": 535,
     "actors/ledger/log/commit_log.py": 445,
     "actors/processes/table.py": 470,
-    "actors/residency/table.py": 690,
     "actors/systems/local.py": 460,
     "persistence/sql_writes.py": 415,
     "persistence/store.py": 440,

@@ -9,6 +9,8 @@ from ...types import Address, AgentId, Incarnation
 from ..containing import refused
 from ..shell import ActorShell, Contained
 from ..storage.protocol import Answer
+from . import reporting, session_facts, unloading
+from .entry import PatienceEnded, ResidencyEffect, StartSession, ToSession
 from .protocol import (
     ActivateAgent,
     CancelActivation,
@@ -28,7 +30,7 @@ from .protocol import (
     UnloadAll,
     UnloadMore,
 )
-from .table import ResidencyEffect, ResidencyTable, StartSession, ToSession, _PatienceEnded
+from .table import ResidencyTable
 
 Session = tuple[AgentId, Incarnation]
 
@@ -51,11 +53,13 @@ class ResidencyLRU(ActorShell):
         return AgentActor
 
     def decide(self, message: object, sender: Address) -> Iterable[Any]:
-        command: ResidencyCommand | SessionFact | Answer | _PatienceEnded = message  # type: ignore[assignment]
+        command: ResidencyCommand | SessionFact | Answer | PatienceEnded = message  # type: ignore[assignment]
         table, now = self.table, self.clock()
         match command:
             case SessionIdle():
-                return table.session_idle(command.agent_id, command.incarnation, command.seen, now=now)
+                return session_facts.session_idle(
+                    table, command.agent_id, command.incarnation, command.seen, now=now
+                )
             case ActivateAgent():
                 return table.summon(
                     command.agent_id,
@@ -66,21 +70,25 @@ class ResidencyLRU(ActorShell):
                     now=now,
                 )
             case SessionWaits():
-                return table.session_waits(command.agent_id, command.incarnation, now=now)
+                return session_facts.session_waits(table, command.agent_id, command.incarnation, now=now)
             case SessionReturns():
-                return table.session_returns(command.agent_id, command.incarnation, command.number, now=now)
+                return session_facts.session_returns(
+                    table, command.agent_id, command.incarnation, command.number, now=now
+                )
             case SessionAsks():
-                return table.session_asks(
-                    command.agent_id, command.incarnation, goes_on=command.goes_on, now=now
+                return session_facts.session_asks(
+                    table, command.agent_id, command.incarnation, goes_on=command.goes_on, now=now
                 )
             case Answer():
-                return table.loaded(command.request, command.value, command.error, now=now)
+                return session_facts.loaded(table, command.request, command.value, command.error, now=now)
             case SessionOpened():
-                return table.session_opened(command.agent_id, command.incarnation, now=now)
+                return session_facts.session_opened(table, command.agent_id, command.incarnation, now=now)
             case SessionEnded():
-                return table.session_ended(command.agent_id, command.incarnation, command.seen, now=now)
-            case _PatienceEnded():
-                return table.patience_ended(now=now)
+                return session_facts.session_ended(
+                    table, command.agent_id, command.incarnation, command.seen, now=now
+                )
+            case PatienceEnded():
+                return session_facts.patience_ended(table, now=now)
             case CancelActivation():
                 return table.dismiss(command.agent_id, gone=command.gone, now=now)
             case EvictAgent():
@@ -94,11 +102,11 @@ class ResidencyLRU(ActorShell):
                     now=now,
                 )
             case DescribeResidency():
-                return table.describe(command.request, sender, command.agent_ids)
+                return reporting.describe(table, command.request, sender, command.agent_ids)
             case UnloadAll():
-                return table.unload_all(sender, now=now)
+                return unloading.unload_all(table, sender, now=now)
             case UnloadMore():
-                return table.unload_more(now=now)
+                return unloading.unload_more(table, now=now)
             case ConfigureResidency():
                 return table.configure(command.residents, command.patience, command.share, now=now)
         assert_never(command)
@@ -117,7 +125,7 @@ class ResidencyLRU(ActorShell):
         # The agent may live at another address by now.
         if self.addresses.get(agent_id) == address:
             del self.addresses[agent_id]
-        return self.table.session_lost(agent_id, incarnation, now=self.clock())
+        return session_facts.session_lost(self.table, agent_id, incarnation, now=self.clock())
 
     def perform(self, effect: ResidencyEffect) -> None:
         match effect:

@@ -36,6 +36,7 @@ from greenroom.actors.ledger.ledger import Ledger
 from greenroom.actors.ledger.log.commit_log import CommitLog
 from greenroom.actors.ledger.log.memtable import Memtable
 from greenroom.actors.ledger.protocol import RecordSpawn
+from greenroom.actors.residency import session_facts
 from greenroom.actors.residency.lru import LRU
 from greenroom.actors.residency.table import ResidencyTable
 from greenroom.actors.slots.table import SlotTable
@@ -275,7 +276,7 @@ def spawns_of_one_path_do_not_wait_for_each_other(monkeypatch: pytest.MonkeyPatc
 @planted
 def the_limit_of_residents_is_one_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     def load(original: Any, self: ResidencyTable, entry: Any, now: float) -> Any:
-        self._limit += len(self._residents) == self._limit - 1  # counted before and after
+        self.limit += len(self.residents) == self.limit - 1  # counted before and after
         return original(self, entry, now)
 
     wrap(monkeypatch, ResidencyTable, "_load", load)
@@ -286,7 +287,7 @@ def an_agent_is_evicted_though_work_is_on_its_way(monkeypatch: pytest.MonkeyPatc
     def idle(original: Any, self: ResidencyTable, agent_id: Any, number: Any, seen: int, **now: Any) -> Any:
         return original(self, agent_id, number, 1 << 30, **now)
 
-    wrap(monkeypatch, ResidencyTable, "session_idle", idle)
+    wrap(monkeypatch, session_facts, "session_idle", idle)
 
 
 @planted
@@ -400,9 +401,9 @@ def an_older_session_is_taken_for_the_new_one(monkeypatch: pytest.MonkeyPatch) -
     """The incarnation check of the residency is gone."""
 
     def current(original: Any, self: ResidencyTable, agent_id: Any, incarnation: Any) -> Any:
-        return self._entries.get(agent_id)
+        return self.entries.get(agent_id)
 
-    wrap(monkeypatch, ResidencyTable, "_current", current)
+    wrap(monkeypatch, ResidencyTable, "current", current)
 
 
 @planted

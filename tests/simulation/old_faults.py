@@ -18,8 +18,9 @@ from greenroom.actors.fair_queue import FairQueue
 from greenroom.actors.ledger import actor as ledger_actor
 from greenroom.actors.ledger import solo
 from greenroom.actors.ledger.waits import WaitsForGraph
+from greenroom.actors.residency import session_facts
+from greenroom.actors.residency.entry import ToSession
 from greenroom.actors.residency.protocol import Room
-from greenroom.actors.residency.table import ResidencyTable, ToSession
 from greenroom.errors import StoreError
 from greenroom.persistence import schema
 from greenroom.persistence.store import Store
@@ -120,11 +121,11 @@ def who_has_waited_longest_is_first_whatever_its_tree(monkeypatch: pytest.Monkey
 
 @caught_by("tests/contract/test_waiting.py::test_turns_that_wait_for_people_stop_nobody")
 def a_waiting_turn_keeps_its_place_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ResidencyTable, "session_waits", lambda *_, **__: ())
-    monkeypatch.setattr(ResidencyTable, "session_returns", go_on_at_once)
+    monkeypatch.setattr(session_facts, "session_waits", lambda *_, **__: ())
+    monkeypatch.setattr(session_facts, "session_returns", go_on_at_once)
 
 
-def go_on_at_once(_: ResidencyTable, agent_id: AgentId, __: object, number: int, **___: object) -> Any:
+def go_on_at_once(_: object, agent_id: AgentId, __: object, number: int, **___: object) -> Any:
     """Answer an agent that has its place all the time."""
     return (ToSession(agent_id, Room(number)),)
 

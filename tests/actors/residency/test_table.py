@@ -6,11 +6,14 @@ others.
 """
 
 from collections.abc import Iterable
+from functools import partial
 
 import pytest
 from msgspec.structs import replace
 
 from greenroom.actors.effects import Send, StartTimer
+from greenroom.actors.residency import reporting, session_facts, unloading
+from greenroom.actors.residency.entry import PatienceEnded, ResidencyEffect, StartSession, ToSession
 from greenroom.actors.residency.protocol import (
     AgentActivated,
     AgentPassivated,
@@ -29,14 +32,7 @@ from greenroom.actors.residency.protocol import (
     Unload,
     UnloadMore,
 )
-from greenroom.actors.residency.table import (
-    UNLOADS_IN_PORTION,
-    ResidencyEffect,
-    ResidencyTable,
-    StartSession,
-    ToSession,
-    _PatienceEnded,
-)
+from greenroom.actors.residency.table import ResidencyTable
 from greenroom.actors.slots.protocol import EndHolder
 from greenroom.actors.storage.protocol import Ask
 from greenroom.errors import GreenroomError, SnapshotTampered
@@ -83,7 +79,7 @@ class House:
                 return f"rest {agent_id}"
             case ToSession(agent_id, Unload(gone)):
                 return f"unload {agent_id}" + " gone" * gone
-            case StartTimer(after, _PatienceEnded()):
+            case StartTimer(after, PatienceEnded()):
                 return f"patience {after}"
             case Send("ledger", AgentActivated(agent_id, incarnation)):
                 self.incarnations[agent_id] = incarnation
@@ -133,35 +129,37 @@ class House:
         incarnation = Incarnation(self.incarnations.get(n, 0))
         row = AgentRow(AgentId(n), f"/t/{n}", "kind", 1, b"", 0, 0, status, incarnation=incarnation)
         image = None if missing or error else AgentImage(row)
-        return self.words(self.table.loaded(self.requests[n], image, error, now=self.now))
+        return self.words(session_facts.loaded(self.table, self.requests[n], image, error, now=self.now))
 
     def news(self, n: int, incarnation: int | None) -> tuple[AgentId, Incarnation]:
         return AgentId(n), Incarnation(incarnation or self.incarnations[n])
 
     def opened(self, n: int, of: int | None = None) -> list[str]:
-        return self.words(self.table.session_opened(*self.news(n, of), now=self.now))
+        return self.words(session_facts.session_opened(self.table, *self.news(n, of), now=self.now))
 
     def idle(self, n: int, seen: int = 1, of: int | None = None) -> list[str]:
-        return self.words(self.table.session_idle(*self.news(n, of), seen, now=self.now))
+        return self.words(session_facts.session_idle(self.table, *self.news(n, of), seen, now=self.now))
 
     def waits(self, n: int, of: int | None = None) -> list[str]:
-        return self.words(self.table.session_waits(*self.news(n, of), now=self.now))
+        return self.words(session_facts.session_waits(self.table, *self.news(n, of), now=self.now))
 
     def returns(self, n: int, number: int = 1, of: int | None = None) -> list[str]:
-        return self.words(self.table.session_returns(*self.news(n, of), number, now=self.now))
+        return self.words(
+            session_facts.session_returns(self.table, *self.news(n, of), number, now=self.now)
+        )
 
     def asks(self, n: int, *, goes_on: bool = False, of: int | None = None) -> list[str]:
-        asks = self.table.session_asks
+        asks = partial(session_facts.session_asks, self.table)
         return self.words(asks(*self.news(n, of), goes_on=goes_on, now=self.now))
 
     def ended(self, n: int, seen: int = 1, of: int | None = None) -> list[str]:
-        return self.words(self.table.session_ended(*self.news(n, of), seen, now=self.now))
+        return self.words(session_facts.session_ended(self.table, *self.news(n, of), seen, now=self.now))
 
     def lost(self, n: int, of: int | None = None) -> list[str]:
-        return self.words(self.table.session_lost(*self.news(n, of), now=self.now))
+        return self.words(session_facts.session_lost(self.table, *self.news(n, of), now=self.now))
 
     def patience_ended(self) -> list[str]:
-        return self.words(self.table.patience_ended(now=self.now))
+        return self.words(session_facts.patience_ended(self.table, now=self.now))
 
     def evict(self, n: int, request: int = 5) -> list[str]:
         return self.words(self.table.evict(AgentId(n), request, "user", now=self.now))
@@ -171,13 +169,13 @@ class House:
         return self.words(table.pin(AgentId(n), 6, "user", pinned=pinned, now=now))
 
     def unload_all(self) -> list[str]:
-        return self.words(self.table.unload_all("supervisor", now=self.now))
+        return self.words(unloading.unload_all(self.table, "supervisor", now=self.now))
 
     def unload_more(self) -> list[str]:
-        return self.words(self.table.unload_more(now=self.now))
+        return self.words(unloading.unload_more(self.table, now=self.now))
 
     def describe(self, *agents: int) -> ResidencyReport:
-        self.words(self.table.describe(7, "user", [AgentId(n) for n in agents]))
+        self.words(reporting.describe(self.table, 7, "user", [AgentId(n) for n in agents]))
         return self.report
 
     def stage(self, n: int) -> str:
@@ -910,13 +908,13 @@ def test_all_sessions_end_and_nobody_is_admitted_when_the_runtime_closes() -> No
 
 def test_many_that_wait_are_forgotten_in_portions_and_none_is_admitted_meanwhile() -> None:
     room = House(1).busy(0)
-    for n in range(1, 2 * UNLOADS_IN_PORTION):
+    for n in range(1, 2 * unloading.UNLOADS_IN_PORTION):
         room.summon(n)
     assert room.unload_all() == ["unload 0", "more"]
-    assert len(room.table._entries) == UNLOADS_IN_PORTION + 1, "0 unloads"
+    assert len(room.table.entries) == unloading.UNLOADS_IN_PORTION + 1, "0 unloads"
     assert room.ended(0) == ["left 0.1"], "its place is for nobody, and not all are looked at"
     assert room.unload_more() == ["supervisor: all unloaded"]
-    assert not room.table._entries
+    assert not room.table.entries
 
 
 def test_with_nobody_in_memory_all_is_unloaded_at_once() -> None:
@@ -966,7 +964,7 @@ def test_nothing_is_kept_of_an_agent_that_is_gone() -> None:
         room.rest(n)
         room.evict(n)
         room.ended(n)
-    table, lru = room.table, room.table._lru
-    kept = [*table._entries, *table._residents, *table._away, *table._unasked, *table._loads]
-    assert len(table._queue) == 0
+    table, lru = room.table, room.table.lru
+    kept = [*table.entries, *table.residents, *table.away, *table.unasked, *table.loads]
+    assert len(table.queue) == 0
     assert [*kept, *lru._idle, *lru._kept, *lru._pins] == []

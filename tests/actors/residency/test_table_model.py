@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from greenroom.actors.effects import Send, StartTimer
-from greenroom.actors.residency import table
+from greenroom.actors.residency import reporting, session_facts, unloading
+from greenroom.actors.residency.entry import PatienceEnded, ResidencyEffect, StartSession, ToSession
 from greenroom.actors.residency.protocol import (
     AgentActivated,
     AgentPassivated,
@@ -41,13 +42,7 @@ from greenroom.actors.residency.protocol import (
     Unload,
     UnloadMore,
 )
-from greenroom.actors.residency.table import (
-    ResidencyEffect,
-    ResidencyTable,
-    StartSession,
-    ToSession,
-    _PatienceEnded,
-)
+from greenroom.actors.residency.table import ResidencyTable
 from greenroom.actors.slots.protocol import EndHolder
 from greenroom.actors.storage.protocol import Ask
 from greenroom.errors import SnapshotTampered
@@ -214,7 +209,7 @@ class ResidencyAgainstAList(RuleBasedStateMachine):
                     self.session_of(agent_id).inbox.append(rest)
                 case ToSession(agent_id, Unload() as unload):
                     self.sent_away(agent_id, unload)
-                case StartTimer(_, _PatienceEnded()):
+                case StartTimer(_, PatienceEnded()):
                     assert self.patient is None, "one timer is enough"
                     self.patient = {
                         (each, resident.incarnation)
@@ -429,12 +424,12 @@ class ResidencyAgainstAList(RuleBasedStateMachine):
             self.with_work.discard(agent_id)
         elif how == "tampered":
             image, error = None, SnapshotTampered(row.path, "altered")
-        self.perform(self.table.loaded(request, image, error, now=self.now))
+        self.perform(session_facts.loaded(self.table, request, image, error, now=self.now))
 
     @precondition(lambda self: self.stale)
     @rule()
     def the_ledger_answers_too_late(self) -> None:
-        assert not self.table.loaded(self.stale.pop(), None, None, now=self.now)
+        assert not session_facts.loaded(self.table, self.stale.pop(), None, None, now=self.now)
 
     @rule(agent_id=agents)
     def a_user_evicts(self, agent_id: AgentId) -> None:
@@ -466,7 +461,7 @@ class ResidencyAgainstAList(RuleBasedStateMachine):
             if resident and resident.incarnation == incarnation:
                 resident.slow = True
         self.patient = None
-        self.perform(self.table.patience_ended(now=self.now))
+        self.perform(session_facts.patience_ended(self.table, now=self.now))
 
     # The sessions
 
@@ -603,33 +598,37 @@ class ResidencyAgainstAList(RuleBasedStateMachine):
             case SessionOpened():
                 if resident and resident.stage == "opening":
                     resident.stage = "open"
-                effects = table.session_opened(agent_id, incarnation, now=self.now)
+                effects = session_facts.session_opened(table, agent_id, incarnation, now=self.now)
             case SessionIdle():
                 if resident and resident.stage == "opening":
                     resident.stage = "open"
                 if resident and resident.stage == "open":
                     self.comes_to_rest(agent_id, resident, news.seen)
-                effects = table.session_idle(agent_id, incarnation, news.seen, now=self.now)
+                effects = session_facts.session_idle(table, agent_id, incarnation, news.seen, now=self.now)
             case SessionWaits():
                 if resident and resident.stage == "open":
                     resident.away = True
                     self.leaves_line(agent_id)
-                effects = table.session_waits(agent_id, incarnation, now=self.now)
+                effects = session_facts.session_waits(table, agent_id, incarnation, now=self.now)
             case SessionReturns():
                 if resident and resident.stage == "open":
                     self.queue(agent_id, goes_on=True)
-                effects = table.session_returns(agent_id, incarnation, news.number, now=self.now)
+                effects = session_facts.session_returns(
+                    table, agent_id, incarnation, news.number, now=self.now
+                )
             case SessionAsks():
                 if resident and resident.stage == "open":
                     self.asks(agent_id, resident)
-                effects = table.session_asks(agent_id, incarnation, goes_on=False, now=self.now)
+                effects = session_facts.session_asks(
+                    table, agent_id, incarnation, goes_on=False, now=self.now
+                )
             case SessionEnded():
                 if resident and resident.stage != "unloading" and news.seen < resident.sent:
                     self.called_back[agent_id] = self.told_last[agent_id]
                     self.with_work.add(agent_id)
-                effects = table.session_ended(agent_id, incarnation, news.seen, now=self.now)
+                effects = session_facts.session_ended(table, agent_id, incarnation, news.seen, now=self.now)
             case _:
-                effects = table.session_lost(agent_id, incarnation, now=self.now)
+                effects = session_facts.session_lost(table, agent_id, incarnation, now=self.now)
         assert resident or not effects, "late news changes nothing"
         if session.state == "gone" and not session.news:
             self.sessions.remove(session)
@@ -664,7 +663,7 @@ class ResidencyAgainstAList(RuleBasedStateMachine):
 
     def report(self) -> ResidencyReport:
         agents = [AgentId(n) for n in range(1, AGENTS + 1)]
-        (effect,) = self.table.describe(1, "user", agents)
+        (effect,) = reporting.describe(self.table, 1, "user", agents)
         assert isinstance(effect, Send)
         assert isinstance(effect.message, ResidencyReport)
         return effect.message
@@ -717,16 +716,16 @@ class ResidencyAgainstAList(RuleBasedStateMachine):
     @invariant()
     def nothing_is_counted_twice_or_forgotten(self) -> None:
         table = self.table
-        entries = table._entries.values()
-        assert set(table._entries) == set(self.residents) | set(self.line)
-        assert set(table._residents) == set(self.placed)
-        assert set(table._away) == set(self.residents) - set(self.placed)
-        assert list(table._queue.order()) == self.line
-        assert set(table._loads.values()) == {each for each in entries if each.stage == "loading"}
-        assert table._coming == sum(each.coming for each in entries)
-        assert set(table._unasked) <= set(self.residents)
-        assert table._needed == self.needed
-        lru = table._lru
+        entries = table.entries.values()
+        assert set(table.entries) == set(self.residents) | set(self.line)
+        assert set(table.residents) == set(self.placed)
+        assert set(table.away) == set(self.residents) - set(self.placed)
+        assert list(table.queue.order()) == self.line
+        assert set(table.loads.values()) == {each for each in entries if each.stage == "loading"}
+        assert table.coming == sum(each.coming for each in entries)
+        assert set(table.unasked) <= set(self.residents)
+        assert table.needed == self.needed
+        lru = table.lru
         assert set(lru._idle) | lru._kept == set(self.rested)
 
     # The end
@@ -740,7 +739,7 @@ class ResidencyAgainstAList(RuleBasedStateMachine):
                 self.act(session)
             elif self.unload_more:  # Last of all: sessions that are not asked to end yet go on meanwhile.
                 self.unload_more = False
-                self.perform(self.table.unload_more(now=self.now))
+                self.perform(unloading.unload_more(self.table, now=self.now))
             elif waits_end and (waiting := [s for s in self.sessions if s.state == "waiting"]):
                 self.returns(waiting[0])
             else:
@@ -777,7 +776,7 @@ class ResidencyAgainstAList(RuleBasedStateMachine):
         self.the_runtime_closes()
         self.quiet_down(waits_end=True)
         assert self.all_unloaded == 1
-        assert not self.table._entries
+        assert not self.table.entries
 
     def the_runtime_closes(self) -> None:
         self.closing = True
@@ -792,7 +791,7 @@ class ResidencyAgainstAList(RuleBasedStateMachine):
         for agent_id in [each for each in self.residents if self.loads(each)]:
             del self.residents[agent_id]
             self.stale.append(self.questions.pop(agent_id))
-        self.perform(self.table.unload_all("supervisor", now=self.now))
+        self.perform(unloading.unload_all(self.table, "supervisor", now=self.now))
 
 
 class ResidencyThatCloses(ResidencyAgainstAList):
@@ -807,12 +806,12 @@ class ResidencyThatCloses(ResidencyAgainstAList):
         self.quiet_down(waits_end=True)
         assert self.all_unloaded == 1
         assert not self.evicting, "every eviction is answered"
-        assert not self.table._entries
+        assert not self.table.entries
 
 
 @pytest.fixture(autouse=True)
 def unloads_in_small_portions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table, "UNLOADS_IN_PORTION", 2)
+    monkeypatch.setattr(unloading, "UNLOADS_IN_PORTION", 2)
 
 
 TestResidencyAgainstAList = ResidencyAgainstAList.TestCase

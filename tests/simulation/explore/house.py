@@ -30,6 +30,7 @@ from greenroom.actors.directory.protocol import (
     SubmitRun,
 )
 from greenroom.actors.ledger.protocol import AwaitRun, ConfigureLedger
+from greenroom.actors.residency import reporting
 from greenroom.actors.residency.protocol import ConfigureResidency
 from greenroom.actors.shell import Meet
 from greenroom.actors.slots.actor import SlotAllocator
@@ -290,7 +291,10 @@ class House:
     def check_books(self) -> None:
         """Nothing is held, and nobody waits."""
         slots, rooms, ledger = (self.look(role) for role in ("slots", "residency", "ledger"))
-        (slot_report,), (room_report,) = slots.table.describe(0, None), rooms.table.describe(0, None)
+        (slot_report,), (room_report,) = (
+            slots.table.describe(0, None),
+            reporting.describe(rooms.table, 0, None),
+        )
         taken, room = slot_report.message, room_report.message
         assert (taken.granted, taken.waiting) == (0, 0), f"G1: a slot never came back: {taken}"
         assert (room.waiting, room.in_wait) == (0, 0), f"G4: {room}"

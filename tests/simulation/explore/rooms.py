@@ -5,7 +5,7 @@ from greenroom.actors.ledger.actor import LedgerActor
 from greenroom.actors.ledger.latencies import Latencies
 from greenroom.actors.ledger.protocol import ConfigureLedger
 from greenroom.actors.residency.actor import ResidencyLRU
-from greenroom.actors.residency.table import StartSession
+from greenroom.actors.residency.entry import StartSession
 from greenroom.types import Timestamp
 
 from .plain_agent import PlainAgent

@@ -10,6 +10,7 @@ from greenroom.actors.agent.session import Session
 from greenroom.actors.ledger import interrupting, sessions
 from greenroom.actors.ledger.agent_runs import AgentRuns
 from greenroom.actors.ledger.ledger import Ledger
+from greenroom.actors.residency import session_facts
 from greenroom.actors.residency.table import ResidencyTable
 from greenroom.actors.slots.table import SlotTable
 
@@ -104,7 +105,7 @@ planted(windows.more_comes_for_who_is_to_go)(mistakes.an_agent_is_evicted_though
 @planted(windows.it_is_asked_to_leave, long=True)
 def work_for_one_that_unloads_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     def summon(original: Any, self: ResidencyTable, agent_id: Any, path: str, **named: Any) -> Any:
-        entry = self._entries.get(agent_id)
+        entry = self.entries.get(agent_id)
         return (
             ()
             if entry is not None and entry.stage == "unloading"
@@ -118,10 +119,10 @@ def work_for_one_that_unloads_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> N
 def a_place_is_given_away_before_it_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     def unload(original: Any, self: ResidencyTable, entry: Any, now: Any, **named: Any) -> Any:
         effects = original(self, entry, now, **named)
-        del self._residents[entry.agent_id]
+        del self.residents[entry.agent_id]
         return effects
 
-    wrap(monkeypatch, ResidencyTable, "_unload", unload)
+    wrap(monkeypatch, ResidencyTable, "unload", unload)
 
 
 @planted(windows.it_is_asked_to_leave)
@@ -142,7 +143,7 @@ def mail_is_kept_at_hand_only_once_the_session_is_open(monkeypatch: pytest.Monke
 def a_turn_that_goes_on_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     def place(original: Any, self: ResidencyTable, entry: Any, now: Any) -> Any:
         effects = original(self, entry, now)
-        del self._residents[entry.agent_id]
+        del self.residents[entry.agent_id]
         return effects
 
     wrap(monkeypatch, ResidencyTable, "_place", place)
@@ -174,10 +175,10 @@ def who_was_interrupted_while_it_waited_takes_its_next_run_without_a_place(
 @planted(windows.who_has_run_after_run_gives_way)
 def who_gives_way_is_not_called_back(monkeypatch: pytest.MonkeyPatch) -> None:
     def asks(original: Any, self: ResidencyTable, agent_id: Any, number: Any, **named: Any) -> Any:
-        self._entries[agent_id].has_work = False
+        self.entries[agent_id].has_work = False
         return original(self, agent_id, number, **named)
 
-    wrap(monkeypatch, ResidencyTable, "session_asks", asks)
+    wrap(monkeypatch, session_facts, "session_asks", asks)
 
 
 @planted(windows.who_waits_may_crash, long=True)
@@ -244,7 +245,7 @@ planted(windows.its_turn_is_under_way)(mistakes.a_closed_agent_keeps_its_runs)
 @planted(windows.it_was_just_spawned)
 def an_agent_that_is_closed_while_it_opens_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     def dismiss(original: Any, self: ResidencyTable, agent_id: Any, *, gone: bool, now: Any) -> Any:
-        entry = self._entries.get(agent_id)
+        entry = self.entries.get(agent_id)
         opening = entry is not None and entry.stage == "opening"
         return () if opening else original(self, agent_id, gone=gone, now=now)
 
@@ -257,9 +258,9 @@ def a_load_that_was_called_off_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
         request = entry.request
         original(self, entry)
         if request is not None:
-            self._loads[request] = entry
+            self.loads[request] = entry
 
-    wrap(monkeypatch, ResidencyTable, "_forget", forget)
+    wrap(monkeypatch, ResidencyTable, "forget", forget)
 
 
 planted(windows.two_want_its_path)(mistakes.spawns_of_one_path_do_not_wait_for_each_other)
