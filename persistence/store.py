@@ -22,10 +22,12 @@ from .lease import StoreLease, admit
 from .processes import PROCESS_COLUMNS, ProcessRow, columns_of
 from .pruning import Pruner, Step
 from .reader import Reader
+from .record_groups import grouped
 from .records import AddAgent, AddEvent, AddMessage, AddRun, EraseAgent, Record
 from .retention import pages_to_give_back, rows_of_a_step
 from .rows import RunRow, Unfinished
-from .sql_writes import WRITES, grouped, statements
+from .sql_writes import WRITES, statements
+from .write_failures import Misplaced, WriteFailed, failure_of, is_failed_flush
 
 log = logging.getLogger("greenroom")
 
@@ -48,52 +50,6 @@ LONG_LOG = 16_384
 """Pages: 64 MiB, a log that a reader made longer than it has to be."""
 
 NORMAL, FULL = 1, 2  # of `PRAGMA synchronous`: an fsync at checkpoints only, in every commit
-
-_OF_THE_DISK = {  # it may be over at the next try
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_LOCKED,
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_READONLY,
-    sqlite3.SQLITE_CANTOPEN,
-    sqlite3.SQLITE_PERM,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_NOLFS,
-    sqlite3.SQLITE_NOMEM,
-    sqlite3.SQLITE_INTERRUPT,
-    sqlite3.SQLITE_ABORT,
-    sqlite3.SQLITE_PROTOCOL,
-}
-_OF_A_RECORD = {  # others could be written: a bug
-    sqlite3.SQLITE_CONSTRAINT,
-    sqlite3.SQLITE_MISMATCH,
-    sqlite3.SQLITE_TOOBIG,
-    sqlite3.SQLITE_RANGE,
-}
-
-
-class WriteFailed(StoreError):
-    """A transaction was given up; nothing of it is in the store.
-
-    `fatal`: no later try can succeed, for reasons of the store or of one of the records (`of_record`).
-    """
-
-    def __init__(
-        self,
-        store: str,
-        problem: str,
-        fatal: bool,
-        *,
-        of_record: bool = False,
-        means: StoreError | None = None,
-    ) -> None:
-        super().__init__(store, problem)
-        self.args = (store, problem, fatal)
-        self.fatal, self.of_record = fatal, of_record
-        self.means = means  # what to tell people of a fatal one
-
-
-class Misplaced(WriteFailed):
-    """The files at the store's path are not those that are open: nobody would find what is written."""
 
 
 class Store:
@@ -410,22 +366,8 @@ class Store:
             raise self.lost
 
     def _failure(self, error: Exception) -> StoreError:
-        if isinstance(error, StoreLost):
-            return error
-        if isinstance(error, StoreError):
-            return error if isinstance(error, WriteFailed) else WriteFailed(self.path, error.problem, True)
-        if isinstance(error, MemoryError | OSError):
-            return WriteFailed(self.path, f"{type(error).__name__}: {error}.", False)
-        code = getattr(error, "sqlite_errorcode", None)
-        if code is None:  # it did not even come to SQLite
-            return WriteFailed(self.path, f"a record cannot be written: {error!r}", True, of_record=True)
-        self._doubtful = self._doubtful or code in (
-            sqlite3.SQLITE_IOERR_FSYNC,
-            sqlite3.SQLITE_IOERR_DIR_FSYNC,
-        )
-        means = sqlite_errors.explain(self.path, error)  # type: ignore[arg-type]
-        fatal, of_record = code & 0xFF not in _OF_THE_DISK, code & 0xFF in _OF_A_RECORD
-        return WriteFailed(self.path, means.problem, fatal, of_record=of_record, means=means)
+        self._doubtful = self._doubtful or is_failed_flush(error)
+        return failure_of(self.path, error)
 
 
 @contextmanager

@@ -14,11 +14,7 @@ MOST_LINES_OF_A_FUNCTION = 60
 TOO_LONG = {
     "actors/agent/actor.py": 530,
     "actors/agent/turn.py": 535,
-    "actors/ledger/log/commit_log.py": 445,
-    "actors/processes/table.py": 470,
-    "actors/systems/local.py": 460,
-    "persistence/sql_writes.py": 415,
-    "persistence/store.py": 440,
+    "actors/systems/local.py": 440,
 }
 """Modules that still hold several ideas, and the lines that each has at most. They only get shorter."""
 

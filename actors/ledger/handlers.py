@@ -21,7 +21,7 @@ from .admission import AdmitNext, CheckAdmission
 from .descriptions import DescribeAgent, DescribeAgents, DescribeLedger, DescribeRun, DescribeState
 from .errands import NextPortion
 from .ledger import Ledger
-from .log.commit_log import ReadAgain
+from .log.questions import ReadAgain
 from .protocol import (
     AcceptMessage,
     AcceptRun,
@@ -116,7 +116,7 @@ HANDLERS: dict[type, Handler] = {
     StoreMisplaced: lambda actor, news, _: actor.misplaced(news),
     RetryBatch: lambda actor, timer, _: actor.retry(timer),
     Answer: lambda actor, answer, _: actor.commit_log.answered(answer),
-    ReadAgain: lambda actor, timer, _: actor.commit_log.read_again(timer),
+    ReadAgain: lambda actor, timer, _: actor.commit_log.questions.read_again(timer),
     # the end, from the supervisor
     StopBeginning: lambda actor, ask, sender: actor.stop_beginning(ask, sender),
     InterruptTurns: lambda actor, ask, _: closing.interrupt_turns(actor.ledger, ask),

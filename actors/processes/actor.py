@@ -14,6 +14,8 @@ from ...types import Address
 from ..agent.threads import run_in_thread
 from ..shell import ActorShell, log
 from ..storage.protocol import ProcessesKept
+from . import orphan_records
+from .entry import EndDeadline, LookAgain, Say
 from .orphans import end_left
 from .protocol import (
     CloseStreams,
@@ -41,7 +43,7 @@ from .protocol import (
 )
 from .reaper_client import ReaperClient, close_streams
 from .records import WriteAgain
-from .table import ProcessTable, Say, _EndDeadline, _LookAgain
+from .table import ProcessTable
 
 
 class ProcessManager(ActorShell):
@@ -85,15 +87,15 @@ class ProcessManager(ActorShell):
             case EndErased():
                 return table.end_erased(message.agent_ids)
             case OrphansEnded():
-                return table.left_ended(message)
+                return orphan_records.left_ended(table, message)
             case ReaperLost():
                 return table.warden_lost(message)
-            case _EndDeadline():
+            case EndDeadline():
                 return table.time_is_up(message)
             case WriteAgain():
                 return table.write_again()
-            case _LookAgain():
-                return table.look_again()
+            case LookAgain():
+                return orphan_records.look_again(table)
             case DescribePermits():
                 return table.describe(message)
             case EndAllProcesses():

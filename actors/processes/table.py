@@ -14,16 +14,15 @@ the records that earlier openings left. Executes nothing: what is to be done com
 
 import signal
 from collections.abc import Iterable
-from typing import Literal, TypeAlias
-
-from msgspec import Struct
 
 from ...errors import GreenroomError, ProcessFailed, RuntimeClosing
 from ...persistence.lease_rules import LEASE_SECONDS, Instant, Owner, Process
-from ...persistence.processes import VERDICT_TEXTS, OrphanRecord, ProcessRow
+from ...persistence.processes import OrphanRecord, ProcessRow
 from ...types import Address, AgentId, Incarnation, Seconds, Timestamp
-from ..effects import Effect, Send, StartTimer
+from ..effects import Send, StartTimer
 from ..storage.protocol import ProcessesKept
+from . import orphan_records
+from .entry import START_TIMEOUT_SECONDS, Effects, EndDeadline, ProcessEntry, Say
 from .permits import Permits
 from .protocol import (
     AllProcessesEnded,
@@ -40,7 +39,6 @@ from .protocol import (
     Key,
     LiftStartBarrier,
     NotSignalled,
-    OrphansEnded,
     PermitsReport,
     PermitWanted,
     ProcessExited,
@@ -57,67 +55,23 @@ from .records import Records
 END_GRACE_SECONDS: Seconds = 2.0
 """From SIGTERM to SIGKILL."""
 
-START_TIMEOUT_SECONDS: Seconds = 60.0
-"""The longest time between two tries of what fails: ending a process, removing a record."""
-
 MOST_HOLDERS_NAMED = 100
 """Holders of places that a report names."""
-
-Stage: TypeAlias = Literal["queued", "forking", "recording", "opening", "running", "ending", "dropping"]
-
-
-class Say(Struct, frozen=True):
-    """To the log."""
-
-    text: str
-    grave: bool = False
-
-
-class _EndDeadline(Struct, frozen=True):
-    """A process that was told to end had its time."""
-
-    number: int
-    tries: int
-
-
-class _LookAgain(Struct, frozen=True):
-    """At what could not be ended."""
-
-
-Effects: TypeAlias = list["Effect | Deed | Say"]
-
-
-class _ProcessEntry:
-    """One process of this opening."""
-
-    def __init__(self, number: int, ask: StartProcess, since: Timestamp) -> None:
-        self.number, self.ask, self.since = number, ask, since
-        self.stage: Stage = "queued"
-        self.row: ProcessRow | None = None  # once it is forked
-        self.told = False  # that it was started, or refused
-        self.over = False  # its leader has ended, and that was told
-        self.tries = 0  # signals that it was sent to end it
-        self.problem = ""
-        self.enders: list[Address] = []
-
-    @property
-    def agent_id(self) -> AgentId:
-        return self.ask.request[0]
 
 
 class ProcessTable:
     """Commands and news in, effects out. `now` is an argument where a record needs it."""
 
     def __init__(self) -> None:
-        self._entries: dict[int, _ProcessEntry] = {}
-        self._by_key: dict[Key, _ProcessEntry] = {}
+        self.entries: dict[int, ProcessEntry] = {}
+        self._by_key: dict[Key, ProcessEntry] = {}
         self._places: dict[str, Permits] = {}
-        self._left: dict[int, OrphanRecord] = {}  # of dead owners, until they are gone
-        self._spared: dict[int, OrphanRecord] = {}  # of live ones
-        self._erased: set[int] = set()  # of `_left`: whoever owns them, as their agents were deleted
-        self._records = Records()
-        self._looks = 0
-        self._looking = False
+        self.left: dict[int, OrphanRecord] = {}  # of dead owners, until they are gone
+        self.spared: dict[int, OrphanRecord] = {}  # of live ones
+        self.erased: set[int] = set()  # of `_left`: whoever owns them, as their agents were deleted
+        self.records = Records()
+        self.looks = 0
+        self.looking = False
         self._closing: Address = None  # who wants to know when all have ended
         self._closed = False
         self._next = 1
@@ -125,61 +79,61 @@ class ProcessTable:
     def configure(self, told: ConfigureProcesses, me: Process, token: str, file: str) -> Effects:
         """Begin with what earlier openings left. `file`: which one the store is."""
         self._epoch, self._me, self._token, self._file = told.epoch, me, token, file
-        self._left = {row.number: row for row in told.left}
-        self._next = max(self._left, default=0) + 1
-        return self._look_at_left()
+        self.left = {row.number: row for row in told.left}
+        self._next = max(self.left, default=0) + 1
+        return orphan_records.look_at_left(self)
 
     # Starting
 
     def start(self, ask: StartProcess, now: Timestamp) -> Effects:
-        error = RuntimeClosing() if self._closing is not None else self._records.lost
+        error = RuntimeClosing() if self._closing is not None else self.records.lost
         if error is not None:
             return [CloseStreams(ask.streams), Send(ask.reply_to, ProcessRefused(ask.request, error))]
-        places = self._places_of(ask)
-        entry = _ProcessEntry(self._next, ask, now)
-        haunted = any(row.agent_id == entry.agent_id for row in self._left.values())
+        places = self.places_of(ask)
+        entry = ProcessEntry(self._next, ask, now)
+        haunted = any(row.agent_id == entry.agent_id for row in self.left.values())
         if not ask.wait and (haunted or not places.free):
             full = ProcessFailed(ask.path, f"all {ask.places} places for processes of {ask.kind} are taken")
             refused = ProcessRefused(ask.request, full, full=True)
             return [CloseStreams(ask.streams), Send(ask.reply_to, refused)]
         self._next += 1
-        self._entries[entry.number] = self._by_key[ask.request] = entry
+        self.entries[entry.number] = self._by_key[ask.request] = entry
         if haunted:  # it would work beside its own past
             return []
-        return self._queue(entry)
+        return self.queue(entry)
 
-    def _places_of(self, ask: StartProcess) -> Permits:
+    def places_of(self, ask: StartProcess) -> Permits:
         places = self._places.setdefault(ask.kind, Permits())
         places.limit = ask.places
         return places
 
-    def _queue(self, entry: _ProcessEntry) -> Effects:
-        places = self._places_of(entry.ask)
+    def queue(self, entry: ProcessEntry) -> Effects:
+        places = self.places_of(entry.ask)
         if places.free:
             places.take(entry.number)
             return [self._fork(entry)]
         places.wait(entry.number)
         return self._ask_for_places(places)
 
-    def _fork(self, entry: _ProcessEntry) -> Deed:
+    def _fork(self, entry: ProcessEntry) -> Deed:
         entry.stage = "forking"
         mark = f"{self._token}.{entry.number}"
         return ForkProcess(entry.number, mark, entry.ask.program, entry.ask.streams)
 
     def _ask_for_places(self, places: Permits) -> Effects:
-        asked = (self._entries[number].ask for number in places.wanted())
+        asked = (self.entries[number].ask for number in places.wanted())
         return [Send(ask.reply_to, PermitWanted(ask.request)) for ask in asked]
 
     def describe(self, ask: DescribePermits) -> Effects:
         """Who holds the places that an agent waits for, and how many come before it."""
-        mine = (entry for entry in self._entries.values() if entry.agent_id == ask.agent_id)
+        mine = (entry for entry in self.entries.values() if entry.agent_id == ask.agent_id)
         entry = next((entry for entry in mine if entry.stage == "queued"), None)
         if entry is None:
             return [Send(ask.reply_to, PermitsReport(ask.request))]
-        places = self._places_of(entry.ask)
+        places = self.places_of(entry.ask)
         if entry.number not in places.waiting:
             return [Send(ask.reply_to, PermitsReport(ask.request, since=entry.since, haunted=True))]
-        holders = [self._entries[number].ask.path for number in sorted(places.holders)[:MOST_HOLDERS_NAMED]]
+        holders = [self.entries[number].ask.path for number in sorted(places.holders)[:MOST_HOLDERS_NAMED]]
         place = places.waiting.index(entry.number)
         report = PermitsReport(ask.request, places.limit, place, entry.since, tuple(holders))
         return [Send(ask.reply_to, report)]
@@ -188,12 +142,12 @@ class ProcessTable:
         entry = self._by_key.get(told.request)
         if entry is None or entry.stage != "running":
             return []
-        places = self._places_of(entry.ask)
+        places = self.places_of(entry.ask)
         places.rests(entry.number, idle=told.idle)
         return self._ask_for_places(places)
 
     def forked(self, news: Forked, now: Instant) -> Effects:
-        entry = self._entries[news.number]
+        entry = self.entries[news.number]
         ask, me = entry.ask, self._me
         entry.row = ProcessRow(
             entry.number,
@@ -209,11 +163,11 @@ class ProcessTable:
         if entry.stage == "ending":  # meanwhile nobody wants it any more; it has done nothing
             return self._signal(entry, signal.SIGKILL)
         entry.stage = "recording"
-        self._records.add(entry.row)
-        return self._write()
+        self.records.add(entry.row)
+        return self.write()
 
     def running(self, number: int) -> Effects:
-        entry = self._entries.get(number)
+        entry = self.entries.get(number)
         if entry is None or entry.stage != "opening" or entry.row is None:
             return []
         entry.stage, entry.told = "running", True
@@ -221,7 +175,7 @@ class ProcessTable:
 
     def failed(self, news: Failed) -> Effects:
         """`gone` follows if it was forked."""
-        entry = self._entries.get(news.number)
+        entry = self.entries.get(news.number)
         if entry is None:
             return []
         effects = self._refuse(entry, news.problem)
@@ -230,7 +184,7 @@ class ProcessTable:
         entry.stage = "ending"
         return effects
 
-    def _refuse(self, entry: _ProcessEntry, problem: str | GreenroomError) -> Effects:
+    def _refuse(self, entry: ProcessEntry, problem: str | GreenroomError) -> Effects:
         if entry.told:
             return []
         entry.told = True
@@ -254,18 +208,18 @@ class ProcessTable:
 
     def end_erased(self, agent_ids: Iterable[AgentId]) -> Effects:
         ids = set(agent_ids)
-        live = [entry for entry in self._entries.values() if entry.agent_id in ids]
+        live = [entry for entry in self.entries.values() if entry.agent_id in ids]
         effects = [effect for entry in live for effect in self._end(entry)]
-        known = (*self._left.values(), *self._spared.values())
+        known = (*self.left.values(), *self.spared.values())
         rows = tuple(row for row in known if row.agent_id in ids)
         for row in rows:
-            self._spared.pop(row.number, None)
-            self._left[row.number] = row
-            self._erased.add(row.number)
+            self.spared.pop(row.number, None)
+            self.left[row.number] = row
+            self.erased.add(row.number)
         return [*effects, EndOrphans(rows, owned=True)] if rows else effects
 
-    def _end(self, entry: _ProcessEntry) -> Effects:
-        places = self._places_of(entry.ask)
+    def _end(self, entry: ProcessEntry) -> Effects:
+        places = self.places_of(entry.ask)
         match entry.stage:
             case "queued":
                 places.leave(entry.number)
@@ -284,17 +238,17 @@ class ProcessTable:
                 return self._signal(entry, signal.SIGTERM)
         return []
 
-    def _signal(self, entry: _ProcessEntry, number: int) -> Effects:
+    def _signal(self, entry: ProcessEntry, number: int) -> Effects:
         entry.tries += 1
         after = min(END_GRACE_SECONDS * 2 ** (entry.tries - 1), START_TIMEOUT_SECONDS)
         return [
             SignalProcess(entry.number, number),
-            StartTimer(after, _EndDeadline(entry.number, entry.tries)),
+            StartTimer(after, EndDeadline(entry.number, entry.tries)),
         ]
 
-    def time_is_up(self, late: _EndDeadline) -> Effects:
+    def time_is_up(self, late: EndDeadline) -> Effects:
         """Kill it; again and again, should that not help."""
-        entry = self._entries.get(late.number)
+        entry = self.entries.get(late.number)
         if entry is None or entry.stage != "ending" or entry.tries != late.tries or entry.row is None:
             return []
         effects = self._signal(entry, signal.SIGKILL)
@@ -306,7 +260,7 @@ class ProcessTable:
 
     def exited(self, number: int, code: int | None) -> Effects:
         """The leader has ended; what it started and left goes as well."""
-        entry = self._entries.get(number)
+        entry = self.entries.get(number)
         if entry is None or entry.over:
             return []
         entry.over = True
@@ -316,34 +270,34 @@ class ProcessTable:
             effects = self._refuse(entry, "it ended before its program began")
         if entry.stage != "ending":
             entry.stage = "ending"
-            self._places_of(entry.ask).ends(number)
+            self.places_of(entry.ask).ends(number)
             effects += self._signal(entry, signal.SIGTERM)
         return effects
 
     def stuck(self, news: NotSignalled) -> Effects:
-        if news.number in self._entries:
-            self._entries[news.number].problem = news.problem
+        if news.number in self.entries:
+            self.entries[news.number].problem = news.problem
         return []
 
     def gone(self, number: int) -> Effects:
         """Nothing is left: the place is free, and the record can go."""
-        entry = self._entries.get(number)
+        entry = self.entries.get(number)
         if entry is None or entry.stage == "dropping":
             return []
         effects = self._refuse(entry, "it ended before its program began") if entry.row else []
         effects += [Send(ender, ProcessGone(entry.ask.request)) for ender in entry.enders]
         entry.stage = "dropping"
-        if entry.row is None or self._records.drop(number):
+        if entry.row is None or self.records.drop(number):
             self._forget(number)
-        places = self._places_of(entry.ask)
+        places = self.places_of(entry.ask)
         places.leave(number)
-        effects += [self._fork(self._entries[admitted]) for admitted in places.admit()]
+        effects += [self._fork(self.entries[admitted]) for admitted in places.admit()]
         if places.unused:
             del self._places[entry.ask.kind]
-        return [*effects, *self._write(), *self._all_ended()]
+        return [*effects, *self.write(), *self.all_ended()]
 
     def _forget(self, number: int) -> None:
-        entry = self._entries.pop(number, None)
+        entry = self.entries.pop(number, None)
         if entry is not None and self._by_key.get(entry.ask.request) is entry:
             del self._by_key[entry.ask.request]
 
@@ -353,7 +307,7 @@ class ProcessTable:
         """Its children died with it, where the system sees to that; make sure, by what is known of them."""
         effects: Effects = []
         rows: list[OrphanRecord] = []
-        for entry in filter(None, map(self._entries.get, news.numbers)):
+        for entry in filter(None, map(self.entries.get, news.numbers)):
             if entry.stage == "dropping":
                 continue
             if entry.row is None:
@@ -368,99 +322,40 @@ class ProcessTable:
             effects.append(EndOrphans(tuple(rows), owned=True))
         return effects
 
-    def _look_at_left(self) -> Effects:
-        erased = tuple(row for row in self._left.values() if row.number in self._erased)
-        others = tuple(row for row in self._left.values() if row.number not in self._erased)
-        return [EndOrphans(rows, owned) for rows, owned in ((others, False), (erased, True)) if rows]
-
-    def left_ended(self, news: OrphansEnded) -> Effects:
-        """Some are gone, some are not ours, some would not go: those are tried again."""
-        effects: Effects = []
-        freed: set[int | None] = set()
-        for number, verdict in news.verdicts.items():
-            if number in self._entries:
-                effects += self.gone(number)
-            if verdict == "spared" and number in self._erased:
-                continue  # its agent was deleted while this was looked at
-            row = self._left.pop(number, None)
-            if row is None:
-                continue
-            self._erased.discard(number)
-            freed.add(row.agent_id)
-            if verdict == "spared":
-                self._spared[number] = row
-                continue
-            self._records.drop(number)
-            if verdict in ("torn", "elsewhere", "there"):
-                why = VERDICT_TEXTS[verdict]  # type: ignore[index]
-                said = (
-                    "ended what was left of it"
-                    if verdict != "elsewhere"
-                    else "it cannot be looked for here"
-                )
-                effects.append(Say(f"a process of {row.path or 'some agent'} is forgotten: {why}; {said}"))
-        for number, problem in news.problems.items():
-            row = self._left.get(number)
-            if row is None and number in self._entries:
-                row = self._entries[number].row
-            if row is not None and self._looks == 0:
-                said = f"what a dead owner left of {row.path or 'some agent'} could not be ended: {problem}"
-                effects.append(Say(f"{said}. It is tried again", grave=True))
-        if news.problems and not self._looking:
-            self._looking = True
-            self._looks += 1
-            effects.append(StartTimer(min(2.0 ** (self._looks - 1), START_TIMEOUT_SECONDS), _LookAgain()))
-        haunted = {row.agent_id for row in self._left.values()}
-        for entry in list(self._entries.values()):
-            waits = entry.stage == "queued" and entry.number not in self._places_of(entry.ask).waiting
-            if waits and entry.agent_id in freed - haunted:
-                effects += self._queue(entry)
-        return [*effects, *self._write(), *self._all_ended()]
-
-    def look_again(self) -> Effects:
-        self._looking = False
-        ours = [
-            entry.row
-            for entry in self._entries.values()
-            if entry.stage == "ending" and entry.row is not None
-        ]
-        effects = self._look_at_left()
-        return [*effects, EndOrphans(tuple(ours), owned=True)] if ours else effects
-
     # The records
 
     def kept(self, news: ProcessesKept) -> Effects:
-        added, dropped = self._records.kept(news)
+        added, dropped = self.records.kept(news)
         effects: Effects = []
-        for entry in filter(None, map(self._entries.get, added)):
-            if self._records.lost is not None:
-                effects += [*self._refuse(entry, self._records.lost), *self._end(entry)]
+        for entry in filter(None, map(self.entries.get, added)):
+            if self.records.lost is not None:
+                effects += [*self._refuse(entry, self.records.lost), *self._end(entry)]
             elif entry.stage == "recording":
                 entry.stage = "opening"
                 effects.append(LiftStartBarrier(entry.number))
         for number in dropped:
             self._forget(number)
-        return [*effects, *self._records.patience(), *self._write(), *self._all_ended()]
+        return [*effects, *self.records.patience(), *self.write(), *self.all_ended()]
 
     def write_again(self) -> Effects:
-        return [*self._records.write_again()]
+        return [*self.records.write_again()]
 
-    def _write(self) -> Effects:
-        return [*self._records.write()]
+    def write(self) -> Effects:
+        return [*self.records.write()]
 
     # The end
 
     def end_all(self, sender: Address) -> Effects:
         self._closing = sender
         effects: Effects = []
-        for entry in list(self._entries.values()):
+        for entry in list(self.entries.values()):
             if entry.stage == "queued":
                 effects += self._refuse(entry, RuntimeClosing())
             effects += self._end(entry)
-        return [*effects, *self._all_ended()]
+        return [*effects, *self.all_ended()]
 
-    def _all_ended(self) -> Effects:
-        if self._closing is None or self._closed or self._entries or not self._records.settled:
+    def all_ended(self) -> Effects:
+        if self._closing is None or self._closed or self.entries or not self.records.settled:
             return []
         self._closed = True
-        return [DismissReaper(self._closing, AllProcessesEnded(len(self._left)))]
+        return [DismissReaper(self._closing, AllProcessesEnded(len(self.left)))]

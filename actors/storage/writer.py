@@ -16,8 +16,9 @@ from ...persistence.lease_rules import Instant
 from ...persistence.pruning import LOOK_AGAIN
 from ...persistence.retention import PRUNE_AFTER
 from ...persistence.rows import Unfinished
-from ...persistence.store import Misplaced, Store, WriteFailed
+from ...persistence.store import Store
 from ...persistence.trusted_time import TrustedTime, last_known
+from ...persistence.write_failures import Misplaced, WriteFailed
 from ...retention import DAY, DEFAULT
 from ...types import Address, Durability, RunId, Timestamp
 from ..effects import Effect, Send, StartTimer

@@ -45,6 +45,7 @@ from .creation import class_of, instantiate, suits
 from .own_loop import _new_loop
 from .private_context import PrivateContext
 from .sources import Sources
+from .status import status_of, system_status
 
 log = logging.getLogger("Thespian")
 
@@ -107,9 +108,9 @@ class LocalSystemBase(Sources):
         self.context = contextvars.copy_context()  # of who makes the base; all handlers run in it
         self.queue: deque[tuple[Any, Any, Any]] = deque()
         self.scheduled = False  # a drain is on its way, or under way
-        self._cells: dict[LocalAddress, Cell] = {}
-        self._global_names: dict[str, LocalAddress] = {}
-        self._dead_letters: ActorAddress | None = None
+        self.cells: dict[LocalAddress, Cell] = {}
+        self.global_names: dict[str, LocalAddress] = {}
+        self.dead_letters: ActorAddress | None = None
         self._made = 0
         self._outsiders = 0
         self._closed = False
@@ -187,7 +188,7 @@ class LocalSystemBase(Sources):
 
     def to_dead_letters(self, to: ActorAddress, message: Any, sender: ActorAddress) -> None:
         """A message for an actor that is gone: a dead letter, if somebody collects them."""
-        letters = self._dead_letters
+        letters = self.dead_letters
         if letters is None or letters is to or isinstance(message, DeadEnvelope | ChildActorExited):
             return
         if isinstance(message, ActorExitRequest):
@@ -208,8 +209,8 @@ class LocalSystemBase(Sources):
         source: str | None,
     ) -> ActorAddress:
         """`ActorSystem.createActor`. Raises what the class raises."""
-        if global_name and global_name in self._global_names:
-            return self._global_names[global_name]
+        if global_name and global_name in self.global_names:
+            return self.global_names[global_name]
         self._made += 1
         name = f"/A{self._made}"
         found = class_of(actor_class, source, self.sources)
@@ -228,8 +229,8 @@ class LocalSystemBase(Sources):
         source: str | None,
     ) -> ActorAddress:
         """`Actor.createActor`: an actor that cannot be made has exited at once."""
-        if global_name and global_name in self._global_names:
-            return self._global_names[global_name]
+        if global_name and global_name in self.global_names:
+            return self.global_names[global_name]
         name = parent.next_child_name()
         source = source or parent.source
         try:
@@ -260,25 +261,25 @@ class LocalSystemBase(Sources):
         cell_type = self.thread_cell_type if wanted and wanted.get(THREAD) else self.cell_type
         address = LocalAddress(name)
         cell = cell_type(self, address, parent, instance, source)
-        self._cells[address] = cell
+        self.cells[address] = cell
         return cell
 
     def _named(self, cell: Cell, global_name: str | None) -> ActorAddress:
         if global_name:
             cell.globalName = global_name
             # setdefault is atomic: of two that race for a name one gets it
-            if self._global_names.setdefault(global_name, cell.address) is not cell.address:
+            if self.global_names.setdefault(global_name, cell.address) is not cell.address:
                 cell.exit()
-                return self._global_names[global_name]
+                return self.global_names[global_name]
         return cell.address
 
     def forget(self, cell: Cell) -> None:
         """The actor has exited: nothing of it stays."""
-        self._cells.pop(cell.address, None)
-        if cell.globalName and self._global_names.get(cell.globalName) is cell.address:
-            del self._global_names[cell.globalName]
-        if self._dead_letters is cell.address:
-            self._dead_letters = None
+        self.cells.pop(cell.address, None)
+        if cell.globalName and self.global_names.get(cell.globalName) is cell.address:
+            del self.global_names[cell.globalName]
+        if self.dead_letters is cell.address:
+            self.dead_letters = None
         self.forget_source_listener(cell.address)
         parent = getattr(cell.parent, "cell", None)
         if isinstance(parent, Cell):
@@ -350,9 +351,9 @@ class LocalSystemBase(Sources):
 
     def _handleDeadLetters(self, address: ActorAddress, enable: bool) -> None:
         if enable:
-            self._dead_letters = address
-        elif self._dead_letters == address:
-            self._dead_letters = None
+            self.dead_letters = address
+        elif self.dead_letters == address:
+            self.dead_letters = None
 
     def updateCapability(self, name: str, value: Any = None) -> None:
         """Set a capability, or remove it with None."""
@@ -363,32 +364,11 @@ class LocalSystemBase(Sources):
 
     def status_of(self, cell: Cell) -> Thespian_ActorStatus:
         """What Thespian wants to know of an actor."""
-        status = Thespian_ActorStatus(
-            cell.address,
-            type(cell.instance).__name__,
-            self.system_address,
-            cell.parent,
-            cell.source,
-        )
-        for child in cell.children:
-            status.addChild(child)
-        for to, message, sender in list(self.queue):
-            if to is cell.address:
-                status.addReceivedMessage(sender, to, type(message).__name__)
-        status.addWakeups([(cell.address, timer) for timer in cell.timers.values()])
-        return status
+        return status_of(self, cell)
 
     def system_status(self) -> Thespian_SystemStatus:
         """What Thespian wants to know of the system."""
-        status = Thespian_SystemStatus(self.system_address, capabilities=dict(self.capabilities))
-        for address, cell in list(self._cells.items()):
-            if cell.parent is self.system_address:
-                status.addChild(address)
-        for name, address in self._global_names.items():
-            status.addGlobalActor(name, address)
-        if self._dead_letters is not None:
-            status.setDeadLetterHandler(self._dead_letters)
-        return status
+        return system_status(self)
 
     # The end
 
@@ -397,8 +377,8 @@ class LocalSystemBase(Sources):
         threading.Thread(target=self.shutdown, name="greenroom shutdown", daemon=True).start()
 
     def _stop_all(self) -> list[threading.Thread]:
-        threads = [cell.thread for cell in self._cells.values() if isinstance(cell, ThreadCell)]
-        for cell in list(self._cells.values()):
+        threads = [cell.thread for cell in self.cells.values() if isinstance(cell, ThreadCell)]
+        for cell in list(self.cells.values()):
             if cell.parent is self.system_address:
                 self.put(cell.address, ActorExitRequest(), self.system_address)
         return threads
@@ -416,7 +396,7 @@ class LocalSystemBase(Sources):
         gone: SimpleQueue[list[threading.Thread]] = SimpleQueue()
 
         def when_gone(threads: list[threading.Thread], deadline: float) -> None:
-            if self._cells and time.monotonic() < deadline:
+            if self.cells and time.monotonic() < deadline:
                 self.loop.call_later(0.001, when_gone, threads, deadline)
             else:
                 gone.put(threads)
@@ -437,7 +417,7 @@ class LocalSystemBase(Sources):
             return
         threads = self._stop_all()
         deadline = time.monotonic() + SHUTDOWN
-        while (self._cells or any(map(_is_alive, threads))) and time.monotonic() < deadline:
+        while (self.cells or any(map(_is_alive, threads))) and time.monotonic() < deadline:
             await asyncio.sleep(0.001)
         self._end([])  # whose loop this is does not wait for a thread that a disk holds up
 
@@ -446,10 +426,10 @@ class LocalSystemBase(Sources):
         self.unload_all_sources()
         for thread in threads:
             thread.join(0.0 if thread is threading.current_thread() else SHUTDOWN)
-        for cell in self._cells.values():
+        for cell in self.cells.values():
             log.warning("Actor %s did not exit", cell.address)
             cell.address.cell = None
-        self._cells.clear()
+        self.cells.clear()
 
 
 def _is_alive(thread: threading.Thread) -> bool:

@@ -183,10 +183,10 @@ class SimulatedSystemBase(LocalSystemBase):
         """End all actors; the loop stays, with what else is on it."""
         if self._closed:
             return
-        for cell in list(self._cells.values()):
+        for cell in list(self.cells.values()):
             if cell.parent is self.system_address:
                 self.put(cell.address, ActorExitRequest(), self.system_address)
-        self.loop.drive(lambda: not self._cells, until=self.loop.time() + SHUTDOWN)
+        self.loop.drive(lambda: not self.cells, until=self.loop.time() + SHUTDOWN)
         self._end([])
 
     def abandon(self) -> None:

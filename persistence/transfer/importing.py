@@ -23,9 +23,10 @@ from ...types import AgentId, RunId, Timestamp
 from .. import schema, sqlite_errors
 from ..keys import ColumnPlace, Signer, make_key
 from ..lease import StoreLease, admit
+from ..record_groups import grouped
 from ..records import AddAgent, AddEvent, AddMessage, AddRun, EndRun, InterruptRun, PutSnapshot, Record
 from ..rows import AgentRow, EventRow, MessageRow, RunRow, Snapshot
-from ..sql_writes import WRITES, grouped, statements
+from ..sql_writes import WRITES, statements
 from .document import (
     AgentRecord,
     DocumentRefused,

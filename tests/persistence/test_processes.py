@@ -11,7 +11,8 @@ from greenroom.persistence import doctor, schema, schema_steps
 from greenroom.persistence.lease import file_of, held_here
 from greenroom.persistence.lease_rules import LEASE_SECONDS, Instant, Owner, Process
 from greenroom.persistence.processes import OrphanVerdict, ProcessRow, TornRow, columns_of, judge, row_of
-from greenroom.persistence.store import Store, WriteFailed
+from greenroom.persistence.store import Store
+from greenroom.persistence.write_failures import WriteFailed
 
 ME = Process("host", "boot", "pid:[1]", 100, 1000)
 OTHER = Process("host", "boot", "pid:[1]", 200, 2000)

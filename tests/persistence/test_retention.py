@@ -52,7 +52,8 @@ from greenroom.persistence.retention import (
     past_of,
 )
 from greenroom.persistence.rows import AgentRow, EventRow, MessageRow, RunRow, Snapshot
-from greenroom.persistence.store import Store, WriteFailed
+from greenroom.persistence.store import Store
+from greenroom.persistence.write_failures import WriteFailed
 
 from .model import PATHS, NaiveStore, next_records, questions
 

@@ -12,7 +12,8 @@ from greenroom.persistence.queries import FindAgent
 from greenroom.persistence.records import AddAgent, AddRun
 from greenroom.persistence.rows import AgentRow, RunRow
 from greenroom.persistence.simulated import Disk, empty
-from greenroom.persistence.store import Store, WriteFailed
+from greenroom.persistence.store import Store
+from greenroom.persistence.write_failures import WriteFailed
 from greenroom.types import AgentId, Durability, RunId
 
 NOTHING = dumps(None, "nothing")

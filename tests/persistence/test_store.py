@@ -37,7 +37,8 @@ from greenroom.persistence.records import (
     SetAgent,
 )
 from greenroom.persistence.rows import AgentImage, AgentRow, EventRow, MessageRow, RunRow, Snapshot
-from greenroom.persistence.store import Store, WriteFailed
+from greenroom.persistence.store import Store
+from greenroom.persistence.write_failures import WriteFailed
 
 from .model import FOR_EVER
 

@@ -14,16 +14,16 @@ from collections.abc import Callable, Iterable
 
 from msgspec import Struct
 
-from ....errors import StoreError
 from ....persistence.queries import FindAgents, ListAgents, Query
 from ....persistence.records import AddAgent, AddEvent, EraseAgent, Record
 from ....persistence.rows import AgentRow, EventRow, Unfinished
 from ....types import Address, AgentId, Durability, RequestId, RunId
-from ...effects import Effect, Send, StartTimer
+from ...effects import Effect, Send
 from ...events.protocol import Publish
-from ...storage.protocol import Answer, Read, WriteBatch
+from ...storage.protocol import Answer, WriteBatch
 from .commits import Commit, NewEvent
 from .memtable import EntryContent, Memtable, PageOfAgents
+from .questions import OpenQuestion, OpenQuestions, answer_to
 from .write_backlog import Size, WriteBacklog
 
 __all__ = [
@@ -32,7 +32,6 @@ __all__ = [
     "CommitLog",
     "PageOfAgents",
     "Publish",
-    "ReadAgain",
     "first_seq",
 ]
 
@@ -42,9 +41,6 @@ RECORDS_IN_BATCH = 2_000
 MOST_LAZY = 64
 """Commits that wait for company, and so for ever if none comes."""
 
-READ_AGAIN = (0.05, 0.2, 0.8)
-"""Seconds until a question is asked again that the disk did not answer; then its error is the answer."""
-
 
 def first_seq(unfinished: Unfinished) -> int:
     """The number of the first event of an opening.
@@ -52,12 +48,6 @@ def first_seq(unfinished: Unfinished) -> int:
     Numbers that were told and never written are not used again, not even after several crashes.
     """
     return unfinished.next_seq + MOST_LAZY * (unfinished.epoch - 1)
-
-
-class ReadAgain(Struct, frozen=True):
-    """To the commit log's actor, from a timer: the time to ask the reader once more has come."""
-
-    ticket: int
 
 
 class _LogEntry(Struct):
@@ -70,16 +60,6 @@ class _LogEntry(Struct):
     level: Durability
     sync: bool
     upto: Size  # of all commits up to and with this one
-
-
-class _OpenQuery(Struct):
-    request: RequestId
-    reply_to: Address | Callable[[Answer], Iterable[Effect]]
-    query: Query
-    floor: int  # the last entry that was on disk when it was asked
-    also: tuple[AgentRow, ...] = ()  # rows for the answer that the reader may not find
-    tries: int = 0
-    asked: object = None  # the request that the answer is for, where that is more than a question
 
 
 class CommitLog:
@@ -98,11 +78,9 @@ class CommitLog:
         self._entries: deque[_LogEntry] = deque()  # not yet on disk, one for each number after `_written`
         self._unsent: deque[_LogEntry] = deque()
         self._overlay = Memtable()
-        self._questions: dict[int, _OpenQuery] = {}
-        self._next_question = 0
-        self._after_durable: dict[
-            RequestId, _LogEntry
-        ] = {}  # who asked for the durability of what others did
+        self.questions = OpenQuestions(self._overlay)
+        # Requests that wait for the durability of what others did.
+        self._after_durable: dict[RequestId, _LogEntry] = {}
         self._paused = False
         self._taken = 0  # entries in the batch under way
         self._portion = RECORDS_IN_BATCH  # entries in a batch; fewer when one of them is at fault
@@ -133,7 +111,7 @@ class CommitLog:
     @property
     def asking(self) -> bool:
         """Whether the reader has not answered all that it was asked."""
-        return bool(self._questions)
+        return bool(self.questions)
 
     def unwritten_of(self, agent_id: AgentId) -> bool:
         """Whether something of this agent is on its way to the disk."""
@@ -376,66 +354,46 @@ class CommitLog:
         """Answer `query`, at once if the memtable alone can. `asked`: the request that this is for."""
         known = self._overlay.known(query)
         if known is not None:
-            return _answer(reply_to, Answer(request, known))
+            return answer_to(reply_to, Answer(request, known))
         lately = self._overlay.lately_closed(query) if type(query) is ListAgents and query.closed else ()
         if lately:
             # the reader does not know yet that these belong to the answer: have their rows first
 
             def then_list(answer: Answer) -> Iterable[Effect]:
                 if answer.error is not None:
-                    return _answer(reply_to, Answer(request, None, answer.error))
+                    return answer_to(reply_to, Answer(request, None, answer.error))
                 rows: tuple[AgentRow, ...] = answer.value  # type: ignore[assignment]
-                return self._read(_OpenQuery(request, reply_to, query, self._written, rows, asked=asked))
+                return self.questions.read(
+                    OpenQuestion(request, reply_to, query, self._written, rows, asked=asked)
+                )
 
-            return self._read(
-                _OpenQuery(request, then_list, FindAgents(lately), self._written, asked=asked)
+            return self.questions.read(
+                OpenQuestion(request, then_list, FindAgents(lately), self._written, asked=asked)
             )
-        return self._read(_OpenQuery(request, reply_to, query, self._written, asked=asked))
-
-    def _read(self, question: _OpenQuery) -> list[Effect]:
-        self._next_question += 1
-        self._questions[self._next_question] = question
-        return [Send("reader", Read(self._next_question, question.query, self._overlay.erasing))]
+        return self.questions.read(OpenQuestion(request, reply_to, query, self._written, asked=asked))
 
     def answered(self, answer: Answer) -> list[Effect]:
-        """The reader found this: lay the memtable over it and pass it on."""
+        """The reader found this: merge what is not on disk into it, and pass it on."""
         self.broken = None
-        ticket: int = answer.request  # type: ignore[assignment]
-        question = self._questions[ticket]
-        if type(answer.error) is StoreError and question.tries < len(READ_AGAIN):
-            question.tries += 1
-            return [StartTimer(READ_AGAIN[question.tries - 1], ReadAgain(ticket))]
-        del self._questions[ticket]
+        question = self.questions.over(answer)
+        if question is None:
+            return self.questions.again_later(answer)
         value = answer.value
         if answer.error is None:
             value = self._overlay.merge(question.query, value, question.also)
         self.broken = question.asked
-        effects = _answer(question.reply_to, Answer(question.request, value, answer.error))
+        effects = answer_to(question.reply_to, Answer(question.request, value, answer.error))
         self._release()
         return effects
-
-    def read_again(self, message: ReadAgain) -> list[Effect]:
-        """Ask the reader once more."""
-        query = self._questions[message.ticket].query
-        return [Send("reader", Read(message.ticket, query, self._overlay.erasing))]
 
     def _release(self) -> None:
         """Let go of what is on disk, and was when the oldest open question was asked.
 
         A question asked earlier may be answered from before that.
         """
-        floor = self._written
-        if self._questions:
-            floor = min(floor, next(iter(self._questions.values())).floor)
-        self._overlay.lift(floor)
+        self._overlay.lift(self.questions.floor(self._written))
 
 
 def _was_told(entry: _LogEntry) -> bool:
     """Whether somebody may have heard of a commit that is not on disk."""
     return entry.level == "memory" or (entry.told and bool(entry.said.events))
-
-
-def _answer(reply_to: Address | Callable[[Answer], Iterable[Effect]], answer: Answer) -> list[Effect]:
-    if callable(reply_to):
-        return list(reply_to(answer))
-    return [Send(reply_to, answer)]

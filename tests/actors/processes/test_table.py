@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from greenroom.actors.effects import Send, StartTimer
+from greenroom.actors.processes import orphan_records
+from greenroom.actors.processes.entry import EndDeadline, LookAgain, Say
 from greenroom.actors.processes.protocol import (
     AllProcessesEnded,
     CloseStreams,
@@ -32,7 +34,7 @@ from greenroom.actors.processes.protocol import (
     StartProcess,
 )
 from greenroom.actors.processes.records import WriteAgain
-from greenroom.actors.processes.table import ProcessTable, Say, _EndDeadline, _LookAgain
+from greenroom.actors.processes.table import ProcessTable
 from greenroom.actors.storage.protocol import KeepProcesses, ProcessesKept
 from greenroom.errors import RuntimeClosing, StoreError
 from greenroom.persistence.lease_rules import LEASE_SECONDS, Instant, Owner, Process
@@ -149,12 +151,12 @@ def test_ending_is_asked_for_then_enforced_then_complained_of() -> None:
     made = table()
     number = started(made, ask(1))
     effects = made.end(EndProcess((1, 1, 1), "session-1"))
-    assert effects == [SignalProcess(number, signal.SIGTERM), StartTimer(2.0, _EndDeadline(number, 1))]
+    assert effects == [SignalProcess(number, signal.SIGTERM), StartTimer(2.0, EndDeadline(number, 1))]
     assert made.end(EndProcess((1, 1, 1), "session-1")) == []
-    effects = made.time_is_up(_EndDeadline(number, 1))
-    assert effects == [SignalProcess(number, signal.SIGKILL), StartTimer(4.0, _EndDeadline(number, 2))]
-    assert made.time_is_up(_EndDeadline(number, 1)) == []  # late
-    assert of(made.time_is_up(_EndDeadline(number, 2)), Say)
+    effects = made.time_is_up(EndDeadline(number, 1))
+    assert effects == [SignalProcess(number, signal.SIGKILL), StartTimer(4.0, EndDeadline(number, 2))]
+    assert made.time_is_up(EndDeadline(number, 1)) == []  # late
+    assert of(made.time_is_up(EndDeadline(number, 2)), Say)
     assert of(made.gone(number), ProcessGone) == [ProcessGone((1, 1, 1)), ProcessGone((1, 1, 1))]
 
 
@@ -177,11 +179,9 @@ def test_what_is_not_wanted_any_more_is_never_executed(stage: str) -> None:
             effects = made.forked(Forked(number, 1234, 77), NOW)
             assert effects == [
                 SignalProcess(number, signal.SIGKILL),
-                StartTimer(2.0, _EndDeadline(number, 1)),
+                StartTimer(2.0, EndDeadline(number, 1)),
             ]
-            assert of(
-                made.time_is_up(_EndDeadline(number, 1)), SignalProcess
-            )  # again, should that not help
+            assert of(made.time_is_up(EndDeadline(number, 1)), SignalProcess)  # again, should that not help
         case "recording":
             assert of(effects, SignalProcess) == [SignalProcess(number, signal.SIGKILL)]
             assert not of(made.kept(ProcessesKept(keep.number)), LiftStartBarrier)
@@ -261,35 +261,39 @@ def test_what_a_dead_owner_left_is_ended_before_its_agent_starts_anything() -> N
     assert made.configure(told, ME, "token", "8:15") == [EndOrphans(told.left)]
     assert made.start(ask(1, 1), 0.0) == []
     assert of(made.start(ask(1, 7), 0.0), ForkProcess)  # others are not held up
-    effects = made.left_ended(OrphansEnded({3: "there"}, {4: "it cannot be ended"}))
+    effects = orphan_records.left_ended(made, OrphansEnded({3: "there"}, {4: "it cannot be ended"}))
     assert len(of(effects, ForkProcess)) == 1
     assert of(effects, KeepProcesses)[0].drop == (3,)
-    assert StartTimer(1.0, _LookAgain()) in effects
+    assert StartTimer(1.0, LookAgain()) in effects
     assert any(say.grave for say in of(effects, Say))
-    assert made.look_again() == [EndOrphans((left_over(4, 2),))]
+    assert orphan_records.look_again(made) == [EndOrphans((left_over(4, 2),))]
     assert made.start(ask(1, 2), 0.0) == []  # its past is still there
     assert of(made.start(ask(2, 2, wait=False), 0.0), ProcessRefused)
 
 
 def test_what_is_spared_stays_until_its_agent_is_deleted() -> None:
     made = table(left_over(3, 1))
-    effects = made.left_ended(OrphansEnded({3: "spared"}, {}))
+    effects = orphan_records.left_ended(made, OrphansEnded({3: "spared"}, {}))
     assert not of(effects, KeepProcesses)
     assert of(made.start(ask(1, 1), 0.0), ForkProcess)
     assert made.end_erased([2]) == []
     assert of(made.end_erased([1]), EndOrphans) == [EndOrphans((left_over(3, 1),), owned=True)]
-    effects = made.left_ended(OrphansEnded({3: "there"}, {}))
+    effects = orphan_records.left_ended(made, OrphansEnded({3: "there"}, {}))
     assert of(effects, KeepProcesses)[0].drop == (3,)
 
 
 def test_what_was_deleted_is_ended_again_whoever_owns_it() -> None:
     made = table(left_over(3, 1), left_over(4, 2))
     assert made.end_erased([1]) == [EndOrphans((left_over(3, 1),), owned=True)]
-    made.left_ended(OrphansEnded({3: "spared", 4: "spared"}, {}))  # of the look at the start
-    made.left_ended(OrphansEnded({}, {3: "it cannot be ended"}))
-    assert made.look_again() == [EndOrphans((left_over(3, 1),), owned=True)]
-    assert of(made.left_ended(OrphansEnded({3: "there"}, {})), KeepProcesses)[0].drop == (3,)
-    assert made.look_again() == []
+    orphan_records.left_ended(
+        made, OrphansEnded({3: "spared", 4: "spared"}, {})
+    )  # of the look at the start
+    orphan_records.left_ended(made, OrphansEnded({}, {3: "it cannot be ended"}))
+    assert orphan_records.look_again(made) == [EndOrphans((left_over(3, 1),), owned=True)]
+    assert of(orphan_records.left_ended(made, OrphansEnded({3: "there"}, {})), KeepProcesses)[0].drop == (
+        3,
+    )
+    assert orphan_records.look_again(made) == []
 
 
 def test_without_its_warden_everything_is_looked_for_by_what_is_known_of_it() -> None:
@@ -303,7 +307,7 @@ def test_without_its_warden_everything_is_looked_for_by_what_is_known_of_it() ->
     assert [row.number for row in look.rows] == [running]
     assert look.owned
     assert any(say.grave for say in of(effects, Say))
-    effects = made.left_ended(OrphansEnded({running: "there"}, {}))
+    effects = orphan_records.left_ended(made, OrphansEnded({running: "there"}, {}))
     assert of(effects, KeepProcesses)[0].drop == (running,)
 
 

@@ -30,7 +30,8 @@ from greenroom.persistence.codec import dumps
 from greenroom.persistence.queries import FindAgent, LoadAgent
 from greenroom.persistence.records import AddAgent, PutSnapshot
 from greenroom.persistence.rows import AgentRow, Snapshot, Unfinished
-from greenroom.persistence.store import Store, WriteFailed
+from greenroom.persistence.store import Store
+from greenroom.persistence.write_failures import WriteFailed
 from greenroom.types import Durability
 
 PATIENCE = 600.0

@@ -228,7 +228,7 @@ def test_ten_thousand_actors_that_have_gone_leave_nothing(
     base: LocalSystemBase, system: ActorSystem
 ) -> None:
     parent = system.createActor(Parent)
-    cells = len(base._cells)
+    cells = len(base.cells)
     born: weakref.WeakSet[Any] = weakref.WeakSet()
     original = Echo.__init__
 
@@ -242,7 +242,7 @@ def test_ten_thousand_actors_that_have_gone_leave_nothing(
     finally:
         Echo.__init__ = original  # type: ignore[method-assign]
     gc.collect()
-    assert len(base._cells) == cells
+    assert len(base.cells) == cells
     assert len(born) == 0
     assert parent.cell.children == {}  # type: ignore[attr-defined]
 

@@ -25,7 +25,8 @@ from lane import Lane
 from record import ASKED, BEGUN, NEWS, Answered, Asks, Heard, Log, lines
 
 from greenroom import GreenroomError, Runtime
-from greenroom.persistence.store import Misplaced, Store
+from greenroom.persistence.store import Store
+from greenroom.persistence.write_failures import Misplaced
 
 LANES = 4
 
