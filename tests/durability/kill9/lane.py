@@ -109,16 +109,13 @@ class Lane:
         value, error = None, None
         try:
             value = getattr(self, f"do_{ask.do}")(ask)
-        except PathTaken:
+        except (PathTaken, AgentClosed, AgentNotFound) as raised:
             if not again:
                 raise
-            value = "taken"
-        except (AgentClosed, AgentNotFound) as raised:
-            if not again:
-                raise
+            # It had been done. While the store is away that is known in memory, and may be lost.
             if self.runtime.stats().store_problem is not None:
                 raise StoreError(str(self.runtime), "it is done, and not written yet") from raised
-            value = type(raised).__name__  # it had been done
+            value = "taken" if isinstance(raised, PathTaken) else type(raised).__name__
         except RuntimeClosing:
             if again:
                 raise  # it may have been accepted the first time: this is no answer
