@@ -16,6 +16,6 @@ def refused(message: Any, sender: Address, role: str, error: BaseException) -> S
 
 
 def bug_in(message: object, role: str, error: BaseException) -> InternalError:
-    """What is told of a bug that ends nothing but what `message` is about."""
+    """The error of a bug that ends nothing but the subject of `message`."""
     problem = f"the {role} could not handle {type(message).__name__}: {shown(error)}"
     return InternalError(problem, stopped=False)

@@ -1,4 +1,4 @@
-"""What a core asks its actor to do: values, so that a test compares lists and needs no mock."""
+"""Effects, which a core asks its actor to carry out: values, which a test compares without a mock."""
 
 from typing import TypeAlias
 

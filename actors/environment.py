@@ -1,4 +1,4 @@
-"""What an engine is built into: the real world, unless a simulation brings its own."""
+"""The environment of an engine: the real world, unless a simulation brings its own."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""What a program and a turn hold of agents and runs."""
+"""The handles of agents and runs that programs and turns hold."""
 
 from typing import NoReturn
 

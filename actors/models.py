@@ -1,4 +1,4 @@
-"""What people see of agents, runs and events: the plain values that the public calls return."""
+"""Agents, runs and events as people see them: the plain values that the public calls return."""
 
 from collections.abc import Iterable
 from typing import Any, Literal, TypeAlias, get_args
@@ -49,9 +49,9 @@ def weight_of_messages(messages: Iterable[MessageRow]) -> int:
 class Outcome(Struct, frozen=True):
     """How a run ended. Times are seconds since the epoch; `started_at` is None if no turn began.
 
-    `attempt` counts how often its code began. `error_type` is the name of the class of what the code of a
-    failed run raised, `"TimeoutError"` if its turn took too long, `"CutOff"` or `"Crashed"` if it may not
-    begin again after a crash.
+    `attempt` counts how often its code began. `error_type` is the class of the exception that the code of a
+    failed run raised. It is `"TimeoutError"` if its turn took too long, `"CutOff"` or `"Crashed"` if it may
+    not begin again after a crash.
     """
 
     status: OutcomeStatus
@@ -105,7 +105,7 @@ class RunInfo(Struct, frozen=True):
 
     @classmethod
     def of(cls, run: RunRow) -> "RunInfo":
-        """What the ledger knows, for people."""
+        """The ledger's row as people see it."""
         ended = run.status in get_args(OutcomeStatus)
         return cls(
             run_id=run.run_id,
@@ -140,7 +140,7 @@ class AgentInfo(Struct, frozen=True):
 
     @classmethod
     def of(cls, agent: LiveAgent) -> "AgentInfo":
-        """What the ledger knows, for people."""
+        """The ledger's row as people see it."""
         row = agent.row
         return cls(
             path=row.path,
@@ -212,7 +212,7 @@ class Message(Struct, frozen=True):
 
     @classmethod
     def of(cls, row: MessageRow) -> "Message":
-        """What the ledger knows, for people."""
+        """The ledger's row as people see it."""
         return cls(f"message-{row.serial}", read(row.body), row.sender, row.at)
 
 
@@ -244,9 +244,11 @@ WaitsFor: TypeAlias = Literal["slot", "room", "session", "run", "process", "comm
 class Explanation(Struct, frozen=True):
     """Why an agent does what it does, or does not.
 
-    `waits_for` is "slot", "room" (a place in memory), "session" (its own to open), "run" (others to
-    end), "process" (a place for its program), "commit" (the disk), "kind" (its code is not registered
-    here), or None.
+    `waits_for` is None or one of these:
+
+    - "slot", "room" (a place in memory), "process" (a permit for its program),
+    - "session" (its own to open), "run" (others to end),
+    - "commit" (the disk), "kind" (its code is not registered here).
     """
 
     path: str

@@ -124,11 +124,11 @@ class ActorShell(Actor):
         return contained.effects
 
     def contain(self, message: object, sender: Address, error: BaseException) -> Contained:  # noqa: ARG002
-        """What a bug in handling `message` ends; by default it cannot be known what it left behind."""
+        """The effects of a bug in handling `message`. By default its damage is not known."""
         return Contained(broken=f"{type(message).__name__} was handled in part")
 
     def translate(self, message: object, sender: Address) -> Iterable[Effect]:
-        """What is said to actors as such: only timers and the end of a child concern a core."""
+        """Messages to actors as such: only timers and the end of a child concern a core."""
         match message:
             case WakeupMessage():
                 return self.decide(message.payload, self.myAddress)

@@ -53,7 +53,7 @@ class StallDetector:
         self._told = False
 
     def look(self, look: ThreadSample) -> Stall | None:
-        """What there is to tell, if it was not told."""
+        """The warning that is due, if there is one."""
         if self._looks and self._looks[-1].beat != look.beat:
             self._looks, self._told = [], False
         self._looks.append(look)

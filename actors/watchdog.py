@@ -87,7 +87,7 @@ class _SampledThread:
         self._step: FrameType | None = None
 
     def look(self, beat: int) -> tuple[ThreadSample, list[FrameType]]:
-        """What it is at now, and its frames from what the loop executes on, innermost last."""
+        """The code that it executes now, and its frames, innermost last."""
         cpu = self._cpu()
         switches, runnable = self._scheduled()
         frame = sys._current_frames().get(self._ident)
@@ -157,7 +157,7 @@ def _whose(frame: FrameType) -> Literal["user", "library", "greenroom", "python"
 
 
 def told(stall: Stall, who: str, places: list[CodeLine]) -> str:
-    """What the log says."""
+    """The line for the log."""
     if stall.how == "many":
         return (
             f"all agents have waited for {stall.seconds:.1f} s of work in many short steps, none of which "

@@ -1,6 +1,6 @@
 """Classes of the running script: stored by value, and loaded as the script's own where it has them.
 
-What lives in `__main__` can be found by no other program, so cloudpickle stores it by value. The same
+No other program can find classes of `__main__`, so cloudpickle stores them by value. The same
 script, run again, has it: its own class is used then, as it is for a class of any other module. So its
 members are `is` and `==` to those that the script names, and its methods are today's. A class that the
 script does not have (a local one, or one of another script) is made of what was stored.

@@ -39,7 +39,7 @@ def canonical(value: object) -> bytes:
 
 
 def _reduced(value: object) -> bytes:
-    """What pickle would make of an object, without what depends on the process: identities, orders."""
+    """The pickle of an object without the parts that depend on the process: identities, orders."""
     parts = value.__reduce_ex__(4)
     if isinstance(parts, str):
         return _leaf(b"g", f"{type(value).__module__}:{parts}".encode())

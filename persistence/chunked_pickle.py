@@ -1,9 +1,9 @@
 """Large values as bytes and back, while others go on working: pure functions, for a thread of their own.
 
 One call of C that pickles 64 MiB keeps the interpreter to itself, on whatever thread it is made: 0.1 s for
-chats, 2 s for small dicts. But a pickler that writes to a *file* hands its bytes over 64 KiB at a time,
-and an unpickler asks for as much; what they call lets go of the interpreter for a moment, and nobody has
-to wait for longer than a piece takes (0.3 ms, and 5 ms).
+chats, 2 s for small dicts. But a pickler that writes to a *file* hands its bytes over 64 KiB at a time, and
+an unpickler asks for as much; they let go of the interpreter between pieces, and nobody waits for longer
+than a piece takes (0.3 ms, and 5 ms).
 
 So others can change the value before it is read to its end. Therefore it is read twice, and what was
 found counts if both readings agree; if they do not, `Changed` says so and nothing was made.
@@ -20,13 +20,13 @@ from typing import Any, Protocol
 from ..borders import error_text, let_out
 
 LARGE = 256 * 1024
-"""Bytes. What is smaller is encoded on the loop, in one call: at most 1.5 ms, for the smallest values."""
+"""Bytes. Smaller values are encoded on the loop, in one call: at most 1.5 ms, for the smallest values."""
 
 LEVEL = 1
 """Of zlib: 60 to 200 MB/s. Level 6 takes three to eight times as long to save another eighth."""
 
 WORTH = 0.9
-"""What compression leaves over must be less than this part, or it is not worth the reading."""
+"""Compression must leave less than this part, or it is not worth the reading."""
 
 _YIELD_SECONDS = 1e-5  # seconds: enough for a thread that waits for the interpreter to take it
 _SAMPLE = 32 * 1024
@@ -41,7 +41,7 @@ class PickleTooLarge(Exception):
 
 
 class ChunkedPickler(Protocol):
-    """What `pickle.ChunkedPickler` and cloudpickle's have in common."""
+    """The methods that `pickle.Pickler` and cloudpickle's have in common."""
 
     def dump(self, value: Any, /) -> Any: ...
 
@@ -136,7 +136,7 @@ def compressed(pieces: list[bytes]) -> bytes | None:
 
 
 def decompressed(data: bytes) -> bytes:
-    """What `compressed` was given, in one. Raises `zlib.error`."""
+    """The bytes that `compressed` was given, in one piece. Raises `zlib.error`."""
     return zlib.decompress(data)
 
 

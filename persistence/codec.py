@@ -1,14 +1,14 @@
 """A user's values as bytes and back: pure functions, no store and no agent.
 
-Values are pickled, because nothing less gives back what was put in (tuples, sets, shared references,
-the user's own classes). The C pickler does nearly all of it; cloudpickle, at several times the cost,
-does what it cannot (closures, local classes) and what it would only *name* although no other process
+Values are pickled, because nothing less gives back what was put in (tuples, sets, shared references, the
+user's own classes). The C pickler does nearly all of it; cloudpickle costs several times as much. It takes
+what pickle cannot (closures, local classes), and what pickle would only *name* although no other process
 could find it: whatever lives in `__main__`. A name stands in a pickle as plain text, so one search tells.
 
 States can be large, and `chunked_pickle` says how those are read without holding anybody up.
 
-Nothing here decides whether bytes may be trusted: the store checks their seal before it hands them out,
-and puts a marker in the place of those that fail (`tampered_marker`), which `loads` raises for.
+Nothing here decides whether bytes may be trusted: the store checks their seal before it hands them out. It
+puts a marker in the place of those that fail (`tampered_marker`), which `loads` raises for.
 """
 
 import pickle
@@ -119,7 +119,7 @@ def _modules_by_value() -> bool:
     return registered is not None and bool(registered())
 
 
-# What the store refused
+# Refusals of the store
 
 
 def tampered_marker(error: SnapshotTampered) -> Payload:

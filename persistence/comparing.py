@@ -47,7 +47,7 @@ def _difference(recorded: object, given: object, where: str, levels: int) -> str
 
 
 def _members(recorded: object, given: object) -> Iterator[tuple[str, object, object]]:
-    """What stands at the same places of two lists, tuples or dicts that have the same places."""
+    """The values at the same places of two lists, tuples or dicts that have the same places."""
     if type(recorded) is dict and type(given) is dict and recorded.keys() == given.keys():
         for key, there in recorded.items():
             yield f"[{shown(key)}]", there, given[key]

@@ -56,7 +56,7 @@ SAME_IDS = """
 
 
 class Erasure(Struct, frozen=True):
-    """What one transaction removes: rows by their serials, or a range of events or entries."""
+    """The rows that one transaction removes: rows by their serials, or a range of events or entries."""
 
     part: Part
     at: int  # the number of the entry, or of the event, to go on from
@@ -86,7 +86,7 @@ class Eraser:
             self._connection.execute(SAME_IDS, (msgspec.json.encode(run_ids).decode(),))
 
     def look(self, rows: int) -> Erasure | None:
-        """What goes next, at most about `rows`; None if nothing does. Changes nothing in the store."""
+        """The next rows, at most about `rows`; None if nothing does. Changes nothing in the store."""
         if not self.pending:
             return None
         if not self._last:

@@ -1,8 +1,8 @@
 """Where the files of an open store are, and whether they are still those that this process has open.
 
-An open file lives on when its name is taken away or given to another one: whatever is committed then is
-in a file that nobody finds. So the files at the store's path are held against those that were there when
-it was opened, by device and inode, before each transaction, by four looks at the file system.
+An open file lives on when its name is taken away or given to another one: whatever is committed then is in
+a file that nobody finds. So before each transaction the files at the store's path are compared with those
+at its opening, by device and inode. That takes four looks at the file system.
 """
 
 import os
@@ -31,7 +31,7 @@ class Home:
             return 1
 
     def problem(self) -> str | None:
-        """What is not as it was, and what to do about it."""
+        """The change in the store's files, and what to do about it."""
         for suffix in WATCHED:
             if _file_at(self.path + suffix) != self._files[suffix]:
                 return self._gone(suffix)

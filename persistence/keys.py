@@ -1,12 +1,12 @@
 """The key beside a store, and the seal that every stored value carries.
 
-Unpickling executes what the bytes say, so only bytes that this store wrote are ever unpickled. The seal
-is a BLAKE2b signature with a key that lies beside the store and not in it: who can alter the database
-(a backup put back, a file sent by somebody) but does not have the key cannot make agents execute
-anything. A seal holds for one place only, and a place is all that says whose the value is and who acts
-on it: an agent's config is bound to its path and kind, a run's input to its agent and to what it waits
-for, a result to its status. So neither a value nor the row around it can be moved elsewhere (see
-docs/decisions/0041). A seal cannot tell that a row was put back to an *older* one, or removed.
+Unpickling executes what the bytes say, so only bytes that this store wrote are ever unpickled. The seal is
+a BLAKE2b signature with a key that lies beside the store and not in it: who can alter the database (a
+backup put back, a file sent by somebody) but does not have the key cannot make agents execute anything. A
+seal holds for one place only, and a place is all that says whose the value is and who acts on it: an
+agent's config is bound to its path and kind, a run's input to its agent and the awaited runs, a result to
+its status. So neither a value nor the row around it can be moved elsewhere (see docs/decisions/0041). A
+seal cannot tell that a row was put back to an *older* one, or removed.
 """
 
 import os

@@ -190,7 +190,7 @@ def held_here(file: str, epoch: int) -> bool:
 
 
 def this_process() -> Process:
-    """Who is asking; after a fork, somebody else."""
+    """The process that asks; after a fork, somebody else."""
     pid = os.getpid()
     boot_id = ""
     with suppress(OSError), open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:

@@ -1,13 +1,14 @@
-"""Who may write a store: whether the owner that a store names is respected, or taken over and why.
+"""The owner of a store, who alone may write it: whether the owner that a store names is respected, or taken
+over and why.
 
 Owns the rules, the record's shape and the words about owners. Reads no clock and no process table: `claim`
 does, and writes the record. A wrong answer costs somebody a store, never its contents: whoever was taken
 over is found out by the epoch in its next transaction.
 
 Two clocks, because no single one can be compared everywhere. On one running system it is the monotonic
-clock, the same for all its processes: nobody sets it, and it stands still while the machine sleeps, so a
-laptop that wakes up does not find its owner overdue (CLOCK_BOOTTIME would go on). Elsewhere (another
-host, another container) only the wall clock means the same on both sides.
+clock, the same for all its processes: nobody sets it, and it stands still while the machine sleeps. So a
+laptop that wakes up does not find its owner overdue (CLOCK_BOOTTIME would go on). Elsewhere (another host,
+another container) only the wall clock means the same on both sides.
 """
 
 from collections.abc import Mapping
@@ -64,7 +65,7 @@ class Instant(Struct, frozen=True):
 
 
 class Owner(Struct, frozen=True):
-    """Who may write a store, or did last if `released`."""
+    """The owner of a store, or the last one if `released`."""
 
     process: Process
     epoch: Annotated[int, Meta(ge=1)]
@@ -120,7 +121,7 @@ class TakenOver(Struct, frozen=True):
 
 
 def owner_of(row: Mapping[str, Any] | None) -> Owner | Torn | None:
-    """What a row of the table `owner` says."""
+    """The content of a row of the table `owner` says."""
     if row is None:
         return None
     heartbeat = {"wall": row["heartbeat"], "uptime": row["uptime"]}

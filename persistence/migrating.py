@@ -1,4 +1,5 @@
-"""What version 3 of the schema adds to the rows of older stores: identities, and whose events are whose.
+"""The columns that version 3 of the schema adds to the rows of older stores: identities, and whose events
+are whose.
 
 Both are done in the migration's transaction. Memory does not grow with the store.
 """

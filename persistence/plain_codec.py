@@ -21,7 +21,7 @@ _TAKES = {
     "msgpack": 'codec="msgpack" takes None, bool, int, float, str, bytes, list, and dict with str or int'
     ' keys: keep to these, or give the kind codec="cloudpickle"',
 }
-"""What to do about a state that one of these codecs does not take."""
+"""Advice on a state that one of these codecs does not take."""
 _FORMS: dict[str, Any] = {"json": msgspec.json, "msgpack": msgspec.msgpack}
 _ODD = -1
 
@@ -29,7 +29,7 @@ _ODD = -1
 def _weight(state: object, codec: str, most: int) -> int:
     """About how many bytes `state` takes, or some number above `most`; `_ODD` if it may not come back.
 
-    What is odd is looked at more closely by `_difference`; most states are not.
+    An odd state is looked at more closely by `_difference`; most states are not odd.
     """
     keys, weight, left = _KEYS[codec], 0, [state]
     while left and weight <= most:

@@ -4,10 +4,10 @@ Owns the rules and the record's shape, as `ownership` does for the store's own o
 process table. A wrong answer here ends a stranger's process or leaves one of ours, so each rule names the
 one thing that it goes by:
 
-- A pid alone is nobody: a process is its pid *and* its start, on one running system.
-- A store has one owner. What an earlier opening of *this file* left, nobody owns: whoever opened it then
-  has ended, or has lost the store.
-- A copy of a store names processes that a live runtime may own in the original. They are let be.
+- A pid alone is nobody: a process is its pid *and* its start, on one running system. - A store has one
+owner. Nobody owns the processes that an earlier opening of *this file* left: whoever opened it then has
+ended, or has lost the store. - A copy of a store names processes that a live runtime may own in the
+original. They are let be.
 """
 
 from collections.abc import Mapping
@@ -48,7 +48,7 @@ class ProcessRow(Struct, frozen=True):
 
     @property
     def mark(self) -> str:
-        """What its processes carry in their environment."""
+        """The mark that its processes carry in their environment."""
         return f"{self.token}.{self.number}"
 
 
@@ -86,7 +86,7 @@ def columns_of(row: ProcessRow) -> tuple[object, ...]:
 
 
 def row_of(found: Mapping[str, Any]) -> OrphanRecord:
-    """What a row of the table `processes` says."""
+    """The content of a row of the table `processes` says."""
     owner = {
         "process": {**found, "pid": found["owner_pid"], "started": found["owner_started"]},
         "epoch": found["epoch"],
@@ -117,7 +117,7 @@ def judge(
     held: bool,
     now: Instant,
 ) -> OrphanVerdict:
-    """What becomes of a process that an earlier opening of the store recorded.
+    """The verdict on a process that an earlier opening of the store recorded.
 
     `here`: the record was written to this very file, and not to one that this is a copy of. `seen` and
     `owner_seen` are what the system says about the two pids: when that process started, 0 if it does not

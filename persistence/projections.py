@@ -1,4 +1,4 @@
-"""What each record means: rows before it in, rows after it out.
+"""The meaning of each record: rows before it in, rows after it out.
 
 The memtable of the commit log is read through these functions, and the store's tests hold the SQL against
 them. Each is total: a record about something else changes nothing.

@@ -113,7 +113,7 @@ EXAMINED = 500
 
 
 class Step(Struct):
-    """What one transaction deletes; `wait` are the seconds until something more may go, None for ever."""
+    """The rows that one transaction deletes. `wait`: seconds until something more may go, None for ever."""
 
     upto_seq: int = 0  # events
     entries: list[int] = []  # of `superseded`
@@ -123,9 +123,9 @@ class Step(Struct):
     keep: list[tuple[Keeper, Candidate]] = []  # runs that are past, and kept for an open run's sake
     keep_agents: list[tuple[Keeper, AgentId]] = []
     over: int | None = None  # of what was kept for the sake of this run, which has ended…
-    released: list[int] = []  # … these serials are looked at
-    kept_before: int = 0  # … and so many agents, which go or are kept for another one's sake
-    done: bool = False  # … and that is all
+    released: list[int] = []  # These serials are looked at.
+    kept_before: int = 0  # So many agents go, or are kept for another one's sake.
+    done: bool = False  # There are no more.
     rows: int = 0  # all in all
     erased: bool = False  # with it, nothing is left of agents that were deleted before
     more: bool = False  # there may be more that can go at once
@@ -196,7 +196,7 @@ class Pruner:
                 self._many_kept = self._rows(MANY_KEPT)[0][0] if self._many_kept else 0
 
     def look(self, retention: Retention, now: Timestamp, rows: int) -> Step:
-        """What goes next, at most about `rows` of each queue. Changes nothing in the store."""
+        """The rows that go next, at most about `rows` of each queue. Changes nothing in the store."""
         last_seq, last_entry, closed = self._rows(NEWEST_NUMBERS)[0]
         found = self._rows(OLDEST_BEGUN)
         fence = Fence(*found[0]) if found else NO_FENCE
@@ -288,7 +288,7 @@ class Pruner:
         step.rows += len(step.runs) + len(step.keep)
 
     def _look_at_kept(self, step: Step, rows: int) -> None:
-        """What was kept for the sake of a run that has ended; another one may need it as well."""
+        """Rows that were kept for the sake of a run that has ended; another one may need it as well."""
         step.over = self._over[0]
         runs = list(map(_candidate, self._rows(KEPT_RUNS, step.over, rows)))
         taken = runs[: affordable((weight(run.size) for run in runs), rows)]

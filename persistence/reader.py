@@ -179,7 +179,7 @@ class Reader:
         self._connection.close()
 
     def unfinished(self, taken: TakenOver) -> Unfinished:
-        """What is left to do; `taken`: how the store came to who asks."""
+        """The questions that are left; `taken`: how the store came to who asks."""
         rows = self._rows(
             "SELECT epoch, next_agent_id, next_serial, next_seq, known, nonce FROM meta WHERE id = 1"
         )
@@ -299,7 +299,7 @@ class Reader:
         return AgentRow(*fields)
 
     def _last(self, agent_id: AgentId, path: str, row: Row, config: Payload) -> RunRow:
-        """What `fold.fold_row` makes of the run's `EndRun`: an outcome, without its input.
+        """The row that `projections` makes of the run's `EndRun`: an outcome, without its input.
 
         Whose it is, the agent's config tells: if that is refused, so is the result.
         """

@@ -45,11 +45,11 @@ _PLACE = {kind: place for place, kind in enumerate((*_BARRIERS, *_ORDER))}
 def grouped(records: Iterable[Record]) -> Iterator[tuple[type[Record | LastRunColumns], list[Any]]]:
     """`records` in groups of one type, with the same result as one by one.
 
-    Between two barriers the types can change places: they touch other columns, or the ledger gives them
-    in this order anyway (an agent before all about it, a run before its beginning before its end, a
-    message before the dropping of it, and no number twice). A barrier frees a path, forgets, or takes a
-    beginning back: what comes after it stays after it. What happened to a run that is added here is a part
-    of its row. The end of a run says all that its beginning said, and an agent's snapshot all that those
+    Between two barriers the types can change places: they touch other columns, or the ledger gives them in
+    this order anyway. An agent comes before all about it, a run before its beginning before its end, a
+    message before its dropping, and no number twice. A barrier frees a path, forgets, or takes a beginning
+    back: what comes after it stays after it. The later records of a run that is added here become a part of
+    its row. The end of a run says all that its beginning said, and an agent's snapshot all that those
     before it said.
     """
     buckets: dict[type[Record], list[Any]] = {}

@@ -1,11 +1,11 @@
-"""What is kept, and what may go next.
+"""Retention: the rows that are kept, and those that may go next.
 
 Three queues grow for ever if nobody shortens them: events, runs that are no longer their agent's last
 outcome (`superseded`), closed agents. Each is in the order of its moments, and goes from its old end, as
 far as `Horizon` says; `greenroom.retention` has what a user chose. Owns the rule and which runs are
 awaited; reads and deletes nothing.
 
-What an open run started, and what it waits for, is kept for its sake (decision 0040): a turn that is begun
+The runs that an open run started or waits for are kept for its sake (decision 0040): a turn that is begun
 again finds it. Of runs from before version 3 of the schema it is not known what they started. As long as
 one of those has begun and not ended, nothing goes that came since: `Fence`.
 """
@@ -27,7 +27,7 @@ class Horizon(Struct, frozen=True):
     """How much of a queue is past: by its place in it, or by its moment."""
 
     number: float  # places up to this one are over the limit…
-    young: Timestamp  # … and go if their moment is not after this one
+    young: Timestamp  # They go if their moment is not after this one.
     old: Timestamp  # moments up to this one are past, whatever the place
 
     def behind(self, number: int, at: Timestamp) -> bool:
@@ -211,8 +211,8 @@ def rows_of_a_step(written: int) -> int:
 def pages_to_give_back(free: int, pages: int) -> int:
     """How many free pages the file gives back to the system in one step.
 
-    It keeps an eighth of its size: under steady load what is deleted now is written to a moment later,
-    and to give it back and ask for it again would cost twice.
+    It keeps an eighth of its size: under steady load a page that is freed now is written a moment later,
+    and giving it back would cost twice.
     """
     spare = max(SPARE_PAGES, pages // 8)
     return VACUUM_STEP if free >= spare + VACUUM_STEP else 0

@@ -96,7 +96,7 @@ class EventRow(Struct, frozen=True, gc=False):
 
 
 class Unfinished(Struct, frozen=True):
-    """What a store holds of work that is not done, and where its numbers go on."""
+    """The work of a store that is not done, and where its numbers go on."""
 
     epoch: int  # how often the store has been opened for writing
     next_agent_id: int
@@ -108,4 +108,4 @@ class Unfinished(Struct, frozen=True):
     nonce: str = ""  # a random part of every id that the runtime makes in this store
     left: tuple[OrphanRecord, ...] = ()  # records of processes that agents started outside, by number
     crashed: bool = True  # the process that had it open before did not close it, and is gone
-    died: Timestamp | None = None  # … at this moment at the latest, if that is known
+    died: Timestamp | None = None  # The latest moment of its end, if that is known.

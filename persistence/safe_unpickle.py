@@ -26,7 +26,7 @@ HARMLESS_GLOBALS = frozenset(
 
 
 class Placeholder:
-    """What a pickle made of something that is not to be executed here."""
+    """A stand-in for something in a pickle that is not to be executed here."""
 
     _given: tuple[Any, ...] = ()
     _state: Any = None

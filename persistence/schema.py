@@ -30,7 +30,7 @@ BUSY_TIMEOUT_SECONDS = 1.0
 SIDECARS = ("-wal", "-shm", "-journal", ".key")
 
 OVERWRITE_IF_CHEAP = "secure_delete = FAST"
-"""What is removed is overwritten where that takes no further page; of deleted agents, everywhere."""
+"""Removed rows are overwritten where that takes no further page; of deleted agents, everywhere."""
 
 SYNCHRONOUS: dict[Durability, str] = {
     "power": "FULL",  # an fsync of the log in every commit
@@ -204,8 +204,8 @@ def _make_file(store: str) -> None:
 class StoreConnection(sqlite3.Connection):
     """One whose errors are `sqlite3.Error`, whatever is in the file.
 
-    SQLite's message names what it cannot read, and where the name is damaged, too, and no text any more,
-    the module fails on its own message.
+    SQLite's message names what it cannot read. If that name is damaged and no text any more, the module
+    fails on its own message.
     """
 
     def execute(self, statement: str, values: Any = (), /) -> sqlite3.Cursor:

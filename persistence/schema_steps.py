@@ -91,7 +91,7 @@ def tables(db: "Database") -> None:
             "epoch": int,
             "lease": float,  # seconds for which a sign of life holds
             "heartbeat": float,  # the last one, by the wall clock
-            "uptime": float,  # … and by the monotonic one
+            "uptime": float,  # The same by the monotonic clock.
             "released_at": float,  # NULL while it is in use
         },
         pk="id",
@@ -172,7 +172,7 @@ def processes(db: "Database") -> None:
             "epoch": int,  # which opening of the store started it
             "lease": float,  # its owner's
             "heartbeat": float,  # its owner's last sign of life, by the wall clock
-            "uptime": float,  # … and by the monotonic one
+            "uptime": float,  # The same by the monotonic clock.
             "token": str,
             "file": str,
         },

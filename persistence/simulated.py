@@ -67,7 +67,7 @@ class _Home:
 
 
 class Disk:
-    """What is there when no process has it open. `name` stands in messages.
+    """The file as it is when no process has it open. `name` stands in messages.
 
     `write_problem` is asked before each transaction, `read_problem` before each question: a code of
     SQLite's (`sqlite3.SQLITE_FULL`), or None.

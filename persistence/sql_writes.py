@@ -1,6 +1,6 @@
 """Records as SQL: what each one writes, and how many become one statement.
 
-What is a user's value is sealed on its way in.
+Values of users are sealed on their way in.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -36,7 +36,7 @@ Row: TypeAlias = tuple[Any, ...]
 
 
 class Seals(Protocol):
-    """Whoever writes: seals values, and names its epoch."""
+    """The writer: it seals values, and names its epoch."""
 
     epoch: int
 
@@ -196,7 +196,7 @@ def _text(text: str | None) -> str | None:
 
 
 class LastRunColumns(Struct, frozen=True):
-    """What the end of a run says of its agent."""
+    """The columns of an agent that the end of a run sets."""
 
     run_id: RunId
     agent_id: AgentId

@@ -62,7 +62,7 @@ def is_large(data: bytes, codec: str) -> bool:
 
 
 def decode_state(data: bytes, codec: str) -> object:
-    """What `encode_state` or `pack_state` was given; `Unreadable` if that cannot be had here.
+    """The state that `encode_state` or `pack_state` was given; `Unreadable` if that cannot be had here.
 
     With a large pickle, others work in between.
     """

@@ -1,7 +1,7 @@
 """The store: the only writer of a file, one transaction at a time, in the thread that opened it.
 
-The epoch fences: every transaction touches the row that counts how often the file was taken for
-writing, and is given up if somebody else took it since (`ownership` says when that may be).
+The epoch fences: every transaction touches the row that counts how often the file was taken for writing. It
+is given up if somebody else took the file since (`lease` says when that may be).
 """
 
 import logging
@@ -40,7 +40,7 @@ PAGES_IN_SLICE = 256
 ADD_PROCESS = f"INSERT OR REPLACE INTO processes ({PROCESS_COLUMNS}) VALUES ({', '.join('?' * 18)})"
 DROP_PROCESS = "DELETE FROM processes WHERE number = ?"
 SIGN_OF_LIFE = "UPDATE processes SET heartbeat = ?, uptime = ? WHERE epoch = ?"
-"""Whoever finds a process sees by its own record whether its owner lives."""
+"""The record of a process shows whether its owner lives."""
 
 STEPS_AT_THE_END = 500
 """Of what is left of deleted agents, when the store is closed: a second, or two."""

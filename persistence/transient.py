@@ -1,8 +1,8 @@
 """Looking at a store that somebody may be opening or closing at the same moment.
 
-Who opens or closes a store makes, copies and removes the files beside it, and a look in the midst of that
-finds a database that is half there: no right to read its index, pages that are not in it yet. So what
-SQLite says against a store is believed only when it says the same again of files that have not changed.
+An opening or closing makes, copies and removes the files beside a store. A look in the midst of that finds
+half of a database: no right to read its index, pages that are not in it yet. So what SQLite says against a
+store is believed only when it says the same again of files that have not changed.
 """
 
 import os
@@ -38,7 +38,7 @@ class Disturbed(StoreError):
 
 
 def state_of(store: str) -> State:
-    """What changes with nearly every change to the store."""
+    """A number that changes with nearly every change to the store."""
     return tuple(map(_state, (store + suffix for suffix in SUFFIXES)))
 
 
@@ -59,7 +59,7 @@ def let_settle(store: str) -> None:
 
 
 def look(store: str, ask: Callable[[], T]) -> T:
-    """What `ask` finds in the store; asked again where an opening or a closing may be what it met."""
+    """The answer of `ask`; asked again where an opening or a closing may have disturbed it."""
     doubted: tuple[str, State] | None = None
     failure: StoreError
     for pause in RETRY_PAUSES:

@@ -1,6 +1,6 @@
 """The time that retention goes by: the wall clock, but for a jump that has not lasted.
 
-What retention removes does not come back when a wrong clock is put right. So the wall clock is held
+Rows that retention removes do not come back when a wrong clock is put right. So the wall clock is held
 against the monotonic one, which nobody sets. If it has jumped, the earlier of the two times counts until
 the jump has lasted. A stop counts as a jump, unless the monotonic clock went on meanwhile: nothing else
 tells it from a machine that starts with a wrong clock.
@@ -31,7 +31,7 @@ class TrustedTime:
         self._jump: _Jump | None = None
 
     def at(self, now: Instant) -> Timestamp:
-        """What time it is."""
+        """The trusted time."""
         expected = self._last.wall + now.uptime - self._last.uptime
         off = now.wall - expected
         if abs(off) > SLACK:

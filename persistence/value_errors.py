@@ -15,7 +15,7 @@ class Unreadable(ValueError):
 
 
 def _remedy(error: BaseException) -> str:
-    """What to do about a value that did not pickle."""
+    """Advice on a value that did not pickle."""
     if is_a(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
         return "Close files that are not needed, or raise the limit of open files (ulimit -n)"
     if is_a(error, MemoryError):

@@ -424,7 +424,7 @@ class AgentActor(ActorShell):
             turn._suspended = do.means == "suspended"
             self.turn_task.cancel()
 
-    # What a turn asks of its host
+    # The requests of a turn
 
     def ask(self, to: Role, make: Callable[[RequestId], object]) -> asyncio.Future[Any]:
         if self.reports is not None:

@@ -1,7 +1,7 @@
 """Users' values as bytes and back on the loop: small ones at once, large ones on other threads.
 
-What is encoded aside is read twice and counts if both readings agree, as with states (see `states`). If
-they do not, somebody goes on changing the value, and it is encoded on the loop, in one call.
+A value that is encoded aside is read twice, and counts if both readings agree, as with states (see
+`states`). If they do not, somebody goes on changing the value, and it is encoded on the loop, in one call.
 """
 
 from collections.abc import Callable, Sequence
@@ -49,7 +49,7 @@ async def encoded(value: object, what: str) -> Payload:
 
 
 async def made(weight: int, make: Callable[[], Made], name: str) -> Made:
-    """What `make` makes of so many bytes of users' values. Raises what it raises."""
+    """The result of `make`, on a thread if so many bytes of users' values take long."""
     if weight <= chunked_pickle.LARGE:
         return make()
     made_aside: Any = await thread_limiter().run(make, name)
@@ -62,7 +62,7 @@ async def outcomes_of(runs: Sequence[RunRow]) -> Outcomes:
 
 
 async def infos_of(agents: Sequence[LiveAgent]) -> AgentInfos:
-    """What people see of these agents."""
+    """These agents as people see them."""
     return await made(
         sum(map(weight_of_agent, agents)), lambda: [*map(AgentInfo.of, agents)], "read agents"
     )

@@ -198,7 +198,7 @@ class Behaviour:
 
 
 def explain_error(error: BaseException) -> str:
-    """What a run that failed tells: the error, and where it was raised."""
+    """The error of a run that failed: the error, and where it was raised."""
     try:
         return _explained(error)
     except BaseException:  # the error of a user's own class, of which nothing but its type can be told

@@ -13,7 +13,7 @@ from .threads import thread_limiter
 
 
 class Divergence(Struct, frozen=True):
-    """What was asked for again, and where it differs; as the data of `run.diverged` tells it."""
+    """A repeated request of a turn, and where it differs; the data of `run.diverged`."""
 
     what: str  # "run", "agent"
     name: str  # its name within the run: a path

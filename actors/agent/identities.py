@@ -19,7 +19,7 @@ BEFORE = "it was asked for otherwise before a checkpoint of its turn"
 
 
 class Identity(Struct, frozen=True):
-    """What a run starts, within that run. `mark` is the key or the count, as text that tells them apart."""
+    """The identity of a run that a run starts. `mark` is the key or the count, as text."""
 
     what: str
     name: str

@@ -19,7 +19,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Kind(Struct, frozen=True):
-    """What `@agent` knows of a function or class. Times in seconds."""
+    """The settings of `@agent` for a function or class. Times in seconds."""
 
     name: str
     version: int
@@ -123,7 +123,7 @@ def agent(
 
 
 listeners: dict[Callable[[str], None], None] = {}
-"""Who is told the name of each kind that is registered: runtimes may hold work that waits for it."""
+"""Functions that are told the name of each registered kind: runtimes may hold work for it."""
 
 
 def register(kind: Kind) -> None:
@@ -216,7 +216,7 @@ def _seconds(name: str, value: object) -> Seconds:
 
 
 def _code(behaviour: Any) -> Iterator[object]:
-    """What tells one piece of code from another, wherever it stands."""
+    """The identity of a piece of code, wherever it stands."""
     if inspect.isclass(behaviour):
         for name, member in sorted(vars(behaviour).items()):
             function = getattr(member, "__func__", member)

@@ -1,8 +1,8 @@
 """The object of a class kind from its `open` to its `close`, in one task.
 
-What `open` enters (a task group, a connection with a cancel scope) can be left by its own task alone, so
-that task waits, and calls `close`. Whoever looks after it (`Behaviour`) is in another task, and needs not
-wait longer than it wants to.
+Only the task that entered a task group or a cancel scope in `open` can leave it. So
+that task waits, and calls `close`. `Behaviour` looks after it in another task, and waits no
+longer than it wants to.
 """
 
 import asyncio
@@ -77,7 +77,7 @@ class Opened:
             raise error
 
     async def close(self, timeout: Seconds) -> None:
-        """Close it, once. What `close` raises, and that it takes too long, is logged."""
+        """Close it, once. An error of `close`, and a `close` that takes too long, is logged."""
         if not self._leave.done():
             self._leave.set_result(None)
         done, _ = await asyncio.wait({self._task}, timeout=timeout)
@@ -170,7 +170,7 @@ class Opened:
         return None
 
     async def _on_thread(self, code: Callable[[], Any], name: str) -> Any:
-        """Code on a thread cannot be cancelled: it is waited for. What it set in its context is kept."""
+        """Wait for code on a thread, which cannot be cancelled. Context variables that it set are kept."""
         context = copy_context()
         calling = run_in_thread(code, name, context=context)
         cancelled: asyncio.CancelledError | None = None

@@ -1,7 +1,7 @@
 """How a kind's code has programs started: the way from a session's object to the room of processes.
 
-An object that is being opened finds its session by `link()`, and keeps it. What the room tells comes to
-the session's actor and from there to the link. Sessions that start no process have none.
+An object that is being opened finds its session by `link()`, and keeps it. News of the processes' actor
+come to the session's actor, and from there to the link. Sessions that start no process have none.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
-"""What a turn reports between two messages to the ledger.
+"""The reports of a turn between two messages to the ledger.
 
 A turn may report thousands of times before it lets others have their turn: all of that is one message.
-What it reports without ever doing so is bounded.
+Reports that it makes without ever doing so are bounded.
 """
 
 from msgspec import Struct
@@ -33,5 +33,5 @@ class Reports:
             self._size = size
 
     def as_message(self, agent_id: AgentId, incarnation: Incarnation, run_id: RunId) -> ReportProgress:
-        """What the ledger is told."""
+        """The reports for the ledger."""
         return ReportProgress(agent_id, incarnation, run_id, tuple(self._told), self._size, self._dropped)

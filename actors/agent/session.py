@@ -324,7 +324,7 @@ class Session:
         self._move("more")
         return self._ask_for_slot()
 
-    # What all of the above is made of
+    # Helpers of all of the above
 
     def _go_on(self) -> list[Action]:
         """Idle: look for work again if some was announced meanwhile."""

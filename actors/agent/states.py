@@ -4,9 +4,9 @@ Owns the live state and what it was last recorded as. Small states are encoded a
 in one call in which nothing else can happen. Large ones, and those that a `migrate` of the user's has to
 bring up to date, are worked on aside, on threads.
 
-A snapshot is never a mixture: it is the state as it was at one moment. What is encoded aside is read
-twice (`persistence.chunked_pickle`). It counts if both readings agree, and if the turn did nothing else
-meanwhile that belongs to the same commit. If not, some task or thread of the user's does not leave the
+A snapshot is never a mixture: it is the state as it was at one moment. A state that is encoded aside is
+read twice (`persistence.chunked_pickle`). It counts if both readings agree, and if the turn did nothing
+else meanwhile that belongs to the same commit. If not, some task or thread of the user's does not leave the
 state alone. Then it is encoded on the loop, in one call, for as long as that takes.
 """
 

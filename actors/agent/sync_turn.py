@@ -1,4 +1,4 @@
-"""What a plain `def` kind gets: a turn whose methods block its thread."""
+"""The turn of a plain `def` kind: a turn whose methods block its thread."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator

@@ -1,8 +1,8 @@
 """Plain functions on threads of their own, for kinds that are not `async`.
 
-A thread for each call and none kept: a turn on a thread costs milliseconds anyway, a pool would have to
-grow with every turn that waits, and a daemon thread never keeps a program from ending. Work that nobody
-chose the amount of (large states) is limited by a `ThreadLimiter`.
+A thread for each call and none kept: a turn on a thread costs milliseconds anyway, and a pool would have to
+grow with every turn that waits. A daemon thread never keeps a program from ending. Work that nobody chose
+the amount of (large states) is limited by a `ThreadLimiter`.
 """
 
 import asyncio
@@ -82,7 +82,7 @@ def wait_for_loop(
         asyncio.ensure_future(carried()).add_done_callback(end)
 
     async def carried() -> tuple[Returned | None, BaseException | None]:
-        """What is raised goes to the thread as a value: a task that raises SystemExit ends the loop."""
+        """An exception goes to the loop as a value: a task that raises SystemExit ends the loop."""
         try:
             return await call(), None
         except asyncio.CancelledError:
@@ -127,7 +127,7 @@ class ThreadLimiter:
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def run(self, call: Callable[[], Returned], name: str) -> Returned:
-        """What `call` returns or raises. Cancelled, it leaves a call that has begun to its thread."""
+        """The result of `call`, or its error. Cancelled, it leaves a call that has begun to its thread."""
         if self._free:
             self._free -= 1
         else:

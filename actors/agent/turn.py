@@ -1,4 +1,4 @@
-"""What a kind's code gets: the turn it executes.
+"""The turn that a kind's code gets: the turn it executes.
 
 `Turn` is for `async def` kinds; its calls go to the actors as messages and come back as futures.
 `SyncTurn` is the same for plain `def` kinds on a thread: each call is done on the loop and waited for.
@@ -219,7 +219,7 @@ class Turn(Handle):
         payload = await encoding.done()
         host, path = self._live, identity.name
         run_id = derived_id(self._stem, identity.what, path, identity.mark)
-        # What no turn of this run has asked for before is new: there is nothing to look for.
+        # A call that no turn of this run has made before is new: there is nothing to look for.
         fresh = not self._again and not identity.repeated
         accepted = await host.ask(
             "directory",
@@ -266,7 +266,7 @@ class Turn(Handle):
         )
 
     def _diverges(self, divergence: Divergence) -> None:
-        """What this turn asks for is not what its run has recorded: that is told, and the latter stands.
+        """This turn asks for something else than its run has recorded: that is told, and the latter stands.
 
         In a simulation it fails the run, whatever the code does about it.
         """

@@ -1,4 +1,4 @@
-"""What a turn holds of the runs and agents that it started."""
+"""The handles of runs and agents that a turn started."""
 
 from collections.abc import Coroutine, Generator
 from typing import TYPE_CHECKING, Any

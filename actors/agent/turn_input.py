@@ -1,4 +1,4 @@
-"""What a turn finds when it begins."""
+"""The input, state and messages that a turn begins with."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from .aside import made
 
 
 class Given(Struct):
-    """What a turn finds: copies, of its own."""
+    """The beginning of a turn: copies, of its own."""
 
     input: Any
     config: Any

@@ -1,8 +1,8 @@
 """Which paths surely belong to nobody, so that a spawn there need not wait for a look at the disk.
 
-Of a tree that had no agent on disk when it was first asked about, only paths can be taken that were given
-out here since. Those are kept in a Bloom filter: it never forgets one, takes the same memory for ten as for
-ten million, and at worst says "perhaps" of a path that is free, which is then looked up like any other.
+A tree may have had no agent on disk when it was first asked about. Then only paths that were given out
+since can be taken. Those are kept in a Bloom filter: it never forgets one, and takes the same memory for
+ten as for ten million. At worst it says "perhaps" of a free path, which is then looked up like any other.
 """
 
 from collections import OrderedDict

@@ -1,7 +1,7 @@
 """Which agent a path means.
 
-Owns what is known of paths: a bounded number of agents found lately, and a line of commands for each path
-that is being looked up or spawned, in which they can never overtake each other. Knows no runs and no
+Owns what is known of paths: a bounded number of agents found lately, and a queue of commands for each path
+that is being looked up or spawned. Commands of one queue never overtake each other. Knows no runs and no
 sessions.
 """
 
@@ -43,7 +43,7 @@ AGENTS_IN_CLOSING_PAGE = 100
 
 
 class _Known(Struct, frozen=True, gc=False):
-    """Who has a path: no more of the agent than commands need, as there are many."""
+    """The agents by path: no more of the agent than commands need, as there are many."""
 
     agent_id: AgentId
     kind: str
@@ -86,7 +86,7 @@ class PathTable:
 
     @property
     def mark(self) -> tuple[int, ...]:
-        """What every command that has begun and was not handed on has changed."""
+        """The changes of every command that has begun and was not handed on."""
         return self._next, len(self._lines), len(self._spawning), len(self._closings)
 
     def holds(self, command: DirectoryCommand) -> bool:
@@ -334,7 +334,7 @@ class PathTable:
 
 
 def _end_processes(ask: CloseAgent | CloseTree, agents: tuple[tuple[AgentId, str], ...]) -> list[Effect]:
-    """What deleted agents left outside, whoever started it; sessions end their own."""
+    """Programs that deleted agents left outside, whoever started them; sessions end their own."""
     if not ask.erase or not agents:
         return []
     return [Send("supervisor", EndErased(tuple(agent_id for agent_id, _ in agents)))]

@@ -1,6 +1,6 @@
 """The subtrees that are being closed: which commands wait for that, and which lookups come from before.
 
-What is asked of it costs as much as a path is deep, however many subtrees there are. A closing asks the
+A question costs as much as a path is deep, however many subtrees there are. A closing asks the
 store as well, behind all lookups; but one that the disk did not answer at once is asked again.
 """
 
@@ -46,7 +46,7 @@ class SubtreeClosings:
         return next((self._under_way[at] for at in upwards(path) if at in self._under_way), None)
 
     def holder(self, command: DirectoryCommand) -> SubtreeClosing | None:
-        """What `command` has to wait for: a closing that it is about, or that it would close around."""
+        """The closing that `command` waits for, if any: one above it, or one that it would close around."""
         if isinstance(command, CloseAgent | CloseTree) and command.path in self._below:
             return next(iter(self._below[command.path].values()))
         return self.around(command.path)
@@ -58,7 +58,7 @@ class SubtreeClosings:
             self._below.setdefault(at, {})[path] = closing
 
     def end(self, path: str) -> list[DirectoryCommand]:
-        """What was held."""
+        """The commands that were held."""
         closing = self._under_way.pop(path)
         for at in upwards(path):
             below = self._below[at]

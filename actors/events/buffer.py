@@ -37,7 +37,7 @@ READERS_IN_PORTION = 1_000
 """Events that are handed over before others have their turn; reading one takes some microseconds."""
 
 ANSWER = 8
-"""What an answer costs its reader by itself, counted in events."""
+"""The cost of an answer by itself, counted in events."""
 
 QUESTIONS = 2
 """To the store at a time, so that others who need it have their turn, and are held up by few."""
@@ -253,7 +253,7 @@ class EventBuffer:
         return effects
 
     def _answer(self, pull: PullEvents) -> EventsPulled | None:
-        """What to say now; None if it waits, or if the store has to be asked."""
+        """The answers to send now; None if it waits, or if the store has to be asked."""
         since = cursor_of(pull.since)
         if pull.wait and since > self.last:
             # its number is another store's, or of an end that was lost
@@ -302,7 +302,7 @@ class EventBuffer:
     # The store
 
     def questions(self) -> list[tuple[Key, ListEvents]]:
-        """What the store is to be asked now, each once; the answers go to `found`, or to `refused`."""
+        """The questions to the store, each once; the answers go to `found`, or to `refused`."""
         asking: list[tuple[Key, ListEvents]] = []
         while (
             self._unasked and len(self._questions) - len(self._unasked) < QUESTIONS and self._ready < READY

@@ -2,7 +2,7 @@
 
 Readers *pull*: a reader says up to where it has read and gets what is newer, now or when it happens. So
 a slow reader costs nothing and loses nothing; it merely reads from the store what left memory long ago.
-What retention has removed by then cannot be told: it gets an event `events.missed` in its place.
+Events that retention has removed by then cannot be told: it gets an event `events.missed` in its place.
 """
 
 from typing import TypeAlias

@@ -32,7 +32,7 @@ from .requests import Request
 
 
 class Settings:
-    """What a runtime is opened with, checked."""
+    """The checked settings of a runtime."""
 
     def __init__(
         self,
@@ -295,7 +295,7 @@ def _at_least_one(name: str, value: object) -> int:
 
 
 def _kinds(kinds: object) -> Iterable[Any]:
-    """What `kinds=` names: decorated objects, names of kinds, or modules that hold some."""
+    """The kinds of `kinds=`: decorated objects, names of kinds, or modules that hold some."""
     if not isinstance(kinds, Iterable) or isinstance(kinds, str):
         raise TypeError(f"kinds= is a list of kinds or modules, not {shown(kinds)}")
     for kind in kinds:

@@ -10,12 +10,12 @@ from ..slots.protocol import SlotReport
 MOST_NAMED = 3
 """How many agents the text names of those whose runs are waited for; `held_by` names all.
 
-Who holds slots, places and processes is told in `held_by` alone: these may be agents of other trees.
+The holders of slots, places and processes are told in `held_by` alone: these may be agents of other trees.
 """
 
 
 class _Reason:
-    """What is told of an agent beside its path and status."""
+    """The parts of an explanation beside path and status."""
 
     def __init__(
         self,

@@ -84,7 +84,7 @@ class AgentRef(Handle):
         self._runtime._ask(requests.pin(self.path, pinned=False))
 
     def explain(self) -> Explanation:
-        """What the agent waits for, since when, and who holds it."""
+        """The reason why the agent waits: for what, since when, and who holds it."""
         described = self._runtime._ask(requests.info(self.path))
         agent_id = described.agent.row.agent_id
         ask_residency = requests.describe_residency(agent_id)

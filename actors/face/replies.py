@@ -21,7 +21,7 @@ Callback = Callable[[Any], None]
 
 
 class PendingReplies(Struct):
-    """Who waits for an answer. Shared by the callers and the gateway, and by nobody else."""
+    """The callers that wait for an answer. Shared by the callers and the gateway, and by nobody else."""
 
     waiting: dict[Any, Callback] = {}
     numbers: Any = None

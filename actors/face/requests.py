@@ -256,7 +256,7 @@ def describe_slots(agent_id: AgentId | None = None) -> Request:
 
 
 def describe_places(agent_id: AgentId) -> Request:
-    """What a process of the agent waits for."""
+    """The permits that a process of the agent waits for."""
     return Request("supervisor", lambda n, to: DescribePermits(n, to, agent_id), reads=True)
 
 
@@ -275,7 +275,7 @@ def refuse_other_input(answer: Any, differs: str | None) -> None:
         raise RunIdTaken(answer.known.run_id, answer.known.path, f"with another input: {differs}")
 
 
-# What was given
+# The given arguments
 
 
 def checked_list(

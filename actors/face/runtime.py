@@ -31,7 +31,7 @@ class Runtime(Handle):
         slots: how many turns may execute at a time.
         residents: how many agents may be in memory.
         backlog: how many pieces of accepted work may wait; more from outside are refused with
-            `BacklogFull`. What turns start counts, and is never refused for it.
+            `BacklogFull`. Work that turns start counts, and is never refused for it.
         durability: what survives once a call has returned: "memory" nothing, "process" the death of
             this process, "power" that of the machine.
         drain: seconds that turns under way get when the runtime is closed.

@@ -1,6 +1,6 @@
-"""Whose end is waited for: handles of runs and the ledger's answers in, who has ended out.
+"""The runs that are waited for: handles of runs and the ledger's answers in, who has ended out.
 
-What `Runtime.wait` and `AsyncRuntime.wait` decide with. Ends are told by run id, and handles are found by
+The state of `Runtime.wait` and `AsyncRuntime.wait`. Ends are told by run id, and handles are found by
 it: several handles of one run end together, and a run that is given twice is one run.
 """
 
@@ -124,5 +124,5 @@ class AwaitedRuns(Generic[H]):
 
     @property
     def ended(self) -> list[H]:
-        """Those that have ended, in the order given."""
+        """The runs that have ended, in the order given."""
         return [run for run in self._runs if run._ended is not None]

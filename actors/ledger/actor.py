@@ -132,7 +132,7 @@ class LedgerActor(ActorShell):
         return turns.take_run(self.ledger, message, sender)
 
     def hand_in(self, ask: RecordSpawn | AcceptRun | AcceptMessage) -> Iterable[Effect]:
-        """Accept it, or have it wait until the disk has caught up. What a turn asks for does not wait."""
+        """Accept it, or have it wait until the disk has caught up. The requests of turns do not wait."""
         if isinstance(ask.request, tuple):
             return self.accept(ask)
         shut = not self.stalled and self.ledger.far_behind

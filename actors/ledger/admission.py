@@ -1,8 +1,8 @@
 """The door: where work that is handed in waits while the disk is far behind.
 
-What waits for the disk alone is soon done with, so nobody is refused for it: an answer that comes later has
-its caller hand in the next piece later, and memory stays bounded. Asks are let in as they came. Decision
-0035 says why, and when one is refused all the same.
+Requests that wait for the disk alone are soon accepted, so none is refused for it: an answer that comes
+later has its caller hand in the next piece later, and memory stays bounded. Asks are let in as they came.
+Decision 0035 says why, and when one is refused all the same.
 """
 
 from collections import deque
@@ -69,7 +69,7 @@ class Admission:
             self._closed.update(agent_id for agent_id, _ in agents)
 
     def entered(self, news: AdmitNext) -> Ask:
-        """What is to be decided, as it is by now."""
+        """The request that is to be decided, as it is by now."""
         ask = news.ask
         if not isinstance(ask, RecordSpawn) and ask.agent_id in self._closed:
             ask = replace(ask, closed=True)

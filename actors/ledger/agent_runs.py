@@ -1,4 +1,4 @@
-"""What the ledger holds of one agent while anything is going on with it: its desk.
+"""The open runs of one agent, and where its session stands.
 
 A desk exists while the agent has open runs or is (about to be) in memory. It is told what happens and
 knows what the agent's status is; it decides nothing about other agents.
@@ -27,7 +27,7 @@ class OpenRun(Struct, eq=False):
     recovered: bool = False  # it was open when the store was opened
     before: RunRow | None = None  # its row before the turn under way, which counts until that has begun
     begun_by: int = 0  # the commit log's entry that says so; its turn starts when that is durable
-    beginning: Send | None = None  # … and this is sent
+    beginning: Send | None = None  # The message that is sent then.
     state: str = "queued"  # "waiting", "queued", "running", "interrupting", "ended"
     interrupted: str | None = None  # why, once its turn was told to end
     cancelled: int = 0  # how often its turn was cancelled, and by nobody here
@@ -46,7 +46,7 @@ class OpenRun(Struct, eq=False):
 
     @property
     def waiters(self) -> dict[RequestId, Address]:
-        """Who waits for its end, to be added to."""
+        """The requests that wait for its end, to be added to."""
         waiters = self.asked = self.asked or {}
         return waiters
 
@@ -66,8 +66,8 @@ class AgentRuns(Struct):
     called: bool = False  # the residency was asked to have the session take a run
     offered: bool = False  # its image was handed to the residency, which has not loaded it yet
     present: bool = False  # the agent is being loaded, or in memory
-    opening: bool = False  # … and its session is not open yet
-    opens_for: OpenRun | None = None  # … and counts as the work of this run, should it end the process
+    opening: bool = False  # The agent is present, and its session is not open yet.
+    opens_for: OpenRun | None = None  # The run that a crash of the opening is held against.
     incarnation: Incarnation = Incarnation(0)
     recorded: Incarnation = Incarnation(0)  # the last one that was committed
     mail: list[MessageRow] | tuple[()] = ()  # accepted since the agent was loaded, and not read yet
@@ -183,7 +183,7 @@ class AgentRuns(Struct):
 
     @property
     def live_status(self) -> AgentStatus | None:
-        """What the agent is seen to do now, if it does anything."""
+        """The status of the agent while something goes on with it."""
         if self.running:
             if self.running.state == "interrupting":
                 return "interrupting"

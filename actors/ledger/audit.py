@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from .ledger import Ledger
 
 Mark: TypeAlias = tuple[int, int, int, int]
-"""What every change of the ledger that is recorded also changes."""
+"""Numbers that every recorded change of the ledger changes as well."""
 
 
 def mark_of(ledger: "Ledger") -> Mark:
@@ -20,7 +20,7 @@ def mark_of(ledger: "Ledger") -> Mark:
 
 
 def broken_invariant(ledger: "Ledger", before: Mark) -> str | None:
-    """What does not hold any more, if anything. O(open runs)."""
+    """The invariant that does not hold any more, if there is one. O(open runs)."""
     names = ("commits", "open runs", "agents at work", "known agents")
     changed = [name for name, was, now in zip(names, before, mark_of(ledger), strict=True) if was != now]
     if changed:

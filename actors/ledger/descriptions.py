@@ -1,4 +1,4 @@
-"""What people are told of agents, runs and the ledger: questions and answers."""
+"""Descriptions of agents, runs and the ledger for people: questions and answers."""
 
 from msgspec import Struct
 
@@ -66,7 +66,7 @@ class LiveAgent(Struct, frozen=True, gc=False):
     incarnation: Incarnation
     queued: int
     running: RunId | None = None
-    beginning: bool = False  # … which starts when it is on disk that it does
+    beginning: bool = False  # Its start record is being committed.
     awaits: tuple[AwaitedRun, ...] = ()  # what its turn, or its first continuation, waits for
     behind: AwaitedRun | None = None  # the suspect at work, which its next run, one as well, waits for
     since: Timestamp | None = None  # when the first of its open runs was accepted

@@ -1,4 +1,4 @@
-"""What the disk answers: batches are written, or the store cannot be written for a while."""
+"""The answers of the disk: batches are written, or the store cannot be written for a while."""
 
 from typing import TYPE_CHECKING
 

@@ -29,13 +29,13 @@ class NextPortion(Struct, frozen=True, gc=False):
 
 
 class Portions:
-    """What is under way."""
+    """The errands under way."""
 
     def __init__(self, portion: int = STEPS_IN_PORTION) -> None:
         self._portion = portion
         self._under_way: dict[int, Iterator[Iterable[Effect]]] = {}
         self._recording: set[int] = set()  # those that bring forth records
-        self._held: list[int] = []  # … and wait for the disk
+        self._held: list[int] = []  # Those of them that wait for the disk.
         self._asked: dict[int, object] = {}  # the requests that some of them answer
         self._begun = 0
         self.broken: object = None  # the request of the errand that raised last, if it answers one

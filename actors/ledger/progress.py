@@ -1,9 +1,9 @@
-"""What turns tell while they go on, on its way into the commit log.
+"""The reports of turns under way, until they are in the commit log.
 
 Owns it from when a turn's session reports it until it is recorded. `emit` cannot be waited for, so a turn
-may tell as much as it likes; here that is bounded and fair: each turn in its turn, a portion before
-others have theirs, and no more at a time than the disk keeps up with. What a turn has told is recorded in
-its order and before its end, which waits here. Beyond a bound it is dropped, counted and told.
+may tell as much as it likes; here that is bounded and fair: each turn in its turn, a portion before others
+have theirs, and no more at a time than the disk keeps up with. The reports of a turn are recorded in their
+order and before its end, which waits here. Beyond a bound it is dropped, counted and told.
 """
 
 from collections import OrderedDict, deque
@@ -23,7 +23,7 @@ SHARE = 100
 """Of these, as many of one turn before the next turn's."""
 
 END = 20
-"""What a turn's end costs, counted in events."""
+"""The cost of a turn's end, counted in events."""
 
 MOST_UNWRITTEN = 2_000
 """Events that are recorded and not on disk: what is recorded behind them waits for so many at most."""
@@ -43,7 +43,7 @@ class _Report(Struct, eq=False):
 
 
 class Line(Struct, eq=False):
-    """What one turn has told and is not recorded, oldest first, and the turn's end behind it."""
+    """The reports of one turn that are not recorded, oldest first, and the turn's end behind them."""
 
     run: OpenRun
     reports: deque[_Report]  # none of them is recorded wholly
@@ -123,7 +123,7 @@ class Progress:
         return tuple([NewEvent(report.at, "run.progress", row.path, row.run_id, data) for data in told])
 
     def drop(self, line: Line) -> None:
-        """What this turn has told is not recorded."""
+        """The reports of this turn are dropped."""
         self._left -= min(line.count, SHARE)
         self._drop(line.run, line.count)
         line.reports.clear()

@@ -1,8 +1,8 @@
 """The ledger's manual: what has been accepted, how it ended, who is told.
 
-The ledger is the one place where a run is accepted, begun and ended, and where everything that must not
-be lost is put in one order. Sessions *pull*: an agent that holds a slot asks for its run, so until then
-a run can end without anybody having to catch it up on its way.
+The ledger alone accepts, begins and ends runs. It puts everything that must not be lost in one order.
+Sessions *pull*: an agent that holds a slot asks for its run. Until then a run can end without a message
+that has to follow it.
 
 A question names itself by `request` and says where the answer goes by `reply_to`. Every question that
 can be refused is answered by `RequestRefused` instead, and then nothing of it was recorded.
@@ -30,7 +30,7 @@ from ..storage.protocol import Ask
 from .descriptions import DescribeAgent, DescribeAgents, DescribeLedger, DescribeRun, DescribeState
 
 EVENT_BYTES = 100
-"""What an event takes in memory beside its data."""
+"""Bytes that an event takes in memory beside its data."""
 
 MOST_TOLD_BYTES = 128 << 20
 """Of what one turn has told and is not recorded."""
@@ -224,7 +224,7 @@ class TakeRun(Struct, frozen=True, gc=False):
 class TurnWaits(Struct, frozen=True, gc=False):
     """The session's turn waits from now on, or (not `waits`) executes again. Not answered.
 
-    What ends the process while a suspect's turn waits is not its doing.
+    A crash while a suspect's turn waits is not held against it.
     """
 
     agent_id: AgentId
@@ -272,7 +272,7 @@ class ReportDivergence(Struct, frozen=True, gc=False):
 
 
 class ReportProgress(Struct, frozen=True, gc=False):
-    """What a turn tells while it goes on, in order; `dropped` more there was no room for. Not answered."""
+    """The reports of a turn under way, in order; `dropped` more there was no room for. Not answered."""
 
     agent_id: AgentId
     incarnation: Incarnation

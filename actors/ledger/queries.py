@@ -77,7 +77,7 @@ class LedgerQueries:
         return tuple(AwaitedRun(run.row.run_id, run.row.path) for run in runs)
 
     def agents(self, ask: DescribeAgents) -> list[Effect]:
-        """What only agents with a desk can be is looked for among the desks, the rest in the store."""
+        """A status that only busy agents have is looked for among these, any other in the store."""
         if self.is_live(ask):
             return [effect for step in self.live_agents(ask) for effect in step]
 

@@ -1,4 +1,4 @@
-"""What the ledger answers, and what it tells unasked. The manual of its commands is `protocol`."""
+"""Messages from the ledger: answers, and news that nobody asked for. `protocol` has its commands."""
 
 from msgspec import Struct
 
@@ -129,7 +129,7 @@ class CheckpointRecorded(Struct, frozen=True, gc=False):
 class TurnSettled(Struct, frozen=True, gc=False):
     """The outcome was taken down. `more`: another run waits, ask for it with a new slot.
 
-    That one `goes_on` if it is a continuation, or has begun before.
+    The next run `goes_on` if it is a continuation, or has begun before.
     """
 
     agent_id: AgentId

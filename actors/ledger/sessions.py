@@ -1,4 +1,4 @@
-"""What the residency and sessions tell: an agent is loaded, opened, failed to start, or left memory."""
+"""News of the residency and of sessions: an agent is loaded, opened, failed to start, or left memory."""
 
 from collections import deque
 from collections.abc import Iterable

@@ -102,7 +102,7 @@ def outran(ledger: "Ledger", news: Outran) -> list[Effect]:
 
 
 def no_longer_alone(ledger: "Ledger", run: OpenRun, *, waits: bool = False) -> list[Effect]:
-    """What ends the process from now on is not held against it, and that is recorded.
+    """Record that no crash from now on is held against it.
 
     A turn that waits is not even beside it, if it asks before it goes on.
     """
@@ -160,7 +160,7 @@ def note_doubts(ledger: "Ledger", row: RunRow) -> None:
 
 
 def clear_up(ledger: "Ledger", ended: OpenRun, *, was_at_work: bool, crashed: bool) -> list[OpenRun]:
-    """What the end of a run says of the suspects that it was beside; those that it concerns."""
+    """Apply the end of a run to the suspects that it was beside; returns these."""
     serial = ended.row.serial
     runs = _concerned(ledger, ended)
     ledger.beside.pop(serial, None)

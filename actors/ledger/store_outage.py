@@ -1,6 +1,6 @@
 """Whether the store can be written, as of the last try, and when the next one is due.
 
-A disk that is full, read-only, failing or locked may be none of it a moment later, so a batch is tried
+A disk that is full, read-only, failing or locked may be none of it a moment later. So a batch is tried
 again, after longer and longer pauses, as long as the runtime lives. From the first failure to the next
 success is one *episode*: it is told once, and work that asks to be durable is refused as long as it lasts.
 """
@@ -32,12 +32,12 @@ class StoreOutage:
 
     @property
     def problem(self) -> str | None:
-        """What is wrong now."""
+        """The problem, if there is one."""
         return self.episode.problem if self.episode else None
 
     @property
     def told(self) -> str:
-        """What is wrong now, as a sentence."""
+        """The problem, as a sentence."""
         return (self.problem or "").rstrip(".") + "."
 
     def failed(self, problem: str, now: Timestamp) -> bool:

@@ -7,11 +7,11 @@ may have caused it. So a crash is held against nobody at first. Runs that were a
 A crash is held against the solo suspect alone, and only once it is clear that none of those beside it was
 the cause: each of them has been at work again since, and has ended. Until then it is a *doubt*. A crash
 beside one that is found guilty is held against nobody else. A suspect that would fail if its doubts counted
-begins after all others, and not while one of those that it is in doubt about executes: they show first what
-they do.
+begins after all others. It does not begin while one that it is in doubt about executes: they show first
+what they do.
 
 Owns the row of suspects. Knows no actors and no store: `cut_off` and `lost` say how a run stands after a
-crash, `verdict` whether it may begin again. What is left of a crash is on disk: see `persistence.SetRun`.
+crash, `verdict` whether it may begin again. The store tells of a crash: see `persistence.SetRun`.
 """
 
 from collections.abc import Iterable

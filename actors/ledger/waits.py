@@ -82,7 +82,7 @@ def find_path(
     """The nodes from `start` to `goal`, both included, along `after`; None if there is no way.
 
     Searches from both ends in turn, and is done when either knows: the cost is twice that of the cheaper
-    search. Who waits is needed by few as a rule (its ancestors), and whom it waits for needs few.
+    search. As a rule few wait for the one that waits (its ancestors), and the awaited one waits for few.
     """
     if start == goal:
         return [start]

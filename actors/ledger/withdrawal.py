@@ -33,7 +33,7 @@ NUMBERS = {
     "inbox.serial": "a message's serial is given once",
     "events.seq": "an event's number is given once",
 }
-"""What the ledger and the directory answer for themselves, by the columns that SQLite names."""
+"""Invariants of the ledger and the directory, by the columns that SQLite names."""
 
 
 def broken_by(problem: str) -> str | None:

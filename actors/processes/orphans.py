@@ -1,9 +1,8 @@
-"""What is left of processes that no reaper of ours has: found in `/proc`, ended by pidfd, never by guess.
+"""Processes that are left and that no reaper of ours has: found in `/proc`, ended by pidfd, never by guess.
 
-On a thread. A process is ended if it is the one that a record names (pid and start agree), if it is in
-that one's group or session, or if it carries the record's mark in its environment. Before anything is
-signalled its start is looked at once more, with the process held by a descriptor, so that a number that
-changes hands in between is nobody's harm.
+On a thread. A process is ended in three cases: a record names it (pid and start agree), it is in the group
+or session of such a one, or it carries the record's mark. Before a signal the start is read once more, with
+the process held by a descriptor. So a pid that is reused in between harms nobody.
 """
 
 import os

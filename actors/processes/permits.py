@@ -15,7 +15,7 @@ class Permits:
         self.holders: set[int] = set()
         self.waiting: deque[int] = deque()
         self._idle: OrderedDict[int, None] = OrderedDict()  # holders with nothing to do, longest first
-        self._asked: set[int] = set()  # … that were asked to go
+        self._asked: set[int] = set()  # Those of them that were asked to go.
 
     @property
     def free(self) -> bool:

@@ -13,11 +13,11 @@ from ...persistence.processes import OrphanRecord
 from ...types import Address, AgentId, Incarnation, RequestId, Timestamp
 
 Key: TypeAlias = tuple[AgentId, Incarnation, int]
-"""Whose process: the session, and which of its own it is."""
+"""The owner of a process: the session, and which of its own it is."""
 
 
 class ProgramToStart:
-    """What is to be executed. It may hold secrets, so it never tells anybody what it holds."""
+    """The program to execute. It may hold secrets, so it never tells anybody what it holds."""
 
     __slots__ = ("argv", "cwd", "env", "limits")
 
@@ -161,7 +161,7 @@ ProcessCommand: TypeAlias = (
 )
 ProcessNews: TypeAlias = ProcessStarted | ProcessRefused | PermitWanted | ProcessExited | ProcessGone
 
-# What the reaper tells, by number
+# News of the reaper, by number
 
 
 class Forked(Struct, frozen=True):
@@ -218,7 +218,7 @@ class OrphansEnded(Struct, frozen=True):
     problems: dict[int, str]
 
 
-# What the core asks of its actor, beside messages
+# Effects of the core, beside messages
 
 
 class ForkProcess(Struct, frozen=True):

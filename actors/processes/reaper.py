@@ -6,14 +6,14 @@ it forks may prepare itself in Python and dies with it (PR_SET_PDEATHSIG goes by
 it is the subreaper of all that they start, so a program that leaves its session still ends up here; and
 when its runtime is gone, in whatever way, it sees the end of the socket and ends everything.
 
-What it is told, each a JSON list in one packet:
+Messages to it, each a JSON list in one packet:
 
     ["fork", number, mark]   with four descriptors: what to execute (JSON), standard input, output, error.
                              The child waits at a gate before it executes anything
     ["go", number]           open the gate
     ["end", number, signal]  signal its group, and what it left elsewhere
 
-What it tells:
+Messages from it:
 
     ["forked", number, pid, started]   it waits at its gate
     ["failed", number, problem]        it could not be forked or executed; "gone" follows if it was forked
@@ -237,7 +237,7 @@ class Reaper:
             self.tell("stuck", job.number, problem)
 
     def strays(self, job: Job) -> list[int]:
-        """What it started that has left its group and lost its parent: it has ended up here."""
+        """A descendant that has left its group and lost its parent: it has ended up here."""
         found = []
         for pid in children():
             if pid not in self.by_pid and (session(pid) == job.pid or job.mark in environment(pid)):
@@ -305,7 +305,7 @@ def limit(name: str, value: int) -> None:
 
 
 def prctl(option: int, value: int) -> None:
-    """Where the system has it. What it would have guarded against is found by the next start."""
+    """Where the system has it. The next start finds the processes that it would have ended."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(option, ctypes.c_ulong(value), 0, 0, 0)
 

@@ -1,6 +1,6 @@
 """The room's hands: the reaper, made when it is first needed, and the socket to it.
 
-All on the loop. What the reaper tells comes out as `ReaperNews`. Packets that the socket does not take at
+All on the loop. The reaper's news come out as `ReaperNews`. Packets that the socket does not take at
 once wait here; the reaper is quick, so they are few.
 """
 

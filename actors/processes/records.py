@@ -1,6 +1,7 @@
-"""What is to be recorded of processes, and forgotten: one transaction at a time, tried until it is done.
+"""Records of processes that are to be written or removed: one transaction at a time, tried until it is
+done.
 
-What comes while one is being written goes with the next, so a burst of starts is a few commits.
+Records that come while a batch is written go with the next, so a burst of starts is a few commits.
 """
 
 from msgspec import Struct

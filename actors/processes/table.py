@@ -1,7 +1,7 @@
 """The table of processes: what each one is about to do, and what has to happen before it may.
 
-Owns every process of this opening from its start until nothing of it is left and its record is gone, and
-the records that earlier openings left. Executes nothing: what is to be done comes out as effects.
+Owns the records that earlier openings left, and every process of this opening until nothing of it is left
+and its record is gone. Executes nothing: what is to be done comes out as effects.
 
     queued     waits for a place, or until what a dead owner left of its agent is gone
     forking    the reaper was asked for it
@@ -125,7 +125,7 @@ class ProcessTable:
         return [Send(ask.reply_to, PermitWanted(ask.request)) for ask in asked]
 
     def describe(self, ask: DescribePermits) -> Effects:
-        """Who holds the places that an agent waits for, and how many come before it."""
+        """The holders of the permits that an agent waits for, and how many agents come before it."""
         mine = (entry for entry in self.entries.values() if entry.agent_id == ask.agent_id)
         entry = next((entry for entry in mine if entry.stage == "queued"), None)
         if entry is None:

@@ -47,7 +47,7 @@ class ResidencyLRU(ActorShell):
         self.children = Children()
 
     def session_class(self) -> type[Actor]:
-        """What a session is made of. A test overrides it."""
+        """The class of a session. A test overrides it."""
         from ..agent.actor import AgentActor
 
         return AgentActor
@@ -164,7 +164,7 @@ class Children:
             self.hashed[address] = session
 
     def pop(self, address: Address) -> Session | None:
-        """Whose address this was, if it was anybody's."""
+        """The session that had this address, if one had."""
         if type(address).__hash__ is not None:
             return self.hashed.pop(address, None)
         for place, (other, session) in enumerate(self.listed):

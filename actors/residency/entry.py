@@ -95,7 +95,7 @@ class ResidentEntry:
         self.image: AgentImage | None = None  # given with the summons
         self.incarnation: Incarnation | None = None
         self.sent = 0  # how many Work its session was sent
-        self.has_work = False  # … and has not said to be done, nor were they dismissed
+        self.has_work = False  # The session has work that is neither done nor cancelled.
         self.idle = False  # its session has seen them all and has nothing to do
         self.away = False  # it is in memory without a place: its turn waits
         self.told: SessionCommand | None = None  # what it is told when it has one again

@@ -1,8 +1,8 @@
 """The Residency's manual: who is in memory, who waits to be, and who has to leave.
 
-The ResidencyLRU alone decides that an agent is loaded or unloaded, so nothing can reach an agent
-between its choice as a victim and its end. An agent's session is one AgentActor, a child of the
-ResidencyLRU, known by agent id and incarnation.
+The ResidencyLRU alone decides that an agent is loaded or unloaded. So nothing can reach an agent between
+its choice as a victim and its end. An agent's session is one AgentActor, a child of the ResidencyLRU, known
+by agent id and incarnation.
 """
 
 from collections.abc import Callable
@@ -247,7 +247,7 @@ Stage: TypeAlias = Literal["absent", "waiting", "loading", "opening", "open", "u
 
 
 class Residence(Struct, frozen=True, gc=False):
-    """What is known of one agent."""
+    """The residence of one agent."""
 
     agent_id: AgentId
     stage: Stage

@@ -1,4 +1,4 @@
-"""What the residency knows of itself and of agents, for `stats()` and `explain()`."""
+"""Reports on the residency and on agents, for `stats()` and `explain()`."""
 
 from collections.abc import Sequence
 from itertools import islice

@@ -1,4 +1,4 @@
-"""What happens to sessions: they are loaded, open, idle, wait, return, end or are lost."""
+"""News of sessions: they are loaded, open, idle, wait, return, end or are lost."""
 
 from typing import TYPE_CHECKING
 

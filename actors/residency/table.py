@@ -9,7 +9,7 @@ An agent goes waiting → loading → opening → open → unloading. From loadi
 queues for one when the wait is over. The queue is a `FairQueue`: trees have their turns, and what goes on
 comes before what is new.
 
-Whoever has a place keeps it while it has work, but not for ever: while others wait for room, a session
+An agent keeps its place while it has work, but not for ever: while others wait for room, a session
 asks between two turns whether it may go on, and may not once it has had its share.
 """
 
@@ -95,7 +95,7 @@ class ResidencyTable:
         self.evictions = self.reloads = 0
         self.closing = False
         self.told_when_unloaded: Address = None  # who asked to unload all
-        self.to_unload: deque[ResidentEntry] = deque()  # Those that `unload_all` has not come to.
+        self.to_unload: deque[ResidentEntry] = deque()  # Entries that are still to be unloaded.
 
     def configure(self, residents: int, patience: Seconds, share: Seconds, *, now: Timestamp) -> Effects:
         """Set how many residents there may be, how long a victim may take, and what a share is.

@@ -34,7 +34,7 @@ class _SlotRequest:
 
 
 class SlotTable:
-    """Who holds the slots: in turn between the trees, and within one first come, first served.
+    """The holders of slots: in turn between the trees, and within one first come, first served.
 
     A turn that goes on and a continuation come before what is new, as `FairQueue` says.
 
@@ -48,12 +48,11 @@ class SlotTable:
         self._holding: dict[Lease, _SlotRequest] = {}  # longest first
         self._waiting: FairQueue[Lease, _SlotRequest] = FairQueue()
         self._agents: dict[AgentId, dict[Lease, _SlotRequest]] = {}
-        # A session that crashed may have asked for a slot in a message that arrives only after the
-        # news of its end, which comes from somebody else; granted, that slot would never come back.
-        # So the ended incarnation is remembered, for the last thousand of such ends. No bound is
-        # exact where messages may be late without bound, but only crashes are told here (a session
-        # that goes in order gives back its own lease), so a message would have to be a thousand
-        # crashes late.
+        # A session that crashed may have asked for a slot. That message may arrive after the news of
+        # its end, which comes from another actor; a slot that is granted then would never come back.
+        # So the ended incarnation is remembered, for the last thousand of such ends. Only crashes are
+        # told here, as a session that ends in order gives back its own lease. A message would have to
+        # be a thousand crashes late.
         self._ended: OrderedDict[AgentId, Incarnation] = OrderedDict()
 
     def resize(self, slots: int) -> Sequence[Effect]:

@@ -132,7 +132,7 @@ class ProcessesKept(Struct, frozen=True):
 class StoreTaken(Struct, frozen=True):
     """To who opened the store, at most once, unasked: another process has taken it over.
 
-    Whatever is written from here on is refused, as `fatal`.
+    Batches are refused from here on, as `fatal`.
     """
 
     error: StoreLost

@@ -6,8 +6,8 @@
     writing       what is left is written, the store is closed
     closed
 
-A store that was lost cuts this short: there is nothing to drain for, and nothing may be written. Whoever
-has the store now begins the turns again that are under way here, so they end at once.
+A store that was lost cuts this short: there is nothing to drain for, and nothing may be written. The
+store's new owner begins the turns again that are under way here, so they end at once.
 
 So nothing hangs: the whole takes at most the drain time and the bounds below.
 """

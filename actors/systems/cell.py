@@ -1,8 +1,8 @@
 """Cells: what the base holds of one actor, and the addresses that lead to them.
 
-An address holds its cell, so a message finds its actor without any table, and a cell that let go of its
-address leaves nothing behind. The cell is also what Thespian's `Actor` calls its `_myRef`: the methods
-with Thespian's names are what `self.send`, `self.createActor` and so on come down to.
+An address holds its cell, so a message finds its actor without any table. A cell that let go of its address
+leaves nothing behind. The cell is also what Thespian's `Actor` calls its `_myRef`: the methods with
+Thespian's names are what `self.send`, `self.createActor` and so on come down to.
 """
 
 import asyncio
@@ -153,10 +153,10 @@ class Cell:
         self.base.forget(self)
         self.base.put(self.parent, ChildActorExited(self.address), self.base.system_address)
 
-    # What an actor does
+    # The calls of an actor
 
     def send(self, to: ActorAddress, message: Any) -> None:
-        """What `Actor.send` comes down to, without a way in between."""
+        """`Actor.send` without the layers in between."""
         if not isinstance(to, ActorAddress):
             raise InvalidActorAddress(to, "not a valid ActorAddress for sending messages to")
         base = self.base  # what its `put` does, a call less for each message

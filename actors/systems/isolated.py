@@ -31,7 +31,7 @@ class NumberedTask(asyncio.Task[Any]):
 
 
 class IsolatedLoop(asyncio.BaseEventLoop):
-    """What reaches out of a simulation fails at once, with an error that says what to do instead."""
+    """A call that reaches out of a simulation fails at once, with an error that says what to do instead."""
 
     async def getaddrinfo(self, *_: Any, **__: Any) -> NoReturn:
         raise OSError("there is no network in a simulation: give the agent a stand-in for what it talks to")

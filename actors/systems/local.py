@@ -1,6 +1,6 @@
 """`LocalSystemBase`: all actors of a process on one asyncio loop.
 
-Messages wait in one queue and are handed out in batches from a callback of the loop, so the loop's I/O,
+Messages wait in one queue and are handed out in batches from a callback of the loop. So the loop's I/O,
 timers and tasks get their share. Nothing is looked up, logged or reflected per message: an address holds
 its cell. Other threads append to the same queue, which is a deque, so appending is atomic; one
 `call_soon_threadsafe` wakes the loop for all that comes before it runs.
@@ -104,7 +104,7 @@ class LocalSystemBase(Sources):
             "Python Version": tuple(sys.version_info),
             **(capabilities or {}),
         }
-        # Whoever sends a message may be anybody's code, whose variables are nobody else's business.
+        # The sender of a message may be any code, and its context variables are its own.
         self.context = contextvars.copy_context()  # of who makes the base; all handlers run in it
         self.queue: deque[tuple[Any, Any, Any]] = deque()
         self.scheduled = False  # a drain is on its way, or under way
@@ -363,11 +363,11 @@ class LocalSystemBase(Sources):
             self.capabilities[name] = value
 
     def status_of(self, cell: Cell) -> Thespian_ActorStatus:
-        """What Thespian wants to know of an actor."""
+        """The status of an actor, in Thespian's own type."""
         return status_of(self, cell)
 
     def system_status(self) -> Thespian_SystemStatus:
-        """What Thespian wants to know of the system."""
+        """The status of the system, in Thespian's own type."""
         return system_status(self)
 
     # The end

@@ -35,7 +35,7 @@ def _new_loop(over: Callable[[], bool]) -> tuple[asyncio.AbstractEventLoop, thre
 
 
 def _run(loop: asyncio.AbstractEventLoop, over: Callable[[], bool]) -> None:
-    """What somebody's task does to end the loop, or the process, ends that task alone."""
+    """An attempt of a task to end the loop, or the process, ends that task alone."""
     while not over():
         try:
             loop.run_forever()

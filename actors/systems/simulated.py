@@ -1,9 +1,9 @@
 """`SimulatedSystemBase`: the actors of `LocalSystemBase` on a loop that chooses what comes next.
 
-Each two actors have a channel of their own on the loop's agenda, so whose message is handled next is a
-choice, and the order between the two is kept. An actor that asks for a thread handles its messages on the
-same loop, one at a time, and each takes a chosen time: before what it does has happened, and after it,
-until its answers go out.
+Each two actors have a channel of their own on the loop's agenda. Which message is handled next is a choice,
+and the order between the two is kept. An actor that asks for a thread handles its messages on the same
+loop, one at a time, and each takes a chosen time: before what it does has happened, and after it, until its
+answers go out.
 """
 
 from collections import deque
@@ -114,7 +114,7 @@ class SimulatedThreadCell(Cell):
 class SimulatedSystemBase(LocalSystemBase):
     """The base for `ActorSystem(systemBase=SimulatedSystemBase(loop), transientUnique=True)`.
 
-    Whoever asks or listens from outside drives the loop until there is an answer. `pauses` are the times,
+    A call from outside drives the loop until there is an answer. `pauses` are the times,
     in seconds, of which those of a thread's actor are chosen.
     """
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def status_of(base: "LocalSystemBase", cell: Cell) -> Thespian_ActorStatus:
-    """What Thespian wants to know of an actor."""
+    """The status of an actor."""
     status = Thespian_ActorStatus(
         cell.address,
         type(cell.instance).__name__,
@@ -32,7 +32,7 @@ def status_of(base: "LocalSystemBase", cell: Cell) -> Thespian_ActorStatus:
 
 
 def system_status(base: "LocalSystemBase") -> Thespian_SystemStatus:
-    """What Thespian wants to know of the system."""
+    """The status of the system."""
     status = Thespian_SystemStatus(base.system_address, capabilities=dict(base.capabilities))
     for address, cell in list(base.cells.items()):
         if cell.parent is base.system_address:

@@ -1,4 +1,4 @@
-"""What can happen next in a simulation: queues of things to do, each in its own order.
+"""The next things that can happen in a simulation: queues of things to do, each in its own order.
 
 A channel is a queue whose order is promised to somebody: the messages of one actor to another, the steps
 of one task. Between channels nothing is promised, so any of them may be the next. Plain values; whoever

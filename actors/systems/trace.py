@@ -14,7 +14,7 @@ _TELLING = ("path", "run_id", "agent_id", "number", "role", "step")
 
 
 class Trace:
-    """What happened, in order."""
+    """The events of a simulation, in order."""
 
     def __init__(self) -> None:
         self._lines: deque[tuple[int, float, str, tuple[Any, ...]]] = deque(maxlen=STEPS_KEPT)

@@ -1,9 +1,9 @@
 """An asyncio loop on which nothing happens but what was chosen: virtual time, no threads, no sockets.
 
-What can happen next lies on an agenda: steps of tasks, messages between actors, calls handed to threads.
-The loop chooses one, does it, and looks again; when nothing can happen, time jumps to the next timer. The
-callbacks that asyncio itself is made of (a future tells who waits for it, a timer rings) keep their order
-and come before the next choice, as `call_soon` promises. When a task goes on is promised to nobody.
+The next possible steps lie on an agenda: steps of tasks, messages between actors, calls handed to threads.
+The loop chooses one, does it, and looks again; when nothing can happen, time jumps to the next timer.
+Callbacks of asyncio itself (a future wakes its waiters, a timer rings) keep their order and come before the
+next choice, as `call_soon` promises. When a task goes on is promised to nobody.
 
 A step may take some time: a timer that is due within `haste` seconds may ring although there are things
 to do. Longer than that, nobody is slow for no reason.
@@ -47,7 +47,7 @@ MOST_STEPS = 1_000_000
 
 
 class NothingCanHappen(RuntimeError):
-    """What was waited for cannot happen any more, or does not within any reasonable number of steps."""
+    """The awaited thing cannot happen any more, or does not within a reasonable number of steps."""
 
 
 class VirtualLoop(IsolatedLoop):
@@ -108,7 +108,7 @@ class VirtualLoop(IsolatedLoop):
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         """It is skipped when its time comes."""
 
-    # What can happen
+    # Possible steps
 
     def call_soon(
         self, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None

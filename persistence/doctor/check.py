@@ -1,4 +1,4 @@
-"""What a check is: a function that looks for one broken promise, and the words around it."""
+"""A check: a function that looks for one broken promise, and the words around it."""
 
 from collections.abc import Callable, Iterable
 from typing import TypeAlias

@@ -13,7 +13,7 @@ from .inspection import Inspection
 from .parts import Parts, made_here
 
 INDEX_IS_WRONG = re.compile(r"(?:missing from|wrong # of entries in) index (\w+)")
-"""What SQLite says of an index that can be built again from its table."""
+"""SQLite's findings on an index that can be built again from its table."""
 
 
 @check(
@@ -121,5 +121,5 @@ def files_of(store: str) -> list[str]:
 
 
 ANY_VERSION = (pages, schema_version, file_modes)
-"""Those that know nothing of the tables."""
+"""The checks that know nothing of the tables."""
 CHECKS = (tables, indexes_and_triggers, additions, key)

@@ -1,8 +1,8 @@
 """A store opened so that looking at it changes nothing: not the file, not its log.
 
-SQLite writes even where it only reads: it makes the log and its index, and marks in the index how far
-each reader is. So a file without a log is opened as `immutable`, one with a log and an index (its owner
-is at work, or was killed) with an index that is only read. A log *without* an index, as a careless copy
+SQLite writes even where it only reads: it makes the log and its index, and marks in the index how far each
+reader is. So a file without a log is opened as `immutable`. One with a log and an index (its owner is at
+work, or was killed) is opened with an index that is only read. A log *without* an index, as a careless copy
 leaves behind, is the one case where SQLite makes a file: the index, which holds nothing of its own.
 """
 
@@ -93,8 +93,8 @@ class Inspection:
 def inspecting(store: str, *, now: Timestamp, quick: bool, progress: Progress) -> Iterator[Inspection]:
     """Open `store`.
 
-    Raises `StoreError` for what is no store of this greenroom, as opening it for writing would, and
-    `Disturbed` at the end if somebody changed it under an eye that could not see it.
+    Raises `StoreError` for a file that is no store of this greenroom, as opening it for writing would.
+    Raises `Disturbed` at the end if somebody changed it under an eye that could not see it.
     """
     if not os.path.lexists(store):
         raise StoreError(store, "there is no such file.")
@@ -144,7 +144,7 @@ def stoppable(connection: sqlite3.Connection) -> None:
 
 
 def met(error: Exception) -> str:
-    """What kept somebody from reading a store; but for SQLite's own words, a value that cannot be there."""
+    """The error that kept somebody from reading a store: SQLite's words, or a wrong value."""
     if isinstance(error, sqlite3.Error):
         return str(error)
     return f"it met a value that cannot be there ({type(error).__name__}: {error})"

@@ -1,4 +1,4 @@
-"""Who owns a store: seen from outside, and taken for a repair as a runtime takes it."""
+"""The owner of a store: seen from outside, and taken for a repair as a runtime takes it."""
 
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ the repair finds out in its next transaction, and ends."""
 
 
 def look_for_owner(store: str, connection: sqlite3.Connection) -> OwnerSeen | None:
-    """Who has the store open, or had it last; None if nobody is known."""
+    """The process that has the store open, or had it last; None if nobody is known."""
     cursor = connection.execute("SELECT * FROM owner")
     row = cursor.fetchone()
     if row is None:

@@ -1,4 +1,4 @@
-"""What a schema is made of, compared by meaning: two versions of sqlite-utils spell it differently."""
+"""The parts of a schema, compared by meaning: two versions of sqlite-utils spell it differently."""
 
 import os
 import re

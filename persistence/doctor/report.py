@@ -1,4 +1,4 @@
-"""What an examination finds: plain values, for a table, for JSON and for tests."""
+"""The findings of an examination: plain values, for a table, for JSON and for tests."""
 
 from typing import Literal, TypeAlias
 
@@ -22,7 +22,7 @@ class Finding(Struct, frozen=True):
 
 
 class OwnerSeen(Struct, frozen=True):
-    """Who has the store open, or had it last. Without a pid the record names nobody."""
+    """The process that has the store open, or had it last. Without a pid the record names nobody."""
 
     alive: bool
     released: bool  # it gave the store back
@@ -85,7 +85,7 @@ class DoctorReport(Struct, frozen=True):
 
 
 class Repair(Struct, frozen=True):
-    """What a repair did: `steps` in order, each a sentence, and the store before and after."""
+    """The result of a repair: `steps` in order, each a sentence, and the store before and after."""
 
     before: DoctorReport
     after: DoctorReport

@@ -6,8 +6,8 @@
     {"type": "message", "serial": 3, "agent_id": 1, "body": {…}, …}
     {"type": "end", "agents": 1, "runs": 1, "messages": 1}
 
-What users stored travels as the bytes that are in the store (`data`), since a pickle can hold what JSON
-cannot, and to load a pickle executes it. So every line carries a seal, a keyed digest of its own bytes and
+Values of users travel as the bytes that are in the store (`data`), as a pickle can hold more than JSON.
+Loading a pickle executes it. So every line carries a seal, a keyed digest of its own bytes and
 of the seal before: no line can be changed, added, left out or moved, and the last one says that none is
 missing. The key is the store's own or one made for the purpose; it is not in the document. Where a value
 is plain data, `view` shows it to people and programs that read along; importing takes no notice of it.
@@ -230,7 +230,7 @@ def fingerprint(key: bytes) -> str:
 
 
 def header_of(file: BinaryIO, document: str) -> Header:
-    """What the document says it is; read from where `file` stands, and not checked against any key."""
+    """The kind of the document, as it says. It is read from where `file` stands, and not verified."""
     try:
         line = _decode(file.readline(LONGEST_HEADER))
     except _UNREADABLE as error:

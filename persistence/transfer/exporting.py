@@ -201,7 +201,7 @@ class _Exporter:
 
 
 def _view(data: bytes, read: Callable[[bytes], Any]) -> object:
-    """What the bytes mean, if that is plain, short and not None."""
+    """The value of the bytes, if it is plain, short and not None."""
     if len(data) > LARGEST_VIEW:
         return None
     try:

@@ -51,7 +51,7 @@ SLICE_BYTES = 16 << 20
 """Bytes of values in base64 after which no more lines are held to be written together."""
 
 OWN = "run-"
-"""What the ids begin with that greenroom makes itself."""
+"""The prefix of the ids that greenroom makes itself."""
 
 END_STATUSES = ("completed", "failed", "interrupted")
 
@@ -224,7 +224,7 @@ class _Importer:
         return records
 
     def finish(self, header: Header) -> Imported:
-        """What only the end of the document allows: the numbers, and agents as they were last changed."""
+        """The steps that need the whole document: the numbers, and agents as they were last changed."""
         for statement in (
             "UPDATE agents SET updated_at = i.updated_at, stateful = i.stateful"
             " FROM temp.imported AS i WHERE i.agent_id = agents.agent_id",

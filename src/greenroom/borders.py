@@ -3,9 +3,9 @@
 Such code may raise anything, also what elsewhere ends a thread or a process (`SystemExit`,
 `KeyboardInterrupt`, `GeneratorExit`). Its objects may have a text, a length or a hash that raises. None of
 that gets past a border: it fails the run, the session or the call that it belongs to, and nothing else.
-What goes on to an actor from there is plain, or was turned into bytes.
+Values that go on to an actor from there are plain, or were turned into bytes.
 
-`BORDERS` lists them. Whoever calls user code at a new place adds it there, and its case to
+`BORDERS` lists them. A new place that calls user code is added there, and its case to
 `tests/contract/test_borders.py`, which has one for each.
 """
 
@@ -52,7 +52,7 @@ BORDERS: Final[dict[str, str]] = {
     "answer": "drivers.command: the run fails",
     "permissions": "drivers.conversation: logged, and the answer is no",
 }
-"""What is called, where that is met, and what what it raises becomes."""
+"""The user code that is called, where an exception of it is met, and what it becomes."""
 
 MOST_SHOWN = 500
 """Characters of a value's text in an error."""
@@ -69,7 +69,7 @@ def plain_int(number: int) -> int:
 
 
 def error_text(error: BaseException) -> str:
-    """What an error says of itself."""
+    """The text of an error."""
     try:
         return plain(str(error))
     except BaseException:
@@ -103,7 +103,7 @@ def is_a(error: BaseException | None, *types: type[E]) -> TypeGuard[E]:
 
 
 def causes_of(error: BaseException) -> list[BaseException]:
-    """What an error came from, whatever its class says."""
+    """The cause of an error, whatever its class says."""
     facts = BaseException.__dict__
     found = (facts[name].__get__(error) for name in ("__cause__", "__context__"))
     return [cause for cause in found if cause is not None]

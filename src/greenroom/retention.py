@@ -1,4 +1,4 @@
-"""What a user says is to be kept, and for how long."""
+"""The user's choice of what is kept, and for how long."""
 
 from msgspec import Struct
 from msgspec.structs import force_setattr
@@ -13,9 +13,9 @@ DAY: Seconds = 86_400.0
 class Retention(Struct, frozen=True, kw_only=True):
     """How long finished runs, events and closed agents are kept: by age and by number.
 
-    Ages are seconds, numbers count; with None there is no such limit, and with both None they are kept
-    for ever. What reaches either limit goes, but nothing goes for its number alone before it is
-    `least_age` old. The last outcome of an agent stays as long as the agent. Raises `ValueError`.
+    Ages are seconds, numbers count; with None there is no such limit, and with both None they are kept for
+    ever. A record that exceeds either limit is deleted, but none is deleted for its number alone before it
+    is `least_age` old. The last outcome of an agent stays as long as the agent. Raises `ValueError`.
 
     Args:
         run_age, runs: of a finished run, from when the agent's next one has ended; how many such runs.

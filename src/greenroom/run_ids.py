@@ -12,7 +12,7 @@ from hashlib import blake2b
 from .types import RunId, Timestamp
 
 RESERVED = "run-"
-"""What the runtime's own ids begin with."""
+"""The prefix of the runtime's own ids."""
 
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
@@ -31,7 +31,7 @@ def plain_id(nonce: str, epoch: int, serial: int) -> RunId:
 
 
 def stem_of(nonce: str, serial: int, accepted_at: Timestamp) -> str:
-    """What the ids of all that a run starts are derived from, however often its turn begins.
+    """The stem of the ids of all that a run starts, however often its turn begins.
 
     A serial that a crash took comes again, with another time.
     """

@@ -40,7 +40,7 @@ def _from(least: Seconds, above: bool) -> str:
 
 
 def checked_timeout(timeout: object) -> Seconds | None:
-    """How long to wait; None for ever. What has passed already is 0: look, and do not wait."""
+    """How long to wait; None for ever. A time that has passed is 0: look, and do not wait."""
     if timeout is None:
         return None
     seconds = checked_seconds("timeout", timeout, least=-math.inf, or_none=True, wrong_type=TypeError)

@@ -1,9 +1,9 @@
 """The order of everything that must not be lost, and a view of the store that is never behind it.
 
-The commit log numbers commits and events, hands them to the writer in batches (whatever came while the last
-batch was being written is the next one: group commit), and lets a commit's news go when its records are
-durable. Until a batch is known to be on disk its records stay here, and an `Memtable` of them is laid over
-whatever the reader finds, so that nobody has to wait for the disk to see what was committed.
+The commit log numbers commits and events, hands them to the writer in batches (the commits that come while
+a batch is written are the next one: group commit), and lets a commit's news go when its records are
+durable. The records of a batch stay in a `Memtable` until they are on disk. It is merged into the reader's
+answers, so that nobody waits for the disk to see a commit.
 
 A batch that could not be written is kept and handed over again, as often as it takes. It is the ledger's
 actor that decides when; the order never changes, and nothing is left out.
@@ -71,10 +71,10 @@ class CommitLog:
         self.debt = WriteBacklog()
         self._next_seq = next_seq
         self._last = 0  # the number of the last entry
-        self.sent = 0  # … of the last one handed to the writer
-        self._written = 0  # … of the last one on disk
-        self._flushed = -1  # … of the last one that a power cut leaves there
-        self.urgent = 0  # … of the last one that is not lazy
+        self.sent = 0  # The number of the last entry handed to the writer.
+        self._written = 0  # The number of the last entry on disk.
+        self._flushed = -1  # The number of the last entry that survives a power cut.
+        self.urgent = 0  # The number of the last entry that is not lazy.
         self._entries: deque[_LogEntry] = deque()  # not yet on disk, one for each number after `_written`
         self._unsent: deque[_LogEntry] = deque()
         self._overlay = Memtable()

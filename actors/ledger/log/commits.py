@@ -1,4 +1,4 @@
-"""What the commit log is given."""
+"""The content of a commit."""
 
 from msgspec import Struct
 

@@ -1,4 +1,4 @@
-"""What is committed and not on disk yet, laid over what the reader finds.
+"""Commits that are not on disk yet, merged into the answers of the reader.
 
 Owns the records, by agent, run and path, from their commit until they are on disk and no question from
 before that is open. It may lie over rows that contain a part of it already: that is right because every
@@ -63,7 +63,7 @@ Several: TypeAlias = tuple[T, ...] | deque[T]
 
 
 class EntryContent(Struct, frozen=True, gc=False):
-    """What a commit says: a tuple that Python's collector passes by, as it passes by what is in it."""
+    """The content of a commit: a tuple that Python's collector passes by, as it passes by what is in it."""
 
     records: tuple[Record, ...]
     events: tuple[EventRow, ...]
@@ -87,13 +87,13 @@ class Memtable:
     def __init__(self) -> None:
         self._events: deque[tuple[int, tuple[EventRow, ...]]] = deque()  # none of them empty, by number
         self._layers: deque[tuple[int, tuple[Record, ...]]] = deque()  # oldest first
-        self._unsorted: deque[tuple[int, tuple[Record, ...]]] = deque()  # … and then these
+        self._unsorted: deque[tuple[int, tuple[Record, ...]]] = deque()  # Then these follow.
         self._unsorted_records = 0
         self._of_agent: dict[AgentId, Several[tuple[int, Record]]] = {}
         self._of_run: dict[RunId, Several[tuple[int, Record]]] = {}
         self._at_path: dict[str, Several[tuple[int, AgentId]]] = {}
         self._added: SortedSet[SortKey] = SortedSet()  # where agents were added
-        self._closed: SortedSet[SortKey] = SortedSet()  # … and where some were closed
+        self._closed: SortedSet[SortKey] = SortedSet()  # Trees where some agents were closed.
         self._erased: dict[AgentId, EraseAgent] = {}
         self._erased_at: dict[str, set[AgentId]] = {}  # the same by path
 
@@ -241,7 +241,7 @@ class Memtable:
         return None
 
     def merge(self, query: Query, value: object, also: tuple[AgentRow, ...] = ()) -> object:
-        """What the reader found, as of the last commit; `also`: rows that belong to it by now, perhaps."""
+        """The reader's answer as of the last commit; `also`: rows that belong to it by now, perhaps."""
         self._sort()
         match query:
             case FindAgent():

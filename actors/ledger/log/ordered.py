@@ -61,7 +61,7 @@ class SortedSet(Generic[T]):
             del self._parts[at], self._lasts[at]
 
     def after(self, value: T) -> Iterator[T]:
-        """Those that are greater, in order. Nothing may be put in or taken out meanwhile."""
+        """The greater ones, in order. Nothing may be put in or taken out meanwhile."""
         at = bisect_right(self._lasts, value)
         if at == len(self._parts):
             return

@@ -1,8 +1,8 @@
 """The command line: `greenroom COMMAND …`. `COMMANDS` says where each one is.
 
-Exit statuses, of every command: 0 it did what it was for, 1 it could not (the reason is on stderr), 2 it
-was called wrongly, 130 it was stopped by Ctrl-C or SIGTERM. (`doctor` tells 1, something is wrong with the
-store, from 3, it could not. Stopping a server is how it ends: `serve` then exits with 0.)
+Exit statuses, of every command: 0 it succeeded, 1 it failed (the reason is on stderr), 2 wrong usage, 130
+stopped by Ctrl-C or SIGTERM. (`doctor` tells 1, something is wrong with the store, from 3, it could not.
+Stopping a server is how it ends: `serve` then exits with 0.)
 """
 
 import click

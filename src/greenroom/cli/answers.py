@@ -1,4 +1,4 @@
-"""What a store or a server answers: the same values from both, in the shapes of the HTTP API.
+"""The answers of a store or a server: the same values from both, in the shapes of the HTTP API.
 
 Users' values are JSON: what JSON cannot hold is described in its place, and `described` lists the places.
 """

@@ -233,7 +233,7 @@ def close(
 ) -> None:
     """Close the agent at PATH and all below it: their runs are interrupted, their paths free again.
 
-    What is stored of closed agents stays for a while, and can be listed with `ls --status closed`.
+    The records of closed agents stay for a while, and can be listed with `ls --status closed`.
 
     \b
     Examples

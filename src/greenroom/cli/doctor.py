@@ -48,8 +48,8 @@ def doctor(store: str, repair: bool, quick: bool, as_json: bool) -> None:
     has it open, which goes on with its work. Nothing that is stored is unpickled, so no code of the
     agents is executed: that their states can be loaded is not checked, that nobody altered them is.
 
-    With --repair the store must not be open anywhere. It is copied to STORE.before-repair-1 first, with
-    its key. A repair deletes nothing: rows without a place go into the table lost_found. What cannot be
+    With --repair the store must not be open anywhere. It is copied to STORE.before-repair-1 first, with its
+    key. A repair deletes nothing: rows without a place go into the table lost_found. Damage that cannot be
     repaired without a loss is left as it is, and told.
 
     \b

@@ -1,4 +1,4 @@
-"""What to say when a command needs an extra that is not installed."""
+"""The advice when a command needs an extra that is not installed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

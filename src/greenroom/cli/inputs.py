@@ -1,4 +1,4 @@
-"""What a user gives an agent on the command line: a text, what is in a file, what comes from stdin."""
+"""The input for an agent on the command line: a text, what is in a file, what comes from stdin."""
 
 from typing import Any, Literal, TypeAlias
 
@@ -9,7 +9,7 @@ Form: TypeAlias = Literal["text", "json"]
 
 
 def read_text(given: str | None, hint: str) -> str | None:
-    """What an argument means: the text itself, `@FILE`, `@-` for stdin, or `@@…` for a text with an @."""
+    """The value of an argument: the text itself, `@FILE`, `@-` for stdin, `@@…` for a text with an @."""
     if given is None or not given.startswith("@"):
         return given
     if given.startswith("@@"):

@@ -122,7 +122,7 @@ class Target:
 
     @contextmanager
     def reading(self) -> Iterator[ReadClient]:
-        """What answers questions."""
+        """The side that answers questions."""
         if self.store is not None:
             from .store_reader import StoreReader
 
@@ -133,7 +133,7 @@ class Target:
 
     @contextmanager
     def changing(self) -> Iterator[WriteClient]:
-        """What takes orders."""
+        """The side that takes orders."""
         if self.store is not None:
             from .store_writer import owning
 
@@ -181,4 +181,4 @@ class ClientCommand(click.Command):
 
 
 class ReportedError(click.ClickException):
-    """What is wrong was told on stdout as well, if somebody reads JSON there."""
+    """The error was told on stdout as well, if somebody reads JSON there."""

@@ -1,4 +1,4 @@
-"""What all commands have in common: greenroom's errors are told in their own words, and the program ends.
+"""The base of all commands: greenroom's errors are told in their own words, and the program ends.
 
 A turn may leave behind a thread that never returns, and Python waits for such threads before it ends.
 So the end of the program is bounded; called by tests (`main.main`, `CliRunner`) nothing of that happens.

@@ -24,7 +24,7 @@ DATA = 60
 
 
 class Beginning(Struct, frozen=True):
-    """What is run, where, and whether it was under way already."""
+    """The work, its place, and whether it was under way already."""
 
     kind: str
     path: str

@@ -175,12 +175,12 @@ class Remote:
 
 
 def _of(path: str) -> str:
-    """What the addresses of an agent's resources begin with."""
+    """The beginning of the addresses of an agent's resources."""
     return f"/api/agents{path}"
 
 
 def _refusal(response: httpx.Response) -> Unavailable:
-    """What the server said it is."""
+    """The server's description of itself."""
     try:
         detail = msgspec.json.decode(response.content, type=dict[str, Any])["detail"]
     except (msgspec.MsgspecError, KeyError):

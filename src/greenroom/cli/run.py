@@ -79,11 +79,11 @@ def run(
 
     Stopped in any way, also by kill -9, the same command goes on from where it was. Ctrl-C gives the
     turns under way a few seconds; a second one ends the program at once. An agent that is at its path
-    already (in a DB used before) goes on with the run that has not ended, and --input is not used; if
-    it is at rest, it gets the input as another run.
+    already (in a DB used before) goes on with the run that has not ended. --input is not used then. If
+    the agent is idle, it gets the input as another run.
 
-    The command is done when the agent has no run left, whatever other agents are doing. What they have
-    not ended is in the DB and goes on when it is opened next.
+    The command is done when the agent has no run left, whatever other agents are doing. Runs that have not
+    ended are in the DB and go on when it is opened next.
 
     \b
     Examples

@@ -1,7 +1,7 @@
 """One run of one agent, from opening the store to closing it: what `greenroom run` does.
 
-Works on the main thread, which signals call away from whatever it waits for. What may wait for ever if
-an agent's code does not return (closing) is done on a thread of its own, within bounds.
+Works on the main thread, which signals call away from whatever it waits for. Closing may wait for ever if
+an agent's code does not return, so it is done on a thread, within bounds.
 """
 
 import logging
@@ -52,7 +52,7 @@ class TreeEnded(click.ClickException):
 
 
 class Order(Struct, frozen=True):
-    """What is to be run, and where."""
+    """The work to run, and its path."""
 
     kind: Kind
     path: str
@@ -264,7 +264,7 @@ def _later(began: float, pause: float) -> float:
 
 
 def _bounded(work: Callable[[], T], seconds: float) -> tuple[T] | None:
-    """What `work` returns, in a tuple; None if it takes longer, or raises an error."""
+    """The result of `work`, in a tuple; None if it takes longer, or raises an error."""
     done: SimpleQueue[tuple[T] | None] = SimpleQueue()
 
     def do() -> None:

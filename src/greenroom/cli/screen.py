@@ -1,7 +1,7 @@
 """How a run is getting on, for people at a terminal: a panel that changes in place.
 
-The panel is drawn by rich's thread from what was told last, so that it goes on when the runtime does
-not answer, and says so.
+The panel is drawn by rich's thread from the last news. So it goes on when the runtime does not answer, and
+says so.
 """
 
 import sys

@@ -136,13 +136,13 @@ LONGEST_END = 90.0
 def serve(files: tuple[str, ...], **options: Any) -> None:
     """Serve the agents of files over HTTP: spawn and give them work, watch live, and a dashboard at /.
 
-    FILE is Python with kinds (@agent). Whoever has the token may do everything: it is made at the first
+    FILE is Python with kinds (@agent). The token allows everything: it is made at the first
     start, lies beside the store with mode 0600, and is shown once, as a link to the dashboard. Work is
     answered as soon as it is recorded (202) and goes on without its client.
 
-    SIGTERM and Ctrl-C: no new work, turns under way get the drain time, the rest is cut off and begins
-    again at the next start, the streams' clients hear of all of it, and the command ends with 0. A second
-    signal ends it at once; what was accepted is kept then, too.
+    SIGTERM and Ctrl-C: no new work is accepted, and turns under way get the drain time. The rest is cut off
+    and begins again at the next start. The streams' clients hear of all of it, and the command ends with 0.
+    A second signal ends it at once. Accepted work is kept then, too.
 
     \b
     Examples
@@ -283,7 +283,7 @@ class _Stopper:
                     self._before[signum] = signal.signal(signum, self._on_signal)
 
     def attend(self, loop: asyncio.AbstractEventLoop) -> asyncio.Event:
-        """What is set when the server is to stop; it may be by now."""
+        """An event that is set when the server is to stop; it may be by now."""
         self._loop = loop
         if self._first is not None:
             self._stop.set()

@@ -1,7 +1,7 @@
 """A store file as it is on disk: looked at without a trace, also while its owner is at work.
 
-Nothing of the agents' code is executed, so values of their own classes are described by name. What only
-the owner's memory holds (who is in memory, who interrupts) is not known here.
+Nothing of the agents' code is executed, so values of their own classes are described by name. Facts that
+only the owner's memory holds (residents, interrupts) are not known here.
 """
 
 import secrets
@@ -132,7 +132,7 @@ class StoreReader:
         return transient.look(self._store, once)
 
     def _checked(self, look: Callable[["_StoreRows"], T], view: "_StoreRows") -> T:
-        """What is seen, if it is of the types that it says: a damaged file may hold anything anywhere."""
+        """The row, if its values have the declared types: a damaged file may hold anything anywhere."""
         try:
             answer = look(view)
             kind = type(answer)
@@ -206,7 +206,7 @@ class _StoreRows:
         return {agent_id: (runs, begun, waiting) for agent_id, runs, begun, waiting in found}
 
     def _status(self, row: AgentRow, runs: int, begun: int, waiting: int) -> tuple[str, int]:
-        """What the agent does, and how many runs wait. What a dead owner began, begins again."""
+        """The agent's status, and how many runs wait. Turns of a dead owner will begin again."""
         if row.status == "closed":
             return "closed", 0
         if begun and self._owned:

@@ -86,7 +86,7 @@ def owning(store: str, *, slots: int = 8, residents: int = 64) -> Iterator[Store
 
 
 def in_use(error: StoreInUse) -> Unavailable:
-    """What to do about a store that another process has."""
+    """Advice on a store that another process has."""
     return Unavailable(
         f"{error.problem.rstrip('.')}. To change something while it runs, ask it: --server URL, if it is "
         "`greenroom serve`. (Looking needs no server: ls, show, events, stats, export.)"

@@ -1,4 +1,4 @@
-"""What people are told on a terminal, which takes some characters for commands. Agents may say anything."""
+"""Texts for a terminal, which takes some characters for commands. Agents may say anything."""
 
 import time
 from typing import TextIO

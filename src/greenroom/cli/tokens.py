@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{16,512}")
-"""What may stand in an Authorization header."""
+"""The characters of an Authorization header."""
 
 
 def token_file(store: str) -> Path:

@@ -1,4 +1,4 @@
-"""What goes on in a runtime, read from its events on a thread of its own.
+"""The activity of a runtime, read from its events on a thread of its own.
 
 Counts the runs that end, keeps the newest events, and wakes who waits for a run of one agent to end. It
 reads what the runtime tells everybody, at its own pace: nobody waits for it.

@@ -104,7 +104,7 @@ class ChildProcess:
         self._stdin.end()
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """What it prints, until its output ends or nothing is left of it that could print."""
+        """Its output, until that ends or nothing is left of it that could print."""
         gone = self.started.gone
         while True:
             reading = asyncio.ensure_future(self._stdout.read())

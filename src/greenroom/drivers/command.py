@@ -27,7 +27,7 @@ LINES_AT_ONCE = 64
 
 
 class AnswerReading:
-    """What the lines of one run mean: all but the last are progress, the last answer is the result.
+    """The meaning of the lines of one run: all but the last are progress, the last answer is the result.
 
     A line is told when the next one comes, so that the result is not progress as well.
     """

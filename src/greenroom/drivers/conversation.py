@@ -33,7 +33,7 @@ EXITING: Seconds = 1.0
 
 
 class Client:
-    """What the agent may ask of us. Its methods are called by the SDK."""
+    """The requests that an agent may make of us. Its methods are called by the SDK."""
 
     def __init__(self, talk: "Conversation") -> None:
         self._talk = talk
@@ -207,7 +207,7 @@ class Conversation:
             await asyncio.wait({self.child.started.exited}, timeout=patience)
         await self.child.end()
 
-    # What it tells and asks
+    # News and requests
 
     def updated(self, session: str, update: Any) -> None:
         """Progress of the turn under way."""

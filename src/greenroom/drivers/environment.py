@@ -1,4 +1,4 @@
-"""What a program gets of the world: its environment, its folder, its limits. And what nobody else gets.
+"""The environment of a program: its environment, its folder, its limits. And what nobody else gets.
 
 A program's environment is what its kind says, and a few names without which hardly any program runs
 (`BASICS`). Nothing else of the runtime's own environment is handed on: it holds the keys of others.
@@ -35,13 +35,13 @@ Cwd: TypeAlias = str | os.PathLike[str] | Callable[[AgentInfo], str | os.PathLik
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    """What the processes of one kind may use. None is no limit.
+    """The resources of the processes of one kind. None is no limit.
 
     `processes`: how many there are at a time; others wait in order, without a slot. The rest is for each
     process by itself, and inherited by what it starts: `memory` is bytes of address space (programs on
-    Node, Go or Java reserve many gigabytes that they never use), `cpu` seconds of computing (a program that
-    waits uses none: `turn_timeout` bounds that), `files` open files, `file_size` bytes of a file that it
-    writes.
+    Node, Go or Java reserve many gigabytes that they never use). `cpu` is seconds of computing. A program
+    that waits uses none: `turn_timeout` bounds that. `files` are open files, `file_size` is bytes of a file
+    that it writes.
     """
 
     processes: int | None = None
@@ -100,7 +100,7 @@ class Setting(Struct, frozen=True):
 
 
 def mask_of(info: AgentInfo, given: Mapping[str, str]) -> "Mask":
-    """What must not be told of an agent: what is secret by its name, in its config or in what the kind's
+    """Variables that an agent must not get: what is secret by its name, in its config or in what the kind's
     `env` gave, and whatever of its config is in the environment."""
     secrets = [value for name, value in given.items() if SECRETIVE.search(name)]
     for name, value in _texts(info.config):

@@ -17,7 +17,7 @@ LARGEST_FILE_BYTES = 16 << 20
 
 
 class FileRefused(Exception):
-    """What is wrong with the path, or with what is there."""
+    """The problem with the path, or with the file there."""
 
 
 class Folder:

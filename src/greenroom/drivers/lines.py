@@ -1,7 +1,7 @@
 """JSON lines out of a stream of bytes, in bounded memory.
 
 Plain values: bytes in, lines out, however the bytes are cut. A line is what ends with a newline, or what
-is left when the stream ends. What it is:
+is left when the stream ends. The type of the line:
 
     Value     JSON, decoded
     Text      anything else that is not blank; what is no UTF-8 in it is replaced
@@ -88,7 +88,7 @@ class Splitter:
 
 
 def parse(line: bytes) -> ParsedValue | Text | Unusable:
-    """What a line is. Nothing that stands in one raises."""
+    """The type of a line. Nothing that stands in one raises."""
     try:
         return ParsedValue(msgspec.json.decode(line))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:

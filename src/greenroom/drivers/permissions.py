@@ -1,4 +1,4 @@
-"""What an agent may do: its kind's policy, and questions that somebody outside answers.
+"""The permissions of an agent: its kind's policy, and questions that somebody outside answers.
 
 A policy is
 

@@ -1,4 +1,4 @@
-"""What a program is told in a run: the input, and the messages that came for its agent meanwhile."""
+"""The prompt of a program in a run: the input, and the messages that came for its agent meanwhile."""
 
 from collections.abc import Callable
 from typing import Any, TypeAlias

@@ -39,7 +39,7 @@ Context = ServerRequestContext[Any, Any]
 
 
 class SubAgentServer:
-    """What answers the clients of one runtime."""
+    """The server for the clients of one runtime."""
 
     def __init__(self, runtime: AsyncRuntime, kinds: list[Kind], trees: Trees, *, slots: int) -> None:
         self._runtime, self._trees = runtime, trees
@@ -138,7 +138,7 @@ class SubAgentServer:
 
 
 def tell(error: GreenroomError, tree: Tree) -> str:
-    """What happened and what to do, in the words of the tools."""
+    """The error and what to do about it, in the words of the tools."""
     match error:
         case AgentNotFound():
             name = tree.name_of(error.path)

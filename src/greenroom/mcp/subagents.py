@@ -1,4 +1,4 @@
-"""What the tools do: calls of a client, as calls of the runtime, within the client's tree.
+"""The work of the tools: calls of a client, as calls of the runtime, within the client's tree.
 
 Owns no agent: all of it is in the runtime, which goes on whoever is connected. Every call ends within a
 bound; only `wait` takes longer than the runtime needs to accept, and that has a deadline.

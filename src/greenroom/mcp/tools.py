@@ -36,7 +36,7 @@ Value = Annotated[Any, Meta(description="Any JSON value; most agents expect a st
 
 
 class Arguments(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a tool is called with."""
+    """The arguments of a tool."""
 
 
 class SpawnAgentArguments(Arguments, frozen=True):

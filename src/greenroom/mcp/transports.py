@@ -39,7 +39,7 @@ App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class Transport(Struct, frozen=True):
-    """What stdin and stdout of this process were."""
+    """The former stdin and stdout of this process."""
 
     incoming: int
     outgoing: int

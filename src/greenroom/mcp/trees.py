@@ -35,7 +35,7 @@ class Tree(Struct, frozen=True):
         return check_path(f"/{self.name}/{agent}")
 
     def name_of(self, path: str) -> str:
-        """What a client calls the agent at `path`."""
+        """The client's name for the agent at `path`."""
         return path.removeprefix(f"/{self.name}/")
 
     def run_id_of(self, named: str | None) -> str | None:
@@ -51,7 +51,7 @@ class Tree(Struct, frozen=True):
 
     @property
     def _chosen(self) -> str:
-        """What the ids of clients begin with, of a tree `run-1` as well: never as the runtime's own do."""
+        """The prefix of the ids of clients, of a tree `run-1` as well: never as the runtime's own do."""
         return f"/{self.name}:" if is_reserved(self.name) else f"{self.name}:"
 
     def told(self, text: str) -> str:

@@ -1,8 +1,8 @@
-"""Who may do what: one token for everything, and tokens for one tree that are derived from it.
+"""Access rights: one token for everything, and tokens for one tree that are derived from it.
 
-A tree's token is the tree's name and a signature with the main token, so nothing is stored for it and
-who has it cannot make another. Removing the main token's file makes all of them worthless. Plain values:
-the file is the command's business.
+A tree's token is the tree's name and a signature with the main token. So nothing is stored for it, and its
+holder cannot make another. Removing the main token's file makes all of them worthless. Plain values: the
+file is the command's business.
 """
 
 import re
@@ -18,17 +18,17 @@ from ..paths import check_path, check_under, is_under
 from .problems import OutOfReach
 
 PREFIX = "tree."
-"""What a tree's token begins with."""
+"""The prefix of a tree's token."""
 
 
 class Access(Struct, frozen=True):
-    """What a request may reach: all agents, or those of one tree."""
+    """The part of the tree that a request may reach: all agents, or those of one tree."""
 
     tree: str | None = None
 
     @property
     def name(self) -> str:
-        """Whose requests are counted together."""
+        """The key under which requests are counted together."""
         return self.tree or "/"
 
     def reaches(self, path: str) -> bool:
@@ -42,7 +42,7 @@ class Access(Struct, frozen=True):
         return path
 
     def under(self, path: str) -> str:
-        """What is to be listed: "/" means all that is within reach."""
+        """The path to list: "/" means all that is within reach."""
         if check_under(path) == "/":
             return "/" if self.tree is None else f"/{self.tree}"
         return self.agent(path)
@@ -70,7 +70,7 @@ class Keyring:
         self._token = token
 
     def access(self, token: str | None) -> Access | None:
-        """What `token` opens; None if that is nothing. Takes the same time however wrong it is."""
+        """The part of the tree that `token` opens, or None. Takes the same time however wrong it is."""
         if self._token is None:
             return Access()
         if token is None or not token.isascii():

@@ -1,11 +1,11 @@
-"""What a request's address means: which agent, which of its resources; whose Host and Origin are ours.
+"""The meaning of a request's address: which agent, which of its resources; whose Host and Origin are ours.
 
-**Agents in addresses.** `/api/agents/library/a/runs` means the runs of the agent `/library/a`: if the last
-segment is one of the words in `RESOURCES` and something comes before it, it is the resource, and what
-comes before it is the agent. An agent may be called like such a word. Its path is then followed by the
-word `self`, which may follow every path: `/api/agents/library/runs/self` is the agent `/library/runs`. The
-address is split before it is decoded, so an encoded slash (`library%2Fruns`) never begins a segment, and
-clients generated from the OpenAPI document, which encode it, need no rule at all.
+**Agents in addresses.** `/api/agents/library/a/runs` means the runs of the agent `/library/a`: the last
+segment is the resource if it is one of the words in `RESOURCES` and something comes before it. The part
+before it is the agent. An agent may be called like such a word. Its path is then followed by the word
+`self`, which may follow every path: `/api/agents/library/runs/self` is the agent `/library/runs`. The
+address is split before it is decoded, so an encoded slash (`library%2Fruns`) never begins a segment.
+Clients generated from the OpenAPI document encode it, and need no rule at all.
 """
 
 import ipaddress
@@ -31,7 +31,7 @@ class AgentAddress(Struct, frozen=True):
 
 
 def agent_address(rest: str) -> AgentAddress:
-    """What comes after `/api/agents/`, still encoded, as agent and resource."""
+    """The rest after `/api/agents/`, still encoded, as agent and resource."""
     segments = rest.split("/")
     resource = segments.pop() if len(segments) > 1 and segments[-1] in RESOURCES else ""
     path = unquote("/".join(segments))

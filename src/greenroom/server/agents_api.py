@@ -183,7 +183,7 @@ async def get_state(request: ApiRequest, path: AgentPath) -> StateView:
     responses=problems(404),
 )
 async def explain(request: ApiRequest, path: AgentPath) -> Explanation:
-    """What the agent waits for, since when, and who holds it. With a tree's token, of that tree alone."""
+    """Why the agent waits: for what, since when, held by whom. A tree's token shows that tree alone."""
     return request.access.seen(await _ref(request, path).explain())
 
 

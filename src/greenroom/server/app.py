@@ -55,7 +55,7 @@ def _ours(request: Request[object, object, State], error: Exception) -> Response
 
 
 def _litestars(request: Request[object, object, State], error: HTTPException) -> Response[bytes]:
-    """What Litestar found wrong with a request, as ours."""
+    """Litestar's error about a request, as one of ours."""
     match error.status_code:
         case 404:
             return _ours(request, NoSuchAddress("nothing has this address"))

@@ -1,6 +1,6 @@
 """The children of one path, out of a listing that goes by path and has all descendants in it.
 
-Plain values. What lies below a child is skipped and not read through: its first row says that there is
+Plain values. Agents below a child are skipped and not read through: its first row says that there is
 something, and the listing goes on behind it. Since `/a-b` comes between `/a` and `/a/b`, a child may be
 met again after others, also on a later page; who reads several pages puts them together by path.
 """

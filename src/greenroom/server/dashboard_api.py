@@ -56,7 +56,7 @@ class AtWork(Struct, frozen=True):
 
 
 class Now(Struct, frozen=True):
-    """Who has something to do: running first. `more`: there are more of them than are told."""
+    """The agents that have something to do: running first. `more`: there are more of them than are told."""
 
     at_work: list[AtWork]
     more: bool
@@ -75,7 +75,7 @@ async def children(
     after: Annotated[str | None, Parameter(description="The `next` of the page before")] = None,
     limit: Annotated[int, Parameter(ge=1, le=MOST_CHILDREN)] = 100,
 ) -> BranchPage:
-    """What stands right below a path, a page at a time, however much stands below that."""
+    """The children of a path, a page at a time, however many agents are below them."""
     as_of = request.service.streams.feed.last
     access = request.access
     if under == "/" and access.tree is not None:

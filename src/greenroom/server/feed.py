@@ -1,9 +1,9 @@
 """The newest events as they go over the wire, kept once for all who read them.
 
-Plain values: no loop, no clock. A reader has a *place* of its own and nothing else is kept for it, so one
-that never reads costs what it is being sent just now. One that is so slow that the feed has forgotten
-its place (`read` says None) goes on from the store, which has what it has not read; and if even the store
-has not, the runtime's own events say so (`events.missed`).
+Plain values: no loop, no clock. A reader has a *place* of its own and nothing else is kept for it. So one
+that never reads costs what it is being sent just now. If the feed has forgotten the place of a slow reader
+(`read` says None), it goes on from the store. If even the store has not kept the events, the runtime's own
+events say so (`events.missed`).
 
 An event costs those who listen to its part of the tree, and nobody else: for each path that somebody
 listens to, the feed keeps the places of the events at or below it.
@@ -66,7 +66,7 @@ class Entry(Struct, frozen=True):
 
 
 Portion: TypeAlias = tuple[list[bytes], Place]
-"""What to send now, and where the reader stands then."""
+"""The events to send now, and where the reader stands then."""
 
 
 class _Index:
@@ -199,8 +199,8 @@ class Feed:
 def on_wire(event: Event) -> bytes:
     """An event as a server-sent event. JSON has no line ends in it, so `data` is one line.
 
-    What is in no store has no id of its own: a client that resumes asks for what comes after the last
-    event that has.
+    An event that is in no store has no id of its own: a client that resumes asks for what comes after the
+    last event that has.
     """
     head = "" if event.type == "store.failing" else f"id: {event.seq}\n"
     return f"{head}event: {event.type}\ndata: ".encode() + _encode(event) + b"\n\n"

@@ -1,8 +1,8 @@
 """One server's life: the socket, the runtime, uvicorn, and an end in bounded time.
 
-The runtime runs on this loop, and so do the agents' coroutines; what they do with the loop, requests
-feel. Told to stop, the server takes no new connections and no new work, lets turns end for the drain
-time, tells the streams' clients the last events, and leaves.
+The runtime runs on this loop, and so do the agents' coroutines; what they do with the loop, requests feel.
+A server that is stopped takes no new connections and no new work, and lets turns end for the drain time.
+Then it tells the streams' clients the last events, and ends.
 """
 
 import asyncio
@@ -145,7 +145,7 @@ def _allow_files() -> None:
 
 
 def _keep_pauses_short() -> None:
-    """What holds all requests up is the collector of cycles, and a thread that will not let go of Python.
+    """The collector of cycles holds all requests up, and so does a thread that will not let go of Python.
 
     Collections of everything took 70 to 270 ms here, for what is made once and never goes: it is set
     aside, and they come seldom. The writer's thread had Python for up to 5 ms at a time, several times a

@@ -1,4 +1,5 @@
-"""A user's values as JSON. What JSON cannot show is described in its place, and the places are listed.
+"""A user's values as JSON. Values that JSON cannot show are described in their places, and the places are
+listed.
 
 Nothing pickled crosses HTTP: inputs are JSON, and a result, a state or a config is made into JSON here.
 None, booleans, finite numbers, text, lists, tuples (as lists) and dictionaries with text as keys are
@@ -115,7 +116,7 @@ def _length(value: object) -> int:
 
 
 def _fields(value: object) -> dict[str, Any] | None:
-    """What a dataclass or a struct holds; None for anything else, or if it cannot be had."""
+    """The fields of a dataclass or a struct; None for anything else, or if it cannot be had."""
     if isinstance(value, Struct) and not isinstance(value, UnreadableValue):
         names = value.__struct_fields__
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):

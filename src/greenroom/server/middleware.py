@@ -1,8 +1,8 @@
 """The gate before all addresses: who may come in, and what goes out with every answer.
 
-An ASGI application around Litestar's. It refuses what is not for this server (Host, Origin), who has no
-token, who asks too often and what is too large or no JSON; hands the rest on with what the token opens;
-serves the dashboard's files; counts, and logs what was refused. Nothing of a refused request reaches
+An ASGI application around Litestar's. It refuses requests for another server (Host, Origin), without a
+token, too many of them, and bodies that are too large or no JSON; hands the rest on with what the token
+opens; serves the dashboard's files; counts, and logs what was refused. Nothing of a refused request reaches
 the runtime. Its body is not read: the connection is hung up on.
 """
 
@@ -58,7 +58,7 @@ _NO_STORE = (b"cache-control", b"no-store")
 
 
 class ServerLimits(Struct, frozen=True):
-    """What is let in. `rate` are requests a second of each token, for a burst twice as many."""
+    """The bounds of requests. `rate` are requests a second of each token, for a burst twice as many."""
 
     neighbours: AllowedHosts = AllowedHosts()
     max_body: int = MIB
@@ -175,7 +175,7 @@ class Middleware:
         if media_type != "application/json":
             raise NotJson("a body is JSON and says so: `Content-Type: application/json`.")
 
-    # What goes out
+    # Answers
 
     def _begun(self, scope: HTTPScope, visit: _Visit, message: Any) -> None:
         """An answer begins: count it, and have it say what every answer says."""

@@ -18,7 +18,7 @@ DOCUMENT = "/api/openapi.json"
 """Where the document is served."""
 
 EVERYWHERE = (401, 403, 408, 413, 415, 421, 422, 429, 503)
-"""What any request to the API may be answered with."""
+"""The answers that any request to the API may get."""
 
 
 def problems(*statuses: int) -> dict[int, ResponseSpec]:

@@ -1,4 +1,4 @@
-"""What can go wrong, as HTTP says it: one table from our errors to problem details (RFC 9457).
+"""Errors in the terms of HTTP: one table from our errors to problem details (RFC 9457).
 
 A problem's `type` is stable and for programs, its `detail` is the error's own text and for people; the
 ids that the error carries are members of it.
@@ -93,7 +93,7 @@ class TooManyConnections(TooOften):
 
 
 class NoHttp(Refusal):
-    """What came is no HTTP, or its head is too long."""
+    """The bytes that came are no HTTP, or their head is too long."""
 
 
 class TooSlow(Refusal):
@@ -186,7 +186,8 @@ def urn(problem: Problem) -> str:
 
 
 def problem_response(error: Exception, *, to_all: bool = True) -> tuple[int, dict[str, str], bytes]:
-    """An error as status, headers and body. What is not ours is told without its text: it may leak.
+    """An error as status, headers and body. An error that is not ours is told without its text: it may
+    leak.
 
     Without `to_all` the caller may see one tree: an error about the whole store is told without its text.
     """

@@ -23,7 +23,7 @@ class ApiRequest(Request[Any, Any, State]):
 
     @property
     def access(self) -> Access:
-        """What its token opens."""
+        """The part of the tree that its token opens."""
         return cast(Access, self.scope["state"]["access"])
 
     @property

@@ -1,4 +1,4 @@
-"""What the server's addresses have in common: the runtime, the streams, the tokens, and how it is doing."""
+"""The base of the server's addresses: the runtime, the streams, the tokens, and how it is doing."""
 
 import asyncio
 import time
@@ -38,7 +38,7 @@ class Service:
         return HealthView("ok" if stats.store_problem is None else "store-failing")
 
     async def soon(self, work: Coroutine[Any, Any, bool], seconds: float) -> bool | None:
-        """What `work` comes to, or None if that takes longer; it goes on in any case."""
+        """The result of `work`, or None if that takes longer; it goes on in any case."""
         task = asyncio.ensure_future(work)
         done, _ = await asyncio.wait({task}, timeout=seconds)
         if done:

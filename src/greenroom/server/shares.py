@@ -1,4 +1,4 @@
-"""Who may have how many of a number of places, so that nobody can take them all.
+"""Shares of a number of places, so that nobody can take them all.
 
 Plain values. A holder may take one more place while it has fewer than are free. One that takes all it
 can get stops at a half, and the next one at half of the rest. A tenth is kept for the main token.

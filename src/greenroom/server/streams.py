@@ -1,7 +1,7 @@
 """Live streams: the relay from the runtime into the feed, and one generator of bytes for each client.
 
-Live clients are served from the feed, all from the same bytes. Who resumes, or has fallen behind, reads
-from the store in small pages, two clients at a time, until the feed has what comes next.
+Live clients are served from the feed, all from the same bytes. A client that resumes, or has fallen behind,
+reads from the store in small pages until the feed has the next event. Two clients do so at a time.
 """
 
 import asyncio
@@ -199,7 +199,7 @@ class _OpenStream:
         self._all_kept = since == 0  # it begins with the oldest event there is, so that none is missing
 
     async def portion(self) -> bytes:
-        """What to send next; empty if nothing of what was looked at is wanted."""
+        """The events to send next; empty if nothing of what was looked at is wanted."""
         feed = self._streams.feed
         if self.seq > feed.last:  # a number of another store, or of an end that was lost
             news = missed(feed.last, self.seq, None, under=self._wanted.under, now=time.time())

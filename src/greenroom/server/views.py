@@ -1,4 +1,4 @@
-"""What requests bring and answers tell: one struct each, from which the OpenAPI document is made."""
+"""The bodies of requests and answers: one struct each, from which the OpenAPI document is made."""
 
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -303,7 +303,7 @@ class StatsView(Stats, frozen=True, kw_only=True):
 
 
 class SentEvent(Struct, frozen=True):
-    """A server-sent event. What stands in no store has no `id` of its own."""
+    """A server-sent event. An event that is in no store has no `id` of its own."""
 
     event: str
     data: Annotated[str, Meta(description="JSON: seq, at, type, path, run_id, data")]

@@ -39,7 +39,7 @@ EXTENSION = "greenroom.connection"
 
 
 class HttpConnection(Protocol):
-    """What the gate knows of the connection that a request came on."""
+    """The connection that a request came on."""
 
     def let_in(self, holder: str) -> bool:
         """It belongs to the holder of this token from now on; False if these have their share already."""

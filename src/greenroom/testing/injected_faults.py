@@ -1,4 +1,4 @@
-"""What may go wrong in a simulation, and how often."""
+"""The faults of a simulation, and how often each happens."""
 
 import asyncio
 import sqlite3
@@ -15,7 +15,7 @@ class InjectedFault(Exception):
 
 
 class Crashed(Exception):
-    """The simulated process has died. What it had committed is on the disk: `reopen` goes on with it."""
+    """The simulated process has died. Its commits are on the disk: `reopen` goes on with it."""
 
 
 class Faults(Struct, frozen=True, kw_only=True):
@@ -58,7 +58,7 @@ NO_FAULTS = Faults()
 class FaultyTurn:
     """Awaits an agent's coroutine; when it goes on after an await of its own, something may go wrong.
 
-    What it awaits inside of greenroom (a turn's method) is left alone: that fails by other faults. So is
+    An await inside of greenroom (a turn's method) is left alone: that fails by other faults. So is
     what it awaits through an async generator, which cannot be looked into.
     """
 
@@ -96,7 +96,7 @@ class FaultyTurn:
 
 
 def _without_this_frame(error: BaseException) -> BaseException:
-    """What a run that failed tells is the same as outside of a simulation."""
+    """The error of a failed run is the same as outside of a simulation."""
     trace = error.__traceback__
     return error.with_traceback(trace.tb_next if trace else None)
 

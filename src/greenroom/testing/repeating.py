@@ -9,7 +9,7 @@ SEED = "GREENROOM_SEED"
 
 
 def this_command() -> str:
-    """What runs this process's code once more, or the one test of it that is under way."""
+    """The command that runs this process's code once more, or its test that is under way."""
     test, _, _ = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" (")
     return shlex.join(["pytest", test] if test else sys.orig_argv)
 

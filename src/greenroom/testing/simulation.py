@@ -29,7 +29,7 @@ from .repeating import this_command
 T = TypeVar("T")
 
 EPOCH = 1_000_000_000.0
-"""What the clock shows when a simulation begins: 2001-09-09 01:46:40 UTC."""
+"""The time at which a simulation begins: 2001-09-09 01:46:40 UTC."""
 
 TRACE_LINES_SHOWN = 40
 """Lines of the trace that a failure brings with it."""
@@ -141,7 +141,7 @@ class Simulation(Runtime):
 
     @property
     def now(self) -> float:
-        """What the agents' clock shows, in seconds since the epoch."""
+        """The agents' time, in seconds since the epoch."""
         return EPOCH + self.loop.time() + self._clock_is_off
 
     @property
@@ -157,7 +157,7 @@ class Simulation(Runtime):
         face._settings, face._engine, face._state = self._settings, self._engine, "up"
         return face
 
-    # What goes wrong
+    # Faults
 
     def faults(self, faults: Faults = NO_FAULTS) -> Faults:
         """Have this go wrong from now on; without an argument, nothing. Returns what did before."""
@@ -230,10 +230,10 @@ class Simulation(Runtime):
     def _watch_turn(self, code: Coroutine[Any, Any, Any]) -> Any:
         return FaultyTurn(code, lambda: self._faults, self.choices)
 
-    # What happened
+    # Observations
 
     def trace(self, last: int | None = None) -> str:
-        """Who received what when, a line each: its number, the virtual time, and what happened."""
+        """The messages that were received, a line each: number, virtual time, and what happened."""
         return "\n".join(self._trace.lines(last))
 
     @property
