@@ -1,9 +1,9 @@
 """The order of everything that must not be lost, and a view of the store that is never behind it.
 
-The commit log numbers commits and events, hands them to the writer in batches (the commits that come while
-a batch is written are the next one: group commit), and lets a commit's news go when its records are
-durable. The records of a batch stay in a `Memtable` until they are on disk. It is merged into the reader's
-answers, so that nobody waits for the disk to see a commit.
+The commit log numbers commits and events and hands them to the writer in batches. Commits that come while a
+batch is written are the next one (group commit). The news of a commit goes out when it is durable. The
+records of a batch stay in a `Memtable` until they are on disk. It is merged into the reader's answers, so
+that nobody waits for the disk to see a commit.
 
 A batch that could not be written is kept and handed over again, as often as it takes. It is the ledger's
 actor that decides when; the order never changes, and nothing is left out.
