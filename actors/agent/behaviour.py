@@ -28,7 +28,7 @@ from .kind import Kind
 from .opened import Opened
 from .states import StateKeeper, short
 from .sync_turn import SyncTurn
-from .threads import run_in_thread
+from .threads import raised, run_in_thread
 from .turn import Turn
 
 log = logging.getLogger("greenroom")
@@ -199,6 +199,7 @@ class Behaviour:
 
 def explain_error(error: BaseException) -> str:
     """The error of a run that failed: the error, and where it was raised."""
+    error = raised(error)
     try:
         return _explained(error)
     except BaseException:  # the error of a user's own class, of which nothing but its type can be told
@@ -227,7 +228,7 @@ def _frames(error: BaseException) -> Iterator[traceback.FrameSummary]:
 
 def type_of(error: BaseException) -> str:
     """The name of an error's class, as the class says it, whatever its metaclass does."""
-    name: str = type.__dict__["__qualname__"].__get__(type(error))
+    name: str = type.__dict__["__qualname__"].__get__(type(raised(error)))
     return storable_text("".join(name))
 
 

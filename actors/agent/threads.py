@@ -51,7 +51,7 @@ def run_in_thread(
         try:
             result = context.run(call)
         except BaseException as error:
-            outcome = (future.set_exception, _storable(error))
+            outcome = (future.set_exception, _carried(error))
         else:
             outcome = (future.set_result, result)
         if in_child(pid):
@@ -112,11 +112,21 @@ def wait_for_loop(
     return answer.result()
 
 
-def _storable(error: BaseException) -> BaseException:
-    """A future refuses StopIteration, and an exit would end the loop instead of the run."""
-    if is_a(error, StopIteration, SystemExit, KeyboardInterrupt):
-        return RuntimeError(f"the code raised {shown(error)}")
-    return error
+class Carried(RuntimeError):
+    """Carries an error of user code that a future cannot hold. An exit would end the loop, not the run."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(f"the code raised {shown(error)}")
+        self.error = error
+
+
+def _carried(error: BaseException) -> BaseException:
+    return Carried(error) if is_a(error, StopIteration, SystemExit, KeyboardInterrupt) else error
+
+
+def raised(error: BaseException) -> BaseException:
+    """The error that the code raised, if another one carries it."""
+    return error.error if type(error) is Carried else error
 
 
 class ThreadLimiter:

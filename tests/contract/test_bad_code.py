@@ -124,6 +124,8 @@ def test_what_raises_fails_its_run_alone(runtime: Any, what: str, where: str, ev
     ref = open_.spawn(raises if where == "async" else sync_raises, "/bad/a", input=what)
     well(open_, ref, events_of, cancels_itself=what == "a cancellation that nobody asked for")
     assert ref.state() == {}
+    becomes = "RuntimeError" if (what, where) == ("a stop", "async") else type(RAISES[what]()).__qualname__
+    assert ref.run.outcome().error_type == becomes
 
 
 def test_a_group_of_errors_is_told_by_what_is_in_it(runtime: Any) -> None:
