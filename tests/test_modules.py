@@ -13,13 +13,12 @@ MOST_LINES_OF_A_FUNCTION = 60
 
 TOO_LONG = {
     "actors/agent/actor.py": 530,
-    "actors/agent/turn.py": 535,
     "actors/systems/local.py": 440,
 }
 """Modules that still hold several ideas, and the lines that each has at most. They only get shorter."""
 
-LONG_FUNCTIONS = {"tables", "take_run", "_end"}
-"""The schema's first version, which is never changed, and two that are to be divided with their module."""
+LONG_FUNCTIONS = {"tables"}
+"""The schema's first version, which is never changed."""
 
 SAME_EVERYWHERE = {"__all__", "log"}
 

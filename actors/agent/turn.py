@@ -7,31 +7,29 @@
 import asyncio
 import logging
 import os
-import sys
-from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from threading import current_thread
 from typing import Any, TypeVar
 
 import msgspec
 
-from ...borders import error_text, let_out, plain, shown, type_name
+from ...borders import error_text, let_out, plain, type_name
 from ...errors import (
     CannotStore,
     GreenroomError,
-    OutOfTree,
     RuntimeClosing,
     WouldDeadlock,
 )
-from ...paths import check_path, resolve, tree_of
+from ...paths import tree_of
 from ...persistence.rows import RunRow
 from ...run_ids import derived_id, stem_of
 from ...seconds import checked_timeout
-from ...types import AgentId, Payload, RunId
-from ..directory.protocol import InterruptAgent, LocateAgent, SpawnAgent, SubmitRun
+from ...types import RunId
+from ..directory.protocol import InterruptAgent, LocateAgent
 from ..handle import Handle
-from ..ledger.descriptions import DescribeAgent, DescribeAgents, DescribeRun
-from ..ledger.protocol import AwaitRun, Checkpoint, Continuation, OutgoingMessage, ReportDivergence
+from ..ledger.descriptions import DescribeAgents
+from ..ledger.protocol import AwaitRun, Checkpoint, Continuation, OutgoingMessage
 from ..models import (
     AgentInfo,
     AgentInfos,
@@ -39,11 +37,14 @@ from ..models import (
     Outcome,
     Outcomes,
 )
+from . import starting
 from .aside import Encoding, encoded, infos_of, outcomes_of
-from .divergence import Divergence, compared
+from .divergence import Divergence
 from .executing import in_child
-from .identities import BEFORE, Identities, Identity
-from .kind import Kind, kind_of
+from .identities import Identities
+from .kind import kind_of
+from .naming import id_of, path_of
+from .shielding import shielded
 from .turn_handles import TurnAgent, TurnRun
 from .turn_host import Host, Pending
 from .turn_input import Given
@@ -161,33 +162,13 @@ class Turn(Handle):
         """
         try:
             found = kind_of(kind)
-            path = self._path_of(name)
+            path = path_of(self, name)
             encoding = Encoding(config, f"the config of {path}")
         except Exception as error:
             return _raising(error)
         finds = path not in self._spawned
         self._spawned.add(path)
-        return self._spawn(found, path, encoding, finds=finds)
-
-    async def _spawn(self, kind: Kind, path: str, encoding: Encoding, *, finds: bool) -> TurnAgent:
-        config = await encoding.done()
-        host = self._live
-        spawned = await host.ask(
-            "directory",
-            lambda request: SpawnAgent(
-                request,
-                host.address,
-                path,
-                kind.name,
-                kind.version,
-                config,
-                started_by=self._serial,
-                finds=finds,
-            ),
-        )
-        if spawned.found:
-            await self._compare_agent(spawned.agent_id, kind, path, config)
-        return TurnAgent(self, path)
+        return starting.spawn(self, found, path, encoding, finds=finds)
 
     def followup(
         self, path: Any, input: Any, *, key: str | int | None = None
@@ -205,7 +186,7 @@ class Turn(Handle):
         self, caller: object, path: Any, input: Any, key: str | int | None
     ) -> Coroutine[Any, Any, TurnRun]:
         try:
-            path = self._path_of(path)
+            path = path_of(self, path)
         except Exception as error:
             return _raising(error)
         identity = self._identities.take("run", path, key, caller)
@@ -213,75 +194,11 @@ class Turn(Handle):
             encoding = Encoding(input, f"the input for {path}")
         except Exception as error:
             return _raising(error)
-        return self._followup(identity, encoding)
-
-    async def _followup(self, identity: Identity, encoding: Encoding) -> TurnRun:
-        payload = await encoding.done()
-        host, path = self._live, identity.name
-        run_id = derived_id(self._stem, identity.what, path, identity.mark)
-        # A call that no turn of this run has made before is new: there is nothing to look for.
-        fresh = not self._again and not identity.repeated
-        accepted = await host.ask(
-            "directory",
-            lambda request: SubmitRun(
-                request, host.address, path, payload, run_id, fresh, started_by=self._serial
-            ),
-        )
-        if accepted.known is not None:
-            await self._compare(identity, accepted.known, payload)
-        return TurnRun(self, accepted.run_id, accepted.path)
-
-    async def _compare_agent(self, agent_id: AgentId, kind: Kind, path: str, config: Payload) -> None:
-        """Tell of an agent that was asked for otherwise when it was spawned; it stands."""
-        host = self._live
-        there = await host.ask("ledger", lambda request: DescribeAgent(request, host.address, path))
-        row = there.agent.row
-        if row.agent_id != agent_id:
-            return  # another one took its path meanwhile
-        if row.kind != kind.name:
-            differs: str | None = f"{row.kind!r} is recorded, {kind.name!r} was given"
-            self._diverges(Divergence("agent", path, None, None, path, "kind", str(differs)))
-        differs = await compared(row.config, config)
-        if differs is not None:
-            self._diverges(Divergence("agent", path, None, None, path, "config", differs))
-
-    async def _compare(self, identity: Identity, known: RunRow, input: Payload) -> None:
-        """Tell of a run that was asked for otherwise when it was started; it stands."""
-        differs = await compared(known.input, input)
-        if differs is None:
-            return
-        before = self._divided_at is not None and known.serial < self._divided_at
-        if before and identity.count is not None:  # this may be the call that follows the checkpoint
-            raise self._identities.needed(identity.what, identity.name, BEFORE)
-        self._diverges(
-            Divergence(
-                identity.what,
-                identity.name,
-                identity.key,
-                identity.count,
-                known.run_id,
-                "input",
-                differs,
-            )
-        )
-
-    def _diverges(self, divergence: Divergence) -> None:
-        """This turn asks for something else than its run has recorded: that is told, and the latter stands.
-
-        In a simulation it fails the run, whatever the code does about it.
-        """
-        host = self._live
-        log.warning("%s", divergence.text(self.run_id, self.path))
-        news = divergence.encoded()
-        run_id = RunId(self.run_id)
-        host.tell("ledger", ReportDivergence(host.agent_id, host.incarnation, run_id, news))
-        if getattr(asyncio.get_running_loop(), "refuses_divergence", False):
-            self._diverged = self._diverged or divergence
-            raise self._diverged.error(self.run_id, self.path)
+        return starting.followup(self, identity, encoding)
 
     async def send(self, path: Any, body: Any) -> None:
         """Put a message in an agent's inbox when this turn is committed, and only then."""
-        path = self._path_of(path)
+        path = path_of(self, path)
         payload = await encoded(body, f"the message to {path}")
         located = await self._live.ask(
             "directory", lambda request: LocateAgent(request, self._live.address, path)
@@ -291,7 +208,7 @@ class Turn(Handle):
 
     async def interrupt(self, path: Any) -> bool:
         """Interrupt the runs that an agent of this tree has accepted; whether there were any."""
-        path = self._path_of(path)
+        path = path_of(self, path)
         reason = f"interrupted by {self.path}"
         answer = await self._live.ask(
             "directory",
@@ -326,7 +243,7 @@ class Turn(Handle):
         in: if runs that never end may hold all of them, bound these by their kind's `turn_timeout`.
         """
         timeout = checked_timeout(timeout)
-        run_ids = [await self._id_of(run) for run in runs]
+        run_ids = [await id_of(self, run) for run in runs]
         own = self._continuation
         if own is not None and own.run_id in run_ids:
             circle = ("waits for", self.run_id, self.path), ("begins after", own.run_id, self.path)
@@ -378,7 +295,7 @@ class Turn(Handle):
         _ = self._live
         if self._continuation is not None:
             raise RuntimeError("this turn has called after() already: name all runs in one call")
-        run_ids = tuple([await self._id_of(run) for run in runs])
+        run_ids = tuple([await id_of(self, run) for run in runs])
         payload = await encoded(input, "the input of after()")
         run_id = derived_id(self._stem, "after")
         _ = self._live  # see `send`
@@ -467,35 +384,6 @@ class Turn(Handle):
             raise CannotStore.too_large(f"the data of {name!r}", len(encoded), MOST_PROGRESS)
         self._live.report(encoded)
 
-    # Paths and ids
-
-    def _path_of(self, path: Any) -> str:
-        named = path if isinstance(path, str) else getattr(path, "path", path)
-        full = check_path(resolve(plain(named), base=self.path) if isinstance(named, str) else named)
-        if tree_of(full) != tree_of(self.path):
-            raise OutOfTree(full, tree_of(self.path))
-        return full
-
-    async def _id_of(self, run: Any) -> RunId:
-        """The id of a run that this turn may wait for: its own tree's, and not itself."""
-        if isinstance(run, TurnRun):
-            return RunId(plain(run.run_id))
-        run_id = run if isinstance(run, str) else getattr(run, "run_id", None)
-        if not isinstance(run_id, str):
-            raise TypeError(f"a run is meant by its handle or its id, not by {shown(run)}")
-        run_id = plain(run_id)
-        if not run_id.isprintable():
-            raise ValueError(f"a run id has printable characters only, not {run_id!r}")
-        if run_id == self.run_id:
-            raise WouldDeadlock((("waits for", self.run_id, self.path),))
-        if self._continuation is not None and run_id == self._continuation.run_id:
-            return RunId(run_id)  # nobody else knows it yet
-        host = self._live
-        found = await host.ask("ledger", lambda n: DescribeRun(n, host.address, RunId(run_id)))
-        if tree_of(found.run.path) != tree_of(self.path):
-            raise OutOfTree(found.run.path, tree_of(self.path))
-        return RunId(run_id)
-
 
 def _caller() -> object:
     """The task that makes a call on the loop, or the thread elsewhere."""
@@ -508,26 +396,3 @@ def _caller() -> object:
 async def _raising(error: Exception) -> Any:
     """For what is wrong with a call whose answer is awaited."""
     raise error
-
-
-@contextmanager
-def shielded() -> Iterator[None]:
-    """A block that anyio's cancel scopes around it leave alone until it is over.
-
-    They cancel a task at every turn of the loop until it has left them: one that cannot leave yet would
-    keep the loop spinning. asyncio's own cancellations come once, and come here as well.
-    """
-    anyio = sys.modules.get("anyio")
-    if anyio is None:
-        yield
-        return
-    scope = anyio.CancelScope(shield=True)
-    scope.__enter__()
-    try:
-        yield
-    except GeneratorExit:  # thrown away with its loop: there is no task that could leave the scope
-        raise
-    except BaseException as error:
-        scope.__exit__(type(error), error, error.__traceback__)
-        raise
-    scope.__exit__(None, None, None)

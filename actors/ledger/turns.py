@@ -1,6 +1,7 @@
 """Turns: a session takes a run, reports, checkpoints, and brings back its end."""
 
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -66,74 +67,88 @@ class ActivateAgain(Struct, frozen=True):
 
 
 def take_run(ledger: "Ledger", ask: TakeRun, session: Address) -> list[Effect]:
+    """Begin the agent's next run in this session, or say that none begins. See decision 0019."""
     desk = ledger.desks.get(ask.agent_id)
     if desk is None or desk.running or ask.incarnation < desk.incarnation:
         return [Send(session, NothingToRun(ask.agent_id))]
     desk.incarnation = ask.incarnation
     effects: list[Effect] = []
-    if desk.queue and (desk.queue[0].row.attempt or desk.queue[0].row.cuts):  # its kind may be new here
+    if desk.queue and (desk.queue[0].row.attempt or desk.queue[0].row.cuts):  # Its kind may be new here.
         effects += verdicts.judge_next(ledger, desk)
+    refusal = _none_begins(ledger, desk, session)
+    if refusal is not None:
+        return [*effects, *refusal]
+    solo.may_begin(ledger, desk, now=True)
+    run = desk.pull()
+    run.before, run.outran = run.row, False
+    run.state, desk.running, desk.executor = "running", run, session
+    ledger.turns.begun(desk)
+    ledger.latencies.add("queue", ledger.now - run.row.accepted_at)
+    if not run.row.awaits:
+        return [*effects, *_begin(ledger, desk, run, ())]
+    then = partial(_begin_with_results, ledger, desk, run, session)
+    return [*effects, *ledger.commit_log.ask(run.row.run_id, then, FindRuns(run.row.awaits))]
+
+
+def _none_begins(ledger: "Ledger", desk: AgentRuns, session: Address) -> list[Effect] | None:
+    """The answer to a session for which no run may begin now; None if the next one may."""
+    nothing = Send(session, NothingToRun(desk.agent_id))
     if not desk.queue or desk.ends or ledger.closing_reason is not None or not solo.may_begin(ledger, desk):
         desk.called = False
-        return [*effects, Send(session, NothingToRun(ask.agent_id))]
+        return [nothing]
     for sweep in ledger.sweeps:
         if sweep.covers(desk.queue[0].row):
             desk.called = False
-            sweep.held[ask.agent_id] = None
-            return [*effects, Send(session, NothingToRun(ask.agent_id))]
+            sweep.held[desk.agent_id] = None
+            return [nothing]
     if ledger.health.problem is not None and desk.queue[0].durability != "memory":
-        return [*effects, *giving_back.postpone(ledger, desk, session)]
-    solo.may_begin(ledger, desk, now=True)
-    run = desk.pull()
-    row = run.before = run.row
-    run.outran = False
-    run.state, desk.running, desk.executor = "running", run, session
-    ledger.turns.begun(desk)
-    ledger.latencies.add("queue", ledger.now - row.accepted_at)
+        return giving_back.postpone(ledger, desk, session)
+    return None
 
-    def begin(results: tuple[RunRow, ...]) -> list[Effect]:
-        run.suspect = alone = ledger.suspects.solo == row.run_id
-        run.asks = alone or ledger.cautious
-        attempt = row.attempt + 1
-        run.row = replace(run.row, attempt=attempt, started_at=ledger.now, at_work=True, alone=alone)
-        begun = BeginRun(row.run_id, desk.agent_id, attempt, ledger.now, alone)
-        data = event_data(attempt=attempt, **({"recovered": True} if run.recovered else {}))
-        fact = NewEvent(ledger.now, "run.started", desk.path, row.run_id, data)
-        told = replace(run.row, stem=row.stem or stem_of(ledger.nonce, row.serial, row.accepted_at))
-        erased = ledger.erasures.since(desk.erasures)
-        mail = tuple(message for message in _mail(desk) if message.sender_id not in erased)
-        desk.erasures = ledger.erasures.count
-        news = RunBegun(
-            desk.agent_id, told, attempt > 1, mail, results, suspect=run.asks, erased=tuple(erased)
-        )
-        go = Send(session, news)
-        # The code may end the process: this attempt counts from before its first line on.
-        begins = ledger.commit((begun,), (fact,), run.durability, go)
-        if run.durability != "memory":
-            run.begun_by, run.beginning = ledger.commit_log.last, go
-        return [*begins, solo.time_solo(ledger, run)] if alone else begins
 
-    if not row.awaits:
-        return [*effects, *begin(())] if effects else begin(())
+def _begin(ledger: "Ledger", desk: AgentRuns, run: OpenRun, results: tuple[RunRow, ...]) -> list[Effect]:
+    """Record that a turn begins, and have the session execute it when that is durable.
 
-    def with_results(answer: Answer) -> Iterable[Effect]:
-        # it ended meanwhile, or lost its session
-        if desk.running is not run or desk.executor is not session:
-            yield Send(session, NothingToRun(desk.agent_id))
-            return
-        if answer.error is not None:
-            problem = f"the outcomes that it goes on with cannot be read: {answer.error}"
-            desk.called = False
-            error_type = type(answer.error).__qualname__
-            yield from ledger.end(desk, run, "failed", problem, error_type=error_type)
-            yield Send(session, NothingToRun(desk.agent_id))
-            yield from ledger.activate(desk)
-            return
+    The code may end the process: this attempt counts from before its first line on.
+    """
+    row = run.row
+    run.suspect = alone = ledger.suspects.solo == row.run_id
+    run.asks = alone or ledger.cautious
+    attempt = row.attempt + 1
+    run.row = replace(row, attempt=attempt, started_at=ledger.now, at_work=True, alone=alone)
+    begun = BeginRun(row.run_id, desk.agent_id, attempt, ledger.now, alone)
+    data = event_data(attempt=attempt, **({"recovered": True} if run.recovered else {}))
+    fact = NewEvent(ledger.now, "run.started", desk.path, row.run_id, data)
+    told = replace(run.row, stem=row.stem or stem_of(ledger.nonce, row.serial, row.accepted_at))
+    erased = ledger.erasures.since(desk.erasures)
+    mail = tuple(message for message in _mail(desk) if message.sender_id not in erased)
+    desk.erasures = ledger.erasures.count
+    news = RunBegun(desk.agent_id, told, attempt > 1, mail, results, suspect=run.asks, erased=tuple(erased))
+    go = Send(desk.executor, news)
+    begins = ledger.commit((begun,), (fact,), run.durability, go)
+    if run.durability != "memory":
+        run.begun_by, run.beginning = ledger.commit_log.last, go
+    return [*begins, solo.time_solo(ledger, run)] if alone else begins
+
+
+def _begin_with_results(
+    ledger: "Ledger", desk: AgentRuns, run: OpenRun, session: Address, answer: Answer
+) -> Iterable[Effect]:
+    """Begin a continuation: the store has answered with the outcomes that it goes on with."""
+    if desk.running is not run or desk.executor is not session:  # It ended, or lost its session.
+        yield Send(session, NothingToRun(desk.agent_id))
+    elif answer.error is not None:
+        problem = f"the outcomes that it goes on with cannot be read: {answer.error}"
+        desk.called = False
+        error_type = type(answer.error).__qualname__
+        yield from ledger.end(desk, run, "failed", problem, error_type=error_type)
+        yield Send(session, NothingToRun(desk.agent_id))
+        yield from ledger.activate(desk)
+    else:
         found: tuple[RunRow | None, ...] = answer.value  # type: ignore[assignment]
-        ids = zip(row.awaits, found, strict=True)
-        yield from begin(tuple(ended or _erased(ledger, run_id) for run_id, ended in ids))
-
-    return [*effects, *ledger.commit_log.ask(row.run_id, with_results, FindRuns(row.awaits))]
+        ids = zip(run.row.awaits, found, strict=True)
+        results = tuple(ended or _erased(ledger, run_id) for run_id, ended in ids)
+        yield from _begin(ledger, desk, run, results)
 
 
 def _erased(ledger: "Ledger", run_id: RunId) -> RunRow:
