@@ -5,8 +5,8 @@
     python benchmarks/run.py --no-measuring      # the table and the README once more, from results/
 
 Each script runs in a process of its own, so that its peak of memory is its own. Its report goes to
-results/<question>.json, its pictures to results/<question>.png and .svg. What peers did is read from
-results/peers.json, if that is there.
+results/<question>.json. Its pictures go to results/<question>.png and .svg, which git does not keep. The
+figures of peers are read from results/peers.json, if that is there.
 """
 
 import subprocess
@@ -72,7 +72,7 @@ def section(reports: list[Report], of_peers: Peers) -> str:
         lines.append(
             f"- **{report.question}**: {report.asks} Commit {report.commit}, `{report.command}`, "
             f"{report.repeats} rounds, seed {report.seed}, {report.seconds:.0f} s, "
-            f"peak memory {report.peak_mib} MiB. [Picture](results/{report.question}.svg)"
+            f"peak memory {report.peak_mib} MiB."
         )
         lines += [f"  {row.workload}: {row.note}." for row in report.rows if row.note]
     machines = sorted({str(report.machine) for report in reports})
