@@ -49,6 +49,9 @@ NOTHING_ELSE = Retention(run_age=None, runs=None, event_age=None, events=None, c
 LONG_LOG = 16_384
 """Pages: 64 MiB, a log that a reader made longer than it has to be."""
 
+LOG_PATIENCE = 100
+"""Milliseconds that the writer waits for the readers of a long log, so that it can begin anew."""
+
 NORMAL, FULL = 1, 2  # of `PRAGMA synchronous`: an fsync at checkpoints only, in every commit
 
 
@@ -76,6 +79,7 @@ class Store:
         self._pruner = Pruner(connection, open_runs)
         self.unpruned = 0  # records since the last look at what may go
         self.log_held = False  # a reader kept a long log from being copied as a whole
+        self._cut_at = LONG_LOG  # the length at which the writer waits for the readers of the log
 
     @classmethod
     def open(
@@ -227,15 +231,20 @@ class Store:
     def tidy(self) -> None:
         """Copy the log into the file, between commits: milliseconds.
 
-        A reader that stays keeps the log from beginning anew, and it grows; when that one has gone, a long
-        log is made short again.
+        A log begins anew only when no reader uses it. Readers that follow each other without a gap would
+        make it grow for ever, so the writer waits for those of a long log; new ones read the file alone.
+        If a reader stays for longer, the writer waits again when the log is twice as long.
         """
         self._unchecked = 0
         try:
             _, length, copied = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             self.log_held = copied < length and length >= LONG_LOG
-            if copied == length and length >= LONG_LOG:
-                self._cut_log()
+            if length >= self._cut_at:
+                emptied = self._cut_log(LOG_PATIENCE)
+                self._cut_at = LONG_LOG if emptied else 2 * length
+                self.log_held = self.log_held and not emptied
+            elif copied == length and length >= LONG_LOG and self._cut_log():
+                self._cut_at = LONG_LOG
         except sqlite3.Error as error:
             raise sqlite_errors.explain(self.path, error) from error
 
@@ -300,12 +309,13 @@ class Store:
             self._count(())
             yield
 
-    def _cut_log(self) -> None:
-        """Make the log's file empty, unless a reader is just at work: nobody waits for that one."""
+    def _cut_log(self, milliseconds: int = 0) -> bool:
+        """Make the log's file empty; False if its readers were not done within so many milliseconds."""
         patience = self._connection.execute("PRAGMA busy_timeout").fetchone()[0]
-        self._connection.execute("PRAGMA busy_timeout = 0").fetchall()
+        self._connection.execute(f"PRAGMA busy_timeout = {milliseconds}").fetchall()
         try:
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            (busy, *_) = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            return not busy
         finally:
             self._connection.execute(f"PRAGMA busy_timeout = {patience}").fetchall()
 

@@ -1,9 +1,11 @@
 """What is kept and what goes: the rule by itself, and the store against a naive model of it."""
 
+import itertools
 import math
 import shutil
 import sqlite3
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -1009,6 +1011,47 @@ def test_a_turn_that_holds_everything_for_a_day_is_told_once(
     while writer.make_room(writer.store):
         pass
     assert count(writer.store, "runs") == 2
+
+
+def without_a_gap(path: Path, over: threading.Event, begun: threading.Event) -> None:
+    """Three readers, of which two are at work at any time."""
+    readers = [sqlite3.connect(path, isolation_level=None) for _ in range(3)]
+    for reader in itertools.cycle(readers):
+        if reader.in_transaction:
+            reader.execute("ROLLBACK")
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM runs").fetchall()
+        begun.set()
+        if over.wait(0.001):
+            break
+    for reader in readers:
+        reader.close()
+
+
+def test_readers_without_a_gap_between_them_do_not_make_the_log_grow_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "LONG_LOG", 50)
+    monkeypatch.setattr(store_module, "CHECKPOINT_AFTER", 50)
+    path = tmp_path / "a.db"
+    store, _ = Store.open(str(path), "process")
+    over, begun = threading.Event(), threading.Event()
+    readers = threading.Thread(target=without_a_gap, args=(path, over, begun))
+    readers.start()
+    begun.wait()
+    longest = 0
+    try:
+        store.write([spawned(1)])
+        for number in range(300):
+            store.write(ended_runs(1, 1 + 20 * number, 20))
+            if store.untidy:
+                store.tidy()
+            longest = max(longest, path.with_name("a.db-wal").stat().st_size // 4096)
+    finally:
+        over.set()
+        readers.join()
+        store.close()
+    assert longest < 1_500, "without a wait for the readers it has 3,800 pages"
 
 
 def test_a_log_that_a_reader_made_long_is_cut_when_that_has_gone(
