@@ -14,6 +14,7 @@ from greenroom.errors import SnapshotUnreadable
 from greenroom.persistence import store as store_module
 from greenroom.persistence.projections import apply_to_run
 from greenroom.persistence.reader import Reader
+from greenroom.persistence.record_groups import grouped
 from greenroom.persistence.records import AddRun, BeginRun, EndRun, InterruptRun, PutSnapshot, Record
 from greenroom.persistence.rows import RunRow
 from greenroom.persistence.sql_writes import (
@@ -21,7 +22,6 @@ from greenroom.persistence.sql_writes import (
     STATEMENT_BYTES,
     LastRunColumns,
     Write,
-    grouped,
     statements,
 )
 from greenroom.persistence.store import Store
