@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from greenroom.actors.agent import turn as turn_module
+from greenroom.actors.agent import naming
 from greenroom.actors.agent.actor import AgentActor
 from greenroom.actors.agent.session import Session
 from greenroom.actors.agent.states import StateKeeper
@@ -303,7 +303,7 @@ def a_closed_agent_keeps_its_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @planted
 def code_reaches_other_trees(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(turn_module, "tree_of", lambda path: "any")
+    monkeypatch.setattr(naming, "tree_of", lambda path: "any")
 
 
 @planted
