@@ -83,10 +83,14 @@ class LedgerActor(ActorShell):
         commit_log = self.commit_log
         batch = commit_log.take_batch() if commit_log.urgent > commit_log.sent else []
         ledger = self.ledger
-        writes = commit_log.unwritten or commit_log.asking or ledger.told.waiting
-        if self.closing is not None and not (writes or ledger.errands or self.door):
+        if self.closing is not None and not (self.writes or ledger.errands or self.door):
             batch = [*batch, *self.close_stores()]
         return [*effects, *batch] if batch else effects
+
+    @property
+    def writes(self) -> bool:
+        """Whether something is not written, asked or recorded yet."""
+        return bool(self.commit_log.unwritten or self.commit_log.asking or self.ledger.told.waiting)
 
     def contain(self, message: object, sender: Address, error: BaseException) -> Contained:
         """A request is refused; the runs of an agent whose session's news cannot be handled fail."""

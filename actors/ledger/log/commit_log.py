@@ -111,7 +111,7 @@ class CommitLog:
     @property
     def asking(self) -> bool:
         """Whether the reader has not answered all that it was asked."""
-        return bool(self.questions)
+        return bool(self.questions.open)
 
     def unwritten_of(self, agent_id: AgentId) -> bool:
         """Whether something of this agent is on its way to the disk."""

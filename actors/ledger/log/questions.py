@@ -39,41 +39,38 @@ class OpenQuestions:
 
     def __init__(self, memtable: Memtable) -> None:
         self._memtable = memtable
-        self._open: dict[int, OpenQuestion] = {}
+        self.open: dict[int, OpenQuestion] = {}
         self._last = 0
-
-    def __bool__(self) -> bool:
-        return bool(self._open)
 
     def read(self, question: OpenQuestion) -> list[Effect]:
         """Ask the reader."""
         self._last += 1
-        self._open[self._last] = question
+        self.open[self._last] = question
         return [Send("reader", Read(self._last, question.query, self._memtable.erasing))]
 
     def over(self, answer: Answer) -> OpenQuestion | None:
         """Take out the question of this answer; None if the reader is to be asked again."""
         ticket: int = answer.request  # type: ignore[assignment]
-        question = self._open[ticket]
+        question = self.open[ticket]
         if type(answer.error) is StoreError and question.tries < len(READ_AGAIN):
             return None
-        return self._open.pop(ticket)
+        return self.open.pop(ticket)
 
     def again_later(self, answer: Answer) -> list[Effect]:
         """Set the timer for the next try."""
         ticket: int = answer.request  # type: ignore[assignment]
-        question = self._open[ticket]
+        question = self.open[ticket]
         question.tries += 1
         return [StartTimer(READ_AGAIN[question.tries - 1], ReadAgain(ticket))]
 
     def read_again(self, message: ReadAgain) -> list[Effect]:
         """The time for the next try has come."""
-        query = self._open[message.ticket].query
+        query = self.open[message.ticket].query
         return [Send("reader", Read(message.ticket, query, self._memtable.erasing))]
 
     def floor(self, written: int) -> int:
         """The entry up to which all was on disk when the oldest open question was asked."""
-        return min(written, next(iter(self._open.values())).floor) if self._open else written
+        return min(written, next(iter(self.open.values())).floor) if self.open else written
 
 
 def answer_to(reply_to: Address | Callable[[Answer], Iterable[Effect]], answer: Answer) -> list[Effect]:
